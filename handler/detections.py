@@ -1,0 +1,51 @@
+"""Detections: what a detector found in one picture. The one type that crosses rooms."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Instances of one picture, best first.
+
+    Attributes:
+        size_hw: height and width of the picture in pixels.
+        boxes_xyxy: Float32[N, 4] x1, y1, x2, y2 in the picture's pixels, (0, 0) its top left,
+            0 <= x1 < x2 <= W and 0 <= y1 < y2 <= H.
+        scores: Float32[N] in 0..1, descending.
+        classes: Int64[N] class indices.
+        masks: Float32[N, M, M], the probability in 0..1 that a point of the box belongs to the
+            instance, over the box's whole extent; None where the model has no masks.
+
+    Raises:
+        ValueError: a field has another dtype or shape.
+    """
+
+    size_hw: tuple[int, int]
+    boxes_xyxy: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    classes: npt.NDArray[np.int64]
+    masks: npt.NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        _require("boxes_xyxy", self.boxes_xyxy, np.float32, (count, 4))
+        _require("scores", self.scores, np.float32, (count,))
+        _require("classes", self.classes, np.int64, (count,))
+        if self.masks is not None:
+            side = self.masks.shape[-1]
+            _require("masks", self.masks, np.float32, (count, side, side))
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+def _require(
+    name: str, array: npt.NDArray[np.generic], dtype: type[np.generic], shape: tuple[int, ...]
+) -> None:
+    if array.dtype != dtype or array.shape != shape:
+        raise ValueError(
+            f"{name}: expected {np.dtype(dtype)}{list(shape)}, got {array.dtype}{list(array.shape)}"
+        )

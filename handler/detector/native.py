@@ -1,0 +1,113 @@
+"""The detector on our own network."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from handler.detections import Detections
+from handler.detector.batching import group
+from handler.detector.interface import Outcome, Picture
+from handler.rcnn.build import build_model
+from handler.rcnn.checkpoint import read_weights
+from handler.rcnn.config import load_config
+from handler.rcnn.generalized_rcnn import GeneralizedRCNN, Instances
+from handler.rcnn.image_batch import padded_size, resize_picture
+from handler.settings import Settings
+from handler.telemetry import Stopwatch
+
+logger = logging.getLogger(__name__)
+
+CONFIG_FILE = "config.yaml"
+WEIGHTS_FILE = "weights.npz"
+
+
+class NativeDetector:
+    """Pictures in, detections out, many at a time."""
+
+    def __init__(self, model: GeneralizedRCNN, device: torch.device, settings: Settings) -> None:
+        self.model = model
+        self.device = device
+        self.settings = settings
+
+    @classmethod
+    def from_folder(
+        cls, folder: Path, device: torch.device, settings: Settings
+    ) -> "NativeDetector":
+        """Loads the config and the weights of an unpacked archive.
+
+        Raises:
+            ConfigError, CheckpointError: either does not fit.
+        """
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        config = load_config(folder / CONFIG_FILE)
+        model = build_model(config, read_weights(folder / WEIGHTS_FILE), device)
+        return cls(model, device, settings)
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes the model tells apart."""
+        return self.model.config.roi_heads.num_classes
+
+    def warm_up(self) -> None:
+        """Runs one grey picture, so that the first client does not wait for one-time set-up.
+
+        Raises:
+            RuntimeError: the network cannot run here.
+        """
+        side = self.model.config.input.min_size or 256
+        self._forward([np.full((side, side, 3), 127, dtype=np.uint8)])
+
+    def detect(self, pictures: Sequence[Picture]) -> list[Outcome]:
+        """Detects in UInt8[H, W, 3] RGB pictures of any sizes; outcomes in the same order."""
+        resized = [resize_picture(picture, self.model.config.input) for picture in pictures]
+        outcomes: dict[int, Outcome] = {}
+        for indices in group(self._batch_keys(resized), self.settings.images_per_forward):
+            run = self._run([resized[i] for i in indices], [_size(pictures[i]) for i in indices])
+            outcomes.update(zip(indices, run, strict=True))
+        return [outcomes[index] for index in range(len(pictures))]
+
+    def _batch_keys(self, resized: Sequence[Tensor]) -> list[tuple[int, int]]:
+        if self.settings.padding == "batch":
+            return [(0, 0)] * len(resized)
+        return [padded_size((image.shape[1], image.shape[2])) for image in resized]
+
+    def _run(self, images: list[Tensor], sizes_hw: list[tuple[int, int]]) -> list[Outcome]:
+        watch = Stopwatch()
+        found: Sequence[Detections | None]
+        try:
+            found = self._network(images, sizes_hw)
+        except RuntimeError:
+            logger.exception("the forward of %d pictures failed", len(images))
+            found = [None] * len(images)
+        elapsed_ms = watch.elapsed_ms()
+        return [Outcome(detections, elapsed_ms, len(images)) for detections in found]
+
+    def _forward(self, pictures: list[Picture]) -> list[Detections]:
+        images = [resize_picture(picture, self.model.config.input) for picture in pictures]
+        return self._network(images, [_size(picture) for picture in pictures])
+
+    def _network(
+        self, images: Sequence[Tensor], sizes_hw: Sequence[tuple[int, int]]
+    ) -> list[Detections]:
+        on_device = [image.to(self.device, non_blocking=True) for image in images]
+        found = self.model(on_device, sizes_hw)
+        return [_detections(*pair) for pair in zip(found, sizes_hw, strict=True)]
+
+
+def _size(picture: Picture) -> tuple[int, int]:
+    return picture.shape[0], picture.shape[1]
+
+
+def _detections(found: Instances, size_hw: tuple[int, int]) -> Detections:
+    return Detections(
+        size_hw=size_hw,
+        boxes_xyxy=found.boxes.numpy(force=True),
+        scores=found.scores.numpy(force=True),
+        classes=found.classes.numpy(force=True),
+        masks=None if found.masks is None else found.masks.numpy(force=True),
+    )

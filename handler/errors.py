@@ -1,0 +1,57 @@
+"""The one error that a client sees."""
+
+from typing import Any
+
+
+class RequestError(Exception):
+    """A request, or one picture of it, that gets an error instead of an answer.
+
+    Args:
+        status: HTTP status.
+        code: a name for programs, one of the contract's (`bad_request`, `too_large`, ...).
+        message: what is wrong, for people; never holds a path, a stack trace or the payload.
+        hint: how to mend it.
+    """
+
+    def __init__(self, status: int, code: str, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.hint = hint
+
+    def body(self) -> dict[str, Any]:
+        """The contract's error body."""
+        return {"error": {"code": self.code, "message": self.message, "hint": self.hint}}
+
+
+def bad_request(message: str, hint: str) -> RequestError:
+    """400: the body, a header or an option is not as it must be."""
+    return RequestError(400, "bad_request", message, hint)
+
+
+def not_acceptable(message: str, hint: str) -> RequestError:
+    """406: no supported type in Accept."""
+    return RequestError(406, "not_acceptable", message, hint)
+
+
+def too_large(message: str, hint: str) -> RequestError:
+    """413: more bytes, pixels or pictures than the settings allow."""
+    return RequestError(413, "too_large", message, hint)
+
+
+def unsupported_media_type(message: str, hint: str) -> RequestError:
+    """415: a Content-Type or bytes of no known format."""
+    return RequestError(415, "unsupported_media_type", message, hint)
+
+
+def unprocessable(message: str, hint: str) -> RequestError:
+    """422: decodes, but cannot be a picture."""
+    return RequestError(422, "unprocessable", message, hint)
+
+
+def internal() -> RequestError:
+    """500: a fault of ours; says nothing of its cause."""
+    return RequestError(
+        500, "internal", "the server failed on this request", "try again; the server's log has more"
+    )

@@ -1,0 +1,1 @@
+"""HTTP in: bytes and headers become pictures."""

@@ -1,0 +1,33 @@
+"""A request and a response of any HTTP server, as plain data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Part:
+    """One body: the whole request's, or one file of a multipart request.
+
+    `content_type` is as the client sent it, empty where it sent none.
+    """
+
+    content_type: str
+    body: bytes
+
+
+@dataclass(frozen=True)
+class HttpRequest:
+    """Headers with lower-case names, and the parts that may hold pictures."""
+
+    headers: Mapping[str, str]
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class HttpResponse:
+    """Status, headers and body; `content_type` apart from the other headers."""
+
+    status: int
+    content_type: str
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)

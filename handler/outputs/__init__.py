@@ -1,0 +1,1 @@
+"""HTTP out: detections become bytes and headers."""

@@ -1,0 +1,58 @@
+"""Pictures on their way into the network: resizing, and padding into one batch."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from handler.rcnn.config import InputConfig
+from handler.rcnn.fpn import SIZE_DIVISIBILITY
+
+
+def shortest_edge_size(size_hw: tuple[int, int], min_size: int, max_size: int) -> tuple[int, int]:
+    """Height and width after resizing (`ResizeShortestEdge.get_output_shape`).
+
+    The shorter side becomes `min_size` unless the longer one would then exceed `max_size`;
+    `min_size` 0 leaves the size as it is.
+    """
+    if min_size == 0:
+        return size_hw
+    height, width = size_hw
+    scale = min_size / min(height, width)
+    new_height, new_width = (
+        (float(min_size), scale * width) if height < width else (scale * height, float(min_size))
+    )
+    if max(new_height, new_width) > max_size:
+        scale = max_size / max(new_height, new_width)
+        new_height, new_width = new_height * scale, new_width * scale
+    # A picture of extreme proportions keeps at least one pixel.
+    return max(1, int(new_height + 0.5)), max(1, int(new_width + 0.5))
+
+
+def resize_picture(picture: npt.NDArray[np.uint8], config: InputConfig) -> Tensor:
+    """UInt8[H, W, 3] RGB -> UInt8[3, H', W'] in the config's channel order, PIL bilinear."""
+    height, width = shortest_edge_size(
+        (picture.shape[0], picture.shape[1]), config.min_size, config.max_size
+    )
+    resized = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
+    pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+    return pixels.flip(0) if config.channel_order == "BGR" else pixels
+
+
+def padded_size(size_hw: tuple[int, int]) -> tuple[int, int]:
+    """Height and width rounded up to what the feature pyramid divides by."""
+    height, width = (-(-side // SIZE_DIVISIBILITY) * SIZE_DIVISIBILITY for side in size_hw)
+    return height, width
+
+
+def pad_to_batch(images: Sequence[Tensor]) -> Tensor:
+    """Float[3, H, W] each -> Float[N, 3, H', W'], zeros at right and bottom (`ImageList`)."""
+    largest = [max(image.shape[side] for image in images) for side in (-2, -1)]
+    height, width = padded_size((largest[0], largest[1]))
+    batch = images[0].new_zeros((len(images), images[0].shape[0], height, width))
+    for slot, image in zip(batch, images, strict=True):
+        slot[:, : image.shape[-2], : image.shape[-1]] = image
+    return batch

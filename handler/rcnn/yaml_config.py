@@ -1,0 +1,83 @@
+"""Reads Detectron2's YAML configs as plain nested dicts, `_BASE_` chains included."""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+BASE_KEY = "_BASE_"
+
+
+class ConfigError(ValueError):
+    """A config that cannot be read or asks for something that is not supported."""
+
+
+def read_yaml_config(path: Path) -> dict[str, Any]:
+    """Returns what a config and its bases set explicitly, the nearer file winning.
+
+    Follows fvcore's CfgNode: `_BASE_` is one path or a list of them, relative to the file that
+    names it, and a string that reads as a Python literal ("(640, 672)", "1e-3") is that literal.
+
+    Raises:
+        ConfigError: a file is missing, is not a YAML mapping, holds a tag that would run code, or
+            is its own base.
+    """
+    return _read(path, ())
+
+
+def merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
+    """Returns `base` with `override` on top, nested mappings merged key by key."""
+    merged = dict(base)
+    for key, value in override.items():
+        below = merged.get(key)
+        if isinstance(below, dict) and isinstance(value, dict):
+            value = merge(below, value)
+        merged[key] = value
+    return merged
+
+
+def _read(path: Path, readers: tuple[Path, ...]) -> dict[str, Any]:
+    path = path.expanduser().resolve()
+    if path in readers:
+        raise ConfigError(f"{BASE_KEY} goes in a circle: {path.name} is its own base")
+    own = _parse(path)
+    bases = own.pop(BASE_KEY, [])
+    merged: dict[str, Any] = {}
+    for base in [bases] if isinstance(bases, str) else bases:
+        merged = merge(merged, _read(_base_path(base, path), (*readers, path)))
+    return merge(merged, own)
+
+
+def _base_path(base: Any, child: Path) -> Path:
+    if not isinstance(base, str) or "://" in base:
+        raise ConfigError(
+            f"{child.name}: {BASE_KEY} is {base!r}; it must name a file on this machine, "
+            "for example ../Base-RCNN-FPN.yaml"
+        )
+    return child.parent / Path(base).expanduser()
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config {path} cannot be read: {error}") from error
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"config {path} is not plain YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"config {path} must be a YAML mapping, not {type(content).__name__}")
+    return {str(key): _literal(value) for key, value in content.items()}
+
+
+def _literal(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _literal(item) for key, item in value.items()}
+    if not isinstance(value, str):
+        return value
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return value

@@ -1,0 +1,90 @@
+"""TorchServe's face of d2serve: the only module that knows TorchServe."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import torch
+from ts.torch_handler.base_handler import BaseHandler
+
+from handler.class_names import read_class_names
+from handler.detector.native import NativeDetector
+from handler.messages import HttpRequest, HttpResponse, Part
+from handler.pipeline import DecodedRequest, DetectedRequest, FailedRequest, Pipeline
+from handler.settings import load_settings
+
+CLASSES_FILE = "classes.json"
+RAW_BODY = "body"
+
+
+class Detectron2Handler(BaseHandler):  # type: ignore[misc]
+    """Serves a Detectron2 model to every request of the batches that TorchServe forms."""
+
+    def initialize(self, context: Any) -> None:
+        """Loads the unpacked archive on the worker's device and runs one picture through it."""
+        folder = Path(context.system_properties["model_dir"])
+        settings = load_settings((context.model_yaml_config or {}).get("handler"))
+        detector = NativeDetector.from_folder(folder, worker_device(context), settings)
+        detector.warm_up()
+        names = read_class_names(folder / CLASSES_FILE, detector.num_classes)
+        self.pipeline = Pipeline(detector, names, settings)
+        self.initialized = True
+
+    def handle(self, data: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
+        """Takes a batch of TorchServe's requests; gives as many bodies, in order."""
+        self.context = context
+        return self.postprocess(self.inference(self.preprocess(data)))
+
+    def preprocess(self, data: Sequence[Mapping[str, Any]]) -> list[DecodedRequest | FailedRequest]:
+        """Bytes and headers of every request -> pictures."""
+        headers = (self.context.get_all_request_header(index) for index in range(len(data)))
+        return self.pipeline.decode([to_request(*row) for row in zip(data, headers, strict=True)])
+
+    def inference(
+        self, data: Sequence[DecodedRequest | FailedRequest]
+    ) -> list[DetectedRequest | FailedRequest]:
+        """Pictures of all requests -> detections."""
+        return self.pipeline.detect(data)
+
+    def postprocess(self, data: Sequence[DetectedRequest | FailedRequest]) -> list[bytes]:
+        """Detections -> each request's own status, headers and body."""
+        responses = self.pipeline.encode(data)
+        for index, response in enumerate(responses):
+            publish_response(response, self.context, index)
+        return [response.body for response in responses]
+
+
+def worker_device(context: Any) -> torch.device:
+    """The GPU that TorchServe gave this worker, else the CPU."""
+    gpu = context.system_properties.get("gpu_id")
+    if gpu is not None and torch.cuda.is_available():
+        return torch.device("cuda", int(gpu))
+    return torch.device("cpu")
+
+
+def to_request(row: Mapping[str, Any], headers: Mapping[str, Any]) -> HttpRequest:
+    """TorchServe's row of named values -> a request.
+
+    The raw body comes under `body`, files of a multipart form under their fields' names with a
+    content type of their own among the headers; form fields and the query string have none.
+    """
+    texts = {name.lower(): value for name, value in headers.items() if isinstance(value, str)}
+    parts = []
+    for name, value in row.items():
+        own_headers = headers.get(name)
+        part_type = own_headers.get("content-type") if isinstance(own_headers, dict) else None
+        if name == RAW_BODY:
+            parts.append(Part(texts.get("content-type", part_type or ""), bytes(value)))
+        elif part_type:
+            parts.append(Part(part_type, bytes(value)))
+    return HttpRequest(texts, tuple(parts))
+
+
+def publish_response(response: HttpResponse, context: Any, index: int) -> None:
+    """Gives one request of the batch its own status, content type and headers."""
+    phrase = HTTPStatus(response.status).phrase
+    context.set_response_status(response.status, phrase, index)
+    context.set_response_content_type(index, response.content_type)
+    for name, value in response.headers.items():
+        context.set_response_header(index, name, value)
