@@ -44,7 +44,7 @@ def _read(path: Path, readers: tuple[Path, ...]) -> dict[str, Any]:
     own = _parse(path)
     bases = own.pop(BASE_KEY, [])
     merged: dict[str, Any] = {}
-    for base in [bases] if isinstance(bases, str) else bases:
+    for base in bases if isinstance(bases, list) else [bases]:
         merged = merge(merged, _read(_base_path(base, path), (*readers, path)))
     return merge(merged, own)
 

@@ -1,0 +1,56 @@
+"""The models and pictures whose upstream answers are stored as goldens."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from handler.rcnn.build import build_model
+from handler.rcnn.checkpoint import Weights, read_checkpoint
+from handler.rcnn.config import RCNNConfig, load_config
+from handler.rcnn.generalized_rcnn import GeneralizedRCNN
+from tests.goldens.seeded_weights import seeded_weights
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CONFIGS = Path(__file__).parent / "configs"
+ANSWERS = Path(__file__).parent / "answers"
+SHAPES = REPOSITORY / "models" / "shapes"
+SAMPLES = sorted((SHAPES / "samples").iterdir())
+
+
+@dataclass(frozen=True)
+class GoldenModel:
+    """A config, and a checkpoint or (None) weights drawn from the parameters' names."""
+
+    name: str
+    config: Path
+    checkpoint: Path | None
+    pictures: tuple[Path, ...]
+
+    def build(self) -> GeneralizedRCNN:
+        """Our network for it, on the CPU."""
+        config = load_config(self.config)
+        weights = _seeded(config) if self.checkpoint is None else read_checkpoint(self.checkpoint)
+        return build_model(config, weights, torch.device("cpu"))
+
+    def answer_path(self, picture: Path) -> Path:
+        """Where upstream's answer for a picture is stored."""
+        return ANSWERS / f"{self.name}-{picture.stem}.json"
+
+
+def _seeded(config: RCNNConfig) -> Weights:
+    state = GeneralizedRCNN(config).state_dict()
+    drawn = seeded_weights({name: tuple(tensor.shape) for name, tensor in state.items()})
+    return {name: torch.from_numpy(array) for name, array in drawn.items()}
+
+
+def _tiny(name: str) -> GoldenModel:
+    # A landscape and a portrait are enough for random weights.
+    return GoldenModel(name, CONFIGS / f"{name}.yaml", None, (SAMPLES[1], SAMPLES[3]))
+
+
+TRAINED = GoldenModel("shapes", SHAPES / "config.yaml", SHAPES / "model_final.pth", tuple(SAMPLES))
+TINY = [
+    _tiny(config.stem) for config in sorted(CONFIGS.glob("*.yaml")) if "base" not in config.stem
+]
+MODELS = [TRAINED, *TINY]

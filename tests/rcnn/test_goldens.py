@@ -1,0 +1,35 @@
+"""Our network against upstream's stored answers."""
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from handler.detector.native import NativeDetector
+from handler.inputs.image import decode_image
+from handler.settings import Settings
+from tests.goldens.answers import read_answer
+from tests.goldens.cases import MODELS, GoldenModel
+from tests.goldens.comparison import compare
+
+ROWS = [
+    pytest.param(model, picture, id=f"{model.name}-{picture.stem}")
+    for model in MODELS
+    for picture in model.pictures
+]
+
+
+@cache
+def detector_for(model: GoldenModel) -> NativeDetector:
+    return NativeDetector(model.build(), torch.device("cpu"), Settings())
+
+
+@pytest.mark.parametrize(("model", "picture"), ROWS)
+def test_answers_as_upstream_does(model: GoldenModel, picture: Path) -> None:
+    pixels = decode_image(picture.read_bytes(), max_pixels=10_000_000)
+    [outcome] = detector_for(model).detect([pixels])
+    assert outcome.detections is not None
+    comparison = compare(read_answer(model.answer_path(picture)), outcome.detections)
+    assert comparison.expected > 0, "a golden without detections proves nothing"
+    assert comparison.within_tolerance, comparison
