@@ -20,8 +20,8 @@ def apply_deltas(deltas: Tensor, boxes_xyxy: Tensor, weights: tuple[float, ...])
     Returns:
         Float32[N, K, 4].
     """
-    per_box = deltas.float().view(len(deltas), -1, 4) / deltas.new_tensor(weights).float()
-    dx, dy, dw, dh = per_box.unbind(-1)
+    per_box = deltas.float().view(len(deltas), deltas.shape[1] // 4, 4)
+    dx, dy, dw, dh = (per_box / per_box.new_tensor(weights)).unbind(-1)
     boxes = boxes_xyxy.float()
     sizes = boxes[:, 2:] - boxes[:, :2]
     centres = boxes[:, :2] + 0.5 * sizes

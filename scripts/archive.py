@@ -1,0 +1,175 @@
+"""`make archive`: a Detectron2 config and checkpoint -> a model archive that TorchServe serves."""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from handler.class_names import ClassNamesError, placeholder_names, read_class_names
+from handler.detector.native import CONFIG_FILE, WEIGHTS_FILE, NativeDetector
+from handler.rcnn.build import build_model
+from handler.rcnn.checkpoint import CheckpointError, read_checkpoint, write_weights
+from handler.rcnn.config import ConfigError, parse_config
+from handler.rcnn.yaml_config import read_yaml_config
+from handler.settings import Settings
+from scripts.errors import CommandError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+HANDLER = REPOSITORY / "handler"
+CLASSES_FILE = "classes.json"
+SERVING_FILE = "model-config.yaml"
+# SageMaker's settings bind to this version alone.
+MODEL_VERSION = "1.0"
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+SERVING_DEFAULTS: dict[str, Any] = {
+    "minWorkers": 1,
+    "maxWorkers": 1,
+    "batchSize": 8,
+    "maxBatchDelay": 20,
+    "responseTimeout": 120,
+    "startupTimeout": 300,
+    "handler": {"images_per_forward": 8, "padding": "image"},
+}
+
+
+def build_archive(
+    config: Path,
+    checkpoint: Path,
+    name: str,
+    store: Path,
+    *,
+    classes: Path | None = None,
+    serving: dict[str, Any] | None = None,
+) -> Path:
+    """Checks a model, proves it by one forward and packs it as `store`/`name`.mar.
+
+    Args:
+        config: Detectron2's YAML config.
+        checkpoint: .pth or .pkl weights.
+        name: letters, digits, - and _.
+        store: the folder that receives the archive; made where absent.
+        classes: a JSON list of class names in the order of their indices; class_0... where None.
+        serving: keys of model-config.yaml that differ from SERVING_DEFAULTS.
+
+    Raises:
+        ConfigError, CheckpointError, ClassNamesError: the model's files are not as they must be.
+        CommandError: the name, or a failure of the archiver.
+    """
+    if not NAME_PATTERN.fullmatch(name):
+        raise CommandError(f"NAME {name!r}: use letters, digits, - and _, such as my-model")
+    # Only this build's own folder is written to, so builds of one name can run side by side.
+    with tempfile.TemporaryDirectory(prefix="d2serve-archive-") as temporary:
+        content = Path(temporary) / "content"
+        content.mkdir()
+        write_model(content, config, checkpoint, classes, SERVING_DEFAULTS | (serving or {}))
+        prove(content)
+        packed = _pack(content, name, Path(temporary))
+        store.mkdir(parents=True, exist_ok=True)
+        return _move_into(store, packed)
+
+
+def write_model(
+    folder: Path, config: Path, checkpoint: Path, classes: Path | None, serving: dict[str, Any]
+) -> None:
+    """Writes all that an archive holds, apart from its manifest, into an empty folder."""
+    explicit = read_yaml_config(config)
+    model_config = parse_config(explicit)
+    count = model_config.roi_heads.num_classes
+    names = read_class_names(classes, count) if classes else placeholder_names(count)
+    model = build_model(model_config, read_checkpoint(checkpoint), torch.device("cpu"))
+    write_weights(folder / WEIGHTS_FILE, model)
+    _write_yaml(folder / CONFIG_FILE, _plain(explicit))
+    _write_yaml(folder / SERVING_FILE, serving)
+    (folder / CLASSES_FILE).write_text(json.dumps(names), encoding="utf-8")
+    shutil.copytree(HANDLER, folder / HANDLER.name, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def prove(folder: Path) -> None:
+    """Loads the folder as a worker would and runs one picture through the network.
+
+    Raises:
+        CommandError: the network cannot run.
+    """
+    try:
+        NativeDetector.from_folder(folder, torch.device("cpu"), Settings()).warm_up()
+    except RuntimeError as error:
+        raise CommandError(f"the network was built but cannot run: {error}") from error
+
+
+def _plain(node: Any) -> Any:
+    """YAML's own types alone, for a safe dump."""
+    if isinstance(node, dict):
+        return {key: _plain(value) for key, value in node.items()}
+    return [_plain(value) for value in node] if isinstance(node, (list, tuple)) else node
+
+
+def _write_yaml(path: Path, content: Any) -> None:
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+
+def _pack(content: Path, name: str, temporary: Path) -> Path:
+    exported = temporary / "exported"
+    exported.mkdir()
+    command = [
+        *(sys.executable, "-m", "model_archiver.model_packaging"),
+        *("--model-name", name, "--version", MODEL_VERSION),
+        *("--handler", str(content / HANDLER.name / "service.py")),
+        *("--extra-files", str(content), "--config-file", str(content / SERVING_FILE)),
+        *("--export-path", str(exported)),
+    ]
+    # The archiver works in a folder of fixed name under the temporary one.
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise CommandError(f"torch-model-archiver failed:\n{done.stderr.strip()}")
+    return exported / f"{name}.mar"
+
+
+def _move_into(store: Path, packed: Path) -> Path:
+    """In one step, so that nobody ever reads half an archive."""
+    with tempfile.NamedTemporaryFile(dir=store, prefix=".", suffix=".mar", delete=False) as file:
+        arriving = Path(file.name)
+    shutil.copyfile(packed, arriving)
+    arriving.chmod(0o644)
+    return arriving.replace(store / packed.name)
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line, see `make help`."""
+    parser = argparse.ArgumentParser(prog="archive", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="Detectron2's config.yaml")
+    parser.add_argument("--weights", type=Path, required=True, help="checkpoint, .pth or .pkl")
+    parser.add_argument("--name", required=True, help="the model's name, such as my-model")
+    parser.add_argument("--classes", type=Path, help="JSON list of class names")
+    parser.add_argument("--model-store", type=Path, default=REPOSITORY / "model-store")
+    return parser.parse_args(arguments)
+
+
+def main() -> int:
+    """Exit status 1 and one clear message where the model's files are not as they must be."""
+    given = parse_arguments()
+    try:
+        archive = build_archive(
+            given.config, given.weights, given.name, given.model_store, classes=given.classes
+        )
+    except (ConfigError, CheckpointError, ClassNamesError, CommandError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    megabytes = archive.stat().st_size / 1e6
+    print(f"{archive} ({megabytes:.1f} MB); serve it with: make serve MODEL={archive}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""An answer does not depend on what else is in the batch."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from handler.detections import Detections
+from handler.detector.interface import Outcome, Picture
+from handler.detector.native import NativeDetector
+from handler.rcnn.config import RCNNConfig
+from handler.rcnn.generalized_rcnn import GeneralizedRCNN, Instances
+from handler.settings import Settings
+from tests.goldens.cases import TINY
+
+BOX_NOISE_PX = 0.01
+SIZES_HW = [(256, 320), (320, 256), (256, 320), (90, 200), (256, 330)]
+
+
+@pytest.fixture(scope="module")
+def model() -> GeneralizedRCNN:
+    by_name = {golden.name: golden for golden in TINY}
+    return by_name["mask_rcnn_r50"].build()
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Picture]:
+    random = np.random.default_rng(0)
+    return [random.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES_HW]
+
+
+def detector(model: GeneralizedRCNN, **settings: int | str) -> NativeDetector:
+    return NativeDetector(model, torch.device("cpu"), Settings(**settings))  # type: ignore[arg-type]
+
+
+def found(outcome: Outcome) -> Detections:
+    assert outcome.detections is not None
+    return outcome.detections
+
+
+def assert_same(alone: Detections, together: Detections) -> None:
+    assert together.size_hw == alone.size_hw
+    assert together.classes.tolist() == alone.classes.tolist()
+    assert len(alone) > 0, "nothing found proves nothing"
+    np.testing.assert_allclose(together.boxes_xyxy, alone.boxes_xyxy, atol=BOX_NOISE_PX)
+    np.testing.assert_allclose(together.scores, alone.scores, atol=1e-4)
+    assert alone.masks is not None
+    assert together.masks is not None
+    np.testing.assert_allclose(together.masks, alone.masks, atol=1e-3)
+
+
+@pytest.mark.parametrize("images_per_forward", [1, 2, 8])
+def test_each_answer_is_that_of_the_picture_alone(
+    model: GeneralizedRCNN, pictures: Sequence[Picture], images_per_forward: int
+) -> None:
+    together = detector(model, images_per_forward=images_per_forward).detect(pictures)
+    for picture, outcome in zip(pictures, together, strict=True):
+        [alone] = detector(model).detect([picture])
+        assert_same(found(alone), found(outcome))
+
+
+def test_pictures_of_one_padded_size_run_together(
+    model: GeneralizedRCNN, pictures: Sequence[Picture]
+) -> None:
+    batches = [outcome.batch for outcome in detector(model).detect(pictures)]
+    assert batches == [2, 1, 2, 1, 1]
+
+
+def test_batch_padding_runs_all_pictures_together(
+    model: GeneralizedRCNN, pictures: Sequence[Picture]
+) -> None:
+    batches = [outcome.batch for outcome in detector(model, padding="batch").detect(pictures)]
+    assert batches == [5] * 5
+
+
+def test_no_pictures_no_outcomes(model: GeneralizedRCNN) -> None:
+    assert detector(model).detect([]) == []
+
+
+def with_config(model: GeneralizedRCNN, config: RCNNConfig) -> GeneralizedRCNN:
+    changed = GeneralizedRCNN(config)
+    changed.load_state_dict(model.state_dict())
+    return changed.eval()
+
+
+@pytest.mark.parametrize("nothing", ["no proposals", "no detections"])
+def test_nothing_found_is_an_empty_answer(
+    model: GeneralizedRCNN, pictures: Sequence[Picture], nothing: str
+) -> None:
+    config = model.config
+    if nothing == "no proposals":
+        config = replace(config, rpn=replace(config.rpn, min_box_size=10_000.0))
+    else:
+        config = replace(config, roi_heads=replace(config.roi_heads, score_threshold=1.0))
+    for outcome in detector(with_config(model, config)).detect(pictures):
+        empty = found(outcome)
+        assert len(empty) == 0
+        assert empty.masks is not None
+        assert empty.masks.shape == (0, 28, 28)
+
+
+def test_an_empty_answer_beside_a_full_one(
+    model: GeneralizedRCNN, pictures: Sequence[Picture]
+) -> None:
+    pair = [np.zeros_like(pictures[0]), pictures[0]]
+    best = [float(found(outcome).scores[0]) for outcome in detector(model).detect(pair)]
+    assert best[0] != best[1]
+    roi_heads = replace(model.config.roi_heads, score_threshold=sum(best) / 2)
+    strict = with_config(model, replace(model.config, roi_heads=roi_heads))
+    counts = [len(found(outcome)) for outcome in detector(strict).detect(pair)]
+    assert [count > 0 for count in counts] == [score > sum(best) / 2 for score in best]
+    for picture, outcome in zip(pair, detector(strict).detect(pair), strict=True):
+        [alone] = detector(strict).detect([picture])
+        np.testing.assert_allclose(
+            found(outcome).boxes_xyxy, found(alone).boxes_xyxy, atol=BOX_NOISE_PX
+        )
+
+
+def test_a_failed_forward_fails_its_own_pictures_alone(
+    model: GeneralizedRCNN, pictures: Sequence[Picture]
+) -> None:
+    class FailsOnPortraits(GeneralizedRCNN):
+        def forward(
+            self, images: Sequence[Tensor], original_sizes_hw: Sequence[tuple[int, int]]
+        ) -> list[Instances]:
+            if images[0].shape[1] > images[0].shape[2]:
+                raise RuntimeError("a kernel failed")
+            return super().forward(images, original_sizes_hw)
+
+    failing = FailsOnPortraits(model.config)
+    failing.load_state_dict(model.state_dict())
+    outcomes = detector(failing.eval()).detect(pictures)
+    failed = [outcome.detections is None for outcome in outcomes]
+    assert failed == [height > width for height, width in SIZES_HW]

@@ -1,0 +1,177 @@
+"""Packing a model: what an archive holds, and what is refused before one is written."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from handler.class_names import ClassNamesError
+from handler.detector.native import NativeDetector
+from handler.rcnn.checkpoint import CheckpointError
+from handler.rcnn.config import ConfigError
+from handler.settings import Settings
+from scripts.archive import SERVING_DEFAULTS, build_archive
+from scripts.errors import CommandError
+from tests.goldens.cases import CONFIGS, GoldenModel
+
+CONFIG = CONFIGS / "mask_rcnn_r50.yaml"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint as Detectron2's trainer writes it, random weights."""
+    path = tmp_path_factory.mktemp("checkpoint") / "model_final.pth"
+    model = GoldenModel("mask_rcnn_r50", CONFIG, None, ()).build()
+    state = {"model": model.state_dict(), "optimizer": {"big": torch.zeros(100_000)}}
+    torch.save(state | {"iteration": 9}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def archive(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_archive(CONFIG, checkpoint, "tiny", tmp_path_factory.mktemp("store"))
+
+
+def read_manifest(archive: Path) -> dict[str, dict[str, str]]:
+    with zipfile.ZipFile(archive) as packed:
+        manifest: dict[str, dict[str, str]] = json.loads(packed.read("MAR-INF/MANIFEST.json"))
+    return manifest
+
+
+def test_the_archive_holds_all_that_serving_needs(archive: Path, repo_root: Path) -> None:
+    with zipfile.ZipFile(archive) as packed:
+        names = set(packed.namelist())
+    sources = {
+        path.relative_to(repo_root).as_posix() for path in (repo_root / "handler").rglob("*.py")
+    }
+    assert names == sources | {
+        "service.py",
+        "config.yaml",
+        "weights.npz",
+        "classes.json",
+        "model-config.yaml",
+        "MAR-INF/MANIFEST.json",
+    }
+
+
+def test_the_manifest_names_handler_settings_and_the_version_that_sagemaker_binds_to(
+    archive: Path,
+) -> None:
+    model = read_manifest(archive)["model"]
+    assert model["modelName"] == "tiny"
+    assert model["handler"] == "service.py"
+    assert model["configFile"] == "model-config.yaml"
+    assert model["modelVersion"] == "1.0"
+
+
+def test_the_weights_load_without_a_pickle_and_without_training_state(archive: Path) -> None:
+    with zipfile.ZipFile(archive) as packed, packed.open("weights.npz") as file:
+        weights = np.load(file, allow_pickle=False)
+        assert "backbone.bottom_up.stem.conv1.weight" in weights.files
+        assert not [name for name in weights.files if "big" in name or "iteration" in name]
+        assert {weights[name].dtype for name in weights.files} == {np.dtype(np.float32)}
+
+
+def test_the_config_in_the_archive_stands_without_its_bases(archive: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(archive) as packed:
+        packed.extractall(tmp_path)
+    config = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert "_BASE_" not in config
+    detector = NativeDetector.from_folder(tmp_path, torch.device("cpu"), Settings())
+    detector.warm_up()
+    assert detector.num_classes == 5
+
+
+def test_the_serving_settings_are_in_the_archive(checkpoint: Path, tmp_path: Path) -> None:
+    archive = build_archive(CONFIG, checkpoint, "tiny", tmp_path, serving={"batchSize": 3})
+    with zipfile.ZipFile(archive) as packed:
+        serving = yaml.safe_load(packed.read("model-config.yaml"))
+    assert serving == SERVING_DEFAULTS | {"batchSize": 3}
+
+
+def test_class_names_are_taken_or_numbered(checkpoint: Path, tmp_path: Path, archive: Path) -> None:
+    named = tmp_path / "names.json"
+    named.write_text('["a", "b", "c", "d", "e"]')
+    with zipfile.ZipFile(
+        build_archive(CONFIG, checkpoint, "named", tmp_path, classes=named)
+    ) as packed:
+        assert json.loads(packed.read("classes.json")) == ["a", "b", "c", "d", "e"]
+    with zipfile.ZipFile(archive) as packed:
+        assert json.loads(packed.read("classes.json")) == [f"class_{index}" for index in range(5)]
+
+
+def test_builds_of_one_name_at_once_do_not_collide(checkpoint: Path, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        builds = [
+            pool.submit(build_archive, CONFIG, checkpoint, "tiny", tmp_path / f"store{index % 2}")
+            for index in range(3)
+        ]
+        archives = [build.result() for build in builds]
+    for archive in archives:
+        with zipfile.ZipFile(archive) as packed:
+            assert packed.testzip() is None
+    left = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
+    assert left == ["tiny.mar", "tiny.mar"]
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../up", "a/b", ".hidden", "ü", "-x", "a,b"])
+def test_a_name_that_is_no_file_name_is_refused(
+    checkpoint: Path, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(CommandError, match="NAME"):
+        build_archive(CONFIG, checkpoint, name, tmp_path)
+
+
+def test_a_checkpoint_of_another_config_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"unexpected: roi_heads\.mask_head"):
+        build_archive(CONFIGS / "faster_rcnn_r18_avg_rgb.yaml", checkpoint, "tiny", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_config_that_is_not_supported_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(f"_BASE_: {CONFIG}\nMODEL: {{KEYPOINT_ON: True}}\n")
+    with pytest.raises(ConfigError, match="KEYPOINT_ON: True"):
+        build_archive(config, checkpoint, "tiny", tmp_path / "store")
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        pytest.param('["a"]', "holds 1 names.*NUM_CLASSES is 5", id="too few"),
+        pytest.param('{"0": "a"}', "JSON list of names", id="a mapping"),
+        pytest.param("[1, 2, 3, 4, 5]", "JSON list of names", id="numbers"),
+        pytest.param("[", "cannot be read", id="broken"),
+    ],
+)
+def test_class_names_that_do_not_fit_are_refused(
+    checkpoint: Path, tmp_path: Path, content: str, named: str
+) -> None:
+    classes = tmp_path / "classes.json"
+    classes.write_text(content)
+    with pytest.raises(ClassNamesError, match=named):
+        build_archive(CONFIG, checkpoint, "tiny", tmp_path / "store", classes=classes)
+
+
+def test_the_command_line_reports_a_problem_without_a_traceback(
+    checkpoint: Path, tmp_path: Path, repo_root: Path
+) -> None:
+    arguments = ["--config", str(tmp_path / "no.yaml"), "--weights", str(checkpoint)]
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.archive", *arguments, "--name", "tiny"],
+        cwd=repo_root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "no.yaml" in done.stderr
+    assert "Traceback" not in done.stderr
