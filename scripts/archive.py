@@ -22,10 +22,11 @@ from handler.rcnn.checkpoint import CheckpointError, read_checkpoint, write_weig
 from handler.rcnn.config import ConfigError, parse_config
 from handler.rcnn.yaml_config import read_yaml_config
 from handler.settings import Settings
-from scripts.errors import CommandError
+from scripts.errors import CommandError, run
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 HANDLER = REPOSITORY / "handler"
+STORE = Path("model-store")
 CLASSES_FILE = "classes.json"
 SERVING_FILE = "model-config.yaml"
 # SageMaker's settings bind to this version alone.
@@ -145,31 +146,29 @@ def _move_into(store: Path, packed: Path) -> Path:
     return arriving.replace(store / packed.name)
 
 
-def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line, see `make help`."""
-    parser = argparse.ArgumentParser(prog="archive", description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="Detectron2's config.yaml")
-    parser.add_argument("--weights", type=Path, required=True, help="checkpoint, .pth or .pkl")
-    parser.add_argument("--name", required=True, help="the model's name, such as my-model")
-    parser.add_argument("--classes", type=Path, help="JSON list of class names")
-    parser.add_argument("--model-store", type=Path, default=REPOSITORY / "model-store")
-    return parser.parse_args(arguments)
-
-
-def main() -> int:
-    """Exit status 1 and one clear message where the model's files are not as they must be."""
-    given = parse_arguments()
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Build an archive, or say what in the model's files is not as it must be."""
+    given = _parser().parse_args(arguments)
     try:
         archive = build_archive(
             given.config, given.weights, given.name, given.model_store, classes=given.classes
         )
-    except (ConfigError, CheckpointError, ClassNamesError, CommandError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    except (ConfigError, CheckpointError, ClassNamesError) as error:
+        raise CommandError(str(error)) from error
     megabytes = archive.stat().st_size / 1e6
     print(f"{archive} ({megabytes:.1f} MB); serve it with: make serve MODEL={archive}")
     return 0
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="archive", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="Detectron2's config.yaml")
+    parser.add_argument("--weights", type=Path, required=True, help="checkpoint, .pth or .pkl")
+    parser.add_argument("--name", required=True, help="the model's name, such as my-model")
+    parser.add_argument("--classes", type=Path, help="JSON list of class names")
+    parser.add_argument("--model-store", type=Path, default=STORE, help="default: %(default)s")
+    return parser
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -1,12 +1,14 @@
 """Which configs are served, and what the others are told."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from handler.rcnn.config import ConfigError, parse_config
+from handler.rcnn.config import ConfigError, load_config, parse_config
 from handler.rcnn.config_keys import IGNORED, KEYS
 from handler.rcnn.yaml_config import merge
+from tests.goldens.cases import CONFIGS
 
 PYRAMID = ["p2", "p3", "p4", "p5"]
 MASK_RCNN: dict[str, Any] = {
@@ -126,3 +128,8 @@ def test_no_key_is_both_read_and_ignored() -> None:
         for name in KEYS
         if any(name == ignored or name.startswith(f"{ignored}.") for ignored in IGNORED)
     ]
+
+
+def test_a_config_that_detectron2_dumped_is_the_config_that_it_was_dumped_from() -> None:
+    dumped = Path(__file__).parent / "data" / "dumped_by_detectron2.yaml"
+    assert load_config(dumped) == load_config(CONFIGS / "mask_rcnn_r34_conv_heads.yaml")
