@@ -60,11 +60,12 @@ class NativeDetector:
             RuntimeError: the network cannot run here.
         """
         side = self.model.config.input.min_size or 256
-        self._forward([np.full((side, side, 3), 127, dtype=np.uint8)])
+        picture = np.full((side, side, 3), 127, dtype=np.uint8)
+        self._network([self._resize(picture)], [_size(picture)])
 
     def detect(self, pictures: Sequence[Picture]) -> list[Outcome]:
         """Detects in UInt8[H, W, 3] RGB pictures of any sizes; outcomes in the same order."""
-        resized = [resize_picture(picture, self.model.config.input) for picture in pictures]
+        resized = [self._resize(picture) for picture in pictures]
         outcomes: dict[int, Outcome] = {}
         for indices in group(self._batch_keys(resized), self.settings.images_per_forward):
             run = self._run([resized[i] for i in indices], [_size(pictures[i]) for i in indices])
@@ -78,18 +79,22 @@ class NativeDetector:
 
     def _run(self, images: list[Tensor], sizes_hw: list[tuple[int, int]]) -> list[Outcome]:
         watch = Stopwatch()
-        found: Sequence[Detections | None]
         try:
             found = self._network(images, sizes_hw)
-        except RuntimeError:
+        except Exception:  # whatever it is, the neighbours of the picture at fault get answers
             logger.exception("the forward of %d pictures failed", len(images))
-            found = [None] * len(images)
+            if len(images) == 1:
+                return [Outcome(None, watch.elapsed_ms(), batch=1)]
+            half = len(images) // 2
+            return [
+                *self._run(images[:half], sizes_hw[:half]),
+                *self._run(images[half:], sizes_hw[half:]),
+            ]
         elapsed_ms = watch.elapsed_ms()
         return [Outcome(detections, elapsed_ms, len(images)) for detections in found]
 
-    def _forward(self, pictures: list[Picture]) -> list[Detections]:
-        images = [resize_picture(picture, self.model.config.input) for picture in pictures]
-        return self._network(images, [_size(picture) for picture in pictures])
+    def _resize(self, picture: Picture) -> Tensor:
+        return resize_picture(picture, self.model.config.input)
 
     def _network(
         self, images: Sequence[Tensor], sizes_hw: Sequence[tuple[int, int]]

@@ -1,0 +1,142 @@
+"""Every command of the README is run, in a copy of the project."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from scripts.ports import LOOPBACK, Ports
+
+README_PORT = "8080"
+# This very run is what `make test` does.
+RUNNING_NOW = "make test"
+NOT_COPIED = (".git", ".venv*", "out", "logs", "*.mar", ".*_cache", "__pycache__")
+READY_WITHIN_S = 120
+
+
+def readme_commands(repo_root: Path) -> list[str]:
+    text = (repo_root / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return [line for block in blocks for line in block.splitlines() if line]
+
+
+@pytest.fixture(scope="module")
+def port() -> str:
+    return str(Ports.free().inference)
+
+
+@pytest.fixture(scope="module")
+def project(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    copy = tmp_path_factory.mktemp("clone") / "d2serve"
+    shutil.copytree(repo_root, copy, ignore=shutil.ignore_patterns(*NOT_COPIED))
+    (copy / ".venv").symlink_to(repo_root / ".venv")
+    return copy
+
+
+def start(command: str, project: Path) -> "subprocess.Popen[str]":
+    # A make above this one would hand its own flags down.
+    environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}
+    return subprocess.Popen(
+        ["bash", "-c", command],
+        cwd=project,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def run(command: str, project: Path) -> str:
+    process = start(command, project)
+    output, _ = process.communicate()
+    assert process.returncode == 0, f"{command}\n{output}"
+    return output
+
+
+@contextmanager
+def serving(command: str, project: Path, port: str) -> Iterator[None]:
+    process = start(f"{command} PORT={port}", project)
+    try:
+        deadline = time.monotonic() + READY_WITHIN_S
+        while not is_healthy(port):
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline, f"{command}: not ready"
+            time.sleep(0.2)
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.communicate()
+
+
+def is_healthy(port: str) -> bool:
+    try:
+        answer = httpx.get(f"http://{LOOPBACK}:{port}/ping", trust_env=False)
+    except httpx.TransportError:
+        return False
+    return answer.status_code == httpx.codes.OK
+
+
+def test_every_command_of_the_readme_works(repo_root: Path, project: Path, port: str) -> None:
+    commands = readme_commands(repo_root)
+    before = [command for command in commands if not uses_server(command)]
+    assert "make demo" in before
+    assert RUNNING_NOW in before
+    for command in before:
+        if command != RUNNING_NOW and not command.startswith("make serve"):
+            run(command, project)
+    assert_overlays(project / "out", project / "models" / "shapes" / "samples")
+    [serve] = [command for command in before if command.startswith("make serve")]
+    requests = [command for command in commands if uses_server(command)]
+    assert len(requests) == 3
+    with serving(serve, project, port):
+        asked, drawn, predicted = (run(at_port(request, port), project) for request in requests)
+    answer = json.loads(asked[asked.index("{") : asked.rindex("}") + 1])
+    assert answer["names"]
+    with Image.open(project / "overlay.png") as overlay:
+        assert overlay.format == "PNG", drawn
+    assert "shapes_01.jpg" in predicted
+
+
+def uses_server(command: str) -> bool:
+    return command.startswith(("curl", "make predict"))
+
+
+def at_port(command: str, port: str) -> str:
+    if command.startswith("make predict"):
+        return f"{command} URL=http://{LOOPBACK}:{port}/invocations"
+    return command.replace(f":{README_PORT}/", f":{port}/").replace("curl ", "curl -s ")
+
+
+def assert_overlays(out: Path, samples: Path) -> None:
+    drawn = {path.stem: path for path in out.iterdir()}
+    assert sorted(drawn) == sorted(path.stem for path in samples.iterdir())
+    for sample in samples.iterdir():
+        with Image.open(sample) as picture, Image.open(drawn[sample.stem]) as overlay:
+            assert overlay.size == picture.size
+
+
+def test_every_link_of_the_readme_and_the_docs_leads_somewhere(repo_root: Path) -> None:
+    for page in [repo_root / "README.md", *(repo_root / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_example_answer_has_the_keys_of_a_real_one(repo_root: Path) -> None:
+    text = (repo_root / "README.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"^```json\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    example = json.loads(block)
+    assert list(example) == [
+        *("labels", "boxes", "scores", "classes", "names", "masks", "prediction", "image"),
+    ]
