@@ -81,7 +81,7 @@ class Pipeline:
             for picture in slot.pictures
             if not isinstance(picture, RequestError)
         ]
-        outcomes = iter(self.detector.detect(pictures) if pictures else [])
+        outcomes = iter(self._outcomes(pictures))
         return [
             slot if isinstance(slot, FailedRequest) else _with_outcomes(slot, outcomes)
             for slot in slots
@@ -104,6 +104,12 @@ class Pipeline:
             return FailedRequest(result, times)
         media_type, pictures = result
         return DecodedRequest(tuple(pictures), media_type, times)
+
+    def _outcomes(self, pictures: Sequence[Picture]) -> list[Outcome]:
+        found = _guarded(lambda: self.detector.detect(pictures)) if pictures else []
+        if isinstance(found, RequestError):
+            return [Outcome(detections=None, forward_ms=0.0, batch=0)] * len(pictures)
+        return found
 
     def _encode(self, slot: DetectedRequest | FailedRequest) -> HttpResponse:
         if isinstance(slot, FailedRequest):
@@ -150,13 +156,13 @@ def _with_outcomes(decoded: DecodedRequest, outcomes: Iterator[Outcome]) -> Dete
 
 
 def _guarded(stage: Callable[[], Result]) -> Result | RequestError:
-    """A stage's result for one request; what it raises stays in this request's slot."""
+    """A stage's result, or as an error what it raises, which then stays in its slots."""
     try:
         return stage()
     except RequestError as error:
         return error
     except Exception:  # a fault of ours must not fail the neighbours in the batch
-        logger.exception("a request failed")
+        logger.exception("a stage failed")
         return internal()
 
 

@@ -1,5 +1,6 @@
 """TorchServe's face of d2serve: the only module that knows TorchServe."""
 
+import json
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -73,12 +74,17 @@ def to_request(row: Mapping[str, Any], headers: Mapping[str, Any]) -> HttpReques
     parts = []
     for name, value in row.items():
         own_headers = headers.get(name)
-        part_type = own_headers.get("content-type") if isinstance(own_headers, dict) else None
-        if name == RAW_BODY:
-            parts.append(Part(texts.get("content-type", part_type or ""), bytes(value)))
-        elif part_type:
-            parts.append(Part(part_type, bytes(value)))
+        own_type = own_headers.get("content-type") if isinstance(own_headers, dict) else None
+        if own_type:
+            parts.append(Part(own_type, _as_bytes(value)))
+        elif name == RAW_BODY:
+            parts.append(Part(texts.get("content-type", ""), _as_bytes(value)))
     return HttpRequest(texts, tuple(parts))
+
+
+def _as_bytes(value: Any) -> bytes:
+    """A body as the client sent it; without decode_input_request=false TorchServe parses JSON."""
+    return bytes(value) if isinstance(value, bytes | bytearray) else json.dumps(value).encode()
 
 
 def publish_response(response: HttpResponse, context: Any, index: int) -> None:

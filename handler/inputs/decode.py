@@ -34,17 +34,22 @@ def decode_request(request: HttpRequest, settings: Settings) -> list[Picture | R
             f"the body has {size} bytes; at most {settings.max_request_bytes} are accepted",
             "send less, or raise max_request_bytes in the archive's model-config.yaml",
         )
+    _require_few(len(request.parts), settings)
     if len(request.parts) == 1:
         pictures: list[Picture | RequestError] = [*_decode_part(request.parts[0], settings)]
     else:
         pictures = [item for part in request.parts for item in _try_part(part, settings)]
-    if len(pictures) > settings.max_images_per_request:
+    _require_few(len(pictures), settings)
+    return pictures
+
+
+def _require_few(count: int, settings: Settings) -> None:
+    if count > settings.max_images_per_request:
         raise too_large(
-            f"the request holds {len(pictures)} pictures; at most "
+            f"the request holds {count} pictures; at most "
             f"{settings.max_images_per_request} are accepted",
             "send fewer at a time, or raise max_images_per_request in model-config.yaml",
         )
-    return pictures
 
 
 def _try_part(part: Part, settings: Settings) -> list[Picture] | list[RequestError]:

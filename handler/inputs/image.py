@@ -62,6 +62,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         # Pillow's own conversion clips 16 bits at 255 instead of scaling.
         grey = np.asarray(image).astype(np.uint32)
         image = Image.fromarray(((grey + 128) // 257).astype(np.uint8))
+    # Transparent palette entries or colours go as alpha does; Pillow warns of some.
+    image.info.pop("transparency", None)
     return image.convert("RGB")
 
 

@@ -103,28 +103,29 @@ def _to_uint8(array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * np.uint8(255)
     if array.dtype.kind == "f" and array.dtype.itemsize <= 8:
-        return _float_to_uint8(array.astype(np.float32))
+        return _float_to_uint8(array)
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:
         return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
     raise _not_a_picture_type(array.dtype)
 
 
-def _float_to_uint8(array: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+def _float_to_uint8(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     least, most = float(array.min()), float(array.max())
     if not (math.isfinite(least) and math.isfinite(most)):
         raise unprocessable("the array holds NaN or infinity", "send finite values")
+    # The range is told from the values as sent: a narrower type could round them into it.
     if least >= 0 and most <= 1:
-        scaled = array * 255
+        scale, offset = 255.0, 0.0
     elif least >= -1 and most <= 1:
-        scaled = (array + 1) * 127.5
+        scale, offset = 127.5, 127.5
     elif least >= 0 and most <= 255:
-        scaled = array
+        scale, offset = 1.0, 0.0
     else:
         raise unprocessable(
             f"the array's values run from {least:g} to {most:g}",
             "send values within 0..1, -1..1 or 0..255",
         )
-    return np.rint(scaled).astype(np.uint8)
+    return np.rint(array.astype(np.float32) * scale + offset).astype(np.uint8)
 
 
 def _to_rgb(picture: npt.NDArray[np.uint8]) -> Picture:

@@ -33,10 +33,12 @@ def _parse_range(item: str) -> tuple[str, float]:
 
 
 def _parse_quality(text: str) -> float:
+    """A q-value; 1, as where none is given, for what is not a number in 0..1."""
     try:
-        return min(max(float(text), 0.0), 1.0)
+        quality = float(text)
     except ValueError:
         return 1.0
+    return quality if 0.0 <= quality <= 1.0 else 1.0
 
 
 def _quality(media_type: str, ranges: Sequence[tuple[str, float]]) -> float:

@@ -85,7 +85,8 @@ def _draw_box(
 ) -> None:
     colour = instance_colour(index)
     x1, y1, x2, y2 = (float(value) for value in detections.boxes_xyxy[index])
-    draw.rectangle((x1, y1, x2 - 1, y2 - 1), outline=colour, width=1)
+    # The last pixel is within the box, and no box is thinner than a line.
+    draw.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colour, width=1)
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     width, height = right - left + 6, bottom - top + 6
     x = min(max(x1, 0), max(detections.size_hw[1] - width, 0))

@@ -1,0 +1,25 @@
+from collections.abc import Hashable, Sequence
+
+import pytest
+
+from handler.detector.batching import group
+
+
+@pytest.mark.parametrize(
+    ("keys", "limit", "expected"),
+    [
+        pytest.param("", 4, [], id="nothing"),
+        pytest.param("a", 1, [[0]], id="one"),
+        pytest.param("aaa", 3, [[0, 1, 2]], id="all-alike-up-to-the-limit"),
+        pytest.param("aaaa", 3, [[0, 1, 2], [3]], id="one-over-the-limit"),
+        pytest.param("aaa", 1, [[0], [1], [2]], id="one-at-a-time"),
+        pytest.param("abc", 8, [[0], [1], [2]], id="none-alike"),
+        pytest.param("abab", 8, [[0, 2], [1, 3]], id="two-kinds-interleaved"),
+        pytest.param("baabab", 2, [[0, 3], [5], [1, 2], [4]], id="interleaved-over-the-limit"),
+        pytest.param([(32, 64), (64, 32), (32, 64)], 8, [[0, 2], [1]], id="sizes"),
+    ],
+)
+def test_equal_keys_run_together_in_order_up_to_the_limit(
+    keys: Sequence[Hashable], limit: int, expected: list[list[int]]
+) -> None:
+    assert group(keys, limit) == expected

@@ -1,0 +1,234 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from handler.errors import RequestError
+from handler.inputs.decode import decode_request
+from handler.messages import HttpRequest, Part
+from handler.settings import Settings
+from tests.bodies import image_bytes, noise, npy_bytes
+
+RGB = noise(5, 8, 3)
+PNG = image_bytes(RGB, "PNG")
+NPY = npy_bytes(RGB)
+TRUNCATED = PNG[:60]
+
+
+def request_of(*parts: tuple[str, bytes]) -> HttpRequest:
+    return HttpRequest({}, tuple(Part(*part) for part in parts))
+
+
+def decode(*parts: tuple[str, bytes], **settings: Any) -> list[Any]:
+    return decode_request(request_of(*parts), Settings(**settings))
+
+
+def refused(*parts: tuple[str, bytes], **settings: Any) -> RequestError:
+    with pytest.raises(RequestError) as raised:
+        decode(*parts, **settings)
+    return raised.value
+
+
+def statuses(slots: list[Any]) -> list[int | str]:
+    return [slot.status if isinstance(slot, RequestError) else "picture" for slot in slots]
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        pytest.param("", id="none"),
+        pytest.param("image/png", id="its-own-type"),
+        pytest.param("image/jpeg", id="another-image-type"),
+        pytest.param("image/jpg", id="jpg"),
+        pytest.param("image/webp", id="webp"),
+        pytest.param("image/bmp", id="bmp"),
+        pytest.param("image/gif", id="gif"),
+        pytest.param("image/tiff", id="tiff"),
+        pytest.param("application/octet-stream", id="octet-stream"),
+        pytest.param("application/x-image", id="x-image"),
+        pytest.param("IMAGE/Png", id="mixed-case"),
+        pytest.param(" image/png ; charset=binary", id="spaces-and-a-parameter"),
+        pytest.param("image/png;", id="an-empty-parameter"),
+        pytest.param("; charset=binary", id="only-a-parameter"),
+    ],
+)
+def test_an_image_is_decoded_by_its_bytes_whatever_image_type_is_said(content_type: str) -> None:
+    (picture,) = decode((content_type, PNG))
+    np.testing.assert_array_equal(picture, RGB)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        pytest.param("", id="none"),
+        pytest.param("application/x-npy", id="npy"),
+        pytest.param("Application/X-NPY; version=1", id="npy-in-mixed-case-with-a-parameter"),
+        pytest.param("application/octet-stream", id="octet-stream"),
+        pytest.param("application/x-image", id="x-image"),
+    ],
+)
+def test_an_array_is_decoded_where_its_type_allows_one(content_type: str) -> None:
+    (picture,) = decode((content_type, NPY))
+    np.testing.assert_array_equal(picture, RGB)
+
+
+def test_an_array_of_several_pictures_gives_them_in_order() -> None:
+    batch = np.stack((RGB, noise(5, 8, 3, seed=1), noise(5, 8, 3, seed=2)))
+    np.testing.assert_array_equal(decode(("application/x-npy", npy_bytes(batch))), batch)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "status", "code"),
+    [
+        pytest.param("", b"", 400, "bad_request", id="empty"),
+        pytest.param("image/png", b"", 400, "bad_request", id="empty-image"),
+        pytest.param("application/x-npy", b"", 400, "bad_request", id="empty-array"),
+        pytest.param("image/png", TRUNCATED, 400, "bad_request", id="truncated-image"),
+        pytest.param("application/x-npy", PNG, 400, "bad_request", id="image-sent-as-array"),
+        pytest.param("application/x-npy", NPY[:-1], 400, "bad_request", id="truncated-array"),
+        pytest.param("", NPY[:-1], 400, "bad_request", id="truncated-array-by-its-bytes"),
+        pytest.param("", b"?", 415, "unsupported_media_type", id="unknown-bytes"),
+        pytest.param("image/png", NPY, 415, "unsupported_media_type", id="array-sent-as-image"),
+        pytest.param("text/plain", PNG, 415, "unsupported_media_type", id="text"),
+        pytest.param("video/mp4", PNG, 415, "unsupported_media_type", id="video"),
+        pytest.param("image/svg+xml", PNG, 415, "unsupported_media_type", id="svg"),
+        pytest.param("image/*", PNG, 415, "unsupported_media_type", id="a-wildcard"),
+        pytest.param("png", PNG, 415, "unsupported_media_type", id="half-a-type"),
+        pytest.param(
+            "", npy_bytes(np.zeros((2, 2), dtype=np.int64)), 422, "unprocessable", id="int64"
+        ),
+    ],
+)
+def test_one_body_that_cannot_be_used_fails_the_request(
+    content_type: str, body: bytes, status: int, code: str
+) -> None:
+    error = refused((content_type, body))
+    assert (error.status, error.code) == (status, code)
+
+
+def test_an_unsupported_type_is_told_short_and_printable_with_the_supported_ones() -> None:
+    error = refused(("text/\x00\x1b[31m" + "x" * 5000, PNG))
+    assert error.message.isprintable()
+    assert len(error.message) < 150
+    for media_type in ("image/jpeg", "image/tiff", "application/x-npy", "application/octet-stream"):
+        assert media_type in error.hint
+
+
+def test_no_parts_at_all_is_a_400() -> None:
+    assert refused().status == 400
+
+
+def test_several_parts_that_are_all_empty_are_a_400() -> None:
+    assert refused(("image/png", b""), ("", b"")).status == 400
+
+
+@pytest.mark.parametrize(
+    ("bad", "status"),
+    [
+        pytest.param(("image/png", b""), 400, id="empty"),
+        pytest.param(("image/png", TRUNCATED), 400, id="truncated"),
+        pytest.param(("application/x-npy", RGB.tobytes()), 400, id="raw-values"),
+        pytest.param(("image/png", image_bytes(noise(9, 9, 3), "PNG")), 413, id="too-many-pixels"),
+        pytest.param(("text/plain", b"hello"), 415, id="unsupported"),
+        pytest.param(("", npy_bytes(np.zeros((2, 2), dtype=np.int64))), 422, id="int64"),
+    ],
+)
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_of_several_parts_a_bad_one_gets_an_error_in_its_place(
+    bad: tuple[str, bytes], status: int, position: int
+) -> None:
+    parts = [("image/png", PNG), ("application/x-npy", NPY)]
+    parts.insert(position, bad)
+    slots = decode(*parts, max_image_pixels=40)
+    expected: list[int | str] = ["picture", "picture"]
+    expected.insert(position, status)
+    assert statuses(slots) == expected
+    for slot in slots[:position] + slots[position + 1 :]:
+        np.testing.assert_array_equal(slot, RGB)
+
+
+def test_parts_and_arrays_of_several_pictures_mix_in_order() -> None:
+    batch = np.stack((noise(5, 8, 3, seed=1), noise(5, 8, 3, seed=2)))
+    slots = decode(("", npy_bytes(batch)), ("image/png", TRUNCATED), ("", PNG))
+    assert statuses(slots) == ["picture", "picture", 400, "picture"]
+    np.testing.assert_array_equal(slots[:2], batch)
+    np.testing.assert_array_equal(slots[3], RGB)
+
+
+@pytest.mark.parametrize(
+    ("parts", "settings"),
+    [
+        pytest.param([("", PNG)], {"max_request_bytes": len(PNG)}, id="bytes"),
+        pytest.param(
+            [("", PNG), ("", NPY)], {"max_request_bytes": len(PNG) + len(NPY)}, id="bytes-of-parts"
+        ),
+        pytest.param([("", PNG)], {"max_image_pixels": 40}, id="pixels"),
+        pytest.param([("", PNG)] * 3, {"max_images_per_request": 3}, id="parts"),
+        pytest.param(
+            [("", npy_bytes(np.stack((RGB, RGB)))), ("", PNG)],
+            {"max_images_per_request": 3},
+            id="pictures-of-parts",
+        ),
+    ],
+)
+def test_as_much_as_the_settings_allow_is_decoded(
+    parts: list[tuple[str, bytes]], settings: dict[str, int]
+) -> None:
+    assert set(statuses(decode(*parts, **settings))) == {"picture"}
+
+
+@pytest.mark.parametrize(
+    ("parts", "settings", "setting"),
+    [
+        pytest.param(
+            [("", PNG)], {"max_request_bytes": len(PNG) - 1}, "max_request_bytes", id="bytes"
+        ),
+        pytest.param(
+            [("", PNG), ("", NPY)],
+            {"max_request_bytes": len(PNG) + len(NPY) - 1},
+            "max_request_bytes",
+            id="bytes-of-parts",
+        ),
+        pytest.param([("", PNG)], {"max_image_pixels": 39}, "max_image_pixels", id="pixels"),
+        pytest.param([("", NPY)], {"max_image_pixels": 39}, "max_image_pixels", id="array-pixels"),
+        pytest.param(
+            [("", PNG)] * 3, {"max_images_per_request": 2}, "max_images_per_request", id="parts"
+        ),
+        pytest.param(
+            [("", npy_bytes(np.stack((RGB, RGB)))), ("", PNG)],
+            {"max_images_per_request": 2},
+            "max_images_per_request",
+            id="pictures-of-parts",
+        ),
+        pytest.param(
+            [("", npy_bytes(np.stack((RGB, RGB))))],
+            {"max_images_per_request": 1},
+            "max_images_per_request",
+            id="pictures-of-an-array",
+        ),
+    ],
+)
+def test_more_than_the_settings_allow_is_a_413_whose_hint_names_the_setting(
+    parts: list[tuple[str, bytes]], settings: dict[str, int], setting: str
+) -> None:
+    error = refused(*parts, **settings)
+    assert (error.status, error.code) == (413, "too_large")
+    assert setting in error.hint
+
+
+class CountingBytes(bytes):
+    """Bytes that remember whether somebody looked at their beginning."""
+
+    looked_at = False
+
+    def startswith(self, *arguments: Any) -> bool:
+        self.looked_at = True
+        return super().startswith(*arguments)
+
+
+def test_too_many_parts_are_refused_before_any_is_decoded() -> None:
+    body = CountingBytes(PNG)
+    refused(*[("", body)] * 3, max_images_per_request=2)
+    assert not body.looked_at
+    decode(*[("", body)] * 2, max_images_per_request=2)
+    assert body.looked_at

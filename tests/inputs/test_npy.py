@@ -1,0 +1,339 @@
+import io
+import os
+import pickle
+import struct
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from handler.errors import RequestError
+from handler.inputs.npy import decode_npy
+from tests.bodies import noise, npy_bytes
+
+MAX_PIXELS = 10_000
+MAX_IMAGES = 4
+
+RGB = noise(6, 7, 3)
+GREY = noise(6, 7)
+RGBA = np.dstack((RGB, noise(6, 7, seed=1)))
+BATCH = np.stack((RGB, noise(6, 7, 3, seed=2)))
+
+
+def decode(body: bytes) -> list[npt.NDArray[np.uint8]]:
+    return decode_npy(body, MAX_PIXELS, MAX_IMAGES)
+
+
+def refused(body: bytes) -> RequestError:
+    with pytest.raises(RequestError) as raised:
+        decode(body)
+    return raised.value
+
+
+def as_rgb(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def npy_claiming(descr: str, shape: str, version: bytes = b"\x01\x00") -> bytes:
+    """A header that claims a dtype and a shape, written as Python, with no values behind it."""
+    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    length = struct.pack("<H" if version == b"\x01\x00" else "<I", len(text))
+    return b"\x93NUMPY" + version + length + text
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        pytest.param(RGB[:1, :1], [RGB[:1, :1]], id="one-pixel"),
+        pytest.param(GREY, [as_rgb(GREY)], id="HxW"),
+        pytest.param(GREY[:, :, None], [as_rgb(GREY)], id="HxWx1"),
+        pytest.param(RGB, [RGB], id="HxWx3"),
+        pytest.param(RGBA, [RGB], id="HxWx4"),
+        pytest.param(GREY[None], [as_rgb(GREY)], id="1xHxW"),
+        pytest.param(RGB.transpose(2, 0, 1).copy(), [RGB], id="3xHxW"),
+        pytest.param(RGBA.transpose(2, 0, 1).copy(), [RGB], id="4xHxW"),
+        pytest.param(np.stack((GREY, GREY.T.reshape(6, 7))), None, id="NxHxW"),
+        pytest.param(RGB[None], [RGB], id="1xHxWx3"),
+        pytest.param(BATCH, list(BATCH), id="NxHxWx3"),
+        pytest.param(np.stack((GREY, 255 - GREY))[..., None], None, id="NxHxWx1"),
+        pytest.param(np.stack((RGBA, RGBA)), [RGB, RGB], id="NxHxWx4"),
+        pytest.param(BATCH.transpose(0, 3, 1, 2).copy(), list(BATCH), id="Nx3xHxW"),
+        pytest.param(np.stack((GREY, 255 - GREY))[:, None], None, id="Nx1xHxW"),
+        pytest.param(np.asfortranarray(RGB), [RGB], id="HxWx3-fortran-order"),
+        pytest.param(np.asfortranarray(GREY), [as_rgb(GREY)], id="HxW-fortran-order"),
+        pytest.param(RGB.transpose(2, 0, 1), [RGB], id="3xHxW-not-contiguous"),
+        pytest.param(np.asfortranarray(BATCH), list(BATCH), id="NxHxWx3-fortran-order"),
+    ],
+)
+def test_every_layout_becomes_rgb_pictures(
+    array: npt.NDArray[np.uint8], expected: list[npt.NDArray[np.uint8]] | None
+) -> None:
+    if expected is None:
+        expected = [as_rgb(grey.reshape(6, 7)) for grey in array]
+    decoded = decode(npy_bytes(array))
+    assert len(decoded) == len(expected)
+    for picture, wanted in zip(decoded, expected, strict=True):
+        assert picture.dtype == np.uint8
+        assert picture.flags.c_contiguous
+        np.testing.assert_array_equal(picture, wanted)
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+@pytest.mark.parametrize(
+    ("dtype", "values", "expected"),
+    [
+        pytest.param("u1", [[0, 255, 7]], [0, 255, 7], id="uint8"),
+        pytest.param("u2", [[0, 128, 129, 65535]], [0, 0, 1, 255], id="uint16"),
+        pytest.param("?", [[False, True, True]], [0, 255, 255], id="bool"),
+        pytest.param("f2", [[0, 0.5, 1]], [0, 128, 255], id="float16-0-1"),
+        pytest.param("f4", [[0, 0.5, 1]], [0, 128, 255], id="float32-0-1"),
+        pytest.param("f8", [[0, 0.2, 1]], [0, 51, 255], id="float64-0-1"),
+        pytest.param("f4", [[0.0, 0.0, 0.0]], [0, 0, 0], id="float32-all-zero"),
+        pytest.param("f4", [[0.2, 0.4, 0.8]], [51, 102, 204], id="float32-within-0-1"),
+        pytest.param("f2", [[-1, 0, 1]], [0, 128, 255], id="float16--1-1"),
+        pytest.param("f4", [[-1, -0.2, 1]], [0, 102, 255], id="float32--1-1"),
+        pytest.param("f8", [[-0.2, 0.6, 0.6]], [102, 204, 204], id="float64--1-1"),
+        pytest.param("f2", [[0, 1.5, 255]], [0, 2, 255], id="float16-0-255"),
+        pytest.param("f4", [[0, 99.4, 99.6]], [0, 99, 100], id="float32-0-255"),
+        pytest.param("f8", [[0, 0.5, 255]], [0, 0, 255], id="float64-0-255"),
+        pytest.param("f8", [[0, 1, 1.001]], [0, 1, 1], id="float64-just-over-1"),
+    ],
+)
+def test_every_dtype_becomes_8_bits(
+    dtype: str, values: list[list[Any]], expected: list[int], order: str
+) -> None:
+    array = np.array(values, dtype=np.dtype(dtype).newbyteorder("<" if order == "little" else ">"))
+    (picture,) = decode(npy_bytes(array))
+    assert picture.shape == (1, len(expected), 3)
+    assert picture[0, :, 0].tolist() == expected
+
+
+def test_the_range_is_told_over_all_pictures_of_an_array() -> None:
+    dark, bright = np.zeros((2, 2, 3)), np.full((2, 2, 3), 200.0)
+    dark[0, 0] = 1.0
+    first, second = decode(npy_bytes(np.stack((dark, bright))))
+    assert first.max() == 1
+    assert second.min() == 200
+
+
+def test_a_second_version_of_the_format_is_read() -> None:
+    file = io.BytesIO()
+    np.lib.format.write_array(file, RGB, version=(2, 0))  # type: ignore[no-untyped-call]
+    (picture,) = decode(file.getvalue())
+    np.testing.assert_array_equal(picture, RGB)
+
+
+def test_bytes_behind_the_array_do_not_matter() -> None:
+    (picture,) = decode(npy_bytes(RGB) + b"\n")
+    np.testing.assert_array_equal(picture, RGB)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        pytest.param(np.array([[0, np.nan]], dtype=np.float16), id="nan-float16"),
+        pytest.param(np.array([[0, np.nan]], dtype=np.float64), id="nan-float64"),
+        pytest.param(np.array([[0, np.inf]], dtype=np.float32), id="infinity"),
+        pytest.param(np.array([[0, -np.inf]], dtype=np.float32), id="minus-infinity"),
+        pytest.param(np.array([[np.nan, np.inf]], dtype=np.float32), id="nan-and-infinity"),
+    ],
+)
+def test_values_that_are_not_finite_are_a_422_that_says_so(
+    array: npt.NDArray[np.floating[Any]],
+) -> None:
+    error = refused(npy_bytes(array))
+    assert (error.status, error.code) == (422, "unprocessable")
+    assert error.message == "the array holds NaN or infinity"
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        pytest.param(np.array([[0, 255.5]], dtype=np.float32), id="over-255"),
+        pytest.param(np.array([[0, 255.0000001]], dtype=np.float64), id="hardly-over-255"),
+        pytest.param(np.array([[-1.5, 0]], dtype=np.float32), id="under-minus-1"),
+        pytest.param(np.array([[-0.5, 1.5]], dtype=np.float32), id="negative-and-over-1"),
+        pytest.param(np.array([[0, 1e300]], dtype=np.float64), id="more-than-float32-holds"),
+        pytest.param(np.array([[-1e300, 1e300]], dtype=np.float64), id="a-span-over-everything"),
+    ],
+)
+def test_values_that_no_picture_has_are_a_422_and_never_clipped(
+    array: npt.NDArray[np.floating[Any]],
+) -> None:
+    error = refused(npy_bytes(array))
+    assert (error.status, error.code) == (422, "unprocessable")
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        pytest.param(np.zeros((4, 4), dtype=np.int8), id="int8"),
+        pytest.param(np.zeros((4, 4), dtype=np.int64), id="int64"),
+        pytest.param(np.zeros((4, 4), dtype=np.uint32), id="uint32"),
+        pytest.param(np.zeros((4, 4), dtype=np.uint64), id="uint64"),
+        pytest.param(np.zeros((4, 4), dtype=np.longdouble), id="longdouble"),
+        pytest.param(np.zeros((4, 4), dtype=np.complex64), id="complex"),
+        pytest.param(np.full((4, 4), "pixel"), id="text"),
+        pytest.param(np.full((4, 4), b"pixel"), id="bytes"),
+        pytest.param(np.zeros((4, 4), dtype="M8[s]"), id="datetime"),
+        pytest.param(np.zeros((4, 4), dtype="m8[ms]"), id="timedelta"),
+        pytest.param(np.zeros((4, 4), dtype=[("r", "u1"), ("g", "u1")]), id="structured"),
+        pytest.param(np.zeros((4, 4), dtype="V3"), id="void"),
+    ],
+)
+def test_other_dtypes_are_a_422_that_names_the_good_ones(array: npt.NDArray[Any]) -> None:
+    error = refused(npy_bytes(array))
+    assert (error.status, error.code) == (422, "unprocessable")
+    assert "uint8, uint16, bool, float16, float32 or float64" in error.hint
+
+
+class Explosive:
+    """Leaves a trace where it is unpickled."""
+
+    def __init__(self, trace: str) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (self.trace,)
+
+
+def test_a_pickled_payload_is_a_422_and_never_runs(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    body = npy_claiming("'|O'", "(1, 1)") + pickle.dumps(Explosive(str(trace)))
+    error = refused(body)
+    assert (error.status, error.code) == (422, "unprocessable")
+    assert not trace.exists()
+    np.load(io.BytesIO(body), allow_pickle=True)  # the payload would have worked
+    assert trace.exists()
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param((), id="a-number"),
+        pytest.param((12,), id="a-line"),
+        pytest.param((0,), id="an-empty-line"),
+        pytest.param((0, 0), id="no-pixels"),
+        pytest.param((4, 0), id="no-columns"),
+        pytest.param((0, 4, 3), id="no-rows"),
+        pytest.param((4, 4, 0), id="no-channels"),
+        pytest.param((0, 4, 4, 3), id="no-pictures"),
+        pytest.param((2, 5, 6, 5), id="five-channels"),
+        pytest.param((2, 2, 4, 4, 3), id="five-axes"),
+        pytest.param((1,) * 32, id="many-axes"),
+    ],
+)
+def test_a_shape_that_is_no_picture_is_a_422_that_names_the_good_ones(
+    shape: tuple[int, ...],
+) -> None:
+    error = refused(npy_bytes(np.zeros(shape, dtype=np.uint8)))
+    assert (error.status, error.code) == (422, "unprocessable")
+    assert "HxW" in error.hint
+
+
+def test_raw_values_are_a_400_whose_hint_names_numpy_save() -> None:
+    error = refused(RGB.tobytes())
+    assert (error.status, error.code) == (400, "bad_request")
+    assert "numpy.save" in error.hint
+    assert "tobytes" in error.hint
+
+
+@pytest.mark.parametrize("array", [RGB, np.zeros((6, 7), np.float32)], ids=["uint8", "float32"])
+def test_a_file_cut_anywhere_is_a_400(array: npt.NDArray[Any]) -> None:
+    body = npy_bytes(array)
+    for length in range(len(body)):
+        error = refused(body[:length])
+        assert (error.status, error.code) == (400, "bad_request")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"\x93NUMPY", id="only-the-magic"),
+        pytest.param(b"\x93NUMPY\x03\x00" + npy_bytes(RGB)[8:], id="third-version"),
+        pytest.param(b"\x93NUMPY\x00\x00" + npy_bytes(RGB)[8:], id="version-zero"),
+        pytest.param(b"\x93NUMPY\xff\xff" + npy_bytes(RGB)[8:], id="version-255"),
+        pytest.param(b"\x94NUMPY" + npy_bytes(RGB)[6:], id="wrong-magic"),
+        pytest.param(npy_claiming("'|u1'", "(-1, 4)"), id="negative-side"),
+        pytest.param(npy_claiming("'|u1'", "(-2, -2)"), id="negative-sides-of-positive-product"),
+        pytest.param(npy_claiming("'|u1'", "(0, -4)"), id="nothing-by-a-negative-side"),
+        pytest.param(npy_claiming("'|u1'", "(2.0, 2)"), id="side-of-a-fraction"),
+        pytest.param(npy_claiming("'|u1'", "'4'"), id="shape-as-text"),
+        pytest.param(npy_claiming("'|u1'", "(2, 2"), id="header-that-does-not-parse"),
+        pytest.param(npy_claiming("'|u1'", "__import__('os').abort()"), id="header-with-a-call"),
+        pytest.param(npy_claiming("'|u1'", "(" * 500 + ")" * 500), id="header-deeply-nested"),
+        pytest.param(npy_claiming("'rubbish'", "(2, 2)"), id="unknown-dtype"),
+        pytest.param(npy_claiming("'|u1', 'more': 1", "(2, 2)"), id="a-key-too-many"),
+        pytest.param(
+            npy_claiming("'|u1'", "(2, 2)" + " " * 20_000) + bytes(4), id="over-long-header"
+        ),
+        pytest.param(
+            npy_claiming("'|u1'", "(2, 2)" + " " * 100_000, b"\x02\x00") + bytes(4),
+            id="over-long-header-of-the-second-version",
+        ),
+        pytest.param(
+            b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + bytes(100), id="header-claiming-4-gigabytes"
+        ),
+    ],
+)
+def test_a_broken_file_is_a_400(body: bytes) -> None:
+    error = refused(body)
+    assert (error.status, error.code) == (400, "bad_request")
+
+
+@pytest.mark.parametrize(
+    ("descr", "shape"),
+    [
+        pytest.param("'|u1'", "(1000000, 1000000, 3)", id="3-terabytes"),
+        pytest.param("'<f8'", "(10000000000000000000000, 3)", id="more-than-64-bits-count"),
+        pytest.param("'|u1'", "(4294967296, 4294967296)", id="a-product-that-wraps-around"),
+        pytest.param("'|b1'", "(100000, 100000)", id="10-gigabytes"),
+    ],
+)
+def test_a_header_that_claims_more_than_follows_is_a_400_without_allocating(
+    descr: str, shape: str
+) -> None:
+    tracemalloc.start()
+    try:
+        error = refused(npy_claiming(descr, shape) + bytes(100))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (error.status, error.code) == (400, "bad_request")
+    assert peak < 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("shape", "max_pixels", "max_images"),
+    [
+        pytest.param((4, 5), 20, 1, id="one"),
+        pytest.param((3, 4, 5), 20, 1, id="channels-do-not-count"),
+        pytest.param((2, 4, 5, 3), 20, 2, id="pixels-count-for-each"),
+    ],
+)
+def test_as_much_as_allowed_is_decoded(
+    shape: tuple[int, ...], max_pixels: int, max_images: int
+) -> None:
+    assert decode_npy(npy_bytes(np.zeros(shape, dtype=np.uint8)), max_pixels, max_images)
+
+
+@pytest.mark.parametrize(
+    ("shape", "max_pixels", "max_images", "message"),
+    [
+        pytest.param((4, 5), 19, 1, "5x4; at most 19 pixels", id="pixels"),
+        pytest.param((3, 4, 5), 19, 1, "5x4; at most 19 pixels", id="pixels-CxHxW"),
+        pytest.param((1, 4, 5, 3), 19, 1, "5x4; at most 19 pixels", id="pixels-of-a-batch"),
+        pytest.param((3, 4, 5, 3), 20, 2, "3 pictures; at most 2", id="pictures"),
+        pytest.param((6, 4, 5), 20, 5, "6 pictures; at most 5", id="pictures-NxHxW"),
+    ],
+)
+def test_more_than_allowed_is_a_413_that_names_both_numbers(
+    shape: tuple[int, ...], max_pixels: int, max_images: int, message: str
+) -> None:
+    with pytest.raises(RequestError, match=message) as raised:
+        decode_npy(npy_bytes(np.zeros(shape, dtype=np.uint8)), max_pixels, max_images)
+    assert (raised.value.status, raised.value.code) == (413, "too_large")

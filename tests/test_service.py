@@ -1,0 +1,223 @@
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+import torch
+from ts.context import Context
+from ts.protocol.otf_message_handler import create_predict_response
+from ts.service import Service
+
+from handler.messages import HttpRequest, HttpResponse, Part
+from handler.pipeline import Pipeline
+from handler.service import Detectron2Handler, publish_response, to_request, worker_device
+from handler.settings import Settings
+from tests.bodies import image_bytes, noise, npy_bytes
+from tests.fakes import FakeDetector
+
+PNG = image_bytes(noise(30, 40, 3), "PNG")
+NPY = npy_bytes(noise(30, 40, 3))
+
+Field = tuple[str, Any, str]
+
+
+def wire_request(fields: Sequence[Field], headers: Mapping[str, str]) -> dict[str, Any]:
+    """A request as TorchServe's worker reads it from its frontend: name, value, content type."""
+    return {
+        "requestId": b"1234",
+        "parameters": [
+            {"name": name, "value": value, "contentType": content_type}
+            for name, value, content_type in fields
+        ],
+        "headers": [
+            {"name": bytearray(name.encode()), "value": bytearray(value.encode())}
+            for name, value in headers.items()
+        ],
+    }
+
+
+def batch_in_context(
+    *requests: dict[str, Any], gpu_id: int | None = None
+) -> tuple[list[dict[str, Any]], Context]:
+    """TorchServe's own rows and context for a batch."""
+    context = Context("shapes", "/model", {}, len(requests), gpu_id, "0.12.0")
+    processors, rows, request_ids = Service.retrieve_data_for_inference(list(requests))
+    context.request_processor = processors
+    context.request_ids = request_ids
+    return rows, context
+
+
+def as_request(fields: Sequence[Field], headers: Mapping[str, str]) -> HttpRequest:
+    rows, context = batch_in_context(wire_request(fields, headers))
+    return to_request(rows[0], context.get_all_request_header(0))
+
+
+@pytest.mark.parametrize(
+    ("fields", "headers", "expected"),
+    [
+        pytest.param([], {}, (), id="nothing"),
+        pytest.param([("body", bytearray(), "")], {}, (Part("", b""),), id="an-empty-body"),
+        pytest.param([("body", bytearray(PNG), "")], {}, (Part("", PNG),), id="no-content-type"),
+        pytest.param(
+            [("body", bytearray(PNG), "image/png")],
+            {"Content-Type": "image/png"},
+            (Part("image/png", PNG),),
+            id="a-content-type",
+        ),
+        pytest.param(
+            [("body", bytearray(PNG), "image/png"), ("format", bytearray(b"coco"), "")],
+            {"Content-Type": "image/png"},
+            (Part("image/png", PNG),),
+            id="a-query-string-is-no-part",
+        ),
+        pytest.param(
+            [("data", bytearray(PNG), "image/png")],
+            {"Content-Type": "multipart/form-data; boundary=x"},
+            (Part("image/png", PNG),),
+            id="one-file",
+        ),
+        pytest.param(
+            [
+                ("first", bytearray(PNG), "image/png"),
+                ("note", bytearray(b"hello"), ""),
+                ("second", bytearray(NPY), "application/octet-stream"),
+            ],
+            {"Content-Type": "multipart/form-data; boundary=x"},
+            (Part("image/png", PNG), Part("application/octet-stream", NPY)),
+            id="files-beside-a-form-field",
+        ),
+        pytest.param(
+            [("body", bytearray(PNG), "image/png")],
+            {"content-type": "multipart/form-data; boundary=x"},
+            (Part("image/png", PNG),),
+            id="a-file-whose-field-is-called-body",
+        ),
+        pytest.param(
+            [("data", bytearray(PNG), "image/png"), ("data2", bytearray(), "image/png")],
+            {"Content-Type": "multipart/form-data; boundary=x"},
+            (Part("image/png", PNG), Part("image/png", b"")),
+            id="an-empty-file",
+        ),
+    ],
+)
+def test_bodies_and_files_become_parts(
+    fields: Sequence[Field], headers: Mapping[str, str], expected: tuple[Part, ...]
+) -> None:
+    assert as_request(fields, headers).parts == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param({"image": "aGVsbG8="}, id="object"),
+        pytest.param([1, 2], id="list"),
+        pytest.param(10**15, id="number"),
+        pytest.param("text \ud800", id="text-with-half-a-character"),
+        pytest.param(None, id="null"),
+    ],
+)
+def test_json_that_torchserve_has_decoded_becomes_bytes_again(value: Any) -> None:
+    request = as_request([("body", value, "application/json")], {})
+    (part,) = request.parts
+    assert part.content_type == "application/json"
+    assert json.loads(part.body) == value
+
+
+@pytest.mark.parametrize("name", ["Accept", "accept", "ACCEPT", "aCCept"])
+def test_headers_are_found_however_the_client_typed_them(name: str) -> None:
+    request = as_request([("body", bytearray(PNG), "")], {name: "image/png", "X-Other": "1"})
+    assert request.headers == {"accept": "image/png", "x-other": "1"}
+
+
+@pytest.mark.parametrize("name", ["Content-Type", "content-type", "CONTENT-TYPE"])
+def test_the_content_type_header_tells_what_the_body_is(name: str) -> None:
+    request = as_request([("body", bytearray(PNG), "")], {name: "image/webp"})
+    assert request.parts == (Part("image/webp", PNG),)
+
+
+def test_a_response_is_published_for_its_own_request_alone() -> None:
+    _, context = batch_in_context(wire_request([], {}), wire_request([], {}))
+    headers = {"Server-Timing": "decode;dur=1.00"}
+    publish_response(HttpResponse(415, "application/json", b"{}", headers), context, 1)
+    assert context.get_response_status(1) == (415, "Unsupported Media Type")
+    assert context.get_response_content_type(1) == "application/json"
+    assert context.get_response_headers(1)["Server-Timing"] == "decode;dur=1.00"
+    assert context.get_response_status(0) == (200, None)
+    assert context.get_response_headers(0) == {}
+
+
+@pytest.mark.parametrize("status", [200, 400, 406, 413, 415, 422, 500, 503, 507])
+def test_every_status_of_the_contract_has_a_phrase(status: int) -> None:
+    _, context = batch_in_context(wire_request([], {}))
+    publish_response(HttpResponse(status, "application/json", b"{}"), context, 0)
+    code, phrase = context.get_response_status(0)
+    assert code == status
+    assert phrase
+
+
+def serving(detector: FakeDetector) -> Detectron2Handler:
+    service = Detectron2Handler()
+    service.pipeline = Pipeline(detector, ("ball",), Settings())
+    return service
+
+
+def test_a_batch_is_handled_end_to_end_each_request_with_its_own_answer() -> None:
+    detector = FakeDetector()
+    rows, context = batch_in_context(
+        wire_request([("body", bytearray(PNG), "image/png")], {"Content-Type": "image/png"}),
+        wire_request([("body", bytearray(b"?"), "text/plain")], {"Content-Type": "text/plain"}),
+        wire_request([("data", bytearray(NPY), "application/x-npy")], {"ACCEPT": "image/png"}),
+        wire_request([("body", {"image": "?"}, "application/json")], {}),
+        wire_request([("body", bytearray(PNG), "")], {"accept": "audio/*"}),
+    )
+    bodies = serving(detector).handle(rows, context)
+    assert [context.get_response_status(index) for index in range(5)] == [
+        (200, "OK"),
+        (415, "Unsupported Media Type"),
+        (200, "OK"),
+        (415, "Unsupported Media Type"),
+        (406, "Not Acceptable"),
+    ]
+    assert [context.get_response_content_type(index) for index in range(5)] == [
+        "application/json",
+        "application/json",
+        "image/png",
+        "application/json",
+        "application/json",
+    ]
+    assert json.loads(bodies[0])["names"] == ["ball"]
+    assert json.loads(bodies[1])["error"]["code"] == "unsupported_media_type"
+    assert bodies[2].startswith(b"\x89PNG")
+    assert detector.pictures_per_call == [2]
+    for index in range(5):
+        assert "decode;dur=" in context.get_response_headers(index)["Server-Timing"]
+
+
+def test_torchserve_can_send_what_the_handler_returns() -> None:
+    rows, context = batch_in_context(
+        wire_request([("body", bytearray(PNG), "")], {}), wire_request([], {})
+    )
+    bodies = serving(FakeDetector()).handle(rows, context)
+    message = create_predict_response(
+        bodies, context.request_ids, "Prediction success", 200, context=context
+    )
+    for body in bodies:
+        assert body in message
+
+
+def test_a_worker_without_a_gpu_of_its_own_runs_on_the_cpu() -> None:
+    _, context = batch_in_context()
+    assert worker_device(context) == torch.device("cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here the worker would get the GPU")
+def test_a_gpu_that_is_not_there_leaves_the_cpu() -> None:
+    _, context = batch_in_context(gpu_id=0)
+    assert worker_device(context) == torch.device("cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_worker_runs_on_the_gpu_that_it_was_given() -> None:
+    _, context = batch_in_context(gpu_id=0)
+    assert worker_device(context) == torch.device("cuda", 0)

@@ -1,0 +1,106 @@
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from handler.settings import Settings, SettingsError, load_settings
+
+INTEGERS = (
+    ("max_request_bytes", 1),
+    ("max_image_pixels", 1),
+    ("max_images_per_request", 1),
+    ("images_per_forward", 1),
+    ("threads", 0),
+)
+
+
+@pytest.mark.parametrize("section", [None, {}], ids=["no-section", "empty-section"])
+def test_defaults_hold_where_nothing_is_said(section: Mapping[str, Any] | None) -> None:
+    assert load_settings(section, {}) == Settings()
+
+
+def test_limits_on_bytes_pixels_and_pictures_are_on_by_default() -> None:
+    settings = Settings()
+    assert settings.max_request_bytes == 100_000_000
+    assert settings.max_image_pixels == 50_000_000
+    assert settings.max_images_per_request == 64
+
+
+@pytest.mark.parametrize(
+    ("section", "environment", "expected"),
+    [
+        pytest.param({}, {"PATH": "/bin", "D2SERVE_UNKNOWN": "1"}, 8, id="default"),
+        pytest.param({"images_per_forward": 4}, {}, 4, id="section-over-default"),
+        pytest.param({}, {"D2SERVE_IMAGES_PER_FORWARD": "2"}, 2, id="environment-over-default"),
+        pytest.param(
+            {"images_per_forward": 4},
+            {"D2SERVE_IMAGES_PER_FORWARD": "2"},
+            2,
+            id="environment-over-section",
+        ),
+    ],
+)
+def test_the_environment_wins_over_the_section_over_the_default(
+    section: Mapping[str, Any], environment: Mapping[str, str], expected: int
+) -> None:
+    assert load_settings(section, environment) == Settings(images_per_forward=expected)
+
+
+def test_a_text_setting_comes_from_the_environment_too() -> None:
+    assert load_settings({}, {"D2SERVE_PADDING": "batch"}) == Settings(padding="batch")
+
+
+@pytest.mark.parametrize(("name", "least"), INTEGERS)
+def test_the_least_value_is_accepted(name: str, least: int) -> None:
+    assert getattr(load_settings({name: least}, {}), name) == least
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(None, id="null"),
+        pytest.param("8", id="text"),
+        pytest.param(8.0, id="fraction"),
+        pytest.param(True, id="boolean"),
+        pytest.param([8], id="list"),
+        pytest.param(-1, id="negative"),
+    ],
+)
+@pytest.mark.parametrize(("name", "least"), INTEGERS)
+def test_what_is_no_whole_number_is_refused_with_the_key_and_the_least_value(
+    name: str, least: int, value: Any
+) -> None:
+    with pytest.raises(SettingsError, match=rf"{name} is .* at least {least}$"):
+        load_settings({name: value}, {})
+
+
+@pytest.mark.parametrize("name", [name for name, least in INTEGERS if least == 1])
+def test_a_limit_of_zero_is_refused(name: str) -> None:
+    with pytest.raises(SettingsError, match=rf"{name} is 0"):
+        load_settings({name: 0}, {})
+
+
+@pytest.mark.parametrize("text", ["", "many", "-1", "8.5", "٨"])
+def test_an_environment_variable_that_is_no_number_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match=rf"threads is '{text}'; .* at least 0"):
+        load_settings({}, {"D2SERVE_THREADS": text})
+
+
+@pytest.mark.parametrize("value", ["", "Batch", "images", None, 1, ["image"]])
+def test_an_unknown_padding_is_refused_with_the_valid_ones(value: Any) -> None:
+    with pytest.raises(SettingsError, match=r"padding is .*; use one of image, batch"):
+        load_settings({"padding": value}, {})
+
+
+@pytest.mark.parametrize("name", ["", "max_pixels", "Threads", 7])
+def test_an_unknown_setting_is_refused_with_the_known_ones(name: Any) -> None:
+    with pytest.raises(SettingsError, match=rf"setting {name} does not exist") as raised:
+        load_settings({name: 1}, {})
+    for known in ("images_per_forward", "max_image_pixels", "padding"):
+        assert known in str(raised.value)
+
+
+@pytest.mark.parametrize("section", [[], "threads", 3])
+def test_a_section_that_is_no_mapping_is_refused_with_an_example(section: Any) -> None:
+    with pytest.raises(SettingsError, match=r"must be a mapping, e\.g\. images_per_forward: 8"):
+        load_settings(section, {})
