@@ -35,7 +35,7 @@ class Detections:
         _require("scores", self.scores, np.float32, (count,))
         _require("classes", self.classes, np.int64, (count,))
         if self.masks is not None:
-            side = self.masks.shape[-1]
+            side = self.masks.shape[-1] if self.masks.ndim else 0
             _require("masks", self.masks, np.float32, (count, side, side))
 
     def __len__(self) -> int:

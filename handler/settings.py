@@ -7,6 +7,8 @@ from typing import Any
 
 ENVIRONMENT_PREFIX = "D2SERVE_"
 PADDINGS = ("image", "batch")
+# Where Pillow itself stops, as a guard against decompression bombs.
+PILLOW_LIMIT = 178_956_970
 
 
 class SettingsError(ValueError):
@@ -48,6 +50,11 @@ class Settings:
         ):
             _require_integer(name, getattr(self, name), least=1)
         _require_integer("threads", self.threads, least=0)
+        if self.max_image_pixels > PILLOW_LIMIT:
+            raise SettingsError(
+                f"handler setting max_image_pixels is {self.max_image_pixels}; "
+                f"Pillow refuses more than {PILLOW_LIMIT}"
+            )
         if self.padding not in PADDINGS:
             raise SettingsError(
                 f"handler setting padding is {self.padding!r}; use one of {', '.join(PADDINGS)}"

@@ -104,3 +104,8 @@ def test_an_unknown_setting_is_refused_with_the_known_ones(name: Any) -> None:
 def test_a_section_that_is_no_mapping_is_refused_with_an_example(section: Any) -> None:
     with pytest.raises(SettingsError, match=r"must be a mapping, e\.g\. images_per_forward: 8"):
         load_settings(section, {})
+
+
+def test_more_pixels_than_pillow_decodes_are_refused() -> None:
+    with pytest.raises(SettingsError, match=r"max_image_pixels is 178956971; .* 178956970"):
+        load_settings({"max_image_pixels": 178_956_971}, {})

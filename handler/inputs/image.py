@@ -15,6 +15,7 @@ from handler.errors import (
 )
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*")
 
 
 def decode_image(body: bytes, max_pixels: int) -> npt.NDArray[np.uint8]:
@@ -43,6 +44,8 @@ def _open(body: bytes, max_pixels: int) -> Image.Image:
     try:
         return Image.open(io.BytesIO(body), formats=FORMATS)
     except UnidentifiedImageError as error:
+        if body.startswith(SIGNATURES):
+            raise _damaged() from error
         raise unsupported_media_type(
             "the body is not an image of a known format",
             f"send one of {', '.join(FORMATS)}, or an array written by numpy.save",

@@ -36,7 +36,7 @@ def prediction(detections: Detections, names: Sequence[str]) -> dict[str, Any]:
         "classes": detections.classes.tolist(),
         "names": [names[index] for index in detections.classes],
         "masks": _rle_masks(detections),
-        "prediction": _rounded(relative_rows(detections), SCORE_DECIMALS),
+        "prediction": relative_rows(detections),
         "image": {"width": width, "height": height},
     }
 
@@ -49,11 +49,17 @@ def label_texts(detections: Detections, names: Sequence[str]) -> list[str]:
     ]
 
 
-def relative_rows(detections: Detections) -> npt.NDArray[np.float64]:
-    """Float64[N, 6]: class, score, x1, y1, x2, y2 with coordinates in 0..1 (SageMaker Clarify)."""
+def relative_rows(detections: Detections) -> list[list[float]]:
+    """[class, score, x1, y1, x2, y2] per instance, coordinates in 0..1 (SageMaker Clarify)."""
     height, width = detections.size_hw
     relative = detections.boxes_xyxy / np.array([width, height, width, height])
-    return np.column_stack((detections.classes, detections.scores, relative))
+    columns = np.column_stack((detections.scores, relative))
+    return [
+        [index, *row]
+        for index, row in zip(
+            detections.classes.tolist(), _rounded(columns, SCORE_DECIMALS), strict=True
+        )
+    ]
 
 
 def _rle_masks(detections: Detections) -> list[dict[str, Any]]:

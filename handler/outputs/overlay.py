@@ -10,11 +10,13 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from handler.detections import Detections
+from handler.errors import not_acceptable
 from handler.masks.paste import paste_mask
 from handler.outputs.json_body import label_texts
 
 MASK_OPACITY = 0.45
 JPEG_QUALITY = 90
+LONGEST_JPEG_SIDE = 65_500
 GOLDEN_RATIO = 0.618033988749895
 FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG"}
 
@@ -30,7 +32,14 @@ def overlay_body(
     Args:
         picture: UInt8[H, W, 3] RGB, of the detections' size; left unchanged.
         media_type: image/jpeg or image/png.
+
+    Raises:
+        RequestError: 406 where the picture is too long for a JPEG.
     """
+    if media_type == "image/jpeg" and max(detections.size_hw) > LONGEST_JPEG_SIDE:
+        raise not_acceptable(
+            f"a JPEG side has at most {LONGEST_JPEG_SIDE} pixels", "accept image/png"
+        )
     image = Image.fromarray(draw_detections(picture, detections, names))
     encoded = io.BytesIO()
     image.save(encoded, FORMATS[media_type], quality=JPEG_QUALITY)

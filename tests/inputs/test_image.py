@@ -388,3 +388,10 @@ def test_errors_tell_nothing_of_paths_or_of_the_payload() -> None:
         assert "secret" not in text
         assert "/" not in text
         assert "0x" not in text
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_an_image_cut_in_its_header_is_a_damaged_image_not_an_unknown_one(file_format: str) -> None:
+    with pytest.raises(RequestError) as raised:
+        decode_image(image_bytes(RGB, file_format)[:8], MAX_PIXELS)
+    assert (raised.value.status, raised.value.code) == (400, "bad_request")

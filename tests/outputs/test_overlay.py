@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from handler.detections import Detections
+from handler.errors import RequestError
 from handler.outputs.overlay import draw_detections, instance_colour, overlay_body
 from tests.bodies import noise
 from tests.fakes import detections_of
@@ -173,3 +174,13 @@ def test_successive_instances_differ_clearly_in_colour() -> None:
     colours = np.array([instance_colour(index) for index in range(50)])
     assert ((colours >= 0) & (colours <= 255)).all()
     assert np.abs(np.diff(colours, axis=0)).max(axis=1).min() > 100
+
+
+def test_a_picture_too_long_for_a_jpeg_is_a_406_that_names_png() -> None:
+    size_hw = (1, 65_501)
+    picture = np.zeros((*size_hw, 3), dtype=np.uint8)
+    nothing = detections_of(size_hw, [])
+    with pytest.raises(RequestError, match="65500") as raised:
+        overlay_body(picture, nothing, [], "image/jpeg")
+    assert (raised.value.status, "image/png" in raised.value.hint) == (406, True)
+    assert overlay_body(picture, nothing, [], "image/png")

@@ -1,0 +1,73 @@
+# Every command of d2serve. The first run of any of them makes .venv and installs all.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+SHAPES := models/shapes
+SHAPES_MAR := model-store/shapes.mar
+HANDLER_SOURCES := $(shell find handler -name '*.py' 2>/dev/null)
+
+# Variables given on the command line reach the recipes through the environment ("$$NAME"),
+# so that spaces and quotes in them survive.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo serve test archive predict lint format test-pythons clean
+
+help: ## List the commands
+	@awk -F ' ?## ' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(SHAPES_MAR) ## Serve the bundled model, send its sample pictures, write overlays to out/
+	@$(RUN) -m scripts.demo
+
+serve: $(if $(MODEL),$(INSTALLED),$(SHAPES_MAR)) ## Serve in the foreground: [MODEL=model-store/NAME.mar] [PORT=8080]
+	@$(RUN) -m scripts.serve $${MODEL:+--model "$$MODEL"} $${PORT:+--port "$$PORT"}
+
+test: $(INSTALLED) ## Run all tests, those against a real TorchServe too
+	@$(RUN) -m pytest
+
+archive: $(INSTALLED) ## Detectron2 config and checkpoint to model-store/NAME.mar: CONFIG= WEIGHTS= NAME= [CLASSES=]
+	@if [ -z "$$CONFIG" ] || [ -z "$$WEIGHTS" ] || [ -z "$$NAME" ]; then \
+	  echo "usage: make archive CONFIG=config.yaml WEIGHTS=model_final.pth NAME=name [CLASSES=classes.json]" >&2; \
+	  exit 2; \
+	fi
+	@$(RUN) -m scripts.archive --config "$$CONFIG" --weights "$$WEIGHTS" --name "$$NAME" $${CLASSES:+--classes "$$CLASSES"}
+
+predict: $(INSTALLED) ## Send one picture or a folder to a running server: IMAGE= [URL=]
+	@if [ -z "$$IMAGE" ]; then \
+	  echo "usage: make predict IMAGE=picture-or-folder [URL=http://127.0.0.1:8080/invocations]" >&2; \
+	  exit 2; \
+	fi
+	@$(RUN) -m scripts.predict "$$IMAGE" $${URL:+--url "$$URL"}
+
+lint: $(INSTALLED) ## Check style, formatting and types
+	@$(RUN) -m ruff check
+	@$(RUN) -m ruff format --check
+	@$(RUN) -m mypy
+
+format: $(INSTALLED) ## Rewrite the code as `make lint` wants it
+	@$(RUN) -m ruff check --fix
+	@$(RUN) -m ruff format
+
+test-pythons: $(INSTALLED) ## Run the unit tests under each of Python 3.10, 3.11 and 3.12 that is present
+	@$(RUN) -m scripts.pythons
+
+clean: ## Remove what the commands made, the environments included
+	rm -rf .venv .venv-* out logs model-store/*.mar .pytest_cache .mypy_cache .ruff_cache
+	find handler scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(SHAPES_MAR): $(SHAPES)/config.yaml $(SHAPES)/model_final.pth $(SHAPES)/classes.json $(HANDLER_SOURCES) scripts/archive.py | $(INSTALLED)
+	@$(RUN) -m scripts.archive --config $(SHAPES)/config.yaml --weights $(SHAPES)/model_final.pth \
+	  --classes $(SHAPES)/classes.json --name shapes --model-store $(@D)
+
+$(INSTALLED): requirements.txt
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+	  echo "d2serve needs Python 3.10 or newer, and \"$(PYTHON)\" is $$("$(PYTHON)" --version 2>&1 || echo missing)." >&2; \
+	  echo "Name another one: make PYTHON=/path/to/python3.12" >&2; \
+	  exit 1; \
+	}
+	@echo "Installing the requirements into $(VENV); the first time this takes a few minutes and 5 GB."
+	@"$(PYTHON)" -m venv $(VENV)
+	@$(RUN) -m pip install --disable-pip-version-check -r requirements.txt
+	@touch $@

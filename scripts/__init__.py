@@ -1,0 +1,1 @@
+"""The command lines of d2serve: `make help` lists them."""

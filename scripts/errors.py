@@ -1,0 +1,20 @@
+"""What the commands report to their user without a traceback."""
+
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+
+class CommandError(Exception):
+    """An expected failure: its message names the thing and the fix."""
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """End the process as the command says: its exit code, or 1 and the message of its failure."""
+    try:
+        sys.exit(main())
+    except CommandError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

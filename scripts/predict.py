@@ -1,0 +1,38 @@
+"""`make predict`: one picture, or a folder of them, through a running server."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from scripts.client import DEFAULT_URL, Client
+from scripts.errors import run
+from scripts.outcomes import outcome_table
+from scripts.pictures import find_pictures
+from scripts.sending import result_console, send_pictures
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print what was found in each picture; 1 if any was refused."""
+    options = _parser().parse_args(arguments)
+    pictures = find_pictures(options.image)
+    with Client(options.url) as client:
+        outcomes = send_pictures(client, pictures, options.image, options.overlay)
+    if options.json:
+        print(json.dumps([outcome.as_json() for outcome in outcomes]))
+    else:
+        result_console().print(outcome_table(outcomes))
+    return int(any(outcome.failed for outcome in outcomes))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="predict", description=__doc__)
+    parser.add_argument("image", type=Path, help="a picture, or a folder that is searched through")
+    parser.add_argument("--url", default=DEFAULT_URL, help="default: %(default)s")
+    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    parser.add_argument("--overlay", type=Path, metavar="DIR", help="write drawn pictures there")
+    return parser
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,199 @@
+"""Runs the real TorchServe as a child process, apart from any other on the machine."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from scripts.errors import CommandError
+from scripts.java import find_java
+from scripts.ports import LOOPBACK, Ports
+from scripts.processes import end_process_group
+from scripts.properties import read_properties, write_properties
+from scripts.server_logs import CONSOLE, SERVER, ServerLogs
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+CONFIG = REPOSITORY / "config.properties"
+LOG_CONFIG = REPOSITORY / "scripts" / "log4j2.xml"
+# The server puts its workers' sockets in there, and macOS allows their paths 104 bytes.
+LONGEST_TEMP_DIR = 64
+# TorchServe logs these and goes on: with no model, with default settings, or with a worker that
+# it starts again and again.
+SIGNS_OF_FAILURE = {
+    "Failed to load model": "could not read the archive",
+    "Failed to parse model config file": "could not read the archive's model-config.yaml",
+    "Retry worker:": "has a worker that died while it was loading",
+}
+
+
+class ServerError(CommandError):
+    """TorchServe could not start, or went away."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running TorchServe that serves one model."""
+
+    model_name: str
+    ports: Ports
+    logs: ServerLogs
+    process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        """The inference API, without a path."""
+        return f"http://{LOOPBACK}:{self.ports.inference}"
+
+    @property
+    def management_url(self) -> str:
+        """The management API, without a path."""
+        return f"http://{LOOPBACK}:{self.ports.management}"
+
+    def wait_until_ready(self, within_s: float) -> None:
+        """Return once every worker has loaded the model; raise as soon as one cannot."""
+        polling = Retrying(
+            stop=stop_after_delay(within_s),
+            wait=wait_fixed(0.1),
+            retry=retry_if_result(lambda ready: not ready),
+        )
+        try:
+            polling(self._is_ready)
+        except RetryError:
+            raise self._error(f"was not ready within {within_s:g} s") from None
+
+    def wait_until_gone(self) -> None:
+        """Block for as long as the server runs, then raise what happened to it."""
+        self.process.wait()
+        raise self._error("ended on its own")
+
+    def _is_ready(self) -> bool:
+        if self.process.poll() is not None:
+            raise self._error("ended while it was starting")
+        server_log = self.logs.text(SERVER)
+        for sign, failure in SIGNS_OF_FAILURE.items():
+            if sign in server_log:
+                raise self._error(failure)
+        try:
+            answer = httpx.get(f"{self.management_url}/models/{self.model_name}", trust_env=False)
+        except httpx.TransportError:
+            return False
+        if answer.is_error:
+            return False
+        [model] = answer.json()
+        ready = sum(worker["status"] == "READY" for worker in model["workers"])
+        return ready >= max(1, model["minWorkers"])
+
+    def _error(self, what: str) -> ServerError:
+        return ServerError(
+            f"TorchServe, serving {self.model_name}, {what}; the end of its log:\n\n"
+            f"{self.logs.tail()}\n\nAll of its logs are in {self.logs.folder}"
+        )
+
+
+@contextmanager
+def running_server(
+    model: Path, *, log_dir: Path, ports: Ports | None = None, ready_within_s: float = 180
+) -> Iterator[Server]:
+    """Serve `model` (a .mar, or a folder with the same content) while the `with` block runs.
+
+    The server has its own ports, logs and temporary folder (there TorchServe keeps its pid file
+    and sockets, and unpacks archives), so that any number of them can run side by side.
+    """
+    _check_archive(model)
+    java_home = find_java().home
+    logs = ServerLogs(log_dir)
+    with _temporary_home() as home:
+        server_ports = ports or Ports.free()
+        write_properties(home / CONFIG.name, server_properties(server_ports))
+        link = _link_into_store(model, home)
+        with (logs.folder / CONSOLE).open("ab") as console:
+            process = subprocess.Popen(
+                _command(home, link),
+                cwd=home,
+                env=server_environment(os.environ, home, java_home, logs.folder),
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            server = Server(link.stem, server_ports, logs, process)
+            server.wait_until_ready(ready_within_s)
+            yield server
+        finally:
+            end_process_group(process)
+
+
+def server_properties(ports: Ports) -> dict[str, str]:
+    """The repository's config.properties, listening on these ports."""
+    return read_properties(CONFIG) | ports.as_properties()
+
+
+def server_environment(
+    environment: Mapping[str, str], home: Path, java_home: Path, log_dir: Path
+) -> dict[str, str]:
+    """What the server and its workers may see of our environment.
+
+    PYTHONPATH stays out, or a worker could import this checkout's handler in place of the
+    archive's, and so do the TS_ variables, which would win over our settings.
+    """
+    inherited = {
+        key: value
+        for key, value in environment.items()
+        if key != "PYTHONPATH" and not key.startswith("TS_")
+    }
+    return inherited | {
+        "JAVA_HOME": str(java_home),
+        "TMPDIR": str(home),
+        "TEMP": str(home),
+        "LOG_LOCATION": str(log_dir),
+        "METRICS_LOCATION": str(log_dir),
+    }
+
+
+def _check_archive(model: Path) -> None:
+    if not model.exists():
+        raise ServerError(f"{model} does not exist; `make archive` builds one")
+    if model.is_file() and not zipfile.is_zipfile(model):
+        raise ServerError(f"{model} is not an archive; `make archive` builds one")
+
+
+def _command(home: Path, model: Path) -> list[str]:
+    # -I: neither the working folder nor PYTHONPATH decides which `ts` runs.
+    return [
+        *(sys.executable, "-I", "-m", "ts.model_server", "--start", "--foreground"),
+        *("--ncs", "--ts-config", str(home / CONFIG.name), "--log-config", str(LOG_CONFIG)),
+        *("--model-store", str(model.parent), "--models", f"{model.stem}={model}"),
+    ]
+
+
+def _link_into_store(model: Path, home: Path) -> Path:
+    """Return a link to the model in a store of its own, with a name that TorchServe can take.
+
+    It splits its list of models at commas, and refuses paths with `..` in them.
+    """
+    suffix = ".mar" if model.is_file() else ""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", model.resolve().name.removesuffix(suffix))
+    link = home / "store" / f"{name}{suffix}"
+    link.parent.mkdir()
+    link.symlink_to(model.resolve())
+    return link
+
+
+@contextmanager
+def _temporary_home() -> Iterator[Path]:
+    parent = tempfile.gettempdir()
+    short_parent = parent if len(parent) < LONGEST_TEMP_DIR else "/tmp"  # noqa: S108
+    with tempfile.TemporaryDirectory(
+        prefix="d2serve-", dir=short_parent, ignore_cleanup_errors=True
+    ) as home:
+        yield Path(home)

@@ -1,0 +1,41 @@
+"""What every test may ask for: the repository, the bundled model's archive, a TorchServe on it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts.archive import build_archive
+from scripts.torchserve import Server, running_server
+
+BATCH_SIZE = 8
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shapes(repo_root: Path) -> Path:
+    """The folder of the bundled model."""
+    return repo_root / "models" / "shapes"
+
+
+@pytest.fixture(scope="session")
+def shapes_mar(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_archive(
+        shapes / "config.yaml",
+        shapes / "model_final.pth",
+        "shapes",
+        tmp_path_factory.mktemp("model-store"),
+        classes=shapes / "classes.json",
+        serving={"batchSize": BATCH_SIZE, "maxBatchDelay": 50},
+    )
+
+
+@pytest.fixture(scope="session")
+def server(shapes_mar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real TorchServe that serves the bundled model with batches of up to 8."""
+    with running_server(shapes_mar, log_dir=tmp_path_factory.mktemp("logs")) as running:
+        yield running

@@ -1,0 +1,113 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from scripts.client import ATTEMPTS, Client, PredictionError, UnreachableError
+from scripts.errors import CommandError
+
+URL = "http://server.test/invocations"
+REFUSAL = {"error": {"code": "bad_request", "message": "empty body", "hint": "send a picture"}}
+
+
+def client_of(answer: Callable[[httpx.Request], httpx.Response]) -> Client:
+    return Client(URL, transport=httpx.MockTransport(answer), sleep=lambda _: None)
+
+
+def test_a_file_is_sent_with_its_type(tmp_path: Path) -> None:
+    picture = tmp_path / "a.PNG"
+    picture.write_bytes(b"bytes")
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, json={"labels": []})
+
+    with client_of(answer) as client:
+        assert client.predict(picture, accept="image/jpeg").json() == {"labels": []}
+    [request] = seen
+    assert (request.method, str(request.url), request.content) == ("POST", URL, b"bytes")
+    assert request.headers["content-type"] == "image/png"
+    assert request.headers["accept"] == "image/jpeg"
+
+
+@pytest.mark.parametrize(
+    ("declared", "sent"), [(None, "application/octet-stream"), ("image/webp", "image/webp")]
+)
+def test_bytes_are_sent_as_declared(declared: str | None, sent: str) -> None:
+    with client_of(lambda request: httpx.Response(200, text=request.headers["content-type"])) as c:
+        assert c.predict(b"bytes", content_type=declared).text == sent
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_server_is_asked_again(status: int) -> None:
+    answers = iter([httpx.Response(status), httpx.Response(status), httpx.Response(200)])
+    with client_of(lambda _: next(answers)) as client:
+        assert client.predict(b"").status_code == 200
+
+
+def test_a_server_that_is_not_up_yet_is_asked_again() -> None:
+    up = iter([False, False, True])
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        if not next(up):
+            raise httpx.ConnectError("refused")
+        return httpx.Response(200)
+
+    with client_of(answer) as client:
+        assert client.predict(b"").status_code == 200
+
+
+def test_a_server_that_is_not_there_is_given_up() -> None:
+    calls: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        calls.append(request)
+        raise httpx.ConnectError("refused")
+
+    with client_of(answer) as client, pytest.raises(UnreachableError, match="make serve"):
+        client.predict(b"")
+    assert len(calls) == ATTEMPTS
+
+
+def test_a_refusal_is_not_repeated_and_keeps_its_words() -> None:
+    answers = iter([httpx.Response(400, json=REFUSAL)])
+    with (
+        client_of(lambda _: next(answers)) as client,
+        pytest.raises(PredictionError, match="empty body") as refused,
+    ):
+        client.predict(b"")
+    error = refused.value
+    assert (error.status, error.code, error.hint) == (400, "bad_request", "send a picture")
+
+
+@pytest.mark.parametrize(
+    ("response", "message"),
+    [
+        (httpx.Response(500), "http_500: Internal Server Error"),
+        (httpx.Response(502, text="<html>bad gateway"), "http_502: <html>bad gateway"),
+        (httpx.Response(404, json={"code": 404, "message": "no model"}), "http_404: no model"),
+        (httpx.Response(400, json=["odd"]), 'http_400: ["odd"]'),
+        (httpx.Response(400, json={"error": "odd"}), 'http_400: {"error":"odd"}'),
+    ],
+)
+def test_others_errors_are_shown_too(response: httpx.Response, message: str) -> None:
+    with client_of(lambda _: response) as client, pytest.raises(PredictionError) as refused:
+        client.predict(b"")
+    assert str(refused.value) == message
+
+
+def test_a_broken_connection_is_a_failed_prediction() -> None:
+    def answer(_: httpx.Request) -> httpx.Response:
+        raise httpx.ReadTimeout("too slow")
+
+    with client_of(answer) as client, pytest.raises(PredictionError, match="too slow") as broken:
+        client.predict(b"")
+    assert (broken.value.status, broken.value.code) == (0, "no_answer")
+
+
+@pytest.mark.parametrize("url", ["", "localhost:8080", "ftp://host/x", "http://", "http://a:b"])
+def test_a_url_that_is_none_is_named(url: str) -> None:
+    with pytest.raises(CommandError, match="one looks like http://"):
+        Client(url)

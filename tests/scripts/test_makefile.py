@@ -1,0 +1,64 @@
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+DOCUMENTED = {"help", "demo", "serve", "test", "archive", "predict", "lint"}
+# No test installs anything.
+INSTALLED = ".venv/.installed"
+AS_INSTALLED = ("-o", INSTALLED)
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    # Under `make test` these would pass the outer make's variables on.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    for variable in ("CONFIG", "WEIGHTS", "NAME", "CLASSES", "IMAGE", "URL"):
+        environment.pop(variable, None)
+    return subprocess.run(
+        ["make", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("arguments", [(), ("help",)])
+def test_help_lists_every_documented_target(repo_root: Path, arguments: tuple[str, ...]) -> None:
+    help_text = make(repo_root, *AS_INSTALLED, *arguments)
+    targets = {line.split()[1] for line in help_text.stdout.splitlines()}
+    assert help_text.returncode == 0
+    assert targets >= DOCUMENTED
+
+
+@pytest.mark.parametrize(
+    ("arguments", "usage"),
+    [
+        (("archive",), "usage: make archive CONFIG="),
+        (("archive", "CONFIG=c.yaml", "NAME=n"), "usage: make archive CONFIG="),
+        (("predict",), "usage: make predict IMAGE="),
+    ],
+)
+def test_a_missing_variable_shows_how_to_call(
+    repo_root: Path, arguments: tuple[str, ...], usage: str
+) -> None:
+    refused = make(repo_root, *AS_INSTALLED, *arguments)
+    assert refused.returncode != 0
+    assert usage in refused.stderr
+
+
+def test_values_may_hold_spaces_and_quotes(repo_root: Path) -> None:
+    refused = make(repo_root, *AS_INSTALLED, "predict", 'IMAGE=/no such/it\'s "here".png')
+    assert 'error: /no such/it\'s "here".png does not exist' in refused.stderr
+
+
+@pytest.mark.parametrize("python", ["/no/such/python", "/bin/false"])
+def test_a_missing_python_is_named(tmp_path: Path, repo_root: Path, python: str) -> None:
+    (tmp_path / "Makefile").write_bytes((repo_root / "Makefile").read_bytes())
+    (tmp_path / "requirements.txt").touch()
+    refused = make(tmp_path, INSTALLED, f"PYTHON={python}")
+    assert refused.returncode != 0
+    assert python in refused.stderr
+    assert "make PYTHON=" in refused.stderr

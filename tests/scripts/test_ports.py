@@ -1,0 +1,49 @@
+import socket
+from collections.abc import Iterator
+from dataclasses import astuple
+
+import pytest
+
+from scripts.errors import CommandError
+from scripts.ports import LOOPBACK, Ports
+
+
+@pytest.fixture
+def busy_port() -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind((LOOPBACK, 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_free_ports_differ() -> None:
+    assert len(set(astuple(Ports.free()))) == 5
+
+
+def test_starting_at_takes_three_in_a_row() -> None:
+    start = Ports.free().inference
+    ports = Ports.starting_at(start)
+    assert astuple(ports)[:3] == (start, start + 1, start + 2)
+    assert len(set(astuple(ports))) == 5
+
+
+@pytest.mark.parametrize("offset", [0, 1, 2])
+def test_a_busy_port_is_named(busy_port: int, offset: int) -> None:
+    with pytest.raises(CommandError, match=rf"port {busy_port} is in use.*PORT="):
+        Ports.starting_at(busy_port - offset)
+
+
+@pytest.mark.parametrize("port", [-1, 0, 65534, 99999])
+def test_a_port_out_of_range_is_named(port: int) -> None:
+    with pytest.raises(CommandError, match=f"port {port} is out of range"):
+        Ports.starting_at(port)
+
+
+def test_properties_listen_on_loopback_alone() -> None:
+    assert Ports(1, 2, 3, 4, 5).as_properties() == {
+        "inference_address": "http://127.0.0.1:1",
+        "management_address": "http://127.0.0.1:2",
+        "metrics_address": "http://127.0.0.1:3",
+        "grpc_inference_port": "4",
+        "grpc_management_port": "5",
+    }

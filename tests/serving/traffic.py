@@ -1,0 +1,105 @@
+"""Requests that the serving tests send, and how their answers are compared."""
+
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+BOX_TOLERANCE_PX = 0.01
+SCORE_TOLERANCE = 1e-4
+# Floating-point noise may tip the few mask pixels whose probability is at the threshold.
+LEAST_MASK_IOU = 0.995
+
+
+@dataclass(frozen=True)
+class Body:
+    """A request's body and what it is declared as."""
+
+    content: bytes
+    content_type: str
+    accept: str = "application/json"
+
+    def post(self, http: httpx.Client, url: str) -> httpx.Response:
+        headers = {"Content-Type": self.content_type, "Accept": self.accept}
+        return http.post(url, content=self.content, headers=headers)
+
+
+@dataclass(frozen=True)
+class BrokenBody:
+    """A body that the server has to refuse, and how."""
+
+    body: Body
+    status: int
+    code: str
+
+
+def picture_body(picture: Path) -> Body:
+    kind = "png" if picture.suffix == ".png" else "jpeg"
+    return Body(picture.read_bytes(), f"image/{kind}")
+
+
+def npy_body(array: "np.ndarray[Any, Any]") -> Body:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return Body(buffer.getvalue(), "application/x-npy")
+
+
+def pixels(picture: Path) -> "np.ndarray[Any, Any]":
+    """UInt8[H, W, 3] RGB."""
+    return np.asarray(Image.open(picture).convert("RGB"))
+
+
+def broken_bodies(picture: Path) -> list[BrokenBody]:
+    """One body for each way to be refused."""
+    good = picture_body(picture)
+    truncated = Body(good.content[: len(good.content) // 2], good.content_type)
+    return [
+        BrokenBody(truncated, 400, "bad_request"),
+        BrokenBody(Body(b"", "image/jpeg"), 400, "bad_request"),
+        BrokenBody(Body(pixels(picture).tobytes(), "application/x-npy"), 400, "bad_request"),
+        BrokenBody(Body(good.content, good.content_type, "audio/mpeg"), 406, "not_acceptable"),
+        BrokenBody(Body(b"just text", "text/plain"), 415, "unsupported_media_type"),
+        BrokenBody(Body(b"no image", "image/png"), 415, "unsupported_media_type"),
+        BrokenBody(npy_body(np.full((8, 8, 3), np.nan)), 422, "unprocessable"),
+        BrokenBody(npy_body(np.zeros(7, np.uint8)), 422, "unprocessable"),
+    ]
+
+
+def images_run_together(response: httpx.Response) -> int:
+    """How many images shared the forward, as the Server-Timing header says."""
+    batch = re.search(r'\bbatch;desc="(\d+)"', response.headers["server-timing"])
+    assert batch, response.headers["server-timing"]
+    return int(batch.group(1))
+
+
+def assert_refused(response: httpx.Response, broken: BrokenBody) -> None:
+    assert response.status_code == broken.status, response.text
+    assert response.headers["content-type"] == "application/json"
+    error = response.json()["error"]
+    assert error["code"] == broken.code
+    assert error["message"]
+    assert error["hint"]
+
+
+def assert_same_answer(answer: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Both found the same: detections in the same order, but for floating-point noise."""
+    for exact in ("names", "classes", "image"):
+        assert answer[exact] == expected[exact]
+    np.testing.assert_allclose(answer["scores"], expected["scores"], rtol=0, atol=SCORE_TOLERANCE)
+    np.testing.assert_allclose(answer["boxes"], expected["boxes"], rtol=0, atol=BOX_TOLERANCE_PX)
+    for mask, expected_mask in zip(answer["masks"], expected["masks"], strict=True):
+        assert mask["size"] == expected_mask["size"]
+        assert mask_iou(mask, expected_mask) >= LEAST_MASK_IOU
+
+
+def mask_iou(mask: dict[str, Any], other: dict[str, Any]) -> float:
+    """Intersection over union of two COCO compressed RLEs; 1 for two empty masks."""
+    if not coco_mask.area(mask) and not coco_mask.area(other):
+        return 1.0
+    return float(coco_mask.iou([mask], [other], [False])[0][0])
