@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+CLASSES_FILE = "classes.json"
+
 
 class ClassNamesError(ValueError):
     """A class file that cannot be read or does not fit the model."""

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from handler.detections import Detections
-from handler.detector.interface import Detector, Outcome, Picture
+from handler.detector.interface import Detector, Outcome
 from handler.errors import RequestError, internal, not_acceptable
 from handler.inputs.decode import decode_request
 from handler.messages import HttpRequest, HttpResponse
 from handler.outputs.accept import choose_media_type
 from handler.outputs.json_body import json_body
 from handler.outputs.overlay import overlay_body
+from handler.pictures import Picture
 from handler.settings import Settings
 from handler.telemetry import StageTimes, Stopwatch
 

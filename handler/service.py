@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from ts.torch_handler.base_handler import BaseHandler
 
-from handler.class_names import read_class_names
+from handler.class_names import CLASSES_FILE, read_class_names
 from handler.detector.native import NativeDetector
 from handler.messages import HttpRequest, HttpResponse, Part
 from handler.pipeline import DecodedRequest, DetectedRequest, FailedRequest, Pipeline
 from handler.settings import load_settings
 
-CLASSES_FILE = "classes.json"
 RAW_BODY = "body"
 
 

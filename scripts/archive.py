@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import yaml
 
-from handler.class_names import ClassNamesError, placeholder_names, read_class_names
+from handler.class_names import CLASSES_FILE, ClassNamesError, placeholder_names, read_class_names
 from handler.detector.native import CONFIG_FILE, WEIGHTS_FILE, NativeDetector
 from handler.rcnn.build import build_model
 from handler.rcnn.checkpoint import CheckpointError, read_checkpoint, write_weights
@@ -27,7 +27,6 @@ from scripts.errors import CommandError, run
 REPOSITORY = Path(__file__).resolve().parent.parent
 HANDLER = REPOSITORY / "handler"
 STORE = Path("model-store")
-CLASSES_FILE = "classes.json"
 SERVING_FILE = "model-config.yaml"
 # SageMaker's settings bind to this version alone.
 MODEL_VERSION = "1.0"

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from handler.detections import Detections
-from handler.detector.interface import Outcome, Picture
+from handler.detector.interface import Outcome
+from handler.pictures import Picture
 
 
 def detections_of(

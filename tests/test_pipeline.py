@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from handler.detector.interface import Outcome, Picture
+from handler.detector.interface import Outcome
 from handler.messages import HttpRequest, HttpResponse, Part
+from handler.pictures import Picture
 from handler.pipeline import Pipeline
 from handler.settings import Settings
 from tests.bodies import image_bytes, noise, npy_bytes

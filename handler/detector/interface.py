@@ -4,12 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from handler.detections import Detections
-
-Picture = npt.NDArray[np.uint8]
+from handler.pictures import Picture
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from handler.detections import Detections
 from handler.detector.batching import group
-from handler.detector.interface import Outcome, Picture
+from handler.detector.interface import Outcome
+from handler.pictures import Picture
 from handler.rcnn.build import build_model
 from handler.rcnn.checkpoint import read_weights
 from handler.rcnn.config import load_config

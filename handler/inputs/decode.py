@@ -1,15 +1,11 @@
 """A request's body -> its pictures, each by its own type."""
 
-import numpy as np
-import numpy.typing as npt
-
 from handler.errors import RequestError, bad_request, too_large, unsupported_media_type
 from handler.inputs.image import decode_image
 from handler.inputs.npy import MAGIC, decode_npy
 from handler.messages import HttpRequest, Part
+from handler.pictures import Picture
 from handler.settings import Settings
-
-Picture = npt.NDArray[np.uint8]
 
 IMAGE_TYPES = tuple(
     f"image/{subtype}" for subtype in ("jpeg", "jpg", "png", "webp", "bmp", "gif", "tiff")

@@ -8,12 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from handler.errors import RequestError, bad_request, too_large, unprocessable
+from handler.pictures import Picture
 
 MAGIC = b"\x93NUMPY"
 MAX_HEADER_BYTES = 10_000
 CHANNELS = (1, 3, 4)
-
-Picture = npt.NDArray[np.uint8]
 
 
 def decode_npy(body: bytes, max_pixels: int, max_images: int) -> list[Picture]:

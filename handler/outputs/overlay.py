@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from handler.detections import Detections
 from handler.errors import not_acceptable
 from handler.masks.paste import paste_mask
 from handler.outputs.json_body import label_texts
+from handler.pictures import Picture
 
 MASK_OPACITY = 0.45
 JPEG_QUALITY = 90
@@ -20,7 +20,6 @@ LONGEST_JPEG_SIDE = 65_500
 GOLDEN_RATIO = 0.618033988749895
 FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG"}
 
-Picture = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
 

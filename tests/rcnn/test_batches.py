@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from handler.detections import Detections
-from handler.detector.interface import Outcome, Picture
+from handler.detector.interface import Outcome
 from handler.detector.native import NativeDetector
+from handler.pictures import Picture
 from handler.rcnn.config import RCNNConfig
 from handler.rcnn.generalized_rcnn import GeneralizedRCNN, Instances
 from handler.settings import Settings

@@ -1,5 +1,7 @@
 import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,11 +56,34 @@ def test_values_may_hold_spaces_and_quotes(repo_root: Path) -> None:
     assert 'error: /no such/it\'s "here".png does not exist' in refused.stderr
 
 
-@pytest.mark.parametrize("python", ["/no/such/python", "/bin/false"])
-def test_a_missing_python_is_named(tmp_path: Path, repo_root: Path, python: str) -> None:
-    (tmp_path / "Makefile").write_bytes((repo_root / "Makefile").read_bytes())
+@pytest.fixture
+def bare_project(tmp_path: Path, repo_root: Path) -> Path:
+    """The Makefile where nothing is installed, and nothing would be."""
+    shutil.copy(repo_root / "Makefile", tmp_path)
     (tmp_path / "requirements.txt").touch()
-    refused = make(tmp_path, INSTALLED, f"PYTHON={python}")
+    return tmp_path
+
+
+@pytest.mark.parametrize("python", ["/no/such/python", "/bin/false"])
+def test_a_python_that_does_not_run_is_named(bare_project: Path, python: str) -> None:
+    refused = make(bare_project, INSTALLED, f"PYTHON={python}")
     assert refused.returncode != 0
     assert python in refused.stderr
     assert "make PYTHON=" in refused.stderr
+
+
+def test_an_old_python_is_named(bare_project: Path) -> None:
+    python = bare_project / "old python"
+    as_of_39 = "import sys; sys.version_info = (3, 9, 18); exec(sys.argv[1])"
+    python.write_text(
+        f"""#!/bin/sh
+        case $1 in
+            -c) exec {sys.executable} -c '{as_of_39}' "$2" ;;
+            --version) echo Python 3.9.18 ;;
+        esac
+        """
+    )
+    python.chmod(0o755)
+    refused = make(bare_project, INSTALLED, f"PYTHON={python}")
+    assert refused.returncode != 0
+    assert f'needs Python 3.10 or newer, and "{python}" is Python 3.9.18' in refused.stderr
