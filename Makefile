@@ -9,7 +9,8 @@ SHAPES_MAR := model-store/shapes.mar
 HANDLER_SOURCES := $(shell find handler -name '*.py' 2>/dev/null)
 
 # Variables given on the command line reach the recipes through the environment ("$$NAME"),
-# so that spaces and quotes in them survive.
+# so that spaces and quotes in them survive. What runs a server is exec'd: make passes a SIGTERM on
+# to its child alone, and a shell between the two would die of it and leave the server behind.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -19,10 +20,10 @@ help: ## List the commands
 	@awk -F ' ?## ' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(SHAPES_MAR) ## Serve the bundled model, send its sample pictures, write overlays to out/
-	@$(RUN) -m scripts.demo
+	@exec $(RUN) -m scripts.demo
 
 serve: $(if $(MODEL),$(INSTALLED),$(SHAPES_MAR)) ## Serve in the foreground: [MODEL=model-store/NAME.mar] [PORT=8080]
-	@$(RUN) -m scripts.serve $${MODEL:+--model "$$MODEL"} $${PORT:+--port "$$PORT"}
+	@exec $(RUN) -m scripts.serve $${MODEL:+--model "$$MODEL"} $${PORT:+--port "$$PORT"}
 
 test: $(INSTALLED) ## Run all tests, those against a real TorchServe too
 	@$(RUN) -m pytest

@@ -1,5 +1,6 @@
 """What the commands report to their user without a traceback."""
 
+import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -10,7 +11,12 @@ class CommandError(Exception):
 
 
 def run(main: Callable[[], int]) -> NoReturn:
-    """End the process as the command says: its exit code, or 1 and the message of its failure."""
+    """End the process as the command says: its exit code, or 1 and the message of its failure.
+
+    SIGTERM and SIGHUP unwind the command as Ctrl-C does, so that no server is left behind.
+    """
+    for stop in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(stop, signal.default_int_handler)
     try:
         sys.exit(main())
     except CommandError as error:

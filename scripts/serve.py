@@ -1,7 +1,6 @@
 """`make serve`: one model in the foreground until Ctrl-C or SIGTERM."""
 
 import argparse
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,8 +14,6 @@ SHAPES = Path("model-store", "shapes.mar")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until told to stop, which is no failure."""
     options = _parser().parse_args(arguments)
-    for stop in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(stop, signal.default_int_handler)
     try:
         ports = Ports.starting_at(options.port)
         with running_server(

@@ -74,3 +74,17 @@ def test_serve_says_where_and_stops_when_told(
     assert serving.wait() == 0
     with pytest.raises(httpx.ConnectError):
         http.get(url)
+
+
+def test_make_passes_sigterm_on_to_the_server(
+    repo_root: Path, shapes_mar: Path, http: httpx.Client
+) -> None:
+    port = Ports.free().inference
+    command = ["make", "-o", ".venv/.installed", "serve", f"MODEL={shapes_mar}", f"PORT={port}"]
+    with subprocess.Popen(command, cwd=repo_root, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "is served at" in process.stdout.readline()
+        process.terminate()
+        process.wait()
+    with pytest.raises(httpx.ConnectError):
+        http.get(f"http://127.0.0.1:{port}/ping")
