@@ -56,8 +56,8 @@ $stages
 The backbone alone learns to tell the class of every pixel. The last stage uses the frozen
 normalization that `config.yaml` names, so the weights hold no batch statistics to update.
 
-This trains a new model with the script's own stages and settings; its figures will differ
-somewhat:
+This trains a new model in the script's default stages, which are not exactly those above, so its
+figures will differ:
 
 ```console
 torchrun --nproc-per-node 3 -m scripts.train_demo --out build/new-shapes

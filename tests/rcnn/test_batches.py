@@ -58,6 +58,7 @@ def test_each_answer_is_that_of_the_picture_alone(
     model: GeneralizedRCNN, pictures: Sequence[Picture], images_per_forward: int
 ) -> None:
     together = detector(model, images_per_forward=images_per_forward).detect(pictures)
+    assert max(outcome.batch for outcome in together) == min(images_per_forward, 2)
     for picture, outcome in zip(pictures, together, strict=True):
         [alone] = detector(model).detect([picture])
         assert_same(found(alone), found(outcome))
