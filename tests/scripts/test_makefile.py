@@ -1,10 +1,11 @@
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.environment import without_make
 
 DOCUMENTED = {"help", "demo", "serve", "test", "archive", "predict", "lint"}
 # No test installs anything.
@@ -13,14 +14,10 @@ AS_INSTALLED = ("-o", INSTALLED)
 
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    # Under `make test` these would pass the outer make's variables on.
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
-    for variable in ("CONFIG", "WEIGHTS", "NAME", "CLASSES", "IMAGE", "URL"):
-        environment.pop(variable, None)
     return subprocess.run(
         ["make", *arguments],
         cwd=folder,
-        env=environment,
+        env=without_make(),
         capture_output=True,
         text=True,
         check=False,

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from scripts.ports import LOOPBACK, Ports
+from tests.environment import without_make
 
 README_PORT = "8080"
 # This very run is what `make test` does.
@@ -51,12 +52,10 @@ def project(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(command: str, project: Path) -> "subprocess.Popen[str]":
-    # A make above this one would hand its own flags down.
-    environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}
     return subprocess.Popen(
         ["bash", "-c", command],
         cwd=project,
-        env=environment,
+        env=without_make(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
