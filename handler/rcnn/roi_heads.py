@@ -19,11 +19,10 @@ class ROIHeads(nn.Module):
         self.box_pooler = ROIPooler(config.box.pooler, strides)
         self.box_head = ConvFCHead(in_channels, config.box)
         self.box_predictor = BoxPredictor(self.box_head.out_size, config)
+        self.mask_head: MaskHead | None = None
         if config.mask is not None:
             self.mask_pooler = ROIPooler(config.mask.pooler, strides)
-        self.mask_head = (
-            None if config.mask is None else MaskHead(in_channels, config.num_classes, config.mask)
-        )
+            self.mask_head = MaskHead(in_channels, config.num_classes, config.mask)
 
     def forward(
         self,

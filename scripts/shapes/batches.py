@@ -21,20 +21,24 @@ SMALL_SIDES = (160, 192, 224)
 FULL_SIDES = (256, 288, 320, 352)
 
 
-class SceneBatches(IterableDataset[list[Sample]]):
+class SeededBatches(IterableDataset[Batch]):
+    """Endless batches of freshly generated scenes; the workers of a loader share the seeds out."""
+
+    def __init__(self, batch_size: int, first_seed: int) -> None:
+        """Take the pictures per batch and the seed of the first scene."""
+        super().__init__()
+        self.batch_size = batch_size
+        self.first_seed = first_seed
+
+
+class SceneBatches(SeededBatches[list[Sample]]):
     """Endless batches of freshly generated scenes; a batch has one orientation and scale.
 
     Every sample is what :func:`training_sample` returns.
     """
 
-    def __init__(self, batch_size: int, first_seed: int) -> None:
-        """Take the samples per batch and the seed of the first scene."""
-        super().__init__()
-        self.batch_size = batch_size
-        self.first_seed = first_seed
-
     def __iter__(self) -> Iterator[list[Sample]]:
-        """Yield batches for ever; the workers of a loader share the seeds out."""
+        """Yield batches for ever."""
         waiting: dict[bool, list[Scene]] = {False: [], True: []}
         for seed in worker_seeds(self.first_seed):
             scene = generate_scene(seed)
@@ -47,20 +51,14 @@ class SceneBatches(IterableDataset[list[Sample]]):
                 bucket.clear()
 
 
-class SmallSceneBatches(IterableDataset[list[Sample]]):
+class SmallSceneBatches(SeededBatches[list[Sample]]):
     """Endless batches of scenes that are generated small; a batch has one picture size.
 
     Every sample is what :func:`training_sample` returns.
     """
 
-    def __init__(self, batch_size: int, first_seed: int) -> None:
-        """Take the samples per batch and the seed of the first scene."""
-        super().__init__()
-        self.batch_size = batch_size
-        self.first_seed = first_seed
-
     def __iter__(self) -> Iterator[list[Sample]]:
-        """Yield batches for ever; the workers of a loader share the seeds out."""
+        """Yield batches for ever."""
         seeds = worker_seeds(self.first_seed)
         sizes = np.random.default_rng(self.first_seed)
         while True:

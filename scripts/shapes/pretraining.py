@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from detectron2.modeling import build_model
 from torch import Tensor, nn
-from torch.utils.data import IterableDataset
 
-from scripts.shapes.batches import bgr_tensor, load_batches, worker_seeds
+from scripts.shapes.batches import SeededBatches, bgr_tensor, load_batches, worker_seeds
 from scripts.shapes.config import demo_config
 from scripts.shapes.optimization import descend, load_either_norm, loss_summary
 from scripts.shapes.outlines import CLASS_NAMES
@@ -26,7 +25,7 @@ PIXEL_STRIDE = 4
 BACKGROUND_WEIGHT = 0.2
 
 
-class PixelBatches(IterableDataset[tuple[Tensor, Tensor]]):
+class PixelBatches(SeededBatches[tuple[Tensor, Tensor]]):
     """Endless batches of small square scenes with the class of every fourth pixel.
 
     A batch is ``(pictures, labels)``: ``float32`` of shape ``(batch, 3, side, side)``, BGR,
@@ -34,14 +33,8 @@ class PixelBatches(IterableDataset[tuple[Tensor, Tensor]]):
     one more than the class index elsewhere.
     """
 
-    def __init__(self, batch_size: int, first_seed: int) -> None:
-        """Take the number of pictures per batch and the seed of the first scene."""
-        super().__init__()
-        self.batch_size = batch_size
-        self.first_seed = first_seed
-
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield batches for ever; the workers of a loader share the seeds out."""
+        """Yield batches for ever."""
         seeds = worker_seeds(self.first_seed)
         for side in itertools.cycle(PIXEL_SIDES):
             drawn = itertools.islice(seeds, self.batch_size)
