@@ -15,7 +15,7 @@ from handler.detector.interface import Detector, Outcome
 from handler.errors import RequestError, internal, not_acceptable
 from handler.inputs.decode import decode_request
 from handler.messages import HttpRequest, HttpResponse
-from handler.outputs.accept import choose_media_type
+from handler.outputs.accept import JSON, choose_media_type
 from handler.outputs.json_body import json_body
 from handler.outputs.overlay import overlay_body
 from handler.pictures import Picture
@@ -23,8 +23,6 @@ from handler.settings import Settings
 from handler.telemetry import StageTimes, Stopwatch
 
 logger = logging.getLogger(__name__)
-
-JSON = "application/json"
 
 Result = TypeVar("Result")
 

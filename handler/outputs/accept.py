@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from handler.errors import RequestError, not_acceptable
 
-SUPPORTED = ("application/json", "image/jpeg", "image/png")
+JSON = "application/json"
+SUPPORTED = (JSON, "image/jpeg", "image/png")
 
 
 def choose_media_type(accept: str | None, supported: Sequence[str] = SUPPORTED) -> str:

@@ -36,7 +36,6 @@ NUMPY_GLOBALS = {
     ),
 }
 
-
 NUMPY_2 = np.lib.NumpyVersion(np.__version__) >= "2.0.0"
 
 

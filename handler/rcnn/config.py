@@ -25,7 +25,6 @@ class InputConfig:
 @dataclass(frozen=True)
 class ResNetConfig:
     depth: int
-    out_features: tuple[str, ...]
     num_groups: int
     width_per_group: int
     stride_in_1x1: bool
@@ -196,7 +195,6 @@ def _build(values: dict[str, Any]) -> RCNNConfig:
         ),
         resnet=ResNetConfig(
             depth=values["MODEL.RESNETS.DEPTH"],
-            out_features=tuple(values["MODEL.FPN.IN_FEATURES"]),
             num_groups=values["MODEL.RESNETS.NUM_GROUPS"],
             width_per_group=values["MODEL.RESNETS.WIDTH_PER_GROUP"],
             stride_in_1x1=values["MODEL.RESNETS.STRIDE_IN_1X1"],
