@@ -1,6 +1,6 @@
 """Detections: what a detector found in one picture. The one type that crosses rooms."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,16 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def select(self, indices: npt.NDArray[np.intp]) -> "Detections":
+        """The instances at Int[K] indices, which have to rise so that the best stay first."""
+        return replace(
+            self,
+            boxes_xyxy=self.boxes_xyxy[indices],
+            scores=self.scores[indices],
+            classes=self.classes[indices],
+            masks=None if self.masks is None else self.masks[indices],
+        )
 
 
 def _require(

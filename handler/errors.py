@@ -50,6 +50,13 @@ def unprocessable(message: str, hint: str) -> RequestError:
     return RequestError(422, "unprocessable", message, hint)
 
 
+def out_of_memory() -> RequestError:
+    """507: one picture alone does not fit the device."""
+    return RequestError(
+        507, "out_of_memory", "the picture does not fit the device's memory", "send a smaller one"
+    )
+
+
 def internal() -> RequestError:
     """500: a fault of ours; says nothing of its cause."""
     return RequestError(

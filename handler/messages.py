@@ -17,10 +17,16 @@ class Part:
 
 @dataclass(frozen=True)
 class HttpRequest:
-    """Headers with lower-case names, and the parts that may hold pictures."""
+    """Headers with lower-case names, and the parts that may hold pictures.
+
+    `query` holds the query string's values, and a form's fields that are no files; `request_id`
+    is the server's name for the request.
+    """
 
     headers: Mapping[str, str]
     parts: tuple[Part, ...]
+    query: Mapping[str, str] = field(default_factory=dict)
+    request_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,66 +7,49 @@ cannot be served carries its RequestError along in its slot; the other slots nev
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from handler.detections import Detections
-from handler.detector.interface import Detector, Outcome
-from handler.errors import RequestError, internal, not_acceptable
-from handler.inputs.decode import decode_request
+from handler.detector.interface import Detector, Failure, Outcome
+from handler.errors import RequestError, internal, out_of_memory
+from handler.inputs.body import read_body
+from handler.inputs.decode import decode_items
+from handler.inputs.options import OptionReader, read_custom_attributes
 from handler.messages import HttpRequest, HttpResponse
-from handler.outputs.accept import JSON, choose_media_type
-from handler.outputs.json_body import json_body
-from handler.outputs.overlay import overlay_body
+from handler.model_facts import ModelFacts
+from handler.outputs.accept import JSON, choose_response
+from handler.outputs.render import Answer, render
 from handler.pictures import Picture
 from handler.settings import Settings
+from handler.slots import DecodedRequest, DetectedRequest, FailedRequest
 from handler.telemetry import StageTimes, Stopwatch
 
 logger = logging.getLogger(__name__)
 
+CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class DecodedRequest:
-    """A request's pictures, UInt8[H, W, 3] RGB each, and the type of answer that it wants."""
-
-    pictures: tuple[Picture | RequestError, ...]
-    media_type: str
-    times: StageTimes
-
-
-@dataclass(frozen=True)
-class DetectedRequest:
-    """A decoded request and what was found in each of its pictures."""
-
-    decoded: DecodedRequest
-    found: tuple[Detections | RequestError, ...]
-    times: StageTimes
-
-
-@dataclass(frozen=True)
-class FailedRequest:
-    """A request that gets an error."""
-
-    error: RequestError
-    times: StageTimes
-
-
 class Pipeline:
-    """Serves whole batches of requests with one detector."""
+    """Serves whole batches of requests with one detector.
 
-    def __init__(self, detector: Detector, class_names: Sequence[str], settings: Settings) -> None:
+    Raises:
+        SettingsError: a default option in the settings is not valid for the model.
+    """
+
+    def __init__(self, detector: Detector, model: ModelFacts, settings: Settings) -> None:
         self.detector = detector
-        self.class_names = tuple(class_names)
+        self.model = model
         self.settings = settings
+        self.option_reader = OptionReader(model, settings.options)
 
     def run(self, requests: Sequence[HttpRequest]) -> list[HttpResponse]:
         """All three stages; as many responses as requests, in order."""
         return self.encode(self.detect(self.decode(requests)))
 
     def decode(self, requests: Sequence[HttpRequest]) -> list[DecodedRequest | FailedRequest]:
-        """Bytes and headers -> pictures and wishes."""
+        """Bytes and headers -> pictures and options."""
         return [self._decode(request) for request in requests]
 
     def detect(
@@ -92,22 +75,30 @@ class Pipeline:
 
     def _decode(self, request: HttpRequest) -> DecodedRequest | FailedRequest:
         watch = Stopwatch()
-
-        def read() -> tuple[str, list[Picture | RequestError]]:
-            media_type = choose_media_type(request.headers.get("accept"))
-            return media_type, decode_request(request, self.settings)
-
-        result = _guarded(read)
+        decoded = _guarded(lambda: self._read(request))
         times = StageTimes(decode_ms=watch.elapsed_ms())
-        if isinstance(result, RequestError):
-            return FailedRequest(result, times)
-        media_type, pictures = result
-        return DecodedRequest(tuple(pictures), media_type, times)
+        if isinstance(decoded, RequestError):
+            return FailedRequest(request.request_id, decoded, times)
+        return replace(decoded, times=times)
+
+    def _read(self, request: HttpRequest) -> DecodedRequest:
+        envelope = read_body(request, self.settings)
+        attributes = read_custom_attributes(request.headers.get(CUSTOM_ATTRIBUTES, ""))
+        options = self.option_reader.read(request.query, attributes, envelope.parameters)
+        decoded = decode_items(envelope.items, options, self.settings)
+        return DecodedRequest(
+            request.request_id,
+            decoded.pictures,
+            decoded.value_ranges,
+            choose_response(request.headers.get("accept"), options, len(decoded.pictures)),
+            envelope.wrapping,
+            StageTimes(decode_ms=0.0),
+        )
 
     def _outcomes(self, pictures: Sequence[Picture]) -> list[Outcome]:
         found = _guarded(lambda: self.detector.detect(pictures)) if pictures else []
         if isinstance(found, RequestError):
-            return [Outcome(detections=None, forward_ms=0.0, batch=0)] * len(pictures)
+            return [Outcome(Failure.FAULT, forward_ms=0.0, batch=0)] * len(pictures)
         return found
 
     def _encode(self, slot: DetectedRequest | FailedRequest) -> HttpResponse:
@@ -117,23 +108,21 @@ class Pipeline:
         body = _guarded(lambda: self._body(slot))
         times = replace(slot.times, encode_ms=watch.elapsed_ms())
         if isinstance(body, RequestError):
-            return _error_response(FailedRequest(body, times))
-        return HttpResponse(200, slot.decoded.media_type, body, _headers(times))
+            return _error_response(FailedRequest(slot.decoded.request_id, body, times))
+        return HttpResponse(
+            200, slot.decoded.choice.media_type, body, _headers(times, slot.decoded.value_ranges)
+        )
 
     def _body(self, slot: DetectedRequest) -> bytes:
-        if len(slot.found) == 1 and isinstance(slot.found[0], RequestError):
-            raise slot.found[0]
-        if slot.decoded.media_type == JSON:
-            return json_body(slot.found, self.class_names)
-        if len(slot.found) != 1:
-            raise not_acceptable(
-                f"{len(slot.found)} pictures were sent; a drawn picture answers only one",
-                "accept application/json, or send one picture at a time",
-            )
-        (picture,), (detections,) = slot.decoded.pictures, slot.found
-        assert not isinstance(picture, RequestError)
-        assert not isinstance(detections, RequestError)
-        return overlay_body(picture, detections, self.class_names, slot.decoded.media_type)
+        decoded = slot.decoded
+        answer = Answer(
+            pictures=decoded.pictures,
+            found=slot.found,
+            options=decoded.choice.options,
+            media_type=decoded.choice.media_type,
+            wrapping=decoded.wrapping,
+        )
+        return render(answer, self.model, self.settings.max_response_bytes)
 
 
 def _with_outcomes(decoded: DecodedRequest, outcomes: Iterator[Outcome]) -> DetectedRequest:
@@ -145,13 +134,19 @@ def _with_outcomes(decoded: DecodedRequest, outcomes: Iterator[Outcome]) -> Dete
             found.append(picture)
             continue
         outcome = next(outcomes)
-        found.append(internal() if outcome.detections is None else outcome.detections)
+        found.append(_found(outcome))
         times = replace(
             times,
             forward_ms=max(times.forward_ms, outcome.forward_ms),
             batch=max(times.batch, outcome.batch),
         )
     return DetectedRequest(decoded, tuple(found), times)
+
+
+def _found(outcome: Outcome) -> Detections | RequestError:
+    if outcome.found is Failure.OUT_OF_MEMORY:
+        return out_of_memory()
+    return internal() if isinstance(outcome.found, Failure) else outcome.found
 
 
 def _guarded(stage: Callable[[], Result]) -> Result | RequestError:
@@ -166,9 +161,16 @@ def _guarded(stage: Callable[[], Result]) -> Result | RequestError:
 
 
 def _error_response(slot: FailedRequest) -> HttpResponse:
-    body = json.dumps(slot.error.body()).encode("ascii")
-    return HttpResponse(slot.error.status, JSON, body, _headers(slot.times))
+    error = slot.error
+    logger.info(
+        "refused request %s: %d %s: %s", slot.request_id, error.status, error.code, error.message
+    )
+    body = json.dumps(error.body()).encode("ascii")
+    return HttpResponse(error.status, JSON, body, _headers(slot.times, ()))
 
 
-def _headers(times: StageTimes) -> dict[str, str]:
-    return {"Server-Timing": times.server_timing()}
+def _headers(times: StageTimes, value_ranges: Sequence[str]) -> dict[str, str]:
+    headers = {"Server-Timing": times.server_timing()}
+    if value_ranges:
+        headers["X-Input-Range"] = ", ".join(value_ranges)
+    return headers

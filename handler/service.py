@@ -12,10 +12,14 @@ from ts.torch_handler.base_handler import BaseHandler
 from handler.class_names import CLASSES_FILE, read_class_names
 from handler.detector.native import NativeDetector
 from handler.messages import HttpRequest, HttpResponse, Part
-from handler.pipeline import DecodedRequest, DetectedRequest, FailedRequest, Pipeline
+from handler.model_facts import ModelFacts
+from handler.pipeline import Pipeline
 from handler.settings import load_settings
+from handler.slots import DecodedRequest, DetectedRequest, FailedRequest
 
 RAW_BODY = "body"
+# TorchServe's own in a query string: which model is asked.
+MODEL_NAME = "model_name"
 
 
 class Detectron2Handler(BaseHandler):  # type: ignore[misc]
@@ -28,7 +32,10 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
         detector = NativeDetector.from_folder(folder, worker_device(context), settings)
         detector.warm_up()
         names = read_class_names(folder / CLASSES_FILE, detector.num_classes)
-        self.pipeline = Pipeline(detector, names, settings)
+        model = ModelFacts(
+            context.model_name, tuple(names), detector.score_threshold, detector.max_detections
+        )
+        self.pipeline = Pipeline(detector, model, settings)
         self.initialized = True
 
     def handle(self, data: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
@@ -38,8 +45,13 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
 
     def preprocess(self, data: Sequence[Mapping[str, Any]]) -> list[DecodedRequest | FailedRequest]:
         """Bytes and headers of every request -> pictures."""
-        headers = (self.context.get_all_request_header(index) for index in range(len(data)))
-        return self.pipeline.decode([to_request(*row) for row in zip(data, headers, strict=True)])
+        requests = [
+            to_request(
+                row, self.context.get_all_request_header(index), self.context.get_request_id(index)
+            )
+            for index, row in enumerate(data)
+        ]
+        return self.pipeline.decode(requests)
 
     def inference(
         self, data: Sequence[DecodedRequest | FailedRequest]
@@ -63,14 +75,16 @@ def worker_device(context: Any) -> torch.device:
     return torch.device("cpu")
 
 
-def to_request(row: Mapping[str, Any], headers: Mapping[str, Any]) -> HttpRequest:
+def to_request(
+    row: Mapping[str, Any], headers: Mapping[str, Any], request_id: str | None
+) -> HttpRequest:
     """TorchServe's row of named values -> a request.
 
     The raw body comes under `body`, files of a multipart form under their fields' names with a
     content type of their own among the headers; form fields and the query string have none.
     """
     texts = {name.lower(): value for name, value in headers.items() if isinstance(value, str)}
-    parts = []
+    parts, query = [], {}
     for name, value in row.items():
         own_headers = headers.get(name)
         own_type = own_headers.get("content-type") if isinstance(own_headers, dict) else None
@@ -78,7 +92,9 @@ def to_request(row: Mapping[str, Any], headers: Mapping[str, Any]) -> HttpReques
             parts.append(Part(own_type, _as_bytes(value)))
         elif name == RAW_BODY:
             parts.append(Part(texts.get("content-type", ""), _as_bytes(value)))
-    return HttpRequest(texts, tuple(parts))
+        elif name != MODEL_NAME:
+            query[name] = _as_bytes(value).decode("utf-8", "replace")
+    return HttpRequest(texts, tuple(parts), query, request_id or "")
 
 
 def _as_bytes(value: Any) -> bytes:

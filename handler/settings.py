@@ -2,13 +2,28 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
+
+from handler.options import OPTION_NAMES
 
 ENVIRONMENT_PREFIX = "D2SERVE_"
 PADDINGS = ("image", "batch")
 # Where Pillow itself stops, as a guard against decompression bombs.
 PILLOW_LIMIT = 178_956_970
+# Deeper, Python's own JSON parser would stop with an error of its own.
+DEEPEST_NESTING = 500
+POSITIVE = (
+    "max_request_bytes",
+    "max_response_bytes",
+    "max_image_pixels",
+    "max_request_pixels",
+    "max_images_per_request",
+    "max_json_values",
+    "max_json_nesting",
+    "max_npy_header_bytes",
+    "images_per_forward",
+)
 
 
 class SettingsError(ValueError):
@@ -21,44 +36,53 @@ class Settings:
 
     Attributes:
         max_request_bytes: bytes of one request's body.
-        max_image_pixels: width x height of one picture, checked before it is decoded.
+        max_response_bytes: bytes of one response's body; TorchServe's max_response_size has to be
+            as large.
+        max_image_pixels: width x height x frames of one picture, checked before it is decoded.
+        max_request_pixels: pixels of all pictures of one request together.
         max_images_per_request: pictures of one request.
+        max_json_values: numbers, texts, lists and objects in one JSON body.
+        max_json_nesting: how deep lists and objects may lie in each other.
+        max_npy_header_bytes: the header of an NPY array.
         images_per_forward: how many pictures go through the network together at most; bounds
             memory.
         padding: `image` runs pictures together whose padded sizes are equal, so that an answer
             never depends on the neighbours in its batch; `batch` pads all to the largest, as
             Detectron2's ImageList does, which saves forwards and moves boxes near the borders.
         threads: CPU threads of the network in one worker; 0 leaves torch's own choice.
+        options: defaults of requests' options, by their names; checked against the model where
+            it is known.
 
     Raises:
         SettingsError: naming the setting and a valid value.
     """
 
     max_request_bytes: int = 100_000_000
+    max_response_bytes: int = 100_000_000
     max_image_pixels: int = 50_000_000
+    max_request_pixels: int = 200_000_000
     max_images_per_request: int = 64
+    max_json_values: int = 10_000_000
+    max_json_nesting: int = 16
+    max_npy_header_bytes: int = 10_000
     images_per_forward: int = 8
     padding: str = "image"
     threads: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in (
-            "max_request_bytes",
-            "max_image_pixels",
-            "max_images_per_request",
-            "images_per_forward",
-        ):
+        for name in POSITIVE:
             _require_integer(name, getattr(self, name), least=1)
         _require_integer("threads", self.threads, least=0)
-        if self.max_image_pixels > PILLOW_LIMIT:
-            raise SettingsError(
-                f"handler setting max_image_pixels is {self.max_image_pixels}; "
-                f"Pillow refuses more than {PILLOW_LIMIT}"
-            )
+        _require_at_most("max_image_pixels", self.max_image_pixels, PILLOW_LIMIT, "Pillow")
+        _require_at_most("max_json_nesting", self.max_json_nesting, DEEPEST_NESTING, "Python")
         if self.padding not in PADDINGS:
             raise SettingsError(
                 f"handler setting padding is {self.padding!r}; use one of {', '.join(PADDINGS)}"
             )
+
+
+SETTING_NAMES = tuple(entry.name for entry in fields(Settings) if entry.name != "options")
 
 
 def load_settings(
@@ -72,19 +96,21 @@ def load_settings(
     section = {} if section is None else section
     if not isinstance(section, Mapping):
         raise SettingsError("the handler section must be a mapping, e.g. images_per_forward: 8")
-    names = {field.name for field in fields(Settings)}
+    names = {*SETTING_NAMES, *OPTION_NAMES}
     for name in section:
         if name not in names:
             raise SettingsError(
                 f"handler setting {name} does not exist; there are {', '.join(sorted(names))}"
             )
-    return Settings(**{**section, **_from_environment(environment)})
+    given = {**section, **_from_environment(environment)}
+    options = {name: given.pop(name) for name in OPTION_NAMES if name in given}
+    return Settings(**given, options=options)
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     given = {
-        field.name: environment.get(ENVIRONMENT_PREFIX + field.name.upper())
-        for field in fields(Settings)
+        name: environment.get(ENVIRONMENT_PREFIX + name.upper())
+        for name in (*SETTING_NAMES, *OPTION_NAMES)
     }
     return {name: _number_or_text(text) for name, text in given.items() if text is not None}
 
@@ -98,3 +124,8 @@ def _require_integer(name: str, value: Any, least: int) -> None:
         raise SettingsError(
             f"handler setting {name} is {value!r}; use a whole number of at least {least}"
         )
+
+
+def _require_at_most(name: str, value: int, most: int, who: str) -> None:
+    if value > most:
+        raise SettingsError(f"handler setting {name} is {value}; {who} refuses more than {most}")

@@ -21,7 +21,7 @@ from handler.rcnn.build import build_model
 from handler.rcnn.checkpoint import CheckpointError, read_checkpoint, write_weights
 from handler.rcnn.config import ConfigError, parse_config
 from handler.rcnn.yaml_config import read_yaml_config
-from handler.settings import Settings
+from handler.settings import SETTING_NAMES, Settings
 from scripts.errors import CommandError, run
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -39,7 +39,8 @@ SERVING_DEFAULTS: dict[str, Any] = {
     "maxBatchDelay": 20,
     "responseTimeout": 120,
     "startupTimeout": 300,
-    "handler": {"images_per_forward": 8, "padding": "image"},
+    # All of them, so that an operator finds what can be changed.
+    "handler": {name: getattr(Settings(), name) for name in SETTING_NAMES},
 }
 
 

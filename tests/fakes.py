@@ -5,8 +5,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from handler.detections import Detections
-from handler.detector.interface import Outcome
+from handler.detector.interface import Failure, Outcome
+from handler.model_facts import ModelFacts
 from handler.pictures import Picture
+
+
+def facts(*class_names: str, score_threshold: float = 0.0, max_detections: int = 100) -> ModelFacts:
+    """What clients may know of a model with these classes."""
+    return ModelFacts("fake", class_names, score_threshold, max_detections)
 
 
 def detections_of(
@@ -37,13 +43,18 @@ class FakeDetector:
 
     Args:
         fails_on: pictures whose forward fails.
+        failure: why it fails.
         finds_class: the class that it finds.
     """
 
     def __init__(
-        self, fails_on: Callable[[Picture], bool] = lambda _: False, finds_class: int = 0
+        self,
+        fails_on: Callable[[Picture], bool] = lambda _: False,
+        failure: Failure = Failure.FAULT,
+        finds_class: int = 0,
     ) -> None:
         self.fails_on = fails_on
+        self.failure = failure
         self.finds_class = finds_class
         self.pictures_per_call: list[int] = []
 
@@ -51,7 +62,7 @@ class FakeDetector:
         self.pictures_per_call.append(len(pictures))
         return [
             Outcome(
-                detections=None if self.fails_on(picture) else self._find(picture),
+                found=self.failure if self.fails_on(picture) else self._find(picture),
                 forward_ms=12.5,
                 batch=len(pictures),
             )

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from handler.detections import Detections
+from tests.fakes import detections_of
 
 
 def fields_of(count: int) -> dict[str, Any]:
@@ -97,3 +98,27 @@ def test_detections_cannot_be_changed() -> None:
     detections = Detections(**fields_of(1))
     with pytest.raises(FrozenInstanceError):
         detections.scores = np.ones(1, dtype=np.float32)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("mask_side", [None, 28], ids=["boxes-only", "with-masks"])
+@pytest.mark.parametrize(
+    "indices",
+    [
+        pytest.param([], id="none"),
+        pytest.param([1], id="one"),
+        pytest.param([0, 2], id="two-apart"),
+        pytest.param([0, 1, 2], id="all"),
+    ],
+)
+def test_selected_instances_keep_all_that_belongs_to_them(
+    indices: list[int], mask_side: int | None
+) -> None:
+    boxes = [(1, 2, 3, 4), (5, 6, 7, 8), (2, 2, 9, 9)]
+    found = detections_of((10, 20), boxes, classes=[3, 1, 2], mask_side=mask_side)
+    chosen = found.select(np.array(indices, dtype=np.intp))
+    assert (len(chosen), chosen.size_hw) == (len(indices), (10, 20))
+    for name in ("boxes_xyxy", "scores", "classes", "masks"):
+        before, after = getattr(found, name), getattr(chosen, name)
+        assert (before is None) == (after is None)
+        if before is not None:
+            np.testing.assert_array_equal(after, before[indices])

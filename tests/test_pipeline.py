@@ -1,20 +1,23 @@
 import json
 import logging
 import re
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from handler.detector.interface import Outcome
+from handler.detector.interface import Failure, Outcome
 from handler.messages import HttpRequest, HttpResponse, Part
 from handler.pictures import Picture
 from handler.pipeline import Pipeline
-from handler.settings import Settings
+from handler.settings import Settings, SettingsError
+from handler.slots import DecodedRequest
 from tests.bodies import image_bytes, noise, npy_bytes
-from tests.fakes import FakeDetector
+from tests.fakes import FakeDetector, facts
 
 NAMES = ("ball", "cube")
 SERVER_TIMING = re.compile(
@@ -23,13 +26,20 @@ SERVER_TIMING = re.compile(
 
 
 def pipeline(detector: Any = None, names: Sequence[str] = NAMES, **settings: Any) -> Pipeline:
-    return Pipeline(detector or FakeDetector(), names, Settings(**settings))
+    return Pipeline(detector or FakeDetector(), facts(*names), Settings(**settings))
 
 
 def request_of(
-    body: bytes, content_type: str = "", headers: Mapping[str, str] | None = None
+    body: bytes,
+    content_type: str = "",
+    headers: Mapping[str, str] | None = None,
+    query: Mapping[str, str] | None = None,
 ) -> HttpRequest:
-    return HttpRequest(headers or {}, (Part(content_type, body),))
+    return HttpRequest(headers or {}, (Part(content_type, body),), query or {}, "request-7")
+
+
+def json_request(content: Any, headers: Mapping[str, str] | None = None) -> HttpRequest:
+    return request_of(json.dumps(content).encode(), "application/json", headers)
 
 
 def picture(red: int, height: int = 40, width: int = 60) -> Picture:
@@ -44,6 +54,10 @@ def png_request(red: int, accept: str | None = None) -> HttpRequest:
     return request_of(image_bytes(picture(red), "PNG"), "image/png", headers)
 
 
+def base64_png(red: int) -> str:
+    return b64encode(image_bytes(picture(red), "PNG")).decode()
+
+
 GOOD = {
     "png": png_request(10),
     "bmp": request_of(image_bytes(picture(20, 80, 30), "BMP"), "application/octet-stream"),
@@ -51,6 +65,14 @@ GOOD = {
     "npy-of-two": request_of(npy_bytes(np.stack((picture(40), picture(50)))), "application/x-npy"),
     "drawn-png": png_request(60, accept="image/png"),
     "drawn-jpeg": png_request(70, accept="image/jpeg"),
+    "json": json_request({"image": base64_png(80)}),
+    "json-of-two": json_request({"instances": [base64_png(90), base64_png(100)]}),
+    "json-lines": request_of(json.dumps(base64_png(110)).encode(), "application/jsonlines"),
+    "tensors": json_request(
+        {"inputs": [{"shape": [1], "datatype": "BYTES", "data": [base64_png(120)]}]}
+    ),
+    "rows": png_request(130, accept="application/x-npy"),
+    "query": request_of(image_bytes(picture(140), "PNG"), query={"format": "clarify"}),
 }
 BAD = {
     "empty": (request_of(b""), 400, "bad_request"),
@@ -59,6 +81,8 @@ BAD = {
     "accept": (png_request(1, accept="text/html"), 406, "not_acceptable"),
     "large": (request_of(image_bytes(noise(99, 99), "PNG")), 413, "too_large"),
     "text": (request_of(b"hello", "text/plain"), 415, "unsupported_media_type"),
+    "nested": (request_of(b"[" * 10_000, "application/json"), 400, "bad_request"),
+    "option": (request_of(b"?", query={"size": "7"}), 400, "bad_request"),
     "int64": (request_of(npy_bytes(np.zeros((9, 9), dtype=np.int64))), 422, "unprocessable"),
 }
 MAX_PIXELS = 5000
@@ -103,7 +127,7 @@ def test_one_picture_is_answered_with_what_was_found_in_it() -> None:
 def test_all_good_pictures_of_a_batch_go_through_the_detector_together() -> None:
     detector = FakeDetector()
     pipeline(detector).run([*GOOD.values(), BAD["empty"][0]])
-    assert detector.pictures_per_call == [7]
+    assert detector.pictures_per_call == [14]
 
 
 def test_a_batch_of_bad_requests_alone_never_reaches_the_detector() -> None:
@@ -180,13 +204,21 @@ def test_a_bad_picture_among_several_has_its_error_in_its_place() -> None:
     assert second["error"]["code"] == "bad_request"
 
 
-@pytest.mark.parametrize("accept", ["image/png", "image/jpeg"])
-def test_several_pictures_cannot_be_drawn(accept: str) -> None:
+@pytest.mark.parametrize("accept", ["image/png", "image/jpeg", "application/x-npy"])
+def test_several_pictures_cannot_be_answered_in_a_type_for_one(accept: str) -> None:
+    detector = FakeDetector()
     request = HttpRequest({"accept": accept}, GOOD["npy-of-two"].parts)
     neighbour = png_request(5)
-    response, other = pipeline().run([request, neighbour])
+    response, other = pipeline(detector).run([request, neighbour])
     require_error(response, 406, "not_acceptable")
     assert scores(other) == [5]
+    assert detector.pictures_per_call == [1]
+
+
+def test_several_pictures_are_answered_in_the_best_type_that_can() -> None:
+    request = HttpRequest({"accept": "image/png, application/json;q=0.1"}, GOOD["npy-of-two"].parts)
+    (response,) = pipeline().run([request])
+    assert scores(response) == [40, 50]
 
 
 def test_too_many_pictures_in_a_request_are_a_413() -> None:
@@ -292,3 +324,93 @@ def test_a_drawn_picture_is_of_the_upright_pictures_size() -> None:
     )
     assert drawn.body[16:24] == (40).to_bytes(4, "big") + (60).to_bytes(4, "big")
     assert json.loads(described.body)["image"] == {"width": 40, "height": 60}
+
+
+CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
+SOURCES = {
+    "archive": ({"max_detections": 4}, {}, {}, {}),
+    "query": ({"max_detections": 3}, {"max_detections": "4"}, {}, {}),
+    "attributes": ({}, {"max_detections": "3"}, {CUSTOM_ATTRIBUTES: "max_detections=4"}, {}),
+    "parameters": (
+        {},
+        {},
+        {CUSTOM_ATTRIBUTES: "max_detections=3"},
+        {"parameters": {"max_detections": 4}},
+    ),
+    "accept": (
+        {},
+        {},
+        {CUSTOM_ATTRIBUTES: "max_detections=5", "accept": "application/json;n_predictions=4"},
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_last_source_of_an_option_wins(source: str) -> None:
+    options, query, headers, parameters = SOURCES[source]
+    body = json.dumps({"image": base64_png(3), **parameters}).encode()
+    request = request_of(body, "application/json", headers, query)
+    (slot,) = pipeline(options=options).decode([request])
+    assert isinstance(slot, DecodedRequest)
+    assert slot.choice.options.max_detections == 4
+
+
+def test_accept_wins_over_response_type() -> None:
+    body = image_bytes(picture(3), "PNG")
+    both = request_of(body, headers={"accept": "image/jpeg"}, query={"response_type": "png"})
+    one = request_of(body, headers={"accept": "*/*"}, query={"response_type": "png"})
+    types = [response.content_type for response in pipeline().run([both, one])]
+    assert types == ["image/jpeg", "image/png"]
+
+
+def test_a_default_option_that_the_model_cannot_follow_is_told_at_the_start() -> None:
+    with pytest.raises(SettingsError, match="max_detections"):
+        pipeline(options={"max_detections": 1000})
+
+
+@pytest.mark.parametrize(
+    ("arrays", "expected"),
+    [
+        pytest.param([], None, id="no-array"),
+        pytest.param([np.zeros((4, 4), np.uint8)], "0-255", id="uint8"),
+        pytest.param([np.zeros((4, 4), np.float32)], "0-1", id="float"),
+        pytest.param(
+            [np.full((4, 4), -0.5), np.full((4, 4), 200.0)], "-1-1, 0-255", id="each-its-own"
+        ),
+    ],
+)
+def test_the_range_of_arrays_is_told(
+    arrays: "Sequence[np.ndarray[Any, Any]]", expected: str | None
+) -> None:
+    parts = [Part("application/x-npy", npy_bytes(array)) for array in arrays]
+    parts.append(Part("image/png", image_bytes(picture(1), "PNG")))
+    (response,) = pipeline().run([HttpRequest({}, tuple(parts))])
+    assert response.status == 200
+    assert response.headers.get("X-Input-Range") == expected
+
+
+def test_a_picture_that_does_not_fit_the_device_is_a_507_of_its_own() -> None:
+    detector = FakeDetector(
+        fails_on=lambda pixels: bool(pixels[0, 0, 0] == 2), failure=Failure.OUT_OF_MEMORY
+    )
+    good, large = pipeline(detector).run([png_request(1), png_request(2)])
+    assert good.status == 200
+    require_error(large, 507, "out_of_memory")
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_refused_request_is_logged_with_its_id_the_code_and_the_reason(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    request, status, code = BAD[name]
+    named = replace(request, request_id="request-7")
+    with caplog.at_level(logging.INFO):
+        (response,) = pipeline(max_image_pixels=MAX_PIXELS).run([named])
+    message = json.loads(response.body)["error"]["message"]
+    assert f"refused request request-7: {status} {code}: {message}" in caplog.messages
+
+
+def test_a_response_over_the_limit_is_a_413() -> None:
+    (response,) = pipeline(max_response_bytes=100).run([png_request(1)])
+    require_error(response, 413, "too_large")

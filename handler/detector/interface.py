@@ -2,20 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Protocol
 
 from handler.detections import Detections
 from handler.pictures import Picture
 
 
+class Failure(Enum):
+    """Why a picture's forward gave nothing."""
+
+    FAULT = auto()
+    OUT_OF_MEMORY = auto()
+    """The picture alone does not fit the device."""
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """What the detector made of one picture.
+    """What the detector made of one picture; `batch` pictures took `forward_ms` together."""
 
-    `detections` is None where its forward failed; `batch` pictures took `forward_ms` together.
-    """
-
-    detections: Detections | None
+    found: Detections | Failure
     forward_ms: float
     batch: int
 

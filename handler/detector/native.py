@@ -10,7 +10,7 @@ from torch import Tensor
 
 from handler.detections import Detections
 from handler.detector.batching import group
-from handler.detector.interface import Outcome
+from handler.detector.interface import Failure, Outcome
 from handler.pictures import Picture
 from handler.rcnn.build import build_model
 from handler.rcnn.checkpoint import read_weights
@@ -54,6 +54,16 @@ class NativeDetector:
         """How many classes the model tells apart."""
         return self.model.config.roi_heads.num_classes
 
+    @property
+    def score_threshold(self) -> float:
+        """The least score, 0..1, that the network lets through."""
+        return self.model.config.roi_heads.score_threshold
+
+    @property
+    def max_detections(self) -> int:
+        """How many detections of one picture the network gives at most."""
+        return self.model.config.roi_heads.max_detections
+
     def warm_up(self) -> None:
         """Runs one grey picture, so that the first client does not wait for one-time set-up.
 
@@ -82,10 +92,10 @@ class NativeDetector:
         watch = Stopwatch()
         try:
             found = self._network(images, sizes_hw)
-        except Exception:  # whatever it is, the neighbours of the picture at fault get answers
+        except Exception as error:  # whatever it is, the picture at fault's neighbours get answers
             logger.exception("the forward of %d pictures failed", len(images))
             if len(images) == 1:
-                return [Outcome(None, watch.elapsed_ms(), batch=1)]
+                return [Outcome(_failure(error), watch.elapsed_ms(), batch=1)]
             half = len(images) // 2
             return [
                 *self._run(images[:half], sizes_hw[:half]),
@@ -103,6 +113,13 @@ class NativeDetector:
         on_device = [image.to(self.device, non_blocking=True) for image in images]
         found = self.model(on_device, sizes_hw)
         return [_detections(*pair) for pair in zip(found, sizes_hw, strict=True)]
+
+
+def _failure(error: Exception) -> Failure:
+    """On the CPU torch has no exception of its own for too little memory."""
+    short = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    short = short or "DefaultCPUAllocator" in str(error)
+    return Failure.OUT_OF_MEMORY if short else Failure.FAULT
 
 
 def _size(picture: Picture) -> tuple[int, int]:

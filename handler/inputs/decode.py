@@ -1,45 +1,80 @@
-"""A request's body -> its pictures, each by its own type."""
+"""Items -> their pictures."""
 
-from handler.errors import RequestError, bad_request, too_large, unsupported_media_type
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from handler.errors import RequestError, bad_request, too_large
+from handler.inputs import media_types
+from handler.inputs.arrays import ArrayPictures, read_array
+from handler.inputs.envelope import Item
 from handler.inputs.image import decode_image
-from handler.inputs.npy import MAGIC, decode_npy
-from handler.messages import HttpRequest, Part
+from handler.inputs.npy import MAGIC, read_npy
+from handler.messages import Part
+from handler.options import Options
 from handler.pictures import Picture
 from handler.settings import Settings
 
-IMAGE_TYPES = tuple(
-    f"image/{subtype}" for subtype in ("jpeg", "jpg", "png", "webp", "bmp", "gif", "tiff")
-)
-NPY_TYPE = "application/x-npy"
-EITHER_TYPES = ("application/octet-stream", "application/x-image", "")
+
+@dataclass(frozen=True)
+class Decoded:
+    """A request's pictures.
+
+    Attributes:
+        pictures: UInt8[H, W, 3] RGB each, in the order sent, or why there is none in this place.
+        value_ranges: the range of values of each array among the items.
+    """
+
+    pictures: tuple[Picture | RequestError, ...]
+    value_ranges: tuple[str, ...]
 
 
-def decode_request(request: HttpRequest, settings: Settings) -> list[Picture | RequestError]:
-    """The pictures of a request, UInt8[H, W, 3] RGB each, in the order sent.
-
-    Of several parts, one that cannot be used becomes an error in its place.
+def decode_items(items: Sequence[Item], options: Options, settings: Settings) -> Decoded:
+    """Decodes all items; of several, one that cannot be used becomes an error in its place.
 
     Raises:
-        RequestError: nothing of the request can be used.
+        RequestError: the only item cannot be used, or there is more than the settings allow.
     """
-    size = sum(len(part.body) for part in request.parts)
-    if size == 0:
-        raise bad_request("the body is empty", "send an image or an array written by numpy.save")
-    if size > settings.max_request_bytes:
-        raise too_large(
-            f"the body has {size} bytes; at most {settings.max_request_bytes} are accepted",
-            "send less, or raise max_request_bytes in the archive's model-config.yaml",
-        )
-    _require_few(len(request.parts), settings)
-    if len(request.parts) == 1:
-        pictures: list[Picture | RequestError] = [*_decode_part(request.parts[0], settings)]
-    else:
-        pictures = [item for part in request.parts for item in _try_part(part, settings)]
-    _require_few(len(pictures), settings)
-    return pictures
+    pictures: list[Picture | RequestError] = []
+    value_ranges: list[str] = []
+    _require_few(len(items), settings)
+    for item in items:
+        try:
+            found = _decode(item, options, settings)
+        except RequestError as error:
+            if len(items) == 1:
+                raise
+            pictures.append(error)
+            continue
+        if isinstance(found, ArrayPictures):
+            value_ranges.append(found.value_range)
+        pictures += found.pictures if isinstance(found, ArrayPictures) else [found]
+        _require_few(len(pictures), settings)
+        _require_few_pixels(pictures, settings)
+    return Decoded(tuple(pictures), tuple(value_ranges))
+
+
+def _decode(item: Item, options: Options, settings: Settings) -> ArrayPictures | Picture:
+    if isinstance(item, RequestError):
+        raise item
+    if isinstance(item, np.ndarray):
+        return read_array(item, options, settings)
+    if _is_npy(item):
+        array = read_npy(item.body, settings.max_npy_header_bytes)
+        return read_array(array, options, settings)
+    return decode_image(item.body, settings.max_image_pixels)
+
+
+def _is_npy(part: Part) -> bool:
+    media_type = media_types.essence(part.content_type)
+    untold = media_type in media_types.EITHER and part.body.startswith(MAGIC)
+    return untold or media_type == media_types.NPY
 
 
 def _require_few(count: int, settings: Settings) -> None:
+    if count == 0:
+        raise bad_request("the request holds no picture", "send one at least")
     if count > settings.max_images_per_request:
         raise too_large(
             f"the request holds {count} pictures; at most "
@@ -48,29 +83,15 @@ def _require_few(count: int, settings: Settings) -> None:
         )
 
 
-def _try_part(part: Part, settings: Settings) -> list[Picture] | list[RequestError]:
-    try:
-        return _decode_part(part, settings)
-    except RequestError as error:
-        return [error]
-
-
-def _decode_part(part: Part, settings: Settings) -> list[Picture]:
-    media_type = part.content_type.split(";")[0].strip().lower()
-    if not part.body:
-        raise bad_request("a part of the body is empty", "send the file's bytes")
-    if media_type in EITHER_TYPES:
-        media_type = NPY_TYPE if part.body.startswith(MAGIC) else IMAGE_TYPES[0]
-    if media_type in IMAGE_TYPES:
-        return [decode_image(part.body, settings.max_image_pixels)]
-    if media_type == NPY_TYPE:
-        return decode_npy(part.body, settings.max_image_pixels, settings.max_images_per_request)
-    raise unsupported_media_type(
-        f"Content-Type {_quoted(media_type)} is not supported",
-        f"send one of {', '.join((*IMAGE_TYPES, NPY_TYPE, *EITHER_TYPES[:2]))}",
+def _require_few_pixels(pictures: Sequence[Picture | RequestError], settings: Settings) -> None:
+    pixels = sum(
+        picture.shape[0] * picture.shape[1]
+        for picture in pictures
+        if not isinstance(picture, RequestError)
     )
-
-
-def _quoted(media_type: str) -> str:
-    """The client's words, short and printable."""
-    return repr(media_type[:60])
+    if pixels > settings.max_request_pixels:
+        raise too_large(
+            f"the request's pictures have {pixels} pixels and more together; at most "
+            f"{settings.max_request_pixels} are accepted",
+            "send fewer at a time, or raise max_request_pixels in model-config.yaml",
+        )

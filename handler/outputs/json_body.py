@@ -1,77 +1,36 @@
-"""Detections -> the contract's JSON object."""
+"""The results of a request -> JSON, or JSON Lines."""
 
-import json
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from handler.detections import Detections
 from handler.errors import RequestError
-from handler.masks.paste import paste_mask
-from handler.masks.rle import encode_rle
-
-BOX_DECIMALS = 3
-SCORE_DECIMALS = 6
+from handler.outputs.formats.result import Result
+from handler.outputs.formats.table import Entry, Format, as_predictions
+from handler.outputs.json_text import json_bytes
 
 
-def json_body(outcomes: Sequence[Detections | RequestError], names: Sequence[str]) -> bytes:
-    """One picture's object, or for several {"predictions": [...]} with errors in their places."""
-    objects = [
-        outcome.body() if isinstance(outcome, RequestError) else prediction(outcome, names)
-        for outcome in outcomes
-    ]
-    content = objects[0] if len(objects) == 1 else {"predictions": objects}
-    return json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+def plain_body(results: Sequence[Result | RequestError], chosen: Format) -> bytes:
+    """One picture's entry as it is; those of several joined as the format wants it."""
+    entries = _entries(results, chosen)
+    return json_bytes(entries[0] if len(entries) == 1 else chosen.join(entries))
 
 
-def prediction(detections: Detections, names: Sequence[str]) -> dict[str, Any]:
-    """The object of one picture: boxes absolute in pixels, `prediction` relative to its size."""
-    height, width = detections.size_hw
-    return {
-        "labels": label_texts(detections, names),
-        "boxes": _rounded(detections.boxes_xyxy, BOX_DECIMALS),
-        "scores": _rounded(detections.scores, SCORE_DECIMALS),
-        "classes": detections.classes.tolist(),
-        "names": [names[index] for index in detections.classes],
-        "masks": _rle_masks(detections),
-        "prediction": relative_rows(detections),
-        "image": {"width": width, "height": height},
-    }
+def instances_body(results: Sequence[Result | RequestError], chosen: Format) -> bytes:
+    """KServe v1's {"predictions": [...]} with one entry per picture, a single one too."""
+    return json_bytes(as_predictions(_entries(results, chosen)))
 
 
-def label_texts(detections: Detections, names: Sequence[str]) -> list[str]:
-    """Such as "horse 99%", as people read them."""
+def lines_body(results: Sequence[Result | RequestError], chosen: Format) -> bytes:
+    """One object a line and one line a picture; an entry that is a list as its `prediction`."""
+    return b"".join(json_bytes(_as_object(entry)) + b"\n" for entry in _entries(results, chosen))
+
+
+def _entries(results: Sequence[Result | RequestError], chosen: Format) -> list[Entry]:
+    """Errors stay in their places."""
     return [
-        f"{names[index]} {score:.0%}"
-        for index, score in zip(detections.classes, detections.scores, strict=True)
+        result.body() if isinstance(result, RequestError) else chosen.entry(result)
+        for result in results
     ]
 
 
-def relative_rows(detections: Detections) -> list[list[float]]:
-    """[class, score, x1, y1, x2, y2] per instance, coordinates in 0..1 (SageMaker Clarify)."""
-    height, width = detections.size_hw
-    relative = detections.boxes_xyxy / np.array([width, height, width, height])
-    columns = np.column_stack((detections.scores, relative))
-    return [
-        [index, *row]
-        for index, row in zip(
-            detections.classes.tolist(), _rounded(columns, SCORE_DECIMALS), strict=True
-        )
-    ]
-
-
-def _rle_masks(detections: Detections) -> list[dict[str, Any]]:
-    if detections.masks is None:
-        return []
-    return [
-        encode_rle(paste_mask(mask, box, detections.size_hw), detections.size_hw)
-        for mask, box in zip(detections.masks, detections.boxes_xyxy, strict=True)
-    ]
-
-
-def _rounded(values: npt.NDArray[np.floating], decimals: int) -> list[Any]:
-    # In double precision: a rounded float32 prints with all its digits.
-    rows: list[Any] = values.astype(np.float64).round(decimals).tolist()
-    return rows
+def _as_object(entry: Entry) -> Entry:
+    return {"prediction": entry} if isinstance(entry, list) else entry

@@ -11,14 +11,15 @@ from PIL import Image, ImageDraw, ImageFont
 from handler.detections import Detections
 from handler.errors import not_acceptable
 from handler.masks.paste import paste_mask
-from handler.outputs.json_body import label_texts
+from handler.outputs.accept import JPEG, PNG
+from handler.outputs.labels import label_texts
 from handler.pictures import Picture
 
 MASK_OPACITY = 0.45
 JPEG_QUALITY = 90
 LONGEST_JPEG_SIDE = 65_500
 GOLDEN_RATIO = 0.618033988749895
-FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG"}
+ENCODERS = {JPEG: "JPEG", PNG: "PNG"}
 
 Colour = tuple[int, int, int]
 
@@ -35,13 +36,13 @@ def overlay_body(
     Raises:
         RequestError: 406 where the picture is too long for a JPEG.
     """
-    if media_type == "image/jpeg" and max(detections.size_hw) > LONGEST_JPEG_SIDE:
+    if media_type == JPEG and max(detections.size_hw) > LONGEST_JPEG_SIDE:
         raise not_acceptable(
             f"a JPEG side has at most {LONGEST_JPEG_SIDE} pixels", "accept image/png"
         )
     image = Image.fromarray(draw_detections(picture, detections, names))
     encoded = io.BytesIO()
-    image.save(encoded, FORMATS[media_type], quality=JPEG_QUALITY)
+    image.save(encoded, ENCODERS[media_type], quality=JPEG_QUALITY)
     return encoded.getvalue()
 
 

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from handler.errors import RequestError
-from handler.inputs.decode import decode_request
+from handler.inputs.body import read_body
+from handler.inputs.decode import decode_items
 from handler.messages import HttpRequest, Part
+from handler.options import Options
 from handler.settings import Settings
 from tests.bodies import image_bytes, noise, npy_bytes
 
@@ -20,7 +22,9 @@ def request_of(*parts: tuple[str, bytes]) -> HttpRequest:
 
 
 def decode(*parts: tuple[str, bytes], **settings: Any) -> list[Any]:
-    return decode_request(request_of(*parts), Settings(**settings))
+    limits = Settings(**settings)
+    items = read_body(request_of(*parts), limits).items
+    return [*decode_items(items, Options(0.0, 100), limits).pictures]
 
 
 def refused(*parts: tuple[str, bytes], **settings: Any) -> RequestError:

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 
 from handler.errors import RequestError
-from handler.outputs.accept import choose_media_type
-
-JSON, JPEG, PNG = "application/json", "image/jpeg", "image/png"
+from handler.options import RESPONSE_TYPES
+from handler.outputs.accept import JPEG, JSON, JSON_LINES, NPY, NPZ, PNG, choose_response
+from tests.outputs.results import ALL
 
 
 @pytest.mark.parametrize(
@@ -16,9 +18,14 @@ JSON, JPEG, PNG = "application/json", "image/jpeg", "image/png"
         pytest.param("application/*", JSON, id="any-application"),
         pytest.param("image/*", JPEG, id="any-image"),
         pytest.param("application/json", JSON, id="json"),
+        pytest.param("application/jsonlines", JSON_LINES, id="json-lines"),
         pytest.param("image/jpeg", JPEG, id="jpeg"),
         pytest.param("image/png", PNG, id="png"),
+        pytest.param("application/x-npy", NPY, id="npy"),
+        pytest.param("application/x-npz", NPZ, id="npz"),
         pytest.param("image/png, image/jpeg", JPEG, id="a-tie-goes-to-the-first-supported"),
+        pytest.param("image/png, */*", PNG, id="a-tie-goes-to-the-more-specific"),
+        pytest.param("*/*, image/*", JPEG, id="a-tie-goes-to-the-family"),
         pytest.param("image/jpeg;q=0.8, image/png;q=0.9", PNG, id="the-higher-q"),
         pytest.param("image/jpeg;q=0.8, image/png", PNG, id="no-q-is-one"),
         pytest.param("image/png;q=0.001", PNG, id="a-very-low-q"),
@@ -26,44 +33,141 @@ JSON, JPEG, PNG = "application/json", "image/jpeg", "image/png"
         pytest.param("image/webp,image/png,*/*;q=0.8", PNG, id="as-browsers-send-it"),
         pytest.param("*/*;q=0.9, image/png;q=0.1", JSON, id="wildcard-above-a-low-q"),
         pytest.param("image/*;q=0.9, image/jpeg;q=0.1", PNG, id="specific-beats-family"),
-        pytest.param("*/*;q=1, image/*;q=0.5, application/json;q=0", JPEG, id="json-refused"),
-        pytest.param("*/*, application/json;q=0.0", JPEG, id="zero-with-a-fraction"),
+        pytest.param("*/*, application/json;q=0.0", JSON_LINES, id="json-refused"),
+        pytest.param("*/*;q=1, application/*;q=0", JPEG, id="a-family-refused"),
         pytest.param("image/*, image/jpeg;q=0", PNG, id="one-of-a-family-refused"),
-        pytest.param("IMAGE/PNG", PNG, id="upper-case"),
-        pytest.param("image/png;Q=0.5, image/jpeg;Q=0.4", PNG, id="upper-case-q"),
-        pytest.param("  image/png ; q = 0.9 ,image/jpeg;q=0.8", PNG, id="spaces"),
-        pytest.param("image/jpeg;q=0.8,image/png;level=1;q=0.9", PNG, id="other-parameters"),
+        pytest.param("application/json;charset=utf-8", JSON, id="an-unknown-parameter"),
         pytest.param(",, image/png ,", PNG, id="empty-members"),
-        pytest.param("image/png;q=5, image/jpeg;q=0.9", PNG, id="a-q-above-one-is-one"),
-        pytest.param("image/png;q=-1, image/jpeg;q=0.9", PNG, id="a-q-under-zero-is-one"),
-        pytest.param("image/png;q=high, image/jpeg;q=0.9", PNG, id="a-q-that-is-no-number-is-one"),
-        pytest.param("image/png;q=nan, image/jpeg;q=0.9", PNG, id="a-q-of-nan-is-one"),
-        pytest.param("image/png;q, image/jpeg;q=0.9", PNG, id="a-q-without-value-is-one"),
     ],
 )
 def test_the_most_wanted_supported_type_is_chosen(accept: str | None, expected: str) -> None:
-    assert choose_media_type(accept) == expected
+    assert choose_response(accept, ALL, 1).media_type == expected
 
 
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        pytest.param(None, PNG, id="no-header"),
+        pytest.param("", PNG, id="empty"),
+        pytest.param("*/*", PNG, id="anything"),
+        pytest.param("*/*;q=0.1", PNG, id="anything-with-a-q"),
+        pytest.param("text/html, */*", PNG, id="anything-beside-what-is-not-supported"),
+        pytest.param("image/*", PNG, id="its-family"),
+        pytest.param("image/jpeg, image/png", PNG, id="a-tie"),
+        pytest.param("image/jpeg, */*", JPEG, id="another-one-named"),
+        pytest.param("application/json", JSON, id="only-another-one"),
+        pytest.param("application/*", JSON, id="another-family"),
+        pytest.param("image/png;q=0.5, image/jpeg", JPEG, id="a-lower-q"),
+        pytest.param("*/*, image/png;q=0", JSON, id="refused"),
+    ],
+)
+def test_the_option_response_type_decides_where_the_header_does_not(
+    accept: str | None, expected: str
+) -> None:
+    options = replace(ALL, response_type="png")
+    assert choose_response(accept, options, 1).media_type == expected
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        pytest.param(None, JSON, id="no-header"),
+        pytest.param("image/png, application/json;q=0.5", JSON, id="png-rather"),
+        pytest.param("image/png, */*;q=0.1", JSON, id="anything-after-all"),
+        pytest.param("image/png, application/jsonlines;q=0.1", JSON_LINES, id="json-lines"),
+        pytest.param("application/x-npz, application/*;q=0.1", JSON, id="a-family"),
+    ],
+)
+@pytest.mark.parametrize("count", [0, 2, 30])
+def test_several_pictures_are_answered_by_a_type_that_has_room_for_them(
+    accept: str | None, expected: str, count: int
+) -> None:
+    assert choose_response(accept, ALL, count).media_type == expected
+
+
+@pytest.mark.parametrize(
+    ("accept", "response_type"),
+    [
+        pytest.param("image/png", "json", id="png"),
+        pytest.param("image/*, application/x-npy, application/x-npz", "json", id="all-of-them"),
+        pytest.param("image/png, */*;q=0, text/html", "json", id="beside-what-is-not-supported"),
+        pytest.param(None, "png", id="by-the-option"),
+        pytest.param("*/*", "npz", id="by-the-option-and-any-type"),
+    ],
+)
+def test_several_pictures_for_types_of_one_picture_are_a_406(
+    accept: str | None, response_type: str
+) -> None:
+    with pytest.raises(RequestError, match="hold one picture, and 3 were sent") as raised:
+        choose_response(accept, replace(ALL, response_type=response_type), 3)
+    assert (raised.value.status, raised.value.code) == (406, "not_acceptable")
+    assert "accept application/json or" in raised.value.hint
+    assert "one picture at a time" in raised.value.hint
+
+
+@pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize(
     "accept",
     [
         pytest.param("text/html", id="not-supported"),
         pytest.param("text/*, audio/*", id="families-not-supported"),
-        pytest.param("application/xml;q=0.9, text/csv", id="several-not-supported"),
         pytest.param("*/*;q=0", id="nothing-wanted"),
         pytest.param("application/json;q=0", id="the-only-one-refused"),
-        pytest.param("application", id="no-slash"),
-        pytest.param("application/jsonx", id="a-longer-name"),
-        pytest.param("*", id="half-a-wildcard"),
         pytest.param(",", id="only-a-comma"),
-        pytest.param(";q=1", id="only-a-parameter"),
-        pytest.param("\x00\x01;;==,,/", id="garbage"),
+        pytest.param("<script>\x00\x01;;==,,/", id="garbage"),
     ],
 )
-def test_nothing_supported_is_a_406_that_names_the_supported_types(accept: str) -> None:
-    with pytest.raises(RequestError) as raised:
-        choose_media_type(accept)
+def test_nothing_supported_is_a_406_that_names_the_supported_types(accept: str, count: int) -> None:
+    with pytest.raises(RequestError, match="none of the types in the Accept header") as raised:
+        choose_response(accept, ALL, count)
     assert (raised.value.status, raised.value.code) == (406, "not_acceptable")
-    for media_type in (JSON, JPEG, PNG):
-        assert media_type in raised.value.hint
+    assert raised.value.hint == f"accept one of {', '.join(RESPONSE_TYPES.values())}"
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        pytest.param(None, "coco", id="no-header"),
+        pytest.param("application/json", "coco", id="none"),
+        pytest.param("application/json;charset=utf-8", "coco", id="another-parameter"),
+        pytest.param("application/json;verbose", "jumpstart", id="verbose"),
+        pytest.param("Application/JSON; Verbose ;q=0.3", "jumpstart", id="verbose-and-q"),
+        pytest.param("application/jsonlines;verbose", "jumpstart", id="verbose-lines"),
+        pytest.param("application/*;verbose", "jumpstart", id="verbose-family"),
+        pytest.param("image/png;verbose", "coco", id="verbose-picture"),
+        pytest.param("text/html;verbose, application/json", "coco", id="of-another-range"),
+        pytest.param("image/png;verbose, */*;q=0.1", "coco", id="of-a-range-with-a-higher-q"),
+    ],
+)
+def test_verbose_chooses_jumpstarts_format_of_json(accept: str | None, expected: str) -> None:
+    options = replace(ALL, format="coco")
+    assert choose_response(accept, options, 1).options == replace(options, format=expected)
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        pytest.param("application/json", 20, id="none"),
+        pytest.param("application/json;n_predictions=5", 5, id="fewer"),
+        pytest.param("application/json;n_predictions=20", 20, id="as-many"),
+        pytest.param("application/json;n_predictions=999999999", 20, id="more"),
+        pytest.param("application/json;n_predictions=007", 7, id="leading-zeros"),
+        pytest.param("application/json;verbose; N_Predictions = 5 ;q=1", 5, id="beside-others"),
+        pytest.param("image/png;n_predictions=5", 5, id="of-a-picture"),
+        pytest.param("text/html;n_predictions=5, application/json", 20, id="of-another-range"),
+        pytest.param("text/html;n_predictions=x, application/json", 20, id="not-looked-at"),
+    ],
+)
+def test_n_predictions_caps_the_detections(accept: str, expected: int) -> None:
+    options = replace(ALL, max_detections=20)
+    assert choose_response(accept, options, 1).options.max_detections == expected
+
+
+@pytest.mark.parametrize(
+    "count", ["", "0", "00", "-1", "+1", "1.0", "1e3", "ten", "1_0", "٣", "²", "9" * 10, "9" * 5000]
+)
+def test_n_predictions_that_is_no_count_is_a_400_that_does_not_repeat_it(count: str) -> None:
+    with pytest.raises(RequestError, match="a whole number from 1 to 999999999") as raised:
+        choose_response(f"application/json;n_predictions={count}", ALL, 1)
+    assert (raised.value.status, raised.value.code) == (400, "bad_request")
+    assert len(raised.value.message + raised.value.hint) < 200

@@ -1,6 +1,6 @@
 """An answer does not depend on what else is in the batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from handler.detections import Detections
-from handler.detector.interface import Outcome
+from handler.detector.interface import Failure, Outcome
 from handler.detector.native import NativeDetector
 from handler.pictures import Picture
 from handler.rcnn.config import RCNNConfig
@@ -38,8 +38,8 @@ def detector(model: GeneralizedRCNN, **settings: int | str) -> NativeDetector:
 
 
 def found(outcome: Outcome) -> Detections:
-    assert outcome.detections is not None
-    return outcome.detections
+    assert isinstance(outcome.found, Detections)
+    return outcome.found
 
 
 def assert_same(alone: Detections, together: Detections) -> None:
@@ -121,19 +121,42 @@ def test_an_empty_answer_beside_a_full_one(
         )
 
 
+def fail_as_a_kernel_does() -> None:
+    raise RuntimeError("a kernel failed")
+
+
+def fail_as_the_gpu_does() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def ask_the_cpu_for_too_much() -> None:
+    torch.empty(2**60, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("fail", "failure"),
+    [
+        (fail_as_a_kernel_does, Failure.FAULT),
+        (fail_as_the_gpu_does, Failure.OUT_OF_MEMORY),
+        (ask_the_cpu_for_too_much, Failure.OUT_OF_MEMORY),
+    ],
+)
 def test_a_picture_that_fails_the_forward_leaves_its_neighbours_their_answers(
-    model: GeneralizedRCNN, pictures: Sequence[Picture]
+    model: GeneralizedRCNN,
+    pictures: Sequence[Picture],
+    fail: Callable[[], None],
+    failure: Failure,
 ) -> None:
     class FailsOnPortraits(GeneralizedRCNN):
         def forward(
             self, images: Sequence[Tensor], original_sizes_hw: Sequence[tuple[int, int]]
         ) -> list[Instances]:
             if any(height > width for height, width in original_sizes_hw):
-                raise RuntimeError("a kernel failed")
+                fail()
             return super().forward(images, original_sizes_hw)
 
     failing = FailsOnPortraits(model.config)
     failing.load_state_dict(model.state_dict())
     outcomes = detector(failing.eval(), padding="batch").detect(pictures)
-    failed = [outcome.detections is None for outcome in outcomes]
+    failed = [outcome.found is failure for outcome in outcomes]
     assert failed == [height > width for height, width in SIZES_HW]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from handler.detections import Detections
 from handler.detector.native import NativeDetector
 from handler.inputs.image import decode_image
 from handler.settings import Settings
@@ -29,7 +30,7 @@ def detector_for(model: GoldenModel) -> NativeDetector:
 def test_answers_as_upstream_does(model: GoldenModel, picture: Path) -> None:
     pixels = decode_image(picture.read_bytes(), max_pixels=10_000_000)
     [outcome] = detector_for(model).detect([pixels])
-    assert outcome.detections is not None
-    comparison = compare(read_answer(model.answer_path(picture)), outcome.detections)
+    assert isinstance(outcome.found, Detections)
+    comparison = compare(read_answer(model.answer_path(picture)), outcome.found)
     assert comparison.expected > 0, "a golden without detections proves nothing"
     assert comparison.within_tolerance, comparison

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from handler.detections import Detections
 from handler.detector.native import NativeDetector
 from handler.settings import Settings
 from tests.goldens.answers import read_answer
@@ -23,6 +24,6 @@ def test_answers_on_the_gpu_as_upstream_does(golden: GoldenModel) -> None:
     detector = NativeDetector(golden.build().to(device), device, Settings())
     pictures = [np.array(Image.open(path).convert("RGB")) for path in golden.pictures]
     for path, outcome in zip(golden.pictures, detector.detect(pictures), strict=True):
-        assert outcome.detections is not None
-        comparison = compare(read_answer(golden.answer_path(path)), outcome.detections)
+        assert isinstance(outcome.found, Detections)
+        comparison = compare(read_answer(golden.answer_path(path)), outcome.found)
         assert comparison.within_tolerance, (path.name, comparison)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from handler.detections import Detections
 from handler.detector.native import NativeDetector
 from handler.settings import Settings
 from tests.goldens.cases import MODELS, GoldenModel
@@ -31,8 +32,8 @@ def test_answers_as_upstream_does_now(golden: GoldenModel) -> None:
     for path in golden.pictures:
         picture = read(path)
         [outcome] = ours.detect([picture])
-        assert outcome.detections is not None
-        comparison = compare(upstream.predict(picture), outcome.detections)
+        assert isinstance(outcome.found, Detections)
+        comparison = compare(upstream.predict(picture), outcome.found)
         assert comparison.expected > 0
         assert comparison.within_tolerance, (path.name, comparison)
 

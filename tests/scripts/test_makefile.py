@@ -7,7 +7,7 @@ import pytest
 
 from tests.environment import without_make
 
-DOCUMENTED = {"help", "demo", "serve", "test", "archive", "predict", "lint"}
+DOCUMENTED = {"help", "demo", "serve", "test", "archive", "predict", "lint", "fuzz"}
 # No test installs anything.
 INSTALLED = ".venv/.installed"
 AS_INSTALLED = ("-o", INSTALLED)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
+from handler.detections import Detections
 from handler.detector.native import NativeDetector
 from handler.settings import Settings
 from scripts.shapes.outlines import CLASS_NAMES, mask_box
@@ -65,17 +66,17 @@ def test_the_sample_pictures_in_the_repository_are_the_generators(tmp_path: Path
 def test_the_bundled_model_finds_shapes_that_it_never_saw(scenes: list[Scene]) -> None:
     detector = NativeDetector(TRAINED.build(), torch.device("cpu"), Settings())
     outcomes = detector.detect([np.ascontiguousarray(scene.image) for scene in scenes])
-    present = found = right = 0
+    present = found = shown = right = 0
     for scene, outcome in zip(scenes, outcomes, strict=True):
-        assert outcome.detections is not None
+        assert isinstance(outcome.found, Detections)
         boxes = torch.tensor([shape.box for shape in scene.instances])
-        overlaps = box_iou(boxes, torch.from_numpy(outcome.detections.boxes_xyxy)).numpy()
+        overlaps = box_iou(boxes, torch.from_numpy(outcome.found.boxes_xyxy)).numpy()
         classes = np.array([shape.class_index for shape in scene.instances])
-        matches = (overlaps >= 0.5) & (classes[:, None] == outcome.detections.classes)
+        matches = (overlaps >= 0.5) & (classes[:, None] == outcome.found.classes)
         present += len(scene.instances)
+        shown += len(outcome.found)
         found += int(matches.any(axis=1).sum())
         right += int(matches.any(axis=0).sum())
-    shown = sum(len(outcome.detections or ()) for outcome in outcomes)
     assert found / present >= LEAST_RECALL
     assert right / shown >= LEAST_PRECISION
 

@@ -1,0 +1,1 @@
+"""What the JSON of one picture looks like: one file a format."""

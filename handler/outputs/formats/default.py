@@ -1,0 +1,25 @@
+"""Format `default`: the contract's own object."""
+
+from typing import Any
+
+from handler.outputs.formats.clarify import relative_rows
+from handler.outputs.formats.result import Result
+from handler.outputs.labels import label_texts
+from handler.outputs.numbers import rounded_pixels, rounded_shares
+from handler.outputs.segmentations import segmentations
+
+
+def default_object(result: Result) -> dict[str, Any]:
+    """Boxes absolute in pixels, `prediction` relative to the picture's size."""
+    found, names = result.detections, result.class_names
+    height, width = found.size_hw
+    return {
+        "labels": label_texts(found, names),
+        "boxes": rounded_pixels(found.boxes_xyxy),
+        "scores": rounded_shares(found.scores),
+        "classes": found.classes.tolist(),
+        "names": [names[index] for index in found.classes],
+        "masks": segmentations(found, result.mask_encoding),
+        "prediction": relative_rows(result),
+        "image": {"width": width, "height": height},
+    }

@@ -1,0 +1,84 @@
+"""The results of a request -> the Open Inference Protocol's (KServe v2's) tensors."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from handler.errors import RequestError
+from handler.outputs.formats.result import Result
+from handler.outputs.json_text import json_bytes, json_text
+from handler.outputs.numbers import rounded_pixels, rounded_shares
+from handler.outputs.segmentations import segmentations
+from handler.wrapping import OUTPUT_NAMES, Wrapping
+
+Tensor = dict[str, Any]
+
+
+def open_inference_body(
+    results: Sequence[Result | RequestError], wrapping: Wrapping, model_name: str
+) -> bytes:
+    """All pictures' detections one after the other, as tensors.
+
+    boxes FP32[N, 4] x1, y1, x2, y2 in pixels, scores FP32[N], classes INT64[N], masks BYTES[N],
+    each the JSON of an RLE object or of polygons, missing where there are no masks. Of several
+    pictures image_ids INT64[N] hold the position of each detection's picture, and
+    `parameters.errors` what went wrong with which picture.
+    """
+    good = [result for result in results if isinstance(result, Result)]
+    wanted = wrapping.outputs or _usual_outputs(len(results))
+    errors = _errors(results)
+    content = {
+        "model_name": model_name,
+        **({} if wrapping.id is None else {"id": wrapping.id}),
+        **({"parameters": {"errors": errors}} if errors else {}),
+        "outputs": [tensor for tensor in _tensors(good) if tensor["name"] in wanted],
+    }
+    return json_bytes(content)
+
+
+def _usual_outputs(pictures: int) -> Sequence[str]:
+    return OUTPUT_NAMES if pictures > 1 else [name for name in OUTPUT_NAMES if name != "image_ids"]
+
+
+def _errors(results: Sequence[Result | RequestError]) -> list[dict[str, Any]]:
+    return [
+        {"image_id": position, **result.body()}
+        for position, result in enumerate(results)
+        if isinstance(result, RequestError)
+    ]
+
+
+def _tensors(results: Sequence[Result]) -> list[Tensor]:
+    found = [result.detections for result in results]
+    boxes = _joined([each.boxes_xyxy for each in found]).reshape(-1, 4)
+    scores = _joined([each.scores for each in found])
+    classes = [index for each in found for index in each.classes.tolist()]
+    places = [result.position for result in results for _ in range(len(result.detections))]
+    return [
+        _tensor("boxes", "FP32", rounded_pixels(boxes.ravel()), shape=list(boxes.shape)),
+        _tensor("scores", "FP32", rounded_shares(scores)),
+        _tensor("classes", "INT64", classes),
+        *_mask_tensors(results),
+        _tensor("image_ids", "INT64", places),
+    ]
+
+
+def _mask_tensors(results: Sequence[Result]) -> list[Tensor]:
+    if all(result.detections.masks is None for result in results):
+        return []
+    texts = [
+        json_text(segmentation)
+        for result in results
+        for segmentation in segmentations(result.detections, result.mask_encoding)
+    ]
+    return [_tensor("masks", "BYTES", texts)]
+
+
+def _tensor(name: str, datatype: str, data: list[Any], shape: list[int] | None = None) -> Tensor:
+    return {"name": name, "shape": shape or [len(data)], "datatype": datatype, "data": data}
+
+
+def _joined(arrays: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    return np.concatenate([np.empty(0, dtype=np.float32), *(array.ravel() for array in arrays)])

@@ -1,0 +1,154 @@
+"""torchvision and Pillow read the same pixels, each where it is used."""
+
+import io
+from base64 import b85decode
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.io import decode_jpeg
+
+from handler.errors import RequestError
+from handler.inputs.image import decode_image, decode_with_pillow, decode_with_torchvision
+from tests.bodies import image_bytes, noise
+
+MAX_PIXELS = 50_000_000
+# The two may round differently where their builds of libjpeg differ.
+ROUNDING = 2
+
+
+def smooth(height: int, width: int) -> "np.ndarray[Any, Any]":
+    """UInt8[height, width, 3] RGB without noise, that JPEG keeps well."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    waves = (rows * 3, columns * 2, rows + columns)
+    return np.stack([(wave % 256) // 2 + 60 for wave in waves], axis=2).astype(np.uint8)
+
+
+RGB = Image.fromarray(smooth(61, 83))
+JPEGS: dict[str, tuple[Image.Image, dict[str, Any]]] = {
+    "L": (RGB.convert("L"), {}),
+    "RGB": (RGB, {}),
+    "4:4:4": (RGB, {"subsampling": 0}),
+    "4:2:2": (RGB, {"subsampling": 1}),
+    "4:2:0": (RGB, {"subsampling": 2}),
+    "progressive": (RGB, {"progressive": True}),
+    "progressive-L": (RGB.convert("L"), {"progressive": True}),
+    "optimized": (RGB, {"optimize": True}),
+    "quality-100": (RGB, {"quality": 100}),
+    "restart-markers": (RGB, {"restart_marker_blocks": 2}),
+    "keep-rgb": (RGB, {"keep_rgb": True}),
+    "one-pixel": (RGB.crop((0, 0, 1, 1)), {}),
+}
+
+
+@pytest.mark.parametrize("name", JPEGS)
+def test_both_decoders_read_the_same_pixels(name: str) -> None:
+    image, options = JPEGS[name]
+    body = image_bytes(image, "JPEG", **options)
+    fast = decode_with_torchvision(body)
+    slow = decode_with_pillow(Image.open(io.BytesIO(body)))
+    assert fast.dtype == slow.dtype == np.uint8
+    assert fast.shape == slow.shape == (image.height, image.width, 3)
+    assert np.abs(fast.astype(int) - slow).max() <= ROUNDING
+    np.testing.assert_allclose(fast, np.asarray(image.convert("RGB")), atol=40)
+
+
+# Told apart by what each makes of them: torchvision reads CMYK without Adobe's inversion.
+MODES: dict[str, tuple[Callable[[Image.Image], Image.Image], str, int]] = {
+    "L": (lambda image: image.convert("L"), "PNG", 0),
+    "LA": (lambda image: image.convert("LA"), "PNG", 0),
+    "P": (lambda image: image.quantize(200), "PNG", 0),
+    "RGB": (lambda image: image, "PNG", 0),
+    "RGBA": (lambda image: image.convert("RGBA"), "PNG", 0),
+    "1": (lambda image: image.convert("1"), "PNG", 0),
+    "CMYK": (lambda image: image.convert("CMYK"), "JPEG", 12),
+    "CMYK-TIFF": (lambda image: image.convert("CMYK"), "TIFF", 0),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_becomes_the_rgb_that_it_shows(mode: str) -> None:
+    convert, file_format, atol = MODES[mode]
+    image = convert(RGB)
+    expected = np.asarray(image.convert("RGB"))
+    options = {"quality": 95} if file_format == "JPEG" else {}
+    decoded = decode_image(image_bytes(image, file_format, **options), MAX_PIXELS)
+    np.testing.assert_allclose(decoded, expected, atol=atol)
+
+
+def test_transparent_palettes_show_their_colours() -> None:
+    image = RGB.quantize(100)
+    body = image_bytes(image, "PNG", transparency=bytes(range(100)))
+    np.testing.assert_array_equal(decode_image(body, MAX_PIXELS), np.asarray(image.convert("RGB")))
+
+
+def test_ycck() -> None:
+    """Adobe's inverted YCCK, as Photoshop writes it, from a CMYK JPEG whose marker says so."""
+    body = image_bytes(RGB.convert("CMYK"), "JPEG", quality=95)
+    marker = body.index(b"Adobe")
+    assert body[marker + 11] in (0, 2)
+    ycck = body[: marker + 11] + b"\x02" + body[marker + 12 :]
+    with Image.open(io.BytesIO(ycck)) as opened:
+        assert opened.mode == "CMYK"
+        expected = np.asarray(opened.convert("RGB"))
+    np.testing.assert_array_equal(decode_image(ycck, MAX_PIXELS), expected)
+
+
+def test_jpeg_goes_through_torchvision() -> None:
+    """Where the two differ at all, the answer is torchvision's."""
+    body = image_bytes(noise(64, 64, 3), "JPEG", quality=30)
+    encoded = torch.frombuffer(bytearray(body), dtype=torch.uint8)
+    expected = decode_jpeg(encoded).permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(decode_image(body, MAX_PIXELS), expected)
+
+
+# 32 x 24 pixels, coded arithmetically, which Pillow cannot write; from libjpeg-turbo 2.1.
+ARITHMETIC = b85decode(
+    "|JeWF01!$>Nk#wx0RR9200961|JwjV00jdC1Ox*G1Ox;H1qB8N3<w7Y2L}%e3keJn4-yg)4-pX)791B76dDx"
+    "~5f~vD8XX-UA0HDJA|xUnBpe<e9{<|_LjeT^1qTKP4hRSi9uyH29v&VZ9v&VZ9v&VZ9v&VZ9v&VZ9v&VZ9v&"
+    "VZ9v&VZ9v&VZ9v&VZ9v&VZ9v&VZ9v=V601*fP7yuvx0TBQK5di}c0sqVZ3IGrg1pyEd1^?Or3<CiG0ucid06"
+    "zf#0NYZh7!e+fpGWc+2|MaQLBwnDn>x4)Z>9kBahaXp!g-f2gVX^BYiIl+F>Hp;N*|B3s>Vhx2x`HwdSLd@P"
+    "P`Pu-P?N3Ob3!JRG9`~|Je"
+)
+
+
+def test_arithmetic_coding() -> None:
+    ramp = np.mgrid[0:24, 0:32].sum(axis=0)[:, :, None]
+    shown = ramp * [3, 2, 1] % 200 + 20
+    np.testing.assert_allclose(decode_image(ARITHMETIC, MAX_PIXELS), shown, atol=4)
+    slow = decode_with_pillow(Image.open(io.BytesIO(ARITHMETIC)))
+    np.testing.assert_allclose(decode_with_torchvision(ARITHMETIC), slow, atol=ROUNDING)
+
+
+TRUNCATED = {
+    name: image_bytes(image, "JPEG", **options)
+    for name, (image, options) in JPEGS.items()
+    if name in ("L", "RGB", "progressive")
+}
+
+
+@pytest.mark.parametrize("name", TRUNCATED)
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9, 0.97])
+def test_a_truncated_jpeg_is_a_400(name: str, share: float) -> None:
+    body = TRUNCATED[name]
+    with pytest.raises(RequestError) as raised:
+        decode_image(body[: int(len(body) * share)], MAX_PIXELS)
+    assert raised.value.status == 400
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"])
+def test_what_follows_the_image_does_no_harm(file_format: str) -> None:
+    body = image_bytes(RGB, file_format)
+    expected = decode_image(body, MAX_PIXELS)
+    for garbage in (b"\0" * 100, b"\xff\xd8\xff" * 50, b"<html>"):
+        np.testing.assert_array_equal(decode_image(body + garbage, MAX_PIXELS), expected)
+
+
+def test_pictures_lie_in_memory_row_by_row() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 5
+    for body in (image_bytes(RGB, "JPEG"), image_bytes(RGB, "JPEG", exif=exif)):
+        assert decode_image(body, MAX_PIXELS).flags["C_CONTIGUOUS"]

@@ -1,0 +1,203 @@
+"""Image files that are made to harm."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from handler.errors import RequestError
+from handler.inputs.image import decode_image
+from handler.inputs.image_guard import (
+    MOST_JPEG_SCANS,
+    MOST_JPEG_SEGMENTS,
+    MOST_PNG_CHUNKS,
+    MOST_PNG_DEFLATED,
+    MOST_READS,
+    MeteredFile,
+    guarded_file,
+)
+from tests.bad_requests import png_chunk, png_of, zeros
+from tests.bodies import image_bytes, noise
+
+MAX_PIXELS = 50_000_000
+GREY = noise(64, 64)
+JPEG = image_bytes(GREY, "JPEG")
+PROGRESSIVE = image_bytes(GREY, "JPEG", progressive=True)
+GIF = image_bytes(Image.fromarray(GREY).convert("P"), "GIF")
+PIXELS = png_chunk(b"IDAT", zeros(64 * 65))
+COMMENT = b"\xff\xfe\x00\x02"
+END = b"\xff\xd9"
+
+
+def last_scan(progressive: bytes) -> bytes:
+    """From the last start-of-scan marker to the end of the picture."""
+    return progressive[progressive.rindex(b"\xff\xda") : progressive.rindex(END)]
+
+
+def with_more_scans(count: int) -> bytes:
+    present = PROGRESSIVE.count(b"\xff\xda")
+    repeated = last_scan(PROGRESSIVE) * (count - present)
+    return PROGRESSIVE[: PROGRESSIVE.rindex(END)] + repeated + END
+
+
+def with_more_segments(count: int) -> bytes:
+    return JPEG[:2] + COMMENT * count + JPEG[2:]
+
+
+def gif_with_comments(count: int) -> bytes:
+    head = 13 + 3 * 256
+    return GIF[:head] + b"\x21\xfe\x00" * count + GIF[head:]
+
+
+def png_with(kind: bytes, count: int, content: bytes = b"a\0b") -> bytes:
+    return png_of(64, 64, *[png_chunk(kind, content)] * count, PIXELS)
+
+
+MANY_PARTS = {
+    "jpeg-scans": with_more_scans(MOST_JPEG_SCANS + 1),
+    "jpeg-segments": with_more_segments(MOST_JPEG_SEGMENTS),
+    "jpeg-of-comments-alone": JPEG[:2] + COMMENT * 100_000,
+    "png-profiles": png_with(b"iCCP", MOST_PNG_DEFLATED + 1, b"a\0\0" + zeros(1_000)),
+    "png-texts": png_with(b"zTXt", MOST_PNG_DEFLATED + 1, b"a\0\0" + zeros(1_000)),
+    "png-texts-behind-the-pixels": png_of(
+        64, 64, PIXELS, *[png_chunk(b"iTXt", b"a\0\1\0\0\0" + zeros(10))] * (MOST_PNG_DEFLATED + 1)
+    ),
+    "png-chunks": png_with(b"tEXt", MOST_PNG_CHUNKS),
+    "gif-comments": gif_with_comments(MOST_READS),
+}
+
+
+@pytest.mark.parametrize("name", MANY_PARTS)
+def test_a_file_of_too_many_parts_is_a_400(name: str) -> None:
+    with pytest.raises(RequestError, match="too many parts") as raised:
+        decode_image(MANY_PARTS[name], MAX_PIXELS)
+    assert (raised.value.status, raised.value.code) == (400, "bad_request")
+
+
+FEW_PARTS = {
+    "jpeg": JPEG,
+    "jpeg-scans": with_more_scans(MOST_JPEG_SCANS),
+    "jpeg-segments": with_more_segments(MOST_JPEG_SEGMENTS // 2),
+    # What stands behind the first picture's end is another file's business.
+    "jpeg-with-a-film-behind": JPEG + b"\xff\xda\x00\x02" * 1_000,
+    "png": png_of(64, 64, PIXELS),
+    "png-texts": png_with(b"zTXt", 10, b"a\0\0" + zeros(1_000)),
+    "png-chunks": png_with(b"tEXt", 1_000),
+    "gif-comments": gif_with_comments(1_000),
+}
+
+
+@pytest.mark.parametrize("name", FEW_PARTS)
+def test_a_file_of_few_parts_is_decoded(name: str) -> None:
+    assert decode_image(FEW_PARTS[name], MAX_PIXELS).shape == (64, 64, 3)
+
+
+def test_an_icc_profile_in_many_segments_is_no_harm() -> None:
+    profile = bytes(250 * 65_000)
+    body = image_bytes(GREY, "JPEG", icc_profile=profile)
+    assert decode_image(body, MAX_PIXELS).shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff\xd8",
+        b"\xff\xd8\xff",
+        b"\xff\xd8\xff\xe0",
+        b"\xff\xd8\xff\xe0\xff\xff",
+        b"\xff\xd8" + b"\xff" * 1_000,
+        b"\x89PNG\r\n\x1a\n",
+        b"\x89PNG\r\n\x1a\n\xff\xff\xff\xff",
+        b"\x89PNG\r\n\x1a\n" + bytes(100),
+    ],
+)
+def test_a_file_that_is_cut_off_is_left_to_the_decoder(body: bytes) -> None:
+    assert guarded_file(body).read() == body
+
+
+def test_a_marker_that_stands_alone_hides_no_scans() -> None:
+    hidden = b"\xff\x01" + last_scan(PROGRESSIVE) * MOST_JPEG_SCANS
+    with pytest.raises(RequestError, match="too many parts"):
+        guarded_file(PROGRESSIVE[: PROGRESSIVE.rindex(END)] + hidden + END)
+
+
+def test_a_metered_file_can_be_read_so_often_and_no_more() -> None:
+    file = MeteredFile(bytes(MOST_READS))
+    for _ in range(MOST_READS):
+        file.read(1)
+    with pytest.raises(RequestError, match="too many parts"):
+        file.read(1)
+
+
+def tiff_of_pages(count: int) -> bytes:
+    """A small TIFF whose one page follows itself so many times."""
+    page = image_bytes(noise(8, 8), "TIFF")
+    (first,) = struct.unpack("<I", page[4:8])
+    (entries,) = struct.unpack("<H", page[first : first + 2])
+    end = first + 2 + 12 * entries
+    directory, size = page[first:end], end - first + 4
+    starts = [len(page) + index * size for index in range(count - 1)]
+    following = [*starts, 0]
+    head = page[:end] + struct.pack("<I", following[0]) + page[end + 4 :]
+    return head + b"".join(directory + struct.pack("<I", after) for after in following[1:])
+
+
+def endless_tiff() -> bytes:
+    """A TIFF whose directory names itself as the next."""
+    page = image_bytes(noise(8, 8), "TIFF")
+    (first,) = struct.unpack("<I", page[4:8])
+    (entries,) = struct.unpack("<H", page[first : first + 2])
+    end = first + 2 + 12 * entries
+    return page[:end] + struct.pack("<I", first) + page[end + 4 :]
+
+
+def animation(file_format: str, frames: int) -> bytes:
+    images = [Image.fromarray(noise(8, 8, seed=seed)) for seed in range(frames)]
+    return image_bytes(
+        images[0], file_format, save_all=True, append_images=images[1:], lossless=True
+    )
+
+
+@pytest.mark.parametrize("file_format", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_frames_count(file_format: str) -> None:
+    body = animation(file_format, frames=3)
+    assert decode_image(body, 3 * 64).shape == (8, 8, 3)
+    with pytest.raises(RequestError, match="8x8 in 3 frames") as raised:
+        decode_image(body, 3 * 64 - 1)
+    assert raised.value.status == 413
+
+
+def test_the_first_frame_is_decoded_after_all_were_counted() -> None:
+    for file_format in ("GIF", "PNG", "WEBP", "TIFF"):
+        first = decode_image(animation(file_format, frames=3), MAX_PIXELS)
+        np.testing.assert_array_equal(first[:, :, 0], noise(8, 8, seed=0))
+
+
+def test_pictures_that_phones_hide_behind_the_first_do_not_count() -> None:
+    pictures = [Image.fromarray(noise(8, 8, 3, seed=seed)) for seed in range(3)]
+    file = io.BytesIO()
+    pictures[0].save(file, "MPO", save_all=True, append_images=pictures[1:])
+    assert decode_image(file.getvalue(), 64).shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize(("pages", "status"), [(999, None), (1_000, 413), (20_000, 413)])
+def test_a_tiff_of_many_pages(pages: int, status: int | None) -> None:
+    body = tiff_of_pages(pages)
+    if status is None:
+        assert decode_image(body, MAX_PIXELS).shape == (8, 8, 3)
+        return
+    with pytest.raises(RequestError) as raised:
+        decode_image(body, MAX_PIXELS)
+    assert raised.value.status == status
+
+
+def test_a_tiff_whose_pages_never_end_ends() -> None:
+    assert decode_image(endless_tiff(), MAX_PIXELS).shape == (8, 8, 3)
+
+
+def test_what_follows_the_last_row_of_a_png_is_not_inflated() -> None:
+    body = png_of(64, 64, png_chunk(b"IDAT", zeros(200_000_000)))
+    assert decode_image(body, MAX_PIXELS).shape == (64, 64, 3)

@@ -1,0 +1,46 @@
+import base64
+
+import pytest
+
+from handler.detections import Detections
+from handler.outputs.accept import JPEG
+from handler.outputs.formats.jumpstart import jumpstart_object
+from handler.outputs.overlay import overlay_body
+from handler.outputs.segmentations import segmentations
+from tests.fakes import detections_of
+from tests.outputs.results import NAMES, TWO, TWO_WITHOUT_MASKS, result_of
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        pytest.param(
+            detections_of((9, 9), [], mask_side=None),
+            {"normalized_boxes": [], "classes": [], "scores": []},
+            id="nothing-found",
+        ),
+        pytest.param(
+            TWO_WITHOUT_MASKS,
+            {
+                "normalized_boxes": [[0.1, 0.103125, 0.503125, 0.9], [0, 0, 1, 1]],
+                "classes": [2, 0],
+                "scores": [0.998, 0.75],
+            },
+            id="two-found",
+        ),
+    ],
+)
+def test_without_masks_there_are_four_keys(found: Detections, expected: dict[str, object]) -> None:
+    assert jumpstart_object(result_of(found)) == {**expected, "labels": list(NAMES)}
+
+
+@pytest.mark.parametrize("mask_encoding", ["rle", "polygon"])
+def test_masks_are_written_as_in_the_other_formats(mask_encoding: str) -> None:
+    content = jumpstart_object(result_of(TWO, mask_encoding=mask_encoding))
+    assert content["masks"] == segmentations(TWO, mask_encoding)
+
+
+def test_the_drawn_picture_comes_as_a_jpeg() -> None:
+    result = result_of(TWO)
+    body = base64.b64decode(jumpstart_object(result)["image_with_masks"], validate=True)
+    assert body == overlay_body(result.picture, TWO, NAMES, JPEG)

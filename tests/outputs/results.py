@@ -1,0 +1,80 @@
+"""Results, answers and models for the tests of outputs."""
+
+import json
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import map_coordinates
+
+from handler.detections import Detections
+from handler.errors import RequestError
+from handler.model_facts import ModelFacts
+from handler.options import Options
+from handler.outputs.accept import JSON
+from handler.outputs.formats.result import Result
+from handler.outputs.render import Answer
+from handler.wrapping import Wrapping
+from tests.bodies import noise
+from tests.fakes import detections_of
+
+NAMES = ("person", "dog", "horse")
+MODEL = ModelFacts("animals", NAMES, score_threshold=0.05, max_detections=100)
+ALL = Options(score_threshold=0.05, max_detections=100)
+SIZE_HW = (80, 160)
+
+NOTHING = detections_of((40, 30), [])
+TWO = detections_of(
+    SIZE_HW,
+    boxes=[(16.0, 8.25, 80.5, 72.0), (0.0, 0.0, 160.0, 80.0)],
+    scores=[0.998, 0.75],
+    classes=[2, 0],
+)
+TWO_WITHOUT_MASKS = Detections(TWO.size_hw, TWO.boxes_xyxy, TWO.scores, TWO.classes)
+BROKEN = RequestError(400, "bad_request", "broken", "mend it")
+
+
+def result_of(
+    detections: Detections,
+    position: int = 0,
+    mask_encoding: str = "rle",
+    class_names: tuple[str, ...] = NAMES,
+) -> Result:
+    picture = noise(*detections.size_hw, 3)
+    return Result(position, picture, detections, mask_encoding, class_names)
+
+
+def answer_of(
+    *found: Detections | RequestError,
+    options: Options = ALL,
+    media_type: str = JSON,
+    wrapping: Wrapping | None = None,
+) -> Answer:
+    """The answer for as many pictures; those with an error could not be used."""
+    pictures = tuple(
+        each if isinstance(each, RequestError) else noise(*each.size_hw, 3) for each in found
+    )
+    return Answer(pictures, found, options, media_type, wrapping or Wrapping())
+
+
+def parsed(body: bytes) -> Any:
+    """JSON as strict parsers read it: NaN and Infinity are none."""
+    return json.loads(body.decode("utf-8"), parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> None:
+    raise AssertionError(f"{constant} is no JSON")
+
+
+def dense_masks(detections: Detections) -> npt.NDArray[np.bool_]:
+    """Bool[N, H, W]: every pixel of the picture looks its probability up in the small masks."""
+    assert detections.masks is not None
+    height, width = detections.size_hw
+    rows, columns = np.mgrid[:height, :width] + 0.5
+    masks = np.zeros((len(detections), height, width))
+    boxes = detections.boxes_xyxy.astype(np.float64)
+    for full, mask, (x1, y1, x2, y2) in zip(masks, detections.masks, boxes, strict=True):
+        places = ((rows - y1) / (y2 - y1), (columns - x1) / (x2 - x1))
+        cells = [place * len(mask) - 0.5 for place in places]
+        full[:] = map_coordinates(mask.astype(np.float64), cells, order=1, mode="grid-constant")
+    return masks >= 0.5

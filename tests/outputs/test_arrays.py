@@ -1,0 +1,78 @@
+import io
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from handler.detections import Detections
+from handler.errors import RequestError
+from handler.outputs.arrays import npy_body, npz_body
+from tests.fakes import detections_of
+from tests.outputs.results import NOTHING, TWO, TWO_WITHOUT_MASKS, dense_masks
+
+PLENTY = 10_000_000
+# 2 x (4 coordinates x 4 + score 4 + class 8 + mask 80 x 160) bytes.
+BYTES_OF_TWO = 25_656
+
+
+def npz_arrays(body: bytes) -> dict[str, npt.NDArray[Any]]:
+    with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        pytest.param(NOTHING, np.zeros((0, 6)), id="nothing-found"),
+        pytest.param(
+            TWO, [[2, 0.998, 0.1, 0.103125, 0.503125, 0.9], [0, 0.75, 0, 0, 1, 1]], id="two-found"
+        ),
+    ],
+)
+def test_npy_holds_clarifys_rows(found: Detections, expected: npt.ArrayLike) -> None:
+    rows = np.load(io.BytesIO(npy_body(found)), allow_pickle=False)
+    assert (rows.dtype, rows.shape) == (np.float32, (len(found), 6))
+    np.testing.assert_array_equal(rows, np.array(expected, dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("found", "mask_shape"),
+    [
+        pytest.param(NOTHING, (0, 40, 30), id="nothing-found"),
+        pytest.param(TWO_WITHOUT_MASKS, (0, 80, 160), id="no-masks"),
+        pytest.param(TWO, (2, 80, 160), id="two-found"),
+    ],
+)
+def test_npz_holds_all_that_was_found(found: Detections, mask_shape: tuple[int, ...]) -> None:
+    arrays = npz_arrays(npz_body(found, PLENTY))
+    assert list(arrays) == ["boxes", "scores", "classes", "masks"]
+    assert arrays["boxes"].dtype == arrays["scores"].dtype == np.float32
+    np.testing.assert_array_equal(arrays["boxes"], found.boxes_xyxy)
+    np.testing.assert_array_equal(arrays["scores"], found.scores)
+    assert arrays["classes"].dtype == np.int64
+    np.testing.assert_array_equal(arrays["classes"], found.classes)
+    assert arrays["masks"].dtype == np.uint8
+    assert arrays["masks"].shape == mask_shape
+
+
+def test_masks_in_npz_are_those_of_the_picture() -> None:
+    masks = npz_arrays(npz_body(TWO, PLENTY))["masks"]
+    assert set(np.unique(masks)) == {0, 1}
+    np.testing.assert_array_equal(masks, dense_masks(TWO))
+
+
+def test_arrays_of_just_as_many_bytes_as_allowed_are_sent() -> None:
+    assert npz_body(TWO, BYTES_OF_TWO)
+
+
+def test_arrays_of_one_byte_more_are_a_413() -> None:
+    with pytest.raises(RequestError, match="25656 bytes; at most 25655") as raised:
+        npz_body(TWO, BYTES_OF_TWO - 1)
+    assert (raised.value.status, raised.value.code) == (413, "too_large")
+
+
+def test_too_many_masks_are_refused_before_memory_is_taken_for_them() -> None:
+    size_hw = (1_000_000, 1_000_000)
+    with pytest.raises(RequestError, match="at most 10000000 are sent"):
+        npz_body(detections_of(size_hw, [(0, 0, 9, 9)] * 100), PLENTY)

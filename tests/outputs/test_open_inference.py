@@ -1,0 +1,126 @@
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from handler.outputs.open_inference import open_inference_body
+from handler.outputs.segmentations import segmentations
+from handler.wrapping import OUTPUT_NAMES, Style, Wrapping
+from tests.fakes import detections_of
+from tests.outputs.results import (
+    BROKEN,
+    NOTHING,
+    TWO,
+    TWO_WITHOUT_MASKS,
+    parsed,
+    result_of,
+)
+
+V2 = Wrapping(Style.OPEN_INFERENCE)
+DATATYPES = {
+    "boxes": "FP32",
+    "scores": "FP32",
+    "classes": "INT64",
+    "masks": "BYTES",
+    "image_ids": "INT64",
+}
+
+
+def answer(*results: Any, wrapping: Wrapping = V2) -> dict[str, Any]:
+    """The parsed answer, after a look at what holds for all of them."""
+    content: dict[str, Any] = parsed(open_inference_body(results, wrapping, "animals"))
+    assert content["model_name"] == "animals"
+    for tensor in content["outputs"]:
+        assert set(tensor) == {"name", "shape", "datatype", "data"}
+        assert tensor["datatype"] == DATATYPES[tensor["name"]]
+        assert math.prod(tensor["shape"]) == len(tensor["data"])
+    return content
+
+
+def outputs_of(content: dict[str, Any]) -> dict[str, Any]:
+    return {tensor["name"]: tensor for tensor in content["outputs"]}
+
+
+def test_nothing_found_are_tensors_of_nothing() -> None:
+    content = answer(result_of(NOTHING))
+    shapes = {name: tensor["shape"] for name, tensor in outputs_of(content).items()}
+    assert shapes == {"boxes": [0, 4], "scores": [0], "classes": [0], "masks": [0]}
+    assert list(content) == ["model_name", "outputs"]
+
+
+def test_detections_are_flat_tensors() -> None:
+    outputs = outputs_of(answer(result_of(TWO)))
+    assert list(outputs) == ["boxes", "scores", "classes", "masks"]
+    assert outputs["boxes"]["shape"] == [2, 4]
+    assert outputs["boxes"]["data"] == [16.0, 8.25, 80.5, 72.0, 0.0, 0.0, 160.0, 80.0]
+    assert outputs["scores"]["data"] == [0.998, 0.75]
+    assert outputs["classes"]["data"] == [2, 0]
+
+
+@pytest.mark.parametrize("mask_encoding", ["rle", "polygon"])
+def test_masks_are_texts_of_json(mask_encoding: str) -> None:
+    result = result_of(TWO, mask_encoding=mask_encoding)
+    texts = outputs_of(answer(result))["masks"]["data"]
+    assert [json.loads(text) for text in texts] == segmentations(TWO, mask_encoding)
+
+
+def test_without_masks_there_is_no_tensor_of_masks() -> None:
+    assert list(outputs_of(answer(result_of(TWO_WITHOUT_MASKS)))) == ["boxes", "scores", "classes"]
+
+
+@pytest.mark.parametrize(
+    "request_id",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("42", id="a-number"),
+        pytest.param('ü"\\', id="letters"),
+        pytest.param("\ud800", id="half-of-a-surrogate-pair"),
+    ],
+)
+def test_the_clients_id_comes_back(request_id: str) -> None:
+    content = answer(result_of(TWO), wrapping=Wrapping(Style.OPEN_INFERENCE, id=request_id))
+    assert content["id"] == request_id
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        pytest.param((), ["boxes", "scores", "classes", "masks"], id="all"),
+        pytest.param(("scores",), ["scores"], id="one"),
+        pytest.param(("masks", "boxes"), ["boxes", "masks"], id="two"),
+        pytest.param(("image_ids",), ["image_ids"], id="the-position-of-a-single-picture"),
+        pytest.param(OUTPUT_NAMES, list(OUTPUT_NAMES), id="every-one-by-name"),
+    ],
+)
+def test_a_client_gets_the_outputs_that_it_asks_for(
+    names: tuple[str, ...], expected: list[str]
+) -> None:
+    wrapping = Wrapping(Style.OPEN_INFERENCE, outputs=names)
+    assert list(outputs_of(answer(result_of(TWO), wrapping=wrapping))) == expected
+
+
+def test_detections_of_several_pictures_follow_one_another() -> None:
+    three = detections_of((9, 9), [(1, 1, 5, 5)] * 3, classes=[1, 1, 0])
+    results = [result_of(TWO), result_of(NOTHING, position=1), result_of(three, position=2)]
+    outputs = outputs_of(answer(*results))
+    assert list(outputs) == list(OUTPUT_NAMES)
+    assert outputs["image_ids"]["data"] == [0, 0, 2, 2, 2]
+    assert outputs["classes"]["data"] == [2, 0, 1, 1, 0]
+    boxes = np.reshape(outputs["boxes"]["data"], outputs["boxes"]["shape"])
+    np.testing.assert_array_equal(boxes, np.concatenate((TWO.boxes_xyxy, three.boxes_xyxy)))
+    masks = [json.loads(text) for text in outputs["masks"]["data"]]
+    assert masks == segmentations(TWO, "rle") + segmentations(three, "rle")
+
+
+def test_an_error_among_several_is_told_with_its_pictures_position() -> None:
+    content = answer(BROKEN, result_of(TWO, position=1))
+    assert content["parameters"] == {"errors": [{"image_id": 0, **BROKEN.body()}]}
+    assert outputs_of(content)["image_ids"]["data"] == [1, 1]
+
+
+def test_errors_alone_are_told_beside_tensors_of_nothing() -> None:
+    content = answer(BROKEN, BROKEN)
+    assert [error["image_id"] for error in content["parameters"]["errors"]] == [0, 1]
+    assert outputs_of(content)["boxes"]["shape"] == [0, 4]
