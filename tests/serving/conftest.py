@@ -1,12 +1,16 @@
-"""The samples, and an HTTP client that neither retries nor asks a proxy."""
+"""The samples, answers to hold others against, and an HTTP client that asks no proxy."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from scripts.torchserve import Server
+from tests.bodies import image_bytes
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +37,17 @@ def url(server: Server) -> str:
 def http() -> Iterator[httpx.Client]:
     with httpx.Client(timeout=120, trust_env=False) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def answer_to(url: str) -> Callable[["np.ndarray[Any, Any]"], dict[str, Any]]:
+    """The default answer to a picture, asked for once, as PNG."""
+
+    @lru_cache
+    def ask(body: bytes) -> dict[str, Any]:
+        response = httpx.post(url, content=body, timeout=120, trust_env=False)
+        assert response.status_code == 200, response.text
+        answer: dict[str, Any] = response.json()
+        return answer
+
+    return lambda picture: ask(image_bytes(picture, "PNG"))

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,15 +26,17 @@ NOT_COPIED = (".git", ".venv*", "out", "logs", "*.mar", ".*_cache", "__pycache__
 READY_WITHIN_S = 120
 
 
-def readme_commands(repo_root: Path) -> list[str]:
-    text = (repo_root / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    return [line for block in blocks for line in block.splitlines() if line]
+def blocks_of(page: Path, language: str) -> list[str]:
+    text = page.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def commands_of(page: Path) -> list[str]:
+    return [line for block in blocks_of(page, "sh") for line in block.splitlines() if line]
 
 
 def example_answer(repo_root: Path) -> dict[str, object]:
-    text = (repo_root / "README.md").read_text(encoding="utf-8")
-    [block] = re.findall(r"^```json\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    [block] = blocks_of(repo_root / "README.md", "json")
     answer: dict[str, object] = json.loads(block)
     return answer
 
@@ -94,7 +97,7 @@ def is_healthy(port: str) -> bool:
 
 
 def test_every_command_of_the_readme_works(repo_root: Path, project: Path, port: str) -> None:
-    commands = readme_commands(repo_root)
+    commands = commands_of(repo_root / "README.md")
     before = [command for command in commands if not uses_server(command)]
     assert "make demo" in before
     assert RUNNING_NOW in before
@@ -107,12 +110,23 @@ def test_every_command_of_the_readme_works(repo_root: Path, project: Path, port:
     assert len(requests) == 3
     with serving(serve, project, port):
         asked, drawn, predicted = (run(at_port(request, port), project) for request in requests)
+        try_the_api_page(repo_root / "docs" / "api.md", project, port)
     answer = json.loads(asked[asked.index("{") : asked.rindex("}") + 1])
     assert answer["names"]
     assert list(answer) == list(example_answer(repo_root))
     with Image.open(project / "overlay.png") as overlay:
         assert overlay.format == "PNG", drawn
     assert "shapes_01.jpg" in predicted
+
+
+def try_the_api_page(page: Path, project: Path, port: str) -> None:
+    commands, [code] = commands_of(page), blocks_of(page, "python")
+    assert len(commands) == 4
+    for command in commands:
+        output = run(f"{at_port(command, port)} --fail-with-body -w %{{http_code}}", project)
+        assert output.endswith("200"), output
+    printed = run(f"{sys.executable} -c '{at_port(code, port)}'", project)
+    assert printed == "[]\n"
 
 
 def uses_server(command: str) -> bool:

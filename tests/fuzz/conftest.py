@@ -1,0 +1,21 @@
+"""How much is tried: little in every test run, much by `make fuzz`."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+EXAMPLES = "D2SERVE_FUZZ_EXAMPLES"
+FEW = 600
+PIPELINE_EXAMPLES = int(os.environ.get(EXAMPLES, FEW))
+HTTP_EXAMPLES = PIPELINE_EXAMPLES // 10
+
+settings.register_profile(
+    "fuzz",
+    max_examples=PIPELINE_EXAMPLES,
+    deadline=None,
+    derandomize=EXAMPLES not in os.environ,
+    database=None,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
+settings.load_profile("fuzz")

@@ -1,0 +1,49 @@
+"""Mutated requests through the real server: no fault, no restart, no growing memory."""
+
+from statistics import median
+
+import httpx
+from hypothesis import event, given, settings
+
+from scripts.torchserve import Server
+from tests.fuzz.conftest import HTTP_EXAMPLES
+from tests.fuzz.corpus import SEEDS_BY_NAME, Seed
+from tests.fuzz.mutations import mutated_seeds
+from tests.serving.workers import worker_of
+
+WARM_UP = HTTP_EXAMPLES // 4
+MOST_GROWTH = 0.05
+STATUSES = {200, 400, 406, 413, 415, 422}
+CANARY = b"zqxcanary"
+
+
+def test_mutated_requests_are_answered_or_refused_by_a_worker_that_stays_as_it_was(
+    server: Server,
+) -> None:
+    worker = worker_of(server)
+    memory: list[int] = []
+
+    @settings(max_examples=HTTP_EXAMPLES)
+    @given(seed=mutated_seeds())
+    def send(seed: Seed) -> None:
+        response = post(http, server, seed)
+        event(f"status {response.status_code}")
+        assert response.status_code in STATUSES, response.text
+        assert CANARY not in response.content
+        assert "Traceback" not in response.text
+        memory.append(worker.memory_info().rss)
+
+    with httpx.Client(timeout=120, trust_env=False) as http:
+        alone = post(http, server, SEEDS_BY_NAME["instances"]).json()
+        send()
+        assert post(http, server, SEEDS_BY_NAME["instances"]).json() == alone
+    assert worker.is_running()
+    settled = median(memory[WARM_UP : 2 * WARM_UP])
+    print(f"worker's memory: {settled / 1e6:.0f} MB, in the end {memory[-1] / 1e6:.0f} MB")
+    assert median(memory[-WARM_UP:]) <= settled * (1 + MOST_GROWTH)
+
+
+def post(http: httpx.Client, server: Server, seed: Seed) -> httpx.Response:
+    # httpx takes other letters in headers than ASCII as bytes alone.
+    headers = [(name.encode(), value.encode("latin-1")) for name, value in seed.headers.items()]
+    return http.post(f"{server.url}/invocations", content=seed.body, headers=headers)

@@ -1,0 +1,379 @@
+"""Section 2 of the contract: every content type, array and JSON shape, through the real server."""
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from scripts.torchserve import Server
+from tests.bodies import image_bytes, npy_bytes
+from tests.serving.contract.rows import (
+    Array,
+    Sent,
+    base64_of,
+    json_of,
+    npy_of,
+    open_inference_of,
+    opened,
+    png_of,
+    url_safe_base64_of,
+)
+from tests.serving.traffic import assert_same_answer
+
+Row: TypeAlias = Callable[[Array], Sent]
+Ask: TypeAlias = Callable[[Array], dict[str, Any]]
+
+
+def grey(picture: Array) -> Array:
+    """UInt8[H, W]."""
+    return np.asarray(Image.fromarray(picture).convert("L"))
+
+
+def three_channels(values: Array) -> Array:
+    """UInt8[H, W] -> UInt8[H, W, 3]."""
+    return np.repeat(values[:, :, None], 3, axis=2)
+
+
+def with_alpha(picture: Array) -> Array:
+    """UInt8[H, W, 4]."""
+    return np.dstack((picture, np.full(picture.shape[:2], 7, np.uint8)))
+
+
+def small(picture: Array) -> Array:
+    """A tenth of the pixels, for bodies of nested lists."""
+    return picture[::3, ::3].copy()
+
+
+def indexed(picture: Array) -> Image.Image:
+    """A palette picture; its 64 colours lie apart enough to stay what they are."""
+    return Image.fromarray(picture // 64 * 64).quantize(64)
+
+
+IMAGES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "image/png": ("image/png", "PNG", {}),
+    "image/webp": ("image/webp", "WEBP", {"lossless": True}),
+    "image/bmp": ("image/bmp", "BMP", {}),
+    "image/tiff": ("image/tiff", "TIFF", {}),
+    "application/x-image": ("application/x-image", "PNG", {}),
+    "application/octet-stream": ("application/octet-stream", "PNG", {}),
+    "a-png-called-jpeg": ("image/jpeg", "PNG", {}),
+    "a-png-called-jpg": ("image/jpg", "PNG", {}),
+    "a-bmp-called-gif": ("image/gif", "BMP", {}),
+    "parameters-and-case": ("IMAGE/PNG; charset=binary", "PNG", {}),
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_an_encoded_image(
+    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask, name: str
+) -> None:
+    content_type, file_format, options = IMAGES[name]
+    sent = Sent(image_bytes(picture, file_format, **options), content_type)
+    assert_answers(sent.post(http, route_url), [answer_to(picture)])
+
+
+def test_no_content_type(
+    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask
+) -> None:
+    for body in (png_of(picture).body, npy_bytes(picture)):
+        assert_answers(Sent(body).post(http, route_url), [answer_to(picture)])
+
+
+@pytest.mark.parametrize("content_type", ["image/jpeg", "image/jpg"])
+def test_a_jpeg(
+    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask, content_type: str
+) -> None:
+    body = image_bytes(picture, "JPEG", quality=95)
+    decoded = np.asarray(opened(body))
+    response = Sent(body, content_type).post(http, route_url)
+    assert response.json()["names"] == answer_to(decoded)["names"]
+
+
+PICTURES: dict[str, tuple[Callable[[Array], Image.Image], Callable[[Array], Array]]] = {
+    "grey": (lambda p: Image.fromarray(grey(p)), lambda p: three_channels(grey(p))),
+    "palette": (indexed, lambda p: np.asarray(indexed(p).convert("RGB"))),
+    "alpha": (lambda p: Image.fromarray(with_alpha(p)), lambda p: p),
+    "16-bit": (
+        lambda p: Image.fromarray(grey(p).astype(np.uint16) * 257),
+        lambda p: three_channels(grey(p)),
+    ),
+}
+
+
+@pytest.mark.parametrize("mode", PICTURES)
+def test_any_kind_of_picture_becomes_rgb(
+    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask, mode: str
+) -> None:
+    make, meant = PICTURES[mode]
+    response = Sent(image_bytes(make(picture), "PNG"), "image/png").post(http, route_url)
+    assert_answers(response, [answer_to(meant(picture))])
+
+
+def test_cmyk(http: httpx.Client, route_url: str, picture: Array, answer_to: Ask) -> None:
+    body = image_bytes(Image.fromarray(picture).convert("CMYK"), "TIFF")
+    response = Sent(body, "image/tiff").post(http, route_url)
+    assert_answers(response, [answer_to(picture)])
+
+
+def test_exif_orientation_is_applied(
+    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    body = image_bytes(picture, "PNG", exif=exif)
+    response = Sent(body, "image/png").post(http, route_url)
+    assert_answers(response, [answer_to(np.rot90(picture, -1))])
+
+
+@pytest.mark.parametrize(
+    ("file_format", "content_type"), [("GIF", "image/gif"), ("PNG", "image/png")]
+)
+def test_of_an_animation_the_first_frame_counts(
+    http: httpx.Client,
+    route_url: str,
+    picture: Array,
+    answer_to: Ask,
+    file_format: str,
+    content_type: str,
+) -> None:
+    first = indexed(picture)
+    others = [Image.new("P", first.size, colour) for colour in (1, 2)]
+    body = image_bytes(first, file_format, save_all=True, append_images=others)
+    response = Sent(body, content_type).post(http, route_url)
+    assert_answers(response, [answer_to(np.asarray(first.convert("RGB")))])
+
+
+ARRAYS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array], str, str]] = {
+    # What is sent, the picture that it is, options, and the range that is told.
+    "HxWx3": (lambda p: p, lambda p: p, "", "0-255"),
+    "HxW": (grey, lambda p: three_channels(grey(p)), "", "0-255"),
+    "HxWx1": (lambda p: grey(p)[:, :, None], lambda p: three_channels(grey(p)), "", "0-255"),
+    "HxWx4": (with_alpha, lambda p: p, "", "0-255"),
+    "3xHxW": (lambda p: p.transpose(2, 0, 1), lambda p: p, "", "0-255"),
+    "1xHxW": (lambda p: grey(p)[None], lambda p: three_channels(grey(p)), "", "0-255"),
+    "4xHxW": (lambda p: with_alpha(p).transpose(2, 0, 1), lambda p: p, "", "0-255"),
+    "1xHxWx3": (lambda p: p[None], lambda p: p, "", "0-255"),
+    "fortran": (np.asfortranarray, lambda p: p, "", "0-255"),
+    "uint16": (lambda p: p.astype(np.uint16) * 257, lambda p: p, "", "0-65535"),
+    "big-endian": (lambda p: p.astype(">u2") * np.uint16(257), lambda p: p, "", "0-65535"),
+    "bool": (
+        lambda p: grey(p) > 100,
+        lambda p: three_channels((grey(p) > 100).astype(np.uint8) * 255),
+        "",
+        "0-1",
+    ),
+    "float16": (lambda p: (p / 255).astype(np.float16), lambda p: p, "", "0-1"),
+    "float32": (lambda p: (p / 255).astype(np.float32), lambda p: p, "", "0-1"),
+    "float64": (lambda p: p / 255, lambda p: p, "", "0-1"),
+    "float--1-1": (lambda p: p / 127.5 - 1, lambda p: p, "", "-1-1"),
+    "float-0-255": (lambda p: p.astype(np.float32), lambda p: p, "", "0-255"),
+    "layout-hwc": (lambda p: p, lambda p: p, "input_layout=hwc", "0-255"),
+    "layout-chw": (
+        lambda p: p[:, :3].transpose(2, 0, 1),
+        lambda p: p[:, :3],
+        "input_layout=chw",
+        "0-255",
+    ),
+    "bgr": (lambda p: p[:, :, ::-1], lambda p: p, "input_color=bgr", "0-255"),
+    "range-0-255": (
+        lambda p: (p / 255).astype(np.float32),
+        lambda p: np.rint(p / 255).astype(np.uint8),
+        "input_range=0-255",
+        "0-255",
+    ),
+    "range-0-1": (lambda p: p / 255, lambda p: p, "input_range=0-1", "0-1"),
+    "range--1-1": (
+        lambda p: p / 255,
+        lambda p: np.rint(p / 2 + 127.5).astype(np.uint8),
+        "input_range=-1-1",
+        "-1-1",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_an_array(
+    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask, name: str
+) -> None:
+    make, meant, attributes, told = ARRAYS[name]
+    response = npy_of(make(picture), attributes).post(http, route_url)
+    assert_answers(response, [answer_to(meant(picture))])
+    assert response.headers["X-Input-Range"] == told
+
+
+def test_an_array_of_several_pictures(
+    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask
+) -> None:
+    pictures = [picture, picture[::-1]]
+    expected = [answer_to(one) for one in pictures]
+    for array in (np.stack(pictures), np.stack(pictures).transpose(0, 3, 1, 2)):
+        assert_answers(npy_of(array).post(http, route_url), expected)
+
+
+def encoded(picture: Array) -> str:
+    return base64_of(png_of(picture).body)
+
+
+DOCUMENTS: dict[str, Row] = {
+    "image": lambda p: json_of({"image": encoded(p)}),
+    "image-npy": lambda p: json_of({"image": base64_of(npy_bytes(p))}),
+    "image-url-safe": lambda p: json_of({"image": url_safe_base64_of(png_of(p).body)}),
+    "image-data-uri": lambda p: json_of({"image": f"data:image/png;base64,{encoded(p)}"}),
+    "images-of-one": lambda p: json_of({"images": [encoded(p)]}),
+    "data": lambda p: json_of({"data": encoded(p)}),
+    "data-list": lambda p: json_of({"data": [encoded(p)]}),
+    "input_data": lambda p: json_of({"input_data": encoded(p)}),
+    "inputs": lambda p: json_of({"inputs": encoded(p)}),
+    "parameters": lambda p: json_of({"image": encoded(p), "parameters": {"format": "default"}}),
+    "bare-text": lambda p: json_of(encoded(p)),
+    "bare-list": lambda p: json_of([encoded(p)]),
+}
+LISTS: dict[str, Row] = {
+    "data-lists": lambda p: json_of({"data": p.tolist()}),
+    "data-lists-of-floats": lambda p: json_of({"data": (p / 255).tolist()}),
+    "data-lists-as-text": lambda p: json_of({"data": json.dumps(p.tolist())}),
+    "data-list-of-texts": lambda p: json_of({"data": [json.dumps(p.tolist())]}),
+    "input_data-lists": lambda p: json_of({"input_data": p.transpose(2, 0, 1).tolist()}),
+    "inputs-lists": lambda p: json_of({"inputs": p.tolist()}),
+    "bare-lists": lambda p: json_of(p.tolist()),
+}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_json_document(
+    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask, name: str
+) -> None:
+    response = DOCUMENTS[name](picture).post(http, route_url)
+    assert_answers(response, [answer_to(picture)])
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_json_lists_of_numbers(
+    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask, name: str
+) -> None:
+    response = LISTS[name](small(picture)).post(http, route_url)
+    assert_answers(response, [answer_to(small(picture))])
+
+
+SEVERAL: dict[str, Row] = {
+    "images": lambda p: json_of({"images": [encoded(p), encoded(small(p))]}),
+    "instances": lambda p: json_of({"instances": [encoded(p), {"b64": encoded(small(p))}]}),
+    "data": lambda p: json_of({"data": [encoded(p), encoded(small(p))]}),
+    "lists-of-different-sizes": lambda p: json_of({"inputs": [encoded(p), small(p).tolist()]}),
+    "json-lines": lambda p: Sent(
+        b"\n".join(json.dumps(line).encode() for line in (encoded(p), {"b64": encoded(small(p))})),
+        "application/jsonlines",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_json_with_several_pictures(
+    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask, name: str
+) -> None:
+    response = SEVERAL[name](picture).post(http, route_url)
+    assert_answers(response, [answer_to(picture), answer_to(small(picture))])
+
+
+INSTANCES: dict[str, Callable[[Array], Any]] = {
+    "text": encoded,
+    "b64": lambda p: {"b64": encoded(p)},
+    "image": lambda p: {"image": encoded(p)},
+    "image_bytes": lambda p: {"image_bytes": {"b64": encoded(p)}},
+    "lists": lambda p: p.tolist(),
+}
+
+
+@pytest.mark.parametrize(
+    "route", ["/invocations", "/predictions/shapes", "/v1/models/shapes:predict"]
+)
+@pytest.mark.parametrize("name", INSTANCES)
+def test_instances_are_answered_with_predictions(
+    server: Server, http: httpx.Client, picture: Array, answer_to: Ask, name: str, route: str
+) -> None:
+    sent = json_of({"instances": [INSTANCES[name](small(picture))]})
+    response = sent.post(http, server.url + route)
+    assert response.status_code == 200, response.text
+    [prediction] = response.json()["predictions"]
+    assert_same_answer(prediction, answer_to(small(picture)))
+
+
+LINES: dict[str, Callable[[Array], list[Any]]] = {
+    "text": lambda p: [encoded(p)],
+    "object": lambda p: [{"image": encoded(p)}],
+    "lists": lambda p: [p.tolist()],
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_json_lines(
+    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask, name: str
+) -> None:
+    lines = "".join(f"{json.dumps(line)}\n" for line in LINES[name](small(picture)))
+    response = Sent(lines.encode(), "application/jsonlines").post(http, route_url)
+    assert_answers(response, [answer_to(small(picture))])
+
+
+TENSORS: dict[str, Row] = {
+    "UINT8": lambda p: open_inference_of("UINT8", p.ravel().tolist(), list(p.shape)),
+    "UINT8-nested": lambda p: open_inference_of("UINT8", p.tolist(), list(p.shape)),
+    "UINT8-batch-of-one": lambda p: open_inference_of("UINT8", p.tolist(), [1, *p.shape]),
+    "FP32": lambda p: open_inference_of("FP32", (p / 255).ravel().tolist(), list(p.shape)),
+    "BYTES": lambda p: open_inference_of("BYTES", [encoded(p)], [1]),
+}
+
+
+@pytest.mark.parametrize(
+    "route", ["/invocations", "/predictions/shapes", "/v2/models/shapes/infer"]
+)
+@pytest.mark.parametrize("name", TENSORS)
+def test_open_inference_tensors(
+    server: Server, http: httpx.Client, picture: Array, answer_to: Ask, name: str, route: str
+) -> None:
+    response = TENSORS[name](small(picture)).post(http, server.url + route)
+    assert response.status_code == 200, response.text
+    tensors = {tensor["name"]: tensor for tensor in response.json()["outputs"]}
+    expected = answer_to(small(picture))
+    boxes = np.reshape(tensors["boxes"]["data"], tensors["boxes"]["shape"])
+    np.testing.assert_allclose(boxes, np.reshape(expected["boxes"], boxes.shape), atol=0.01)
+    assert tensors["classes"]["data"] == expected["classes"]
+
+
+def test_multipart_files_of_any_field_names(
+    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask
+) -> None:
+    one = {"data": ("a.png", png_of(picture).body, "image/png")}
+    assert_answers(http.post(route_url, files=one), [answer_to(picture)])
+    several = {
+        "anything": ("a.png", png_of(picture).body, "image/png"),
+        "else": ("b.npy", npy_bytes(small(picture)), "application/x-npy"),
+        "third": ("c", png_of(picture).body, "application/octet-stream"),
+    }
+    expected = [answer_to(picture), answer_to(small(picture)), answer_to(picture)]
+    assert_answers(http.post(route_url, files=several), expected)
+
+
+@pytest.mark.parametrize("header", ["Content-Type", "content-type", "CONTENT-TYPE", "cOnTeNt-tYpE"])
+def test_header_names_are_matched_without_regard_to_case(
+    http: httpx.Client, route_url: str, picture: Array, header: str
+) -> None:
+    accept = "aCCept"
+    response = http.post(
+        route_url,
+        content=npy_bytes(picture),
+        headers={header: "application/x-npy", accept: "image/png"},
+    )
+    assert response.headers["content-type"] == "image/png"
+
+
+def assert_answers(response: httpx.Response, expected: list[dict[str, Any]]) -> None:
+    """The server found in each picture what it finds in the same picture as PNG."""
+    assert response.status_code == 200, response.text
+    answer = response.json()
+    answers = answer["predictions"] if len(expected) > 1 else [answer]
+    for one, other in zip(answers, expected, strict=True):
+        assert_same_answer(one, other)

@@ -1,0 +1,79 @@
+"""Section 5 of the contract: every error, through the real server."""
+
+import httpx
+import numpy as np
+import pytest
+
+from scripts.server_logs import MODEL
+from scripts.torchserve import Server
+from tests.bad_requests import HOSTILE, REFUSED, BadRequest
+from tests.serving.contract.rows import npy_of
+from tests.serving.workers import worker_of
+
+CANARY = "zqxcanary"
+MORE_MEMORY = 50e6
+TELLTALES = ("Traceback", "/tmp", "handler/", ".py", "site-packages")
+
+
+def post(http: httpx.Client, url: str, bad: BadRequest) -> httpx.Response:
+    headers = {**bad.headers, "Content-Type": bad.content_type}
+    return http.post(url, content=bad.body, headers=headers)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_bad_request_is_refused_with_its_own_error(
+    http: httpx.Client, route_url: str, name: str
+) -> None:
+    bad = REFUSED[name]
+    response = post(http, route_url, bad)
+    assert response.status_code == bad.status, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert list(response.json()) == ["error"]
+    error = response.json()["error"]
+    assert sorted(error) == ["code", "hint", "message"]
+    assert error["code"] == bad.code
+    assert all(isinstance(text, str) and text for text in error.values())
+    told = f"{response.headers} {response.text}"
+    assert not [word for word in (*TELLTALES, CANARY) if word in told]
+
+
+def test_raw_values_sent_as_npy_are_told_how_to_be_written(
+    http: httpx.Client, route_url: str
+) -> None:
+    response = http.post(
+        route_url, content=bytes(300), headers={"Content-Type": "application/x-npy"}
+    )
+    assert "numpy.save" in response.json()["error"]["hint"]
+
+
+def test_more_bytes_than_the_settings_allow(http: httpx.Client, route_url: str) -> None:
+    response = http.post(route_url, content=bytes(100_000_001))
+    assert (response.status_code, response.json()["error"]["code"]) == (413, "too_large")
+
+
+def test_more_pixels_than_the_settings_allow(http: httpx.Client, route_url: str) -> None:
+    response = npy_of(np.zeros((7_100, 7_100), np.uint8)).post(http, route_url)
+    assert (response.status_code, response.json()["error"]["code"]) == (413, "too_large")
+
+
+def test_hostile_requests_leave_the_workers_memory_flat(
+    server: Server, http: httpx.Client, url: str
+) -> None:
+    worker = worker_of(server)
+    for bad in HOSTILE.values():
+        post(http, url, bad)
+    before = worker.memory_info().rss
+    for bad in HOSTILE.values():
+        post(http, url, bad)
+    assert worker.memory_info().rss <= before + MORE_MEMORY
+
+
+def test_a_refused_request_is_logged_with_its_id_the_code_and_the_reason(
+    server: Server, http: httpx.Client, url: str
+) -> None:
+    response = post(http, url, REFUSED["content-type"])
+    request_id, error = response.headers["x-request-id"], response.json()["error"]
+    line = f"refused request {request_id}: 415 {error['code']}: {error['message']}"
+    log = server.logs.text(MODEL)
+    assert line in log
+    assert CANARY not in log

@@ -1,0 +1,256 @@
+"""Section 4 of the contract: every response type and format, through the real server."""
+
+import io
+import json
+import re
+from base64 import b64decode
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import httpx
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from scripts.torchserve import Server
+from tests.serving.contract.rows import (
+    CUSTOM_ATTRIBUTES,
+    Array,
+    base64_of,
+    json_of,
+    npy_of,
+    opened,
+    png_of,
+)
+
+Ask: TypeAlias = Callable[[Array], dict[str, Any]]
+KEYS = ["labels", "boxes", "scores", "classes", "names", "masks", "prediction", "image"]
+NAMES = ["circle", "triangle", "square", "star", "cross", "ring"]
+TRUNCATED = b"\x89PNG\r\n\x1a\n"
+CORNERS = (0, 0, 1, 1)
+
+
+def ask(http: httpx.Client, url: str, picture: Array, attributes: str = "", **headers: str) -> Any:
+    """The server's JSON answer to a picture with options."""
+    sent = png_of(picture, **{CUSTOM_ATTRIBUTES: attributes}, **headers)
+    response = sent.post(http, url)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def test_json_of_one_picture(http: httpx.Client, route_url: str, picture: Array) -> None:
+    answer = ask(http, route_url, picture, Accept="application/json")
+    height, width = picture.shape[:2]
+    assert list(answer) == KEYS
+    assert answer["image"] == {"width": width, "height": height}
+    assert answer["scores"] == sorted(answer["scores"], reverse=True)
+    assert answer["names"] == [NAMES[index] for index in answer["classes"]]
+    for label, name, score in zip(answer["labels"], answer["names"], answer["scores"], strict=True):
+        assert label == f"{name} {score:.0%}"
+    for row, box, mask in zip(answer["prediction"], answer["boxes"], answer["masks"], strict=True):
+        assert mask["size"] == [height, width]
+        relative = np.array(box) / [width, height, width, height]
+        np.testing.assert_allclose(row[2:], relative, atol=1e-5)
+    assert answer["names"]
+
+
+def test_no_key_is_missing_where_nothing_was_found(http: httpx.Client, route_url: str) -> None:
+    answer = ask(http, route_url, np.full((40, 60, 3), 127, np.uint8))
+    assert answer == {
+        **{key: [] for key in KEYS},
+        "image": {"width": 60, "height": 40},
+    }
+
+
+def test_several_pictures_and_an_error_in_its_place(
+    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask
+) -> None:
+    good = base64_of(png_of(picture).body)
+    response = json_of({"images": [good, base64_of(TRUNCATED), good]}).post(http, route_url)
+    assert response.status_code == 200
+    first, second, third = response.json()["predictions"]
+    assert first["classes"] == third["classes"] == answer_to(picture)["classes"]
+    assert second["error"]["code"] == "bad_request"
+    assert sorted(second["error"]) == ["code", "hint", "message"]
+
+
+def test_polygons(http: httpx.Client, route_url: str, picture: Array, answer_to: Ask) -> None:
+    height, width = picture.shape[:2]
+    polygons = ask(http, route_url, picture, "masks=polygon")["masks"]
+    for name, outlines, mask in zip(
+        answer_to(picture)["names"], polygons, answer_to(picture)["masks"], strict=True
+    ):
+        drawn = coco_mask.merge(coco_mask.frPyObjects(outlines, height, width))
+        if name != "ring":  # outlines fill holes
+            assert coco_mask.iou([drawn], [mask], [False])[0][0] > 0.97
+
+
+def test_no_masks(http: httpx.Client, route_url: str, picture: Array) -> None:
+    assert ask(http, route_url, picture, "masks=none")["masks"] == []
+
+
+def test_clarify(http: httpx.Client, route_url: str, picture: Array, answer_to: Ask) -> None:
+    assert ask(http, route_url, picture, "format=clarify") == answer_to(picture)["prediction"]
+    batch = npy_of(np.stack([picture, picture]), "format=clarify").post(http, route_url).json()
+    assert [[row[0] for row in rows] for rows in batch] == [answer_to(picture)["classes"]] * 2
+
+
+def best_scores(found: dict[str, Any]) -> list[float]:
+    return [
+        max(
+            (s for s, c in zip(found["scores"], found["classes"], strict=True) if c == index),
+            default=0,
+        )
+        for index in range(len(NAMES))
+    ]
+
+
+def test_clarify_scores(http: httpx.Client, route_url: str, picture: Array, answer_to: Ask) -> None:
+    expected = best_scores(answer_to(picture))
+    assert ask(http, route_url, picture, "format=clarify-scores") == pytest.approx(expected)
+    sent = png_of(
+        picture, **{CUSTOM_ATTRIBUTES: "format=clarify-scores", "Accept": "application/jsonlines"}
+    )
+    response = sent.post(http, route_url)
+    assert response.headers["content-type"] == "application/jsonlines"
+    [line] = response.text.splitlines()
+    assert json.loads(line) == {"prediction": pytest.approx(expected)}
+
+
+def test_coco(http: httpx.Client, route_url: str, picture: Array, answer_to: Ask) -> None:
+    found = answer_to(picture)
+    response = npy_of(np.stack([picture, picture]), "format=coco").post(http, route_url)
+    results = response.json()
+    assert [result["image_id"] for result in results] == [0] * len(found["boxes"]) + [1] * len(
+        found["boxes"]
+    )
+    for result, box, class_index, mask in zip(
+        results, found["boxes"], found["classes"], found["masks"], strict=False
+    ):
+        x1, y1, x2, y2 = box
+        assert result["category_id"] == class_index
+        np.testing.assert_allclose(result["bbox"], [x1, y1, x2 - x1, y2 - y1], atol=0.01)
+        assert coco_mask.iou([result["segmentation"]], [mask], [False])[0][0] > 0.99
+
+
+JUMPSTART = {
+    "by-format": ("format=jumpstart", "*/*", None),
+    "by-accept": ("", "application/json;verbose", None),
+    "by-accept-of-two": ("", "application/json;verbose;n_predictions=2", 2),
+}
+
+
+@pytest.mark.parametrize("name", JUMPSTART)
+def test_jumpstart(
+    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask, name: str
+) -> None:
+    attributes, accept, most = JUMPSTART[name]
+    answer = ask(http, route_url, picture, attributes, Accept=accept)
+    found = answer_to(picture)
+    assert len(found["classes"]) > 2
+    assert answer["labels"] == NAMES
+    assert answer["classes"] == found["classes"][:most]
+    assert answer["scores"] == pytest.approx(found["scores"][:most], abs=1e-4)
+    np.testing.assert_allclose(
+        answer["normalized_boxes"], [row[2:] for row in found["prediction"][:most]], atol=1e-4
+    )
+    assert {"masks", "image_with_masks"} <= set(answer)
+
+
+def test_json_lines(http: httpx.Client, route_url: str, picture: Array, answer_to: Ask) -> None:
+    sent = npy_of(np.stack([picture, picture]))
+    response = http.post(
+        route_url,
+        content=sent.body,
+        headers={"Content-Type": "application/x-npy", "Accept": "application/jsonlines"},
+    )
+    lines = [json.loads(line) for line in response.text.splitlines()]
+    assert [line["classes"] for line in lines] == [answer_to(picture)["classes"]] * 2
+
+
+@pytest.mark.parametrize(
+    ("response_type", "accept", "file_format"),
+    [
+        ("jpeg", None, "JPEG"),
+        ("png", None, "PNG"),
+        ("json", "image/jpeg", "JPEG"),
+        ("json", "image/png", "PNG"),
+    ],
+)
+def test_a_drawn_picture(
+    http: httpx.Client,
+    route_url: str,
+    picture: Array,
+    response_type: str,
+    accept: str | None,
+    file_format: str,
+) -> None:
+    headers = {"Accept": accept} if accept else {}
+    attributes = f"response_type={response_type}"
+    response = png_of(picture, **{CUSTOM_ATTRIBUTES: attributes}, **headers).post(http, route_url)
+    drawn = opened(response.content)
+    assert drawn.format == file_format
+    assert drawn.size == (picture.shape[1], picture.shape[0])
+    assert (np.abs(np.asarray(drawn, int) - picture).max(axis=2) > 40).any()
+
+
+def test_npy(http: httpx.Client, route_url: str, picture: Array, answer_to: Ask) -> None:
+    response = png_of(picture, Accept="application/x-npy").post(http, route_url)
+    assert response.headers["content-type"] == "application/x-npy"
+    rows = np.load(io.BytesIO(response.content))
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(rows, answer_to(picture)["prediction"], atol=1e-4)
+
+
+def test_npz(http: httpx.Client, route_url: str, picture: Array, answer_to: Ask) -> None:
+    response = png_of(picture, Accept="application/x-npz").post(http, route_url)
+    assert response.headers["content-type"] == "application/x-npz"
+    found = answer_to(picture)
+    with np.load(io.BytesIO(response.content)) as arrays:
+        np.testing.assert_allclose(arrays["boxes"], found["boxes"], atol=0.01)
+        np.testing.assert_allclose(arrays["scores"], found["scores"], atol=1e-4)
+        assert arrays["classes"].tolist() == found["classes"]
+        assert arrays["masks"].dtype == np.uint8
+        masks = [coco_mask.decode(mask) for mask in found["masks"]]
+        assert (arrays["masks"] == np.stack(masks)).mean() > 0.999
+
+
+def test_open_inference(server: Server, http: httpx.Client, picture: Array, answer_to: Ask) -> None:
+    tensor = {
+        "name": "a",
+        "shape": [1],
+        "datatype": "BYTES",
+        "data": [base64_of(png_of(picture).body)],
+    }
+    response = json_of({"id": "42", "inputs": [tensor]}).post(
+        http, f"{server.url}/v2/models/shapes/infer"
+    )
+    answer, found = response.json(), answer_to(picture)
+    assert (answer["model_name"], answer["id"]) == ("shapes", "42")
+    count = len(found["classes"])
+    described = {t["name"]: (t["datatype"], t["shape"]) for t in answer["outputs"]}
+    assert described == {
+        "boxes": ("FP32", [count, 4]),
+        "scores": ("FP32", [count]),
+        "classes": ("INT64", [count]),
+        "masks": ("BYTES", [count]),
+    }
+    masks = answer["outputs"][-1]["data"]
+    assert [json.loads(mask)["size"] for mask in masks] == [list(picture.shape[:2])] * count
+
+
+def test_every_response_carries_server_timing(
+    http: httpx.Client, route_url: str, picture: Array
+) -> None:
+    timing = re.compile(
+        r'decode;dur=\d+\.\d\d, forward;dur=\d+\.\d\d, encode;dur=\d+\.\d\d, batch;desc="\d+"'
+    )
+    good, bad = png_of(picture), png_of(picture, Accept="audio/mpeg")
+    for sent in (good, bad):
+        assert timing.fullmatch(sent.post(http, route_url).headers["server-timing"])
+
+
+def test_the_jumpstart_picture_is_one(http: httpx.Client, url: str, picture: Array) -> None:
+    answer = ask(http, url, picture, "format=jumpstart")
+    drawn = opened(b64decode(answer["image_with_masks"]))
+    assert drawn.size == (picture.shape[1], picture.shape[0])
