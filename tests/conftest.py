@@ -30,7 +30,7 @@ def shapes_mar(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "shapes",
         tmp_path_factory.mktemp("model-store"),
         classes=shapes / "classes.json",
-        serving={"batchSize": BATCH_SIZE, "maxBatchDelay": 50},
+        serving={"batchSize": BATCH_SIZE, "maxBatchDelay": 20},
     )
 
 

@@ -1,0 +1,60 @@
+"""Requests that Schemathesis makes up out of docs/openapi.yaml, against the real server."""
+
+from typing import Any
+
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.config import SchemathesisConfig
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from scripts.torchserve import Server
+from tests.serving.openapi.document import NAME, read_document
+
+EXAMPLES_PER_OPERATION = 30
+ROUTES = ("/ping", "/invocations", "/predictions/{name}")
+# It cannot make up pictures; tests/fuzz does.
+BODIES = ("application/json",)
+# Its table of edge cases for every parameter, some thousand requests, takes minutes.
+CONFIG = SchemathesisConfig.from_dict({"phases": {"coverage": {"enabled": False}}})
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+
+
+def document_for(name: str) -> dict[str, Any]:
+    """What Schemathesis can make up quickly: two routes of one model, JSON."""
+    document = read_document()
+    components = document["components"]
+    components["parameters"]["Name"]["schema"] = {"const": name}
+    # Lists that hold themselves take it minutes.
+    rows = {"type": "array", "items": {"type": "array", "items": {"type": "number"}}}
+    components["schemas"]["Lists"] = rows
+    content = components["requestBodies"]["Pictures"]["content"]
+    components["requestBodies"]["Pictures"]["content"] = {kind: content[kind] for kind in BODIES}
+    document["paths"] = {route: document["paths"][route] for route in ROUTES}
+    return document
+
+
+schema = schemathesis.openapi.from_dict(document_for(NAME), config=CONFIG)
+
+
+@schema.parametrize()
+@settings(
+    max_examples=EXAMPLES_PER_OPERATION,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+def test_made_up_requests_are_answered_as_the_document_says(
+    case: schemathesis.Case[Any], server: Server
+) -> None:
+    case.call_and_validate(base_url=server.url, checks=CHECKS)
