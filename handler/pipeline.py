@@ -24,6 +24,7 @@ from handler.pictures import Picture
 from handler.settings import Settings
 from handler.slots import DecodedRequest, DetectedRequest, FailedRequest
 from handler.telemetry import StageTimes, Stopwatch
+from handler.wrapping import Style
 
 logger = logging.getLogger(__name__)
 
@@ -86,12 +87,15 @@ class Pipeline:
         attributes = read_custom_attributes(request.headers.get(CUSTOM_ATTRIBUTES, ""))
         options = self.option_reader.read(request.query, attributes, envelope.parameters)
         decoded = decode_items(envelope.items, options, self.settings)
+        wrapping = envelope.wrapping
+        if decoded.is_batch and wrapping.style is Style.PLAIN:
+            wrapping = replace(wrapping, style=Style.BATCH)
         return DecodedRequest(
             request.request_id,
             decoded.pictures,
             decoded.value_ranges,
             choose_response(request.headers.get("accept"), options, len(decoded.pictures)),
-            envelope.wrapping,
+            wrapping,
             StageTimes(decode_ms=0.0),
         )
 

@@ -1,4 +1,4 @@
-"""How a request's JSON wraps its pictures, and so how the answer has to wrap what was found."""
+"""How a request's body wraps its pictures, and so how the answer has to wrap what was found."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -8,10 +8,12 @@ OUTPUT_NAMES = ("boxes", "scores", "classes", "masks", "image_ids")
 
 
 class Style(Enum):
-    """The shapes of JSON bodies that have answers of their own."""
+    """The shapes of bodies that have answers of their own."""
 
     PLAIN = auto()
     """One picture's object as it is, several under `predictions`."""
+    BATCH = auto()
+    """One array with a leading N, of 1 too, which the formats for SageMaker Clarify keep."""
     INSTANCES = auto()
     """KServe v1: `instances` in, `predictions` out, a single one too."""
     OPEN_INFERENCE = auto()

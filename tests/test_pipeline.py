@@ -16,6 +16,7 @@ from handler.pictures import Picture
 from handler.pipeline import Pipeline
 from handler.settings import Settings, SettingsError
 from handler.slots import DecodedRequest
+from handler.wrapping import Style
 from tests.bodies import image_bytes, noise, npy_bytes
 from tests.fakes import FakeDetector, facts
 
@@ -414,3 +415,28 @@ def test_a_refused_request_is_logged_with_its_id_the_code_and_the_reason(
 def test_a_response_over_the_limit_is_a_413() -> None:
     (response,) = pipeline(max_response_bytes=100).run([png_request(1)])
     require_error(response, 413, "too_large")
+
+
+@pytest.mark.parametrize(
+    ("array", "style"),
+    [
+        pytest.param(picture(1), Style.PLAIN, id="one-picture"),
+        pytest.param(picture(1)[None], Style.BATCH, id="a-batch-of-one"),
+        pytest.param(np.stack([picture(1), picture(2)]), Style.BATCH, id="a-batch-of-two"),
+    ],
+)
+def test_an_array_with_a_leading_n_is_a_batch(array: "np.ndarray[Any, Any]", style: Style) -> None:
+    (slot,) = pipeline().decode([request_of(npy_bytes(array), "application/x-npy")])
+    assert isinstance(slot, DecodedRequest)
+    assert slot.wrapping.style is style
+
+
+def test_clarify_gets_a_batch_of_one_back_as_one() -> None:
+    query = {"format": "clarify"}
+    body = npy_bytes(picture(51)[None])
+    (response,) = pipeline().run([request_of(body, "application/x-npy", query=query)])
+    [[row]] = json.loads(response.body)
+    assert row[:2] == [0, 0.2]
+    (response,) = pipeline().run([request_of(body, "application/x-npy")])
+    assert scores(response) == [51]
+    assert "labels" in json.loads(response.body)

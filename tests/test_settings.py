@@ -109,3 +109,32 @@ def test_a_section_that_is_no_mapping_is_refused_with_an_example(section: Any) -
 def test_more_pixels_than_pillow_decodes_are_refused() -> None:
     with pytest.raises(SettingsError, match=r"max_image_pixels is 178956971; .* 178956970"):
         load_settings({"max_image_pixels": 178_956_971}, {})
+
+
+@pytest.mark.parametrize(
+    ("section", "environment", "options"),
+    [
+        pytest.param({}, {}, {}, id="none"),
+        pytest.param({"masks": "none"}, {}, {"masks": "none"}, id="in-the-section"),
+        pytest.param(
+            {"masks": "none", "classes": ["cat"]},
+            {"D2SERVE_MASKS": "polygon", "D2SERVE_MAX_DETECTIONS": "5"},
+            {"masks": "polygon", "classes": ["cat"], "max_detections": 5},
+            id="the-environment-wins",
+        ),
+    ],
+)
+def test_defaults_of_options_stand_beside_the_settings(
+    section: dict[str, Any], environment: dict[str, str], options: dict[str, Any]
+) -> None:
+    settings = load_settings({**section, "threads": 2}, environment)
+    assert settings == Settings(threads=2, options=options)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("max_image_pixels", 200_000_000), ("max_json_nesting", 501), ("max_response_bytes", 0)],
+)
+def test_a_limit_beyond_what_can_be_kept_is_told(name: str, value: int) -> None:
+    with pytest.raises(SettingsError, match=name):
+        load_settings({name: value}, {})

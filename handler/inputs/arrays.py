@@ -21,10 +21,14 @@ FLOAT_RANGES = ("0-1", "-1-1", "0-255")
 
 @dataclass(frozen=True)
 class ArrayPictures:
-    """The pictures of one array, UInt8[H, W, 3] RGB each, and the range that its values were in."""
+    """The pictures of one array, UInt8[H, W, 3] RGB each.
+
+    `value_range` is what its values were in; `is_batch` tells a leading N, of 1 too.
+    """
 
     pictures: tuple[Picture, ...]
     value_range: str
+    is_batch: bool
 
 
 def read_array(
@@ -45,7 +49,7 @@ def read_array(
     _require_picture_type(array.dtype)
     value_range = _value_range(pictures, options.input_range)
     rgb = (_to_rgb(_to_uint8(picture, value_range), options) for picture in pictures)
-    return ArrayPictures(tuple(rgb), value_range)
+    return ArrayPictures(tuple(rgb), value_range, is_batch=array.ndim == 4)
 
 
 def _as_nhwc(array: npt.NDArray[np.generic], layout: str) -> npt.NDArray[np.generic]:

@@ -24,10 +24,12 @@ class Decoded:
     Attributes:
         pictures: UInt8[H, W, 3] RGB each, in the order sent, or why there is none in this place.
         value_ranges: the range of values of each array among the items.
+        is_batch: whether the only item is an array with a leading N.
     """
 
     pictures: tuple[Picture | RequestError, ...]
     value_ranges: tuple[str, ...]
+    is_batch: bool = False
 
 
 def decode_items(items: Sequence[Item], options: Options, settings: Settings) -> Decoded:
@@ -38,6 +40,7 @@ def decode_items(items: Sequence[Item], options: Options, settings: Settings) ->
     """
     pictures: list[Picture | RequestError] = []
     value_ranges: list[str] = []
+    is_batch = False
     _require_few(len(items), settings)
     for item in items:
         try:
@@ -49,10 +52,11 @@ def decode_items(items: Sequence[Item], options: Options, settings: Settings) ->
             continue
         if isinstance(found, ArrayPictures):
             value_ranges.append(found.value_range)
+            is_batch = found.is_batch and len(items) == 1
         pictures += found.pictures if isinstance(found, ArrayPictures) else [found]
         _require_few(len(pictures), settings)
         _require_few_pixels(pictures, settings)
-    return Decoded(tuple(pictures), tuple(value_ranges))
+    return Decoded(tuple(pictures), tuple(value_ranges), is_batch)
 
 
 def _decode(item: Item, options: Options, settings: Settings) -> ArrayPictures | Picture:

@@ -14,6 +14,13 @@ def plain_body(results: Sequence[Result | RequestError], chosen: Format) -> byte
     return json_bytes(entries[0] if len(entries) == 1 else chosen.join(entries))
 
 
+def batch_body(results: Sequence[Result | RequestError], chosen: Format) -> bytes:
+    """As of several pictures where the format keeps batches, of a single one too."""
+    if chosen.keeps_batches:
+        return json_bytes(chosen.join(_entries(results, chosen)))
+    return plain_body(results, chosen)
+
+
 def instances_body(results: Sequence[Result | RequestError], chosen: Format) -> bytes:
     """KServe v1's {"predictions": [...]} with one entry per picture, a single one too."""
     return json_bytes(as_predictions(_entries(results, chosen)))

@@ -11,7 +11,7 @@ from handler.outputs.accept import JSON, JSON_LINES, NPY, NPZ
 from handler.outputs.arrays import npy_body, npz_body
 from handler.outputs.formats.result import Result
 from handler.outputs.formats.table import FORMATS
-from handler.outputs.json_body import instances_body, lines_body, plain_body
+from handler.outputs.json_body import batch_body, instances_body, lines_body, plain_body
 from handler.outputs.limits import require_bytes
 from handler.outputs.open_inference import open_inference_body
 from handler.outputs.overlay import overlay_body
@@ -87,4 +87,6 @@ def _json_body(results: Sequence[Result | RequestError], answer: Answer, model_n
         return open_inference_body(results, answer.wrapping, model_name)
     if answer.wrapping.style is Style.INSTANCES:
         return instances_body(results, chosen)
+    if answer.wrapping.style is Style.BATCH:
+        return batch_body(results, chosen)
     return plain_body(results, chosen)

@@ -29,16 +29,20 @@ def as_one_list(entries: Sequence[Entry]) -> list[Any]:
 
 @dataclass(frozen=True)
 class Format:
-    """How one picture's entry looks, and how the entries of several are joined."""
+    """How one picture's entry looks, and how the entries of several are joined.
+
+    `keeps_batches` where an array of one picture with a leading N is answered with a list of one.
+    """
 
     entry: Callable[[Result], Entry]
     join: Callable[[Sequence[Entry]], Any]
+    keeps_batches: bool = False
 
 
 FORMATS = {
     "default": Format(default_object, as_predictions),
-    "clarify": Format(relative_rows, list),
-    "clarify-scores": Format(class_scores, list),
+    "clarify": Format(relative_rows, list, keeps_batches=True),
+    "clarify-scores": Format(class_scores, list, keeps_batches=True),
     "coco": Format(coco_results, as_one_list),
     "jumpstart": Format(jumpstart_object, as_predictions),
 }

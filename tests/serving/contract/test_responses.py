@@ -95,6 +95,15 @@ def test_clarify(http: httpx.Client, route_url: str, picture: Array, answer_to: 
     assert [[row[0] for row in rows] for rows in batch] == [answer_to(picture)["classes"]] * 2
 
 
+def test_clarify_of_a_batch_of_one(
+    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask
+) -> None:
+    [rows] = npy_of(picture[None], "format=clarify").post(http, route_url).json()
+    assert [row[0] for row in rows] == answer_to(picture)["classes"]
+    [scores] = npy_of(picture[None], "format=clarify-scores").post(http, route_url).json()
+    assert scores == pytest.approx(best_scores(answer_to(picture)), abs=1e-4)
+
+
 def best_scores(found: dict[str, Any]) -> list[float]:
     return [
         max(

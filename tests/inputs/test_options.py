@@ -1,0 +1,165 @@
+import json
+from typing import Any
+
+import pytest
+
+from handler.errors import RequestError
+from handler.inputs.options import OptionReader, read_custom_attributes
+from handler.options import Options
+from handler.settings import SettingsError
+from tests.fakes import facts
+
+NAMES = ("cat", "dog", "7", "rose bush")
+MODEL = facts(*NAMES, score_threshold=0.25, max_detections=50)
+CANARY = "zqxcanary"
+
+
+def read(*sources: dict[str, Any]) -> Options:
+    return OptionReader(MODEL, {}).read(*sources)
+
+
+def refused(**options: Any) -> RequestError:
+    with pytest.raises(RequestError) as raised:
+        read(options)
+    assert (raised.value.status, raised.value.code) == (400, "bad_request")
+    assert CANARY not in raised.value.message + raised.value.hint
+    return raised.value
+
+
+def test_without_options_the_models_own_hold() -> None:
+    assert read() == read({}) == Options(score_threshold=0.25, max_detections=50)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("response_type", "npz", "npz"),
+        ("format", "clarify-scores", "clarify-scores"),
+        ("masks", "polygon", "polygon"),
+        ("score_threshold", 0.25, 0.25),
+        ("score_threshold", "0.5", 0.5),
+        ("score_threshold", 1, 1.0),
+        ("max_detections", 1, 1),
+        ("max_detections", "50", 50),
+        ("max_detections", 2.0, 2),
+        ("classes", "cat", {0}),
+        ("classes", "cat, dog", {0, 1}),
+        ("classes", "rose bush,0", {3, 0}),
+        ("classes", ["dog", 3], {1, 3}),
+        ("classes", [1.0], {1}),
+        # A name that looks like a number is a name first.
+        ("classes", "7", {2}),
+        ("classes", ["7", 3], {2, 3}),
+        ("input_layout", "chw", "chw"),
+        ("input_color", "bgr", "bgr"),
+        ("input_range", "-1-1", "-1-1"),
+    ],
+)
+def test_a_valid_value_is_taken(name: str, given: Any, expected: Any) -> None:
+    assert getattr(read({name: given}), name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "named"),
+    [
+        ("response_type", CANARY, "jsonlines"),
+        ("response_type", None, "json"),
+        ("format", ["coco"], "coco"),
+        ("masks", "RLE", "rle"),
+        ("masks", "", "rle"),
+        ("score_threshold", 0.2499, "0.25 to 1"),
+        ("score_threshold", 1.0001, "0.25 to 1"),
+        ("score_threshold", "nan", "0.25 to 1"),
+        ("score_threshold", "1e999", "0.25 to 1"),
+        ("score_threshold", CANARY, "0.25 to 1"),
+        ("score_threshold", True, "0.25 to 1"),
+        ("score_threshold", [0.5], "0.25 to 1"),
+        ("max_detections", 0, "1 to 50"),
+        ("max_detections", 51, "1 to 50"),
+        ("max_detections", 1.5, "1 to 50"),
+        ("max_detections", 10**400, "1 to 50"),
+        ("max_detections", "9" * 5000, "1 to 50"),
+        ("classes", "", "cat, dog"),
+        ("classes", [], "cat"),
+        ("classes", {"cat": 1}, "cat"),
+        ("classes", CANARY, "0 to 3"),
+        ("classes", ["cat", 4], "0 to 3"),
+        ("classes", [-1], "0 to 3"),
+        ("classes", [0.5], "0 to 3"),
+        ("classes", [["cat"]], "0 to 3"),
+        ("input_layout", "nhwc", "chw"),
+        ("input_color", "gray", "bgr"),
+        ("input_range", "0-65535", "-1-1"),
+        (CANARY, 1, "score_threshold"),
+        ("", 1, "score_threshold"),
+    ],
+)
+def test_any_other_is_a_400_that_names_the_valid_ones(name: str, value: Any, named: str) -> None:
+    error = refused(**{name: value})
+    assert named in error.message + error.hint
+
+
+def test_a_name_that_is_nearly_right_is_told() -> None:
+    assert "score_threshold does" in refused(score_treshold=0.5).message
+
+
+def test_of_many_classes_a_few_are_named() -> None:
+    reader = OptionReader(facts(*(f"class_{index}" for index in range(1203))), {})
+    with pytest.raises(RequestError) as raised:
+        reader.read({"classes": "unicorn"})
+    assert "class_0, class_1" in raised.value.hint
+    assert raised.value.hint.endswith("...")
+    assert len(raised.value.hint) < 400
+
+
+def test_the_last_source_wins() -> None:
+    options = read({"masks": "none", "format": "coco"}, {"masks": "polygon"}, {})
+    assert (options.masks, options.format) == ("polygon", "coco")
+
+
+def test_defaults_of_the_archive_hold_where_nothing_is_said() -> None:
+    reader = OptionReader(MODEL, {"score_threshold": 0.7, "classes": ["cat"]})
+    assert reader.read({}).score_threshold == 0.7
+    assert reader.read({"score_threshold": 0.25}).score_threshold == 0.25
+    assert reader.read({"masks": "none"}).classes == frozenset({0})
+
+
+def test_a_wrong_default_is_told_at_the_start() -> None:
+    with pytest.raises(SettingsError, match="max_detections must be a whole number from 1 to 50"):
+        OptionReader(MODEL, {"max_detections": 51})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", {}),
+        ("  ", {}),
+        (";,;", {}),
+        ("masks=none", {"masks": "none"}),
+        ("masks=none;format=coco", {"masks": "none", "format": "coco"}),
+        ("masks=none,format=coco", {"masks": "none", "format": "coco"}),
+        (" masks = none ; format = coco ; ", {"masks": "none", "format": "coco"}),
+        ("classes=cat,dog;masks=none", {"classes": "cat,dog", "masks": "none"}),
+        ("masks=none;classes=cat,dog", {"classes": "cat,dog", "masks": "none"}),
+        ("masks=rle;masks=none", {"masks": "none"}),
+        ("classes=a=b", {"classes": "a=b"}),
+        ("{}", {}),
+        (' {"masks": "none", "classes": [1]} ', {"masks": "none", "classes": [1]}),
+    ],
+)
+def test_custom_attributes(text: str, expected: dict[str, Any]) -> None:
+    assert read_custom_attributes(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", [CANARY, "cat,masks=none", "{", "{'masks': 'none'}", '{"a": 1}}', '{"a":' * 5000]
+)
+def test_other_custom_attributes_are_a_400(text: str) -> None:
+    with pytest.raises(RequestError, match="custom attributes") as raised:
+        read_custom_attributes(text)
+    assert raised.value.status == 400
+    assert CANARY not in raised.value.message + raised.value.hint
+
+
+def test_json_attributes_are_an_object_by_their_first_character() -> None:
+    assert isinstance(read_custom_attributes(json.dumps({"masks": None})), dict)
