@@ -53,7 +53,7 @@ def decode_image(body: bytes, max_pixels: int) -> Picture:
         image = Image.open(guarded_file(body), formats=FORMATS)
         _require_few_pixels(image, max_pixels)
         orientation = _orientation(image)
-        fast = image.format in ("JPEG", "MPO") and image.mode in TORCHVISION_MODES
+        fast = is_for_torchvision(image)
         pixels = decode_with_torchvision(body) if fast else decode_with_pillow(image)
     except RequestError:
         raise
@@ -64,6 +64,11 @@ def decode_image(body: bytes, max_pixels: int) -> Picture:
     except Exception as error:  # damaged bytes make decoders raise almost anything
         raise _damaged() from error
     return np.ascontiguousarray(UPRIGHT.get(orientation, np.asarray)(pixels))
+
+
+def is_for_torchvision(image: Image.Image) -> bool:
+    """Whether torchvision reads this opened image as Pillow does, and safely."""
+    return image.format in ("JPEG", "MPO") and image.mode in TORCHVISION_MODES
 
 
 def decode_with_torchvision(body: bytes) -> Picture:

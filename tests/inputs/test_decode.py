@@ -236,3 +236,11 @@ def test_too_many_parts_are_refused_before_any_is_decoded() -> None:
     assert not body.looked_at
     decode(*[("", body)] * 2, max_images_per_request=2)
     assert body.looked_at
+
+
+def test_the_pixels_of_all_pictures_together_are_limited() -> None:
+    pixels = RGB.shape[0] * RGB.shape[1]
+    assert len(decode(("", PNG), ("", NPY), max_request_pixels=2 * pixels)) == 2
+    error = refused(("", PNG), ("", NPY), max_request_pixels=2 * pixels - 1)
+    assert (error.status, error.code) == (413, "too_large")
+    assert "max_request_pixels" in error.hint

@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torchvision.io import decode_jpeg
 
 from handler.errors import RequestError
-from handler.inputs.image import decode_image, decode_with_pillow, decode_with_torchvision
-from tests.bodies import image_bytes, noise
+from handler.inputs.image import (
+    decode_image,
+    decode_with_pillow,
+    decode_with_torchvision,
+    is_for_torchvision,
+)
+from tests.bodies import image_bytes
 
 MAX_PIXELS = 50_000_000
 # The two may round differently where their builds of libjpeg differ.
@@ -97,12 +100,24 @@ def test_ycck() -> None:
     np.testing.assert_array_equal(decode_image(ycck, MAX_PIXELS), expected)
 
 
-def test_jpeg_goes_through_torchvision() -> None:
-    """Where the two differ at all, the answer is torchvision's."""
-    body = image_bytes(noise(64, 64, 3), "JPEG", quality=30)
-    encoded = torch.frombuffer(bytearray(body), dtype=torch.uint8)
-    expected = decode_jpeg(encoded).permute(1, 2, 0).numpy()
-    np.testing.assert_array_equal(decode_image(body, MAX_PIXELS), expected)
+@pytest.mark.parametrize(
+    ("mode", "file_format", "expected"),
+    [
+        ("L", "JPEG", True),
+        ("RGB", "JPEG", True),
+        ("RGB", "MPO", True),
+        ("CMYK", "JPEG", False),
+        ("L", "PNG", False),
+        ("RGB", "PNG", False),
+        ("RGB", "WEBP", False),
+    ],
+)
+def test_torchvision_gets_grey_and_coloured_jpegs(
+    mode: str, file_format: str, expected: bool
+) -> None:
+    options = {"save_all": True, "append_images": [RGB]} if file_format == "MPO" else {}
+    body = image_bytes(RGB.convert(mode), file_format, **options)
+    assert is_for_torchvision(Image.open(io.BytesIO(body))) is expected
 
 
 # 32 x 24 pixels, coded arithmetically, which Pillow cannot write; from libjpeg-turbo 2.1.

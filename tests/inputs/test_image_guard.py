@@ -81,7 +81,7 @@ FEW_PARTS = {
     "jpeg-scans": with_more_scans(MOST_JPEG_SCANS),
     "jpeg-segments": with_more_segments(MOST_JPEG_SEGMENTS // 2),
     # What stands behind the first picture's end is another file's business.
-    "jpeg-with-a-film-behind": JPEG + b"\xff\xda\x00\x02" * 1_000,
+    "jpeg-with-a-film-behind": JPEG + b"\xff\xda\x00\x02" * 100_000,
     "png": png_of(64, 64, PIXELS),
     "png-texts": png_with(b"zTXt", 10, b"a\0\0" + zeros(1_000)),
     "png-chunks": png_with(b"tEXt", 1_000),
