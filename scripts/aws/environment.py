@@ -1,0 +1,44 @@
+"""The environment variables that set up TorchServe inside the stock container."""
+
+from collections.abc import Mapping
+
+MIB = 1024 * 1024
+
+# AWS's toolkit turns these into the settings of the one model that it serves.
+SINGLE_MODEL = {
+    "SAGEMAKER_TS_BATCH_SIZE": "8",
+    "SAGEMAKER_TS_MAX_BATCH_DELAY": "20",  # milliseconds
+    "SAGEMAKER_TS_MIN_WORKERS": "1",
+    "SAGEMAKER_TS_MAX_WORKERS": "1",
+}
+# The toolkit's properties for many models lack a line end before the switch of the models' API,
+# and without it every model that SageMaker loads is answered with 405.
+MANY_MODELS = {"TS_ENABLE_MODEL_API": "true"}
+
+SETTINGS: dict[str, dict[str, str]] = {
+    "realtime": SINGLE_MODEL,
+    "serverless": SINGLE_MODEL,
+    "async": SINGLE_MODEL,
+    "mme": MANY_MODELS,
+    "transform": SINGLE_MODEL,
+}
+# Seconds that a request may take: what SageMaker itself allows.
+RESPONSE_TIMEOUT_S = {"realtime": 60, "serverless": 60, "async": 900, "transform": 600}
+# What SageMaker lets through, and TorchServe must not refuse: 6, 4, 1024, 6 and 100 MB, and room
+# for headers.
+MAX_BODY_BYTES = {
+    "realtime": 8 * MIB,
+    "serverless": 8 * MIB,
+    "async": 1024 * MIB,
+    "mme": 8 * MIB,
+    "transform": 104 * MIB,
+}
+
+
+def container_environment(mode: str, given: Mapping[str, str]) -> dict[str, str]:
+    """The variables for realtime, serverless, async, mme or transform; the user's own win."""
+    body = str(MAX_BODY_BYTES[mode])
+    environment = SETTINGS[mode] | {"TS_MAX_REQUEST_SIZE": body, "TS_MAX_RESPONSE_SIZE": body}
+    if mode in RESPONSE_TIMEOUT_S:
+        environment["SAGEMAKER_TS_RESPONSE_TIMEOUT"] = str(RESPONSE_TIMEOUT_S[mode])
+    return {**environment, **given}

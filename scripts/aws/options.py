@@ -1,0 +1,69 @@
+"""Command line options that the AWS commands share."""
+
+import argparse
+from pathlib import Path
+
+from scripts.archive import STORE
+from scripts.errors import CommandError
+from scripts.package import Package, read_package
+
+
+def add_package(parser: argparse.ArgumentParser) -> None:
+    """Which package."""
+    package = parser.add_mutually_exclusive_group(required=True)
+    package.add_argument("--name", help=f"the package {STORE}/NAME.tar.gz")
+    package.add_argument("--package", type=Path, metavar="FILE", help="a package by its path")
+
+
+def add_region(parser: argparse.ArgumentParser) -> None:
+    """Where, and whether in earnest."""
+    parser.add_argument("--region", help="default: that of the AWS configuration")
+    parser.add_argument("--dry-run", action="store_true", help="show the calls, make none")
+
+
+def add_site(parser: argparse.ArgumentParser) -> None:
+    """Where, as what role and with which bucket."""
+    add_region(parser)
+    site = parser.add_argument_group("account")
+    site.add_argument("--role", help="execution role, name or ARN; default: the one that runs this")
+    site.add_argument("--bucket", help="default: sagemaker-REGION-ACCOUNT, made if missing")
+    site.add_argument("--prefix", default="d2serve", help="of the S3 keys; default: %(default)s")
+    site.add_argument("--kms-key", metavar="KEY", help="encrypts volumes and what is written to S3")
+
+
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """What the container may reach, and its environment."""
+    container = parser.add_argument_group("container")
+    container.add_argument("--subnets", default="", metavar="ID,ID", help="of a VPC")
+    container.add_argument("--security-groups", default="", metavar="ID,ID", help="of a VPC")
+    container.add_argument("--network-isolation", action="store_true", help="no network at all")
+    container.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="environment variable; repeatable",
+    )
+
+
+def package_of(given: argparse.Namespace) -> Package:
+    """The package that was named, checked."""
+    return read_package(given.package or STORE / f"{given.name}.tar.gz")
+
+
+def listed(value: str) -> tuple[str, ...]:
+    """The parts between commas or spaces."""
+    return tuple(value.replace(",", " ").split())
+
+
+def environment_of(given: argparse.Namespace) -> dict[str, str]:
+    """The variables of all --env.
+
+    Raises:
+        CommandError: one is not KEY=VALUE.
+    """
+    pairs = [pair.partition("=") for pair in given.env]
+    for key, equals, value in pairs:
+        if not key or not equals:
+            raise CommandError(f"--env {key}{equals}{value}: write it as KEY=VALUE")
+    return {key: value for key, _, value in pairs}

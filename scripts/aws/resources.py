@@ -1,0 +1,226 @@
+"""The requests that make a model, its configuration and its endpoint."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scripts.aws.calls import Call, digest
+from scripts.aws.deployment import Deployment
+from scripts.aws.environment import container_environment
+from scripts.aws.images import image_uri
+from scripts.aws.site import Site
+from scripts.package import Package
+
+VARIANT = "AllTraffic"
+LONGEST_BASE = 50  # of SageMaker's 63 characters; the rest is a hyphen and the digest
+ENDPOINT_TAG = "d2serve:endpoint"
+MODE_TAG = "d2serve:mode"
+DOWNLOAD_TIMEOUT_S = 600
+STARTUP_TIMEOUT_S = 600
+ASYNC_REQUESTS_AT_ONCE = 16  # one batch in the network, one waiting
+BAKE_S = 300  # how long alarms are watched before a new fleet stays
+
+
+def tags(endpoint: str, mode: str) -> list[dict[str, str]]:
+    """What marks everything that d2serve makes."""
+    pairs = {ENDPOINT_TAG: endpoint, MODE_TAG: mode, "created-by": "d2serve"}
+    return [{"Key": key, "Value": value} for key, value in pairs.items()]
+
+
+def base_name(endpoint: str) -> str:
+    """What the names of an endpoint's models and configurations start with."""
+    return f"{endpoint[:LONGEST_BASE].rstrip('-')}-"
+
+
+def folder(deployment: Deployment) -> str:
+    """The key under which all of an endpoint's packages lie, with a slash at its end."""
+    return f"{deployment.prefix.strip('/')}/{deployment.endpoint}/"
+
+
+def package_key(deployment: Deployment) -> str:
+    """Where the package goes: a key of its own for each content, or the model's name for many."""
+    package = deployment.package
+    if deployment.is_multi_model:
+        return f"{folder(deployment)}models/{package.name}.tar.gz"
+    return f"{folder(deployment)}{package.name}-{package.sha256[:12]}.tar.gz"
+
+
+def put_package(package: Package, bucket: str, key: str) -> Call:
+    """The package's upload."""
+    metadata = {"sha256": package.sha256}
+    parameters = {"Bucket": bucket, "Key": key, "Body": str(package.path), "Metadata": metadata}
+    return Call("s3", "put_object", parameters)
+
+
+def create_bucket(site: Site) -> Call:
+    """SageMaker's default bucket. us-east-1 takes no constraint with its own name."""
+    parameters: dict[str, Any] = {"Bucket": site.bucket}
+    if site.region != "us-east-1":
+        parameters["CreateBucketConfiguration"] = {"LocationConstraint": site.region}
+    return Call("s3", "create_bucket", parameters)
+
+
+def network(
+    subnets: Sequence[str], security_groups: Sequence[str], isolation: bool
+) -> dict[str, Any]:
+    """How a model's container reaches others, if at all."""
+    parameters: dict[str, Any] = {"EnableNetworkIsolation": True} if isolation else {}
+    if subnets:
+        parameters["VpcConfig"] = {
+            "SecurityGroupIds": list(security_groups),
+            "Subnets": list(subnets),
+        }
+    return parameters
+
+
+def create_model(deployment: Deployment, site: Site) -> Call:
+    """The model; its name follows from all else, so that the same request has the same name."""
+    key = package_key(deployment)
+    container = {
+        "Image": image_uri(site.region, deployment.instance_type),
+        "Environment": container_environment(deployment.mode, deployment.environment),
+    }
+    if deployment.is_multi_model:
+        container["Mode"] = "MultiModel"
+        container["MultiModelConfig"] = {"ModelCacheSetting": "Enabled"}
+        key = key.rpartition("/")[0] + "/"
+    container["ModelDataUrl"] = f"s3://{site.bucket}/{key}"
+    parameters = model_parameters(
+        container,
+        site.role_arn,
+        network(deployment.subnets, deployment.security_groups, deployment.network_isolation),
+        tags(deployment.endpoint, deployment.mode),
+    )
+    name = f"{base_name(deployment.endpoint)}{digest(parameters)}"
+    return Call("sagemaker", "create_model", {"ModelName": name, **parameters})
+
+
+def model_parameters(
+    container: Mapping[str, Any],
+    role_arn: str,
+    network_parameters: Mapping[str, Any],
+    model_tags: list[dict[str, str]],
+) -> dict[str, Any]:
+    """All of a model's request but its name."""
+    return {
+        "PrimaryContainer": container,
+        "ExecutionRoleArn": role_arn,
+        **network_parameters,
+        "Tags": model_tags,
+    }
+
+
+def create_endpoint_config(deployment: Deployment, site: Site, model: Call) -> Call:
+    """The configuration, named as the model is."""
+    variant = {"VariantName": VARIANT, "ModelName": model.parameters["ModelName"]}
+    parameters: dict[str, Any] = {
+        "ProductionVariants": [variant | _capacity(deployment)],
+        "Tags": tags(deployment.endpoint, deployment.mode),
+    }
+    key = {"KmsKeyId": deployment.kms_key} if deployment.kms_key else {}
+    if not deployment.has_local_storage:
+        parameters |= key
+    if deployment.data_capture is not None:
+        parameters["DataCaptureConfig"] = {
+            "EnableCapture": True,
+            "InitialSamplingPercentage": deployment.data_capture,
+            "DestinationS3Uri": _beside(deployment, site, "captured"),
+            "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
+            **key,
+        }
+    if deployment.is_async:
+        parameters["AsyncInferenceConfig"] = _async_config(deployment, site, key)
+    name = f"{base_name(deployment.endpoint)}{digest(parameters)}"
+    return Call("sagemaker", "create_endpoint_config", {"EndpointConfigName": name, **parameters})
+
+
+def create_endpoint(deployment: Deployment, config: Call) -> Call:
+    """The endpoint itself."""
+    parameters = {
+        "EndpointName": deployment.endpoint,
+        "EndpointConfigName": config.parameters["EndpointConfigName"],
+        "Tags": tags(deployment.endpoint, deployment.mode),
+    }
+    return Call("sagemaker", "create_endpoint", parameters)
+
+
+def update_endpoint(deployment: Deployment, config: Call, *, keep_count: bool) -> Call:
+    """Another configuration for the endpoint, blue/green where it runs on instances.
+
+    AWS's deployment guardrails are for real-time and asynchronous endpoints alone. `keep_count`
+    leaves the number of instances as automatic scaling has set it.
+    """
+    parameters: dict[str, Any] = {
+        "EndpointName": deployment.endpoint,
+        "EndpointConfigName": config.parameters["EndpointConfigName"],
+    }
+    if keep_count:
+        parameters["RetainAllVariantProperties"] = True
+    if not deployment.is_serverless:
+        parameters["DeploymentConfig"] = _blue_green(deployment)
+    return Call("sagemaker", "update_endpoint", parameters)
+
+
+def delete_model(name: str) -> Call:
+    """Removes a model; its package stays."""
+    return Call("sagemaker", "delete_model", {"ModelName": name})
+
+
+def delete_config(name: str) -> Call:
+    """Removes an endpoint's configuration."""
+    return Call("sagemaker", "delete_endpoint_config", {"EndpointConfigName": name})
+
+
+def delete_endpoint(name: str) -> Call:
+    """Removes an endpoint; what it was made of stays."""
+    return Call("sagemaker", "delete_endpoint", {"EndpointName": name})
+
+
+def _capacity(deployment: Deployment) -> dict[str, Any]:
+    if deployment.is_serverless:
+        serverless = {
+            "MemorySizeInMB": deployment.memory_mb or 6144,
+            "MaxConcurrency": deployment.max_concurrency or 5,
+        }
+        return {"ServerlessConfig": serverless}
+    return {
+        "InstanceType": deployment.instance_type,
+        "InitialInstanceCount": deployment.instance_count,
+        "ModelDataDownloadTimeoutInSeconds": DOWNLOAD_TIMEOUT_S,
+        "ContainerStartupHealthCheckTimeoutInSeconds": STARTUP_TIMEOUT_S,
+    }
+
+
+def _async_config(deployment: Deployment, site: Site, key: Mapping[str, str]) -> dict[str, Any]:
+    output = (deployment.output or _beside(deployment, site, "output")).rstrip("/")
+    topics = {"SuccessTopic": deployment.success_topic, "ErrorTopic": deployment.error_topic}
+    given_topics = {name: topic for name, topic in topics.items() if topic}
+    destination: dict[str, Any] = {
+        "S3OutputPath": output,
+        "S3FailurePath": f"{output}/failed",
+        **key,
+    }
+    if given_topics:
+        destination["NotificationConfig"] = given_topics
+    clients = {"MaxConcurrentInvocationsPerInstance": ASYNC_REQUESTS_AT_ONCE}
+    return {"OutputConfig": destination, "ClientConfig": clients}
+
+
+def _beside(deployment: Deployment, site: Site, what: str) -> str:
+    """Apart from the packages, which undeploy removes."""
+    return f"s3://{site.bucket}/{deployment.prefix.strip('/')}-{what}/{deployment.endpoint}"
+
+
+def _blue_green(deployment: Deployment) -> dict[str, Any]:
+    bake_s = BAKE_S if deployment.alarms else 0
+    routing: dict[str, Any] = {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}
+    if deployment.instance_count > 1:
+        canary = {"Type": "INSTANCE_COUNT", "Value": 1}
+        routing = {"Type": "CANARY", "CanarySize": canary, "WaitIntervalInSeconds": bake_s}
+    policy = {"TrafficRoutingConfiguration": routing, "TerminationWaitInSeconds": bake_s}
+    if not deployment.alarms:
+        return {"BlueGreenUpdatePolicy": policy}
+    alarms = [{"AlarmName": name} for name in deployment.alarms]
+    return {
+        "BlueGreenUpdatePolicy": policy,
+        "AutoRollbackConfiguration": {"Alarms": alarms},
+    }
