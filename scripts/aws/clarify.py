@@ -12,10 +12,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from handler.class_names import CLASSES_FILE
-from scripts.archive import STORE
 from scripts.aws.deployment import check_endpoint_name
+from scripts.aws.options import add_package, package_of
 from scripts.errors import CommandError, run
-from scripts.package import Package, read_package
+from scripts.package import Package
 
 DEFAULT_OUTPUT = Path("out/analysis_config.json")
 CONTENT_TYPES = ("image/jpeg", "image/png", "application/x-npy")
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Write the file, and say where."""
     given = _parser().parse_args(arguments)
     check_endpoint_name(given.endpoint)
-    labels = class_names(read_package(STORE / f"{given.name}.tar.gz")) if given.name else None
+    labels = class_names(package_of(given)) if given.name or given.package else None
     image_config = {
         "model_type": "OBJECT_DETECTION",
         "max_objects": given.max_objects,
@@ -95,7 +95,7 @@ def class_names(package: Package) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="clarify", description=__doc__)
     parser.add_argument("--endpoint", required=True, help="a real-time endpoint's name")
-    parser.add_argument("--name", help="the package on it, for its class names")
+    add_package(parser, required=False)
     parser.add_argument("--dataset", metavar="s3://...", help="prefix of the pictures to explain")
     parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="default: %(default)s")
     parser.add_argument("--content-type", choices=CONTENT_TYPES, default="image/jpeg")

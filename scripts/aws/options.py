@@ -8,9 +8,9 @@ from scripts.errors import CommandError
 from scripts.package import Package, read_package
 
 
-def add_package(parser: argparse.ArgumentParser) -> None:
+def add_package(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Which package."""
-    package = parser.add_mutually_exclusive_group(required=True)
+    package = parser.add_mutually_exclusive_group(required=required)
     package.add_argument("--name", help=f"the package {STORE}/NAME.tar.gz")
     package.add_argument("--package", type=Path, metavar="FILE", help="a package by its path")
 

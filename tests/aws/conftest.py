@@ -11,7 +11,7 @@ from moto.server import ThreadedMotoServer
 
 from tests.aws import sagemaker_server
 from tests.aws.sagemaker_server import Fate, SageMaker
-from tests.aws.world import World
+from tests.aws.world import Session, World
 
 WritePackage = Callable[..., Path]
 TRUST = {
@@ -55,7 +55,7 @@ def world(moto_url: str) -> Iterator[World]:
     """An empty account, but for a role called Serving."""
     SageMaker.fate = Fate()
     SageMaker.coming.clear()
-    world = World(moto_url)
+    world = Session.watched_by = World(moto_url)
     world.client("iam").create_role(
         RoleName="Serving", AssumeRolePolicyDocument=json.dumps(TRUST), Path="/"
     )

@@ -25,7 +25,8 @@ GROUP = "/aws/sagemaker/Endpoints/shop"
 
 def write_log(world: World, group: str, stream: str, lines: list[str]) -> None:
     logs = world.client("logs")
-    logs.create_log_group(logGroupName=group)
+    if not logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]:
+        logs.create_log_group(logGroupName=group)
     logs.create_log_stream(logGroupName=group, logStreamName=stream)
     now = int(time.time() * 1000)
     events = [{"timestamp": now + i, "message": line} for i, line in enumerate(lines)]

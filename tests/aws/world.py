@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import boto3
 import botocore.session
@@ -60,19 +60,14 @@ class World:
         """Has an endpoint be in that status."""
         SageMaker.coming[endpoint] = [status]
 
-    def session(self, region: str | None = REGION) -> boto3.Session:
-        session = new_session(region)
-        session.events.register("before-parameter-build", self._note)
-        return session
-
     def client(self, service: str) -> Any:
-        return _client(self.url, service)
+        return _plain_session().client(service, endpoint_url=self.url)
 
     def account(self, session: boto3.Session | None = None) -> tuple[Account, io.StringIO]:
         told = io.StringIO()
         console = Console(file=told, soft_wrap=True, highlight=False, markup=False)
         account = Account(
-            session or self.session(),
+            session or _watched_session(),
             endpoint_url=self.url,
             sleep=lambda seconds: self.on_sleep(seconds),
             console=console,
@@ -106,7 +101,8 @@ class World:
             "alarms": _names(alarms["MetricAlarms"], "AlarmName"),
         }
 
-    def _note(self, params: Mapping[str, Any], model: Any, **_: Any) -> None:
+    def note(self, params: Mapping[str, Any], model: Any) -> None:
+        """Remember a call that is about to be made, and fail it if it is to."""
         name = f"{model.service_model.service_name}.{model.name}"
         self.calls.append(name)
         self.requests.append((name, dict(params)))
@@ -117,16 +113,42 @@ class World:
             raise ClientError(error, model.name)
 
 
-def new_session(region: str | None = REGION) -> boto3.Session:
+class Session(boto3.Session):  # type: ignore[misc]
+    """Makes a client once, which takes longer than a test."""
+
+    watched_by: ClassVar[World]
+
+    def client(self, service: str, endpoint_url: str, config: Any = None) -> Any:
+        return _client(super().client, service, endpoint_url, config)
+
+
+def new_session(region: str | None = REGION) -> Session:
     """With credentials that are none, and descriptions of AWS's services that are read once."""
     core = botocore.session.Session()
     core.register_component("data_loader", LOADER)
-    return boto3.Session("testing", "testing", region_name=region, botocore_session=core)
+    return Session("testing", "testing", region_name=region, botocore_session=core)
 
 
 @cache
-def _client(url: str, service: str) -> Any:
-    return new_session().client(service, endpoint_url=url)
+def _watched_session() -> Session:
+    """Tells its calls to the world of the test that runs."""
+    session = new_session()
+
+    def note(params: Mapping[str, Any], model: Any, **_: Any) -> None:
+        Session.watched_by.note(params, model)
+
+    session.events.register("before-parameter-build", note)
+    return session
+
+
+@cache
+def _plain_session() -> Session:
+    return new_session()
+
+
+@cache
+def _client(make: Callable[..., Any], service: str, endpoint_url: str, config: Any) -> Any:
+    return make(service, endpoint_url=endpoint_url, config=config)
 
 
 def _names(items: Sequence[Mapping[str, Any]], key: str) -> list[str]:

@@ -1,0 +1,46 @@
+import pytest
+
+from scripts.aws.deployment import OPTIONS
+from scripts.aws.environment import MIB, container_environment
+
+# Megabytes that SageMaker lets through.
+LIMITS_MB = {"realtime": 6, "serverless": 4, "async": 1024, "mme": 6, "transform": 100}
+ONE_MODEL = {
+    "SAGEMAKER_TS_BATCH_SIZE": "8",
+    "SAGEMAKER_TS_MAX_BATCH_DELAY": "20",
+    "SAGEMAKER_TS_MIN_WORKERS": "1",
+    "SAGEMAKER_TS_MAX_WORKERS": "1",
+}
+
+
+@pytest.mark.parametrize("mode", LIMITS_MB)
+def test_torchserve_lets_through_what_sagemaker_does(mode: str) -> None:
+    environment = container_environment(mode, {})
+    for name in ("TS_MAX_REQUEST_SIZE", "TS_MAX_RESPONSE_SIZE"):
+        assert int(environment[name]) >= LIMITS_MB[mode] * MIB
+        assert int(environment[name]) < 2**31  # TorchServe reads an int
+
+
+@pytest.mark.parametrize(
+    ("mode", "timeout_s"),
+    [("realtime", "60"), ("serverless", "60"), ("async", "900"), ("transform", "600")],
+)
+def test_one_model_is_set_up(mode: str, timeout_s: str) -> None:
+    wanted = ONE_MODEL | {"SAGEMAKER_TS_RESPONSE_TIMEOUT": timeout_s}
+    assert wanted.items() <= container_environment(mode, {}).items()
+
+
+def test_many_models_are_loaded_by_torchserves_own_api() -> None:
+    environment = container_environment("mme", {})
+    assert environment["TS_ENABLE_MODEL_API"] == "true"
+    assert not [name for name in environment if name.startswith("SAGEMAKER_TS_")]
+
+
+def test_every_mode_has_an_environment() -> None:
+    assert {*OPTIONS, "transform"} == set(LIMITS_MB)
+
+
+def test_what_is_given_wins() -> None:
+    given = {"SAGEMAKER_TS_BATCH_SIZE": "1", "MINE": "yes"}
+    assert given.items() <= container_environment("realtime", given).items()
+    assert container_environment("realtime", {})["SAGEMAKER_TS_BATCH_SIZE"] == "8"
