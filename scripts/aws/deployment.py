@@ -106,6 +106,11 @@ class Deployment:
         )
 
     @property
+    def fewest_instances(self) -> int:
+        """How many there are at least at any time."""
+        return self.capacity_range[0] if self.capacity_range else self.instance_count
+
+    @property
     def has_local_storage(self) -> bool:
         """Whether the instances come with disks that no KMS key applies to."""
         return bool(self.instance_type and LOCAL_STORAGE.fullmatch(family_of(self.instance_type)))
@@ -113,7 +118,7 @@ class Deployment:
     def _check_mode(self) -> None:
         if self.mode not in OPTIONS:
             raise CommandError(f"MODE {self.mode!r}: use one of {', '.join(OPTIONS)}")
-        given = {f.name for f in fields(self) if getattr(self, f.name) not in (None, (), False)}
+        given = {f.name for f in fields(self) if getattr(self, f.name) != f.default}
         unknown = sorted(given - ALL_MODES - OPTIONS[self.mode])
         if unknown:
             names = ", ".join(name.upper() for name in unknown)

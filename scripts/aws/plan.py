@@ -10,6 +10,7 @@ from scripts.aws.deployment import Deployment
 from scripts.aws.existing import Existing, Scaling
 from scripts.aws.site import Site
 from scripts.aws.steps import Step
+from scripts.aws.updates import update_endpoint
 from scripts.aws.waiting import IN_TRANSIT, wait_until_serving, wait_until_updated
 from scripts.errors import CommandError
 
@@ -83,7 +84,7 @@ def _endpoint_step(
     if existing.endpoint["EndpointConfigName"] == name:
         return []
     keep_count = existing.scaling.target is not None and deployment.capacity_range is not None
-    update = resources.update_endpoint(deployment, config, keep_count=keep_count)
+    update = update_endpoint(deployment, config, keep_count=keep_count)
     settle = partial(wait_until_updated, account, endpoint, name)
     return [Step(update, settle=settle, is_final=True)]
 

@@ -17,7 +17,6 @@ MODE_TAG = "d2serve:mode"
 DOWNLOAD_TIMEOUT_S = 600
 STARTUP_TIMEOUT_S = 600
 ASYNC_REQUESTS_AT_ONCE = 16  # one batch in the network, one waiting
-BAKE_S = 300  # how long alarms are watched before a new fleet stays
 
 
 def tags(endpoint: str, mode: str) -> list[dict[str, str]]:
@@ -143,23 +142,6 @@ def create_endpoint(deployment: Deployment, config: Call) -> Call:
     return Call("sagemaker", "create_endpoint", parameters)
 
 
-def update_endpoint(deployment: Deployment, config: Call, *, keep_count: bool) -> Call:
-    """Another configuration for the endpoint, blue/green where it runs on instances.
-
-    AWS's deployment guardrails are for real-time and asynchronous endpoints alone. `keep_count`
-    leaves the number of instances as automatic scaling has set it.
-    """
-    parameters: dict[str, Any] = {
-        "EndpointName": deployment.endpoint,
-        "EndpointConfigName": config.parameters["EndpointConfigName"],
-    }
-    if keep_count:
-        parameters["RetainAllVariantProperties"] = True
-    if not deployment.is_serverless:
-        parameters["DeploymentConfig"] = _blue_green(deployment)
-    return Call("sagemaker", "update_endpoint", parameters)
-
-
 def delete_model(name: str) -> Call:
     """Removes a model; its package stays."""
     return Call("sagemaker", "delete_model", {"ModelName": name})
@@ -208,19 +190,3 @@ def _async_config(deployment: Deployment, site: Site, key: Mapping[str, str]) ->
 def _beside(deployment: Deployment, site: Site, what: str) -> str:
     """Apart from the packages, which undeploy removes."""
     return f"s3://{site.bucket}/{deployment.prefix.strip('/')}-{what}/{deployment.endpoint}"
-
-
-def _blue_green(deployment: Deployment) -> dict[str, Any]:
-    bake_s = BAKE_S if deployment.alarms else 0
-    routing: dict[str, Any] = {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}
-    if deployment.instance_count > 1:
-        canary = {"Type": "INSTANCE_COUNT", "Value": 1}
-        routing = {"Type": "CANARY", "CanarySize": canary, "WaitIntervalInSeconds": bake_s}
-    policy = {"TrafficRoutingConfiguration": routing, "TerminationWaitInSeconds": bake_s}
-    if not deployment.alarms:
-        return {"BlueGreenUpdatePolicy": policy}
-    alarms = [{"AlarmName": name} for name in deployment.alarms]
-    return {
-        "BlueGreenUpdatePolicy": policy,
-        "AutoRollbackConfiguration": {"Alarms": alarms},
-    }

@@ -28,6 +28,7 @@ def deployment(**options: Any) -> Deployment:
         ({"mode": "serverless", "network_isolation": True}, "takes no NETWORK_ISOLATION"),
         ({"mode": "serverless", "data_capture": 5}, "takes no DATA_CAPTURE; MODE=realtime does"),
         ({"mode": "serverless", "kms_key": "k"}, "takes no KMS_KEY"),
+        ({"mode": "serverless", "min_instances": 0}, "takes no MIN_INSTANCES"),
         ({"mode": "serverless", "max_instances": 2}, "takes no MAX_INSTANCES"),
         ({"mode": "serverless", "memory_mb": 1000}, "MEMORY_MB 1000: use one of 1024, 2048"),
         ({"mode": "serverless", "max_concurrency": 0}, "MAX_CONCURRENCY 0: .* from 1 to 200"),

@@ -76,6 +76,19 @@ def test_another_size_keeps_the_model(world: World, package: WritePackage) -> No
             },
             id="two instances, alarms",
         ),
+        pytest.param(
+            ["--mode", "async", "--max-instances", "2", "--instances", "2"],
+            {
+                "BlueGreenUpdatePolicy": {
+                    "TrafficRoutingConfiguration": {
+                        "Type": "ALL_AT_ONCE",
+                        "WaitIntervalInSeconds": 0,
+                    },
+                    "TerminationWaitInSeconds": 0,
+                }
+            },
+            id="fewer than two after scaling",
+        ),
         pytest.param(["--mode", "serverless"], None, id="serverless"),
     ],
 )
@@ -86,7 +99,7 @@ def test_an_update_is_blue_green_on_instances(
     world.run(deploy.main, *arguments(package(content="better"), *options))
     update = parameters(world, "sagemaker.UpdateEndpoint")
     assert update.get("DeploymentConfig") == wanted
-    assert "RetainAllVariantProperties" not in update
+    assert ("RetainAllVariantProperties" in update) == ("--max-instances" in options)
 
 
 @pytest.mark.parametrize("index", range(len(UPDATING)))
