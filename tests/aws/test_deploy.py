@@ -6,7 +6,7 @@ import pytest
 from scripts.aws import deploy
 from scripts.errors import CommandError
 from tests.aws.conftest import WritePackage
-from tests.aws.world import BUCKET, ROLE, World
+from tests.aws.world import ACCOUNT_ID, BUCKET, ROLE, World
 
 MAKING = [
     "s3.CreateBucket",
@@ -176,6 +176,12 @@ def test_a_loaded_package_is_not_overwritten(world: World, package: WritePackage
     with pytest.raises(CommandError, match="another NAME"):
         world.run(deploy.main, *arguments(package(content="others"), *options))
     assert world.changes == []
+
+
+def test_a_default_bucket_of_someone_else_is_not_used(world: World, package: WritePackage) -> None:
+    world.run(deploy.main, *arguments(package()))
+    # AWS refuses where the owner differs; moto does not.
+    assert parameters(world, "s3.HeadBucket")["ExpectedBucketOwner"] == ACCOUNT_ID
 
 
 def test_a_bucket_of_ones_own_is_not_made(world: World, package: WritePackage) -> None:

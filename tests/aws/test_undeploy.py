@@ -25,8 +25,9 @@ def test_nothing_of_ours_is_left(case: str, world: World, package: WritePackage)
     before = world.holdings()
     world.run(deploy.main, *arguments(package(), *CASES[case][0]))
     s3 = world.client("s3")
-    for key in ("d2serve-output/shop/a.out", "d2serve/shop/notes.txt", "d2serve/shop-2/a.tar.gz"):
-        s3.put_object(Bucket=BUCKET, Key=key, Body=b"theirs")
+    s3.put_object(Bucket=BUCKET, Key="d2serve/shop/notes.txt", Body=b"theirs")
+    for key in ("d2serve-output/shop/a.out", "d2serve/shop-2/a.tar.gz"):
+        s3.put_object(Bucket=BUCKET, Key=key, Body=b"as ours", Metadata={"sha256": "0"})
     told = world.run(undeploy.main, "--endpoint", "shop")
     assert "shop is gone" in told
     after = world.holdings()
