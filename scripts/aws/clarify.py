@@ -2,6 +2,8 @@
 
 The schema is that of "Analysis Configuration Files" in SageMaker's developer guide:
 docs.aws.amazon.com/sagemaker/latest/dg/clarify-processing-job-configure-analysis.html
+The defaults, and arrays answered by bare rows, are those of AWS's own example, in
+aws/amazon-sagemaker-examples: sagemaker-clarify/computer_vision/object_detection.
 """
 
 import argparse
@@ -18,7 +20,13 @@ from scripts.errors import CommandError, run
 from scripts.package import Package
 
 DEFAULT_OUTPUT = Path("out/analysis_config.json")
-CONTENT_TYPES = ("image/jpeg", "image/png", "application/x-npy")
+# How Clarify is to find our rows [class, score, xmin, ymin, xmax, ymax]. It sends arrays of several
+# pictures, and then wants nothing but a list of rows for each; encoded pictures come one by one.
+WAY_TO_ROWS = {
+    "application/x-npy": {"custom_attributes": "format=clarify"},
+    "image/jpeg": {"label": "prediction"},
+    "image/png": {"label": "prediction"},
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,15 +60,12 @@ def analysis_config(
     num_samples: int,
     labels: list[str] | None,
 ) -> dict[str, Any]:
-    """What Clarify reads.
-
-    Our answers hold its rows [class, score, xmin, ymin, xmax, ymax] under the key `prediction`.
-    """
+    """What Clarify reads."""
     predictor: dict[str, Any] = {
         "endpoint_name": endpoint,
         "content_type": content_type,
         "accept_type": "application/json",
-        "label": "prediction",
+        **WAY_TO_ROWS[content_type],
     }
     if labels is not None:
         predictor["label_headers"] = labels
@@ -98,12 +103,17 @@ def _parser() -> argparse.ArgumentParser:
     add_package(parser, required=False)
     parser.add_argument("--dataset", metavar="s3://...", help="prefix of the pictures to explain")
     parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="default: %(default)s")
-    parser.add_argument("--content-type", choices=CONTENT_TYPES, default="image/jpeg")
+    parser.add_argument(
+        "--content-type",
+        choices=WAY_TO_ROWS,
+        default="application/x-npy",
+        help="default: %(default)s",
+    )
     parser.add_argument(
         "--num-samples", type=int, default=500, help="requests per object; default: %(default)s"
     )
     parser.add_argument(
-        "--max-objects", type=int, default=3, help="the best that are explained; %(default)s"
+        "--max-objects", type=int, default=5, help="the best that are explained; %(default)s"
     )
     parser.add_argument(
         "--iou-threshold",
@@ -121,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
         "--num-segments", type=int, default=20, help="parts of a picture; default: %(default)s"
     )
     parser.add_argument(
-        "--segment-compactness", type=int, default=10, help="higher: squarer; default: %(default)s"
+        "--segment-compactness", type=int, default=5, help="higher: squarer; default: %(default)s"
     )
     return parser
 

@@ -3,13 +3,19 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from handler.messages import HttpRequest, Part
+from handler.pipeline import CUSTOM_ATTRIBUTES, Pipeline
+from handler.settings import Settings
 from scripts.aws import clarify
 from scripts.aws.clarify import class_names
 from scripts.errors import CommandError
 from scripts.package import Package, read_package
 from tests.aws.conftest import WritePackage
+from tests.bodies import image_bytes, noise, npy_bytes
+from tests.fakes import FakeDetector, facts
 
 CHECK_BY_THE_SDK = """
 import json, sys
@@ -24,14 +30,24 @@ def write(tmp_path: Path, *options: str) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def test_it_asks_for_our_rows(tmp_path: Path) -> None:
-    config = write(tmp_path)
+@pytest.mark.parametrize(
+    ("options", "content_type", "way"),
+    [
+        ([], "application/x-npy", {"custom_attributes": "format=clarify"}),
+        (["--content-type", "image/jpeg"], "image/jpeg", {"label": "prediction"}),
+        (["--content-type", "image/png"], "image/png", {"label": "prediction"}),
+    ],
+)
+def test_it_asks_for_our_rows(
+    options: list[str], content_type: str, way: dict[str, str], tmp_path: Path
+) -> None:
+    config = write(tmp_path, *options)
     assert config["dataset_type"] == "application/x-image"
     assert config["predictor"] == {
         "endpoint_name": "shop",
-        "content_type": "image/jpeg",
+        "content_type": content_type,
         "accept_type": "application/json",
-        "label": "prediction",
+        **way,
     }
     image_config = config["methods"]["shap"]["image_config"]
     assert image_config["model_type"] == "OBJECT_DETECTION"
@@ -42,7 +58,7 @@ def test_options_arrive(tmp_path: Path) -> None:
         tmp_path,
         *("--max-objects", "7", "--iou-threshold", "0.6", "--context", "0.25"),
         *("--num-segments", "30", "--segment-compactness", "4", "--num-samples", "50"),
-        *("--content-type", "application/x-npy", "--dataset", "s3://a/pictures/"),
+        *("--content-type", "image/png", "--dataset", "s3://a/pictures/"),
     )
     assert config["methods"]["shap"] == {
         "num_samples": 50,
@@ -56,7 +72,7 @@ def test_options_arrive(tmp_path: Path) -> None:
         },
     }
     assert config["dataset_uri"] == "s3://a/pictures/"
-    assert config["predictor"]["content_type"] == "application/x-npy"
+    assert config["predictor"]["content_type"] == "image/png"
 
 
 def test_the_package_names_the_labels(tmp_path: Path, package: WritePackage) -> None:
@@ -93,3 +109,31 @@ def test_an_endpoint_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="ENDPOINT 'a_b'"):
         clarify.main(["--endpoint", "a_b", "--output", str(tmp_path / "x.json")])
     assert not (tmp_path / "x.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "count"),
+    [
+        ("application/x-npy", npy_bytes(np.stack([noise(40, 60, 3)] * 2)), 2),
+        ("application/x-npy", npy_bytes(noise(40, 60, 3)[None]), 1),
+        ("image/jpeg", image_bytes(noise(40, 60, 3), "JPEG"), None),
+        ("image/png", image_bytes(noise(40, 60, 3), "PNG"), None),
+    ],
+    ids=["two pictures", "a batch of one", "jpeg", "png"],
+)
+def test_our_handler_answers_as_it_asks(
+    content_type: str, body: bytes, count: int | None, tmp_path: Path
+) -> None:
+    predictor = write(tmp_path, "--content-type", content_type)["predictor"]
+    headers = {"accept": predictor["accept_type"]}
+    if "custom_attributes" in predictor:
+        headers[CUSTOM_ATTRIBUTES] = predictor["custom_attributes"]
+    request = HttpRequest(headers, (Part(content_type, body),), {}, "request-1")
+    [answer] = Pipeline(FakeDetector(), facts("ball", "cube"), Settings()).run([request])
+    content = json.loads(answer.body)
+    rows = content[predictor["label"]] if "label" in predictor else content
+    for picture in [rows] if count is None else rows:
+        assert picture, "nothing found, nothing shown"
+        assert all(len(row) == 6 for row in picture)
+        assert all(0 <= value <= 1 for row in picture for value in row[1:])
+    assert count in (None, len(rows))
