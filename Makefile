@@ -7,6 +7,9 @@ INSTALLED := $(VENV)/.installed
 SDK_VENV := .venv-sagemaker
 SDK_INSTALLED := $(SDK_VENV)/.installed
 SDK_REQUIREMENTS := tests/serving/sdk/requirements.txt
+CONTAINER_VENV := .venv-container
+CONTAINER_INSTALLED := $(CONTAINER_VENV)/.installed
+CONTAINER_REQUIREMENTS := scripts/container/requirements.txt
 SHAPES := models/shapes
 SHAPES_MAR := model-store/shapes.mar
 HANDLER_SOURCES := $(shell find handler -name '*.py' 2>/dev/null)
@@ -17,7 +20,8 @@ HANDLER_SOURCES := $(shell find handler -name '*.py' 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test archive predict lint format fuzz test-pythons clean
+.PHONY: help demo serve test archive package sagemaker-local deploy undeploy \
+  transform clarify predict lint format fuzz test-pythons clean
 
 help: ## List the commands
 	@awk -F ' ?## ' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -28,7 +32,7 @@ demo: $(SHAPES_MAR) ## Serve the bundled model, send its sample pictures, write 
 serve: $(if $(MODEL),$(INSTALLED),$(SHAPES_MAR)) ## Serve in the foreground: [MODEL=model-store/NAME.mar] [PORT=8080]
 	@exec $(RUN) -m scripts.serve $${MODEL:+--model "$$MODEL"} $${PORT:+--port "$$PORT"}
 
-test: $(INSTALLED) $(SDK_INSTALLED) ## Run all tests, those against a real TorchServe too
+test: $(INSTALLED) $(SDK_INSTALLED) $(CONTAINER_INSTALLED) ## Run all tests, those against a real TorchServe too
 	@$(RUN) -m pytest
 
 archive: $(INSTALLED) ## Detectron2 config and checkpoint to model-store/NAME.mar: CONFIG= WEIGHTS= NAME= [CLASSES=]
@@ -37,6 +41,51 @@ archive: $(INSTALLED) ## Detectron2 config and checkpoint to model-store/NAME.ma
 	  exit 2; \
 	fi
 	@$(RUN) -m scripts.archive --config "$$CONFIG" --weights "$$WEIGHTS" --name "$$NAME" $${CLASSES:+--classes "$$CLASSES"}
+
+package: $(INSTALLED) ## model-store/NAME.mar to NAME.tar.gz, which SageMaker's PyTorch container serves: NAME=
+	@if [ -z "$$NAME" ]; then echo "usage: make package NAME=name" >&2; exit 2; fi
+	@$(RUN) -m scripts.package --name "$$NAME"
+
+sagemaker-local: $(INSTALLED) $(CONTAINER_INSTALLED) ## Serve a package by AWS's own toolkit, without Docker: NAME= [PORT=8080] [MULTI_MODEL=1]
+	@if [ -z "$$NAME" ]; then echo "usage: make sagemaker-local NAME=name [PORT=8080] [MULTI_MODEL=1]" >&2; exit 2; fi
+	@exec $(RUN) -m scripts.sagemaker_local --name "$$NAME" $${PORT:+--port "$$PORT"} $${MULTI_MODEL:+--multi-model}
+
+# What deploy and transform share: where, as whom, and what the container may do.
+AWS_SITE = $${REGION:+--region "$$REGION"} $${ROLE:+--role "$$ROLE"} $${BUCKET:+--bucket "$$BUCKET"} \
+  $${PREFIX:+--prefix "$$PREFIX"} $${KMS_KEY:+--kms-key "$$KMS_KEY"} $${INSTANCE:+--instance "$$INSTANCE"} \
+  $${INSTANCES:+--instances "$$INSTANCES"} $${SUBNETS:+--subnets "$$SUBNETS"} \
+  $${SECURITY_GROUPS:+--security-groups "$$SECURITY_GROUPS"} \
+  $${NETWORK_ISOLATION:+--network-isolation} \
+  $$(for pair in $$CONTAINER_ENV; do printf -- '--env %s ' "$$pair"; done) $${DRY_RUN:+--dry-run}
+
+deploy: $(INSTALLED) ## Package to a SageMaker endpoint: NAME= ENDPOINT= [MODE=realtime|serverless|async|mme] [INSTANCE=] [ROLE=] [REGION=] [DRY_RUN=1]
+	@if [ -z "$$NAME" ] || [ -z "$$ENDPOINT" ]; then \
+	  echo "usage: make deploy NAME=name ENDPOINT=name [MODE=realtime|serverless|async|mme] [INSTANCE=] [ROLE=] [REGION=] [DRY_RUN=1]" >&2; \
+	  exit 2; \
+	fi
+	@exec $(RUN) -m scripts.aws.deploy --name "$$NAME" --endpoint "$$ENDPOINT" $${MODE:+--mode "$$MODE"} $(AWS_SITE) \
+	  $${MAX_INSTANCES:+--max-instances "$$MAX_INSTANCES"} $${MIN_INSTANCES:+--min-instances "$$MIN_INSTANCES"} \
+	  $${TARGET_INVOCATIONS:+--target-invocations "$$TARGET_INVOCATIONS"} \
+	  $${MEMORY_MB:+--memory-mb "$$MEMORY_MB"} $${MAX_CONCURRENCY:+--max-concurrency "$$MAX_CONCURRENCY"} \
+	  $${DATA_CAPTURE:+--data-capture "$$DATA_CAPTURE"} $$(for alarm in $$ALARMS; do printf -- '--alarm %s ' "$$alarm"; done) $${OUTPUT:+--output "$$OUTPUT"} \
+	  $${SUCCESS_TOPIC:+--success-topic "$$SUCCESS_TOPIC"} $${ERROR_TOPIC:+--error-topic "$$ERROR_TOPIC"}
+
+undeploy: $(INSTALLED) ## Remove an endpoint and all that deploy made for it: ENDPOINT= [REGION=] [DRY_RUN=1]
+	@if [ -z "$$ENDPOINT" ]; then echo "usage: make undeploy ENDPOINT=name [REGION=] [DRY_RUN=1]" >&2; exit 2; fi
+	@exec $(RUN) -m scripts.aws.undeploy --endpoint "$$ENDPOINT" $${REGION:+--region "$$REGION"} $${DRY_RUN:+--dry-run}
+
+transform: $(INSTALLED) ## A SageMaker job over pictures in S3: NAME= INPUT=s3:// OUTPUT=s3:// [INSTANCE=] [ROLE=] [REGION=] [DRY_RUN=1]
+	@if [ -z "$$NAME" ] || [ -z "$$INPUT" ] || [ -z "$$OUTPUT" ]; then \
+	  echo "usage: make transform NAME=name INPUT=s3://bucket/pictures/ OUTPUT=s3://bucket/answers/ [INSTANCE=] [ROLE=] [REGION=] [DRY_RUN=1]" >&2; \
+	  exit 2; \
+	fi
+	@exec $(RUN) -m scripts.aws.transform --name "$$NAME" --input "$$INPUT" --output "$$OUTPUT" $(AWS_SITE) \
+	  $${REQUESTS_AT_ONCE:+--requests-at-once "$$REQUESTS_AT_ONCE"} $${MAX_PAYLOAD_MB:+--max-payload-mb "$$MAX_PAYLOAD_MB"} \
+	  $${CONTENT_TYPE:+--content-type "$$CONTENT_TYPE"} $${ACCEPT:+--accept "$$ACCEPT"}
+
+clarify: $(INSTALLED) ## Write SageMaker Clarify's analysis_config.json: ENDPOINT= [NAME=] [DATASET=s3://] [FILE=out/analysis_config.json]
+	@if [ -z "$$ENDPOINT" ]; then echo "usage: make clarify ENDPOINT=name [NAME=] [DATASET=s3://bucket/pictures/] [FILE=]" >&2; exit 2; fi
+	@exec $(RUN) -m scripts.aws.clarify --endpoint "$$ENDPOINT" $${NAME:+--name "$$NAME"} $${DATASET:+--dataset "$$DATASET"} $${FILE:+--output "$$FILE"}
 
 predict: $(INSTALLED) ## Send one picture or a folder to a running server: IMAGE= [URL=]
 	@if [ -z "$$IMAGE" ]; then \
@@ -61,7 +110,7 @@ test-pythons: $(INSTALLED) ## Run the unit tests under each of Python 3.10, 3.11
 	@$(RUN) -m scripts.pythons
 
 clean: ## Remove what the commands made, the environments included
-	rm -rf .venv .venv-* out logs model-store/*.mar .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* out logs model-store/*.mar model-store/*.tar.gz .pytest_cache .mypy_cache .ruff_cache
 	find handler scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(SHAPES_MAR): $(SHAPES)/config.yaml $(SHAPES)/model_final.pth $(SHAPES)/classes.json $(HANDLER_SOURCES) scripts/archive.py | $(INSTALLED)
@@ -72,6 +121,12 @@ $(SDK_INSTALLED): $(SDK_REQUIREMENTS) | $(INSTALLED)
 	@echo "Installing the sagemaker SDK's serializers into $(SDK_VENV), for the tests."
 	@$(RUN) -m venv $(SDK_VENV)
 	@$(SDK_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $(SDK_REQUIREMENTS)
+	@touch $@
+
+$(CONTAINER_INSTALLED): $(CONTAINER_REQUIREMENTS) | $(INSTALLED)
+	@echo "Installing what SageMaker's container has into $(CONTAINER_VENV); this takes a few minutes and 5 GB."
+	@$(RUN) -m venv $(CONTAINER_VENV)
+	@$(CONTAINER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $(CONTAINER_REQUIREMENTS)
 	@touch $@
 
 $(INSTALLED): requirements.txt

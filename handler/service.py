@@ -1,6 +1,7 @@
 """TorchServe's face of d2serve: the only module that knows TorchServe."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -11,6 +12,8 @@ from ts.torch_handler.base_handler import BaseHandler
 
 from handler.class_names import CLASSES_FILE, read_class_names
 from handler.detector.native import NativeDetector
+from handler.lifecycle.draining import Activity, hold_while_busy
+from handler.lifecycle.front_door import open_front_door
 from handler.messages import HttpRequest, HttpResponse, Part
 from handler.model_facts import ModelFacts
 from handler.pipeline import Pipeline
@@ -25,8 +28,15 @@ MODEL_NAME = "model_name"
 class Detectron2Handler(BaseHandler):  # type: ignore[misc]
     """Serves a Detectron2 model to every request of the batches that TorchServe forms."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.activity = Activity()
+
     def initialize(self, context: Any) -> None:
-        """Loads the unpacked archive on the worker's device and runs one picture through it."""
+        """Loads the unpacked archive on the worker's device and runs one picture through it.
+
+        Only then is the server open to others, where a front door is asked for.
+        """
         folder = Path(context.system_properties["model_dir"])
         settings = load_settings((context.model_yaml_config or {}).get("handler"))
         detector = NativeDetector.from_folder(folder, worker_device(context), settings)
@@ -36,12 +46,17 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
             context.model_name, tuple(names), detector.score_threshold, detector.max_detections
         )
         self.pipeline = Pipeline(detector, model, settings)
+        door = open_front_door(os.environ)
+        if settings.drain_seconds:
+            on_stop = door.close if door else None
+            hold_while_busy(self.activity, os.environ, settings.drain_seconds, on_stop)
         self.initialized = True
 
     def handle(self, data: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
         """Takes a batch of TorchServe's requests; gives as many bodies, in order."""
         self.context = context
-        return self.postprocess(self.inference(self.preprocess(data)))
+        with self.activity:
+            return self.postprocess(self.inference(self.preprocess(data)))
 
     def preprocess(self, data: Sequence[Mapping[str, Any]]) -> list[DecodedRequest | FailedRequest]:
         """Bytes and headers of every request -> pictures."""

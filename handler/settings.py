@@ -24,6 +24,7 @@ POSITIVE = (
     "max_npy_header_bytes",
     "images_per_forward",
 )
+NOT_NEGATIVE = ("threads", "drain_seconds")
 
 
 class SettingsError(ValueError):
@@ -50,6 +51,8 @@ class Settings:
             never depends on the neighbours in its batch; `batch` pads all to the largest, as
             Detectron2's ImageList does, which saves forwards and moves boxes near the borders.
         threads: CPU threads of the network in one worker; 0 leaves torch's own choice.
+        drain_seconds: how long TorchServe, told to stop, waits for the requests that run; 0 does
+            not wait.
         options: defaults of requests' options, by their names; checked against the model where
             it is known.
 
@@ -68,12 +71,14 @@ class Settings:
     images_per_forward: int = 8
     padding: str = "image"
     threads: int = 0
+    drain_seconds: int = 20
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in POSITIVE:
             _require_integer(name, getattr(self, name), least=1)
-        _require_integer("threads", self.threads, least=0)
+        for name in NOT_NEGATIVE:
+            _require_integer(name, getattr(self, name), least=0)
         _require_at_most("max_image_pixels", self.max_image_pixels, PILLOW_LIMIT, "Pillow")
         _require_at_most("max_json_nesting", self.max_json_nesting, DEEPEST_NESTING, "Python")
         if self.padding not in PADDINGS:

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -23,14 +22,10 @@ from handler.rcnn.config import ConfigError, parse_config
 from handler.rcnn.yaml_config import read_yaml_config
 from handler.settings import SETTING_NAMES, Settings
 from scripts.errors import CommandError, run
+from scripts.model_store import MODEL_VERSION, NAME_PATTERN, SERVING_FILE, STORE
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 HANDLER = REPOSITORY / "handler"
-STORE = Path("model-store")
-SERVING_FILE = "model-config.yaml"
-# SageMaker's settings bind to this version alone.
-MODEL_VERSION = "1.0"
-NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 SERVING_DEFAULTS: dict[str, Any] = {
     "minWorkers": 1,

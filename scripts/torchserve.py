@@ -111,7 +111,7 @@ def running_server(
     _check_archive(model)
     java_home = find_java().home
     logs = ServerLogs(log_dir)
-    with _temporary_home() as home:
+    with temporary_home() as home:
         server_ports = ports or Ports.free()
         write_properties(home / CONFIG.name, server_properties(server_ports))
         link = _link_into_store(model, home)
@@ -190,7 +190,8 @@ def _link_into_store(model: Path, home: Path) -> Path:
 
 
 @contextmanager
-def _temporary_home() -> Iterator[Path]:
+def temporary_home() -> Iterator[Path]:
+    """A folder for one server, whose path is short enough for sockets in it."""
     parent = tempfile.gettempdir()
     short_parent = parent if len(parent) < LONGEST_TEMP_DIR else "/tmp"  # noqa: S108
     with tempfile.TemporaryDirectory(

@@ -11,6 +11,7 @@ INTEGERS = (
     ("max_images_per_request", 1),
     ("images_per_forward", 1),
     ("threads", 0),
+    ("drain_seconds", 0),
 )
 
 

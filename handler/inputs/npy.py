@@ -49,9 +49,9 @@ def _require_values(shape: tuple[int, ...], dtype: np.dtype[np.generic], present
             f"the header claims more than the {present} bytes that follow it",
             "send the file of numpy.save whole",
         )
-    if 0 in shape or len(shape) > MOST_DIMENSIONS:
+    if len(shape) > MOST_DIMENSIONS:
         raise unprocessable(
-            f"an array of {len(shape)} dimensions, or without values, cannot be a picture",
+            f"an array of {len(shape)} dimensions cannot be a picture",
             "send HxW, HxWxC, CxHxW or several of one size with a leading N",
         )
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from handler.lifecycle.front_door import PUBLIC_ADDRESS, SERVER_ADDRESS
+
 MIB = 1024 * 1024
 
 # AWS's toolkit turns these into the settings of the one model that it serves.
@@ -10,6 +12,11 @@ SINGLE_MODEL = {
     "SAGEMAKER_TS_MAX_BATCH_DELAY": "20",  # milliseconds
     "SAGEMAKER_TS_MIN_WORKERS": "1",
     "SAGEMAKER_TS_MAX_WORKERS": "1",
+    # SageMaker sends requests as soon as /ping is answered, and TorchServe answers it while the
+    # model still loads: so SageMaker's port is opened by the worker, when it has loaded the model.
+    PUBLIC_ADDRESS: "0.0.0.0:8080",
+    SERVER_ADDRESS: "http://127.0.0.1:8081",
+    "TS_MANAGEMENT_ADDRESS": "http://127.0.0.1:8081",
 }
 # The toolkit's properties for many models lack a line end before the switch of the models' API,
 # and without it every model that SageMaker loads is answered with 405.

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from scripts.archive import STORE
 from scripts.errors import CommandError
+from scripts.model_store import STORE
 from scripts.package import Package, read_package
 
 

@@ -8,6 +8,8 @@ from tests.fuzz.corpus import CUSTOM_ATTRIBUTES, Seed, seeds
 
 SEEDS = seeds()
 MOST_MUTATIONS = 5
+# Repeats of repeats would outgrow memory before they reach a server.
+MOST_BYTES = 2_000_000
 # What parsers trip over: signs, brackets, numbers at the edges of their types.
 TOKENS = [
     b"", b"\0", b"\xff" * 4, b"-1", b"0", b"1e999", b"NaN", b"9" * 30, b"9" * 5000, b"[", b"]" * 50,
@@ -67,11 +69,12 @@ def overwritten(place: float, token: bytes) -> Mutation:
 
 
 def repeated(start: float, end: float, times: int) -> Mutation:
-    """With one piece many times."""
+    """With one piece many times, as often as fits."""
 
     def mutate(body: bytes) -> bytes:
         first, last = _at(body, min(start, end)), _at(body, max(start, end))
-        return body[:first] + body[first:last] * times + body[last:]
+        fitting = min(times, MOST_BYTES // max(1, last - first))
+        return body[:first] + body[first:last] * fitting + body[last:]
 
     return mutate
 

@@ -9,7 +9,7 @@ from scripts.torchserve import Server
 from tests.fuzz.conftest import HTTP_EXAMPLES
 from tests.fuzz.corpus import SEEDS_BY_NAME, Seed
 from tests.fuzz.mutations import mutated_seeds
-from tests.serving.workers import worker_of
+from tests.serving.served import worker_of
 
 WARM_UP = HTTP_EXAMPLES // 4
 MOST_GROWTH = 0.05

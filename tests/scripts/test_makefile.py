@@ -7,10 +7,13 @@ import pytest
 
 from tests.environment import without_make
 
-DOCUMENTED = {"help", "demo", "serve", "test", "archive", "predict", "lint", "fuzz"}
+DOCUMENTED = {
+    *("help", "demo", "serve", "test", "archive", "predict", "lint", "fuzz"),
+    *("package", "sagemaker-local", "deploy", "undeploy", "transform", "clarify"),
+}
 # No test installs anything.
 INSTALLED = ".venv/.installed"
-AS_INSTALLED = ("-o", INSTALLED)
+AS_INSTALLED = ("-o", INSTALLED, "-o", ".venv-container/.installed")
 
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -38,6 +41,12 @@ def test_help_lists_every_documented_target(repo_root: Path, arguments: tuple[st
         (("archive",), "usage: make archive CONFIG="),
         (("archive", "CONFIG=c.yaml", "NAME=n"), "usage: make archive CONFIG="),
         (("predict",), "usage: make predict IMAGE="),
+        (("package",), "usage: make package NAME="),
+        (("sagemaker-local",), "usage: make sagemaker-local NAME="),
+        (("deploy", "NAME=n"), "usage: make deploy NAME="),
+        (("undeploy",), "usage: make undeploy ENDPOINT="),
+        (("transform", "NAME=n", "INPUT=s3://b/i"), "usage: make transform NAME="),
+        (("clarify",), "usage: make clarify ENDPOINT="),
     ],
 )
 def test_a_missing_variable_shows_how_to_call(

@@ -9,6 +9,9 @@ import httpx
 import numpy as np
 import pytest
 
+from scripts.aws.environment import container_environment
+from scripts.package import build_package
+from scripts.sagemaker_container import Container, running_container
 from scripts.torchserve import Server
 from tests.bodies import image_bytes
 
@@ -31,6 +34,22 @@ def png(samples: list[Path]) -> Path:
 @pytest.fixture(scope="session")
 def url(server: Server) -> str:
     return f"{server.url}/invocations"
+
+
+@pytest.fixture(scope="session")
+def package(shapes_mar: Path) -> Path:
+    """The bundled model for SageMaker."""
+    return build_package(shapes_mar).path
+
+
+@pytest.fixture(scope="session")
+def container(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
+    """AWS's toolkit serving the bundled model, as `make deploy` sets it up."""
+    log_dir = tmp_path_factory.mktemp("container-logs")
+    environment = container_environment("transform", {})
+    with running_container(package, environment, log_dir=log_dir) as running:
+        running.wait_until_healthy(within_s=120)
+        yield running
 
 
 @pytest.fixture(scope="session")

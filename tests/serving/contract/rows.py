@@ -3,7 +3,7 @@
 import io
 import json
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -14,6 +14,8 @@ from PIL import Image
 from tests.bodies import image_bytes, npy_bytes
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
+# A route, with {model} for the model's name -> its URL.
+At: TypeAlias = Callable[[str], str]
 CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scripts.torchserve import Server
 from tests.bodies import image_bytes, npy_bytes
 from tests.serving.contract.rows import (
     Array,
+    At,
     Sent,
     base64_of,
     json_of,
@@ -289,14 +289,14 @@ INSTANCES: dict[str, Callable[[Array], Any]] = {
 
 
 @pytest.mark.parametrize(
-    "route", ["/invocations", "/predictions/shapes", "/v1/models/shapes:predict"]
+    "route", ["/invocations", "/predictions/{model}", "/v1/models/{model}:predict"]
 )
 @pytest.mark.parametrize("name", INSTANCES)
 def test_instances_are_answered_with_predictions(
-    server: Server, http: httpx.Client, picture: Array, answer_to: Ask, name: str, route: str
+    at: At, http: httpx.Client, picture: Array, answer_to: Ask, name: str, route: str
 ) -> None:
     sent = json_of({"instances": [INSTANCES[name](small(picture))]})
-    response = sent.post(http, server.url + route)
+    response = sent.post(http, at(route))
     assert response.status_code == 200, response.text
     [prediction] = response.json()["predictions"]
     assert_same_answer(prediction, answer_to(small(picture)))
@@ -328,13 +328,13 @@ TENSORS: dict[str, Row] = {
 
 
 @pytest.mark.parametrize(
-    "route", ["/invocations", "/predictions/shapes", "/v2/models/shapes/infer"]
+    "route", ["/invocations", "/predictions/{model}", "/v2/models/{model}/infer"]
 )
 @pytest.mark.parametrize("name", TENSORS)
 def test_open_inference_tensors(
-    server: Server, http: httpx.Client, picture: Array, answer_to: Ask, name: str, route: str
+    at: At, http: httpx.Client, picture: Array, answer_to: Ask, name: str, route: str
 ) -> None:
-    response = TENSORS[name](small(picture)).post(http, server.url + route)
+    response = TENSORS[name](small(picture)).post(http, at(route))
     assert response.status_code == 200, response.text
     tensors = {tensor["name"]: tensor for tensor in response.json()["outputs"]}
     expected = answer_to(small(picture))

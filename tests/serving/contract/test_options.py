@@ -8,10 +8,10 @@ import httpx
 import numpy as np
 import pytest
 
-from scripts.torchserve import Server
 from tests.serving.contract.rows import (
     CUSTOM_ATTRIBUTES,
     Array,
+    At,
     Sent,
     base64_of,
     json_of,
@@ -56,11 +56,11 @@ def by_form_field(
 
 # TorchServe hands the query string of /invocations alone to the handler.
 SOURCES: dict[str, tuple[Callable[..., httpx.Response], tuple[str, ...]]] = {
-    "query": (by_query, ("/invocations", "/models/shapes/invoke")),
-    "pairs": (by_pairs, ("/invocations", "/predictions/shapes")),
-    "json-attributes": (by_json_attributes, ("/invocations", "/predictions/shapes")),
-    "parameters": (by_parameters, ("/invocations", "/predictions/shapes")),
-    "form-field": (by_form_field, ("/invocations", "/predictions/shapes")),
+    "query": (by_query, ("/invocations", "/models/{model}/invoke")),
+    "pairs": (by_pairs, ("/invocations", "/predictions/{model}")),
+    "json-attributes": (by_json_attributes, ("/invocations", "/predictions/{model}")),
+    "parameters": (by_parameters, ("/invocations", "/predictions/{model}")),
+    "form-field": (by_form_field, ("/invocations", "/predictions/{model}")),
 }
 EFFECTS: dict[str, tuple[str, Callable[[httpx.Response, Found], bool]]] = {
     "response_type": (
@@ -89,7 +89,7 @@ EFFECTS: dict[str, tuple[str, Callable[[httpx.Response, Found], bool]]] = {
 @pytest.mark.parametrize("option", EFFECTS)
 @pytest.mark.parametrize("source", SOURCES)
 def test_an_option_from_each_source(
-    server: Server,
+    at: At,
     http: httpx.Client,
     picture: Array,
     answer_to: Ask,
@@ -99,7 +99,7 @@ def test_an_option_from_each_source(
     send, routes = SOURCES[source]
     value, took_effect = EFFECTS[option]
     for route in routes:
-        response = send(http, server.url + route, picture, option, value)
+        response = send(http, at(route), picture, option, value)
         assert response.status_code == 200, response.text
         assert took_effect(response, answer_to(picture))
 
@@ -183,12 +183,12 @@ WRONG: dict[str, tuple[str, str, str]] = {
 @pytest.mark.parametrize("row", WRONG)
 @pytest.mark.parametrize("source", SOURCES)
 def test_an_unknown_option_or_value_is_a_400_that_names_the_valid_ones(
-    server: Server, http: httpx.Client, picture: Array, source: str, row: str
+    at: At, http: httpx.Client, picture: Array, source: str, row: str
 ) -> None:
     send, routes = SOURCES[source]
     option, value, named = WRONG[row]
     for route in routes:
-        response = send(http, server.url + route, picture, option, value)
+        response = send(http, at(route), picture, option, value)
         assert response.status_code == 400, response.text
         error = response.json()["error"]
         assert error["code"] == "bad_request"

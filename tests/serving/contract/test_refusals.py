@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 
 from scripts.server_logs import MODEL
-from scripts.torchserve import Server
 from tests.bad_requests import HOSTILE, REFUSED, BadRequest
 from tests.serving.contract.rows import npy_of
-from tests.serving.workers import worker_of
+from tests.serving.served import Served, worker_of
 
 CANARY = "zqxcanary"
 MORE_MEMORY = 50e6
@@ -57,9 +56,9 @@ def test_more_pixels_than_the_settings_allow(http: httpx.Client, route_url: str)
 
 
 def test_hostile_requests_leave_the_workers_memory_flat(
-    server: Server, http: httpx.Client, url: str
+    served: Served, http: httpx.Client, url: str
 ) -> None:
-    worker = worker_of(server)
+    worker = worker_of(served)
     for bad in HOSTILE.values():
         post(http, url, bad)
     before = worker.memory_info().rss
@@ -69,11 +68,11 @@ def test_hostile_requests_leave_the_workers_memory_flat(
 
 
 def test_a_refused_request_is_logged_with_its_id_the_code_and_the_reason(
-    server: Server, http: httpx.Client, url: str
+    served: Served, http: httpx.Client, url: str
 ) -> None:
     response = post(http, url, REFUSED["content-type"])
     request_id, error = response.headers["x-request-id"], response.json()["error"]
     line = f"refused request {request_id}: 415 {error['code']}: {error['message']}"
-    log = server.logs.text(MODEL)
+    log = served.logs.text(MODEL)
     assert line in log
     assert CANARY not in log

@@ -12,16 +12,17 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from scripts.torchserve import Server
 from tests.serving.contract.rows import (
     CUSTOM_ATTRIBUTES,
     Array,
+    At,
     base64_of,
     json_of,
     npy_of,
     opened,
     png_of,
 )
+from tests.serving.served import Served
 
 Ask: TypeAlias = Callable[[Array], dict[str, Any]]
 KEYS = ["labels", "boxes", "scores", "classes", "names", "masks", "prediction", "image"]
@@ -224,18 +225,18 @@ def test_npz(http: httpx.Client, route_url: str, picture: Array, answer_to: Ask)
         assert (arrays["masks"] == np.stack(masks)).mean() > 0.999
 
 
-def test_open_inference(server: Server, http: httpx.Client, picture: Array, answer_to: Ask) -> None:
+def test_open_inference(
+    served: Served, at: At, http: httpx.Client, picture: Array, answer_to: Ask
+) -> None:
     tensor = {
         "name": "a",
         "shape": [1],
         "datatype": "BYTES",
         "data": [base64_of(png_of(picture).body)],
     }
-    response = json_of({"id": "42", "inputs": [tensor]}).post(
-        http, f"{server.url}/v2/models/shapes/infer"
-    )
+    response = json_of({"id": "42", "inputs": [tensor]}).post(http, at("/v2/models/{model}/infer"))
     answer, found = response.json(), answer_to(picture)
-    assert (answer["model_name"], answer["id"]) == ("shapes", "42")
+    assert (answer["model_name"], answer["id"]) == (served.model_name, "42")
     count = len(found["classes"])
     described = {t["name"]: (t["datatype"], t["shape"]) for t in answer["outputs"]}
     assert described == {

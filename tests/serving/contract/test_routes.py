@@ -6,23 +6,23 @@ from typing import Any
 import httpx
 import pytest
 
-from scripts.torchserve import Server
-from tests.serving.contract.rows import Array, Sent, base64_of, json_of, png_of
+from tests.serving.contract.rows import Array, At, Sent, base64_of, json_of, png_of
+from tests.serving.served import Served
 from tests.serving.traffic import assert_same_answer
 
 ROUTES = [
     "/invocations",
-    "/models/shapes/invoke",
-    "/predictions/shapes",
-    "/predictions/shapes/1.0",
-    "/v1/models/shapes:predict",
-    "/v2/models/shapes/infer",
+    "/models/{model}/invoke",
+    "/predictions/{model}",
+    "/predictions/{model}/1.0",
+    "/v1/models/{model}:predict",
+    "/v2/models/{model}/infer",
 ]
 
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_every_route_takes_a_picture(
-    server: Server,
+    at: At,
     http: httpx.Client,
     picture: Array,
     answer_to: Callable[[Array], dict[str, Any]],
@@ -30,14 +30,16 @@ def test_every_route_takes_a_picture(
 ) -> None:
     encoded = base64_of(png_of(picture).body)
     for sent in (png_of(picture), Sent(png_of(picture).body), json_of({"image": encoded})):
-        response = sent.post(http, server.url + route)
+        response = sent.post(http, at(route))
         assert response.status_code == 200, response.text
         assert_same_answer(response.json(), answer_to(picture))
 
 
-def test_a_model_can_be_named_in_the_query(http: httpx.Client, url: str, picture: Array) -> None:
-    assert png_of(picture).post(http, url, model_name="shapes").status_code == 200
+def test_a_model_can_be_named_in_the_query(
+    served: Served, http: httpx.Client, url: str, picture: Array
+) -> None:
+    assert png_of(picture).post(http, url, model_name=served.model_name).status_code == 200
 
 
-def test_ping(server: Server, http: httpx.Client) -> None:
-    assert http.get(f"{server.url}/ping").json() == {"status": "Healthy"}
+def test_ping(at: At, http: httpx.Client) -> None:
+    assert http.get(at("/ping")).json() == {"status": "Healthy"}

@@ -1,0 +1,76 @@
+"""`make sagemaker-local`: AWS's own toolkit serves a package as on SageMaker, without Docker."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from scripts.aws.environment import container_environment
+from scripts.errors import run
+from scripts.model_store import STORE
+from scripts.package import SUFFIX
+from scripts.ports import Ports
+from scripts.sagemaker_container import Container, load_model, running_container
+
+READY_WITHIN_S = 300
+SAMPLE = "models/shapes/samples/shapes_01.jpg"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until told to stop, which is no failure."""
+    given = _parser().parse_args(arguments)
+    package = given.model_store / f"{given.name}{SUFFIX}"
+    try:
+        if given.multi_model:
+            _serve_many(package, given.name, given.port)
+        else:
+            _serve_one(package, given.port)
+    except KeyboardInterrupt:
+        print("stopped", flush=True)
+    return 0
+
+
+def _serve_one(package: Path, port: int) -> None:
+    with running_container(
+        package,
+        container_environment("realtime", {}),
+        log_dir=_log_dir(port),
+        ports=Ports.starting_at(port),
+    ) as container:
+        container.wait_until_healthy(READY_WITHIN_S)
+        _greet(container, "/invocations")
+        container.wait_until_gone()
+
+
+def _serve_many(package: Path, name: str, port: int) -> None:
+    with running_container(
+        None,
+        container_environment("mme", {}),
+        log_dir=_log_dir(port),
+        ports=Ports.starting_at(port),
+    ) as container:
+        container.wait_until_healthy(READY_WITHIN_S)
+        load_model(container, package, name)
+        _greet(container, f"/models/{name}/invoke")
+        container.wait_until_gone()
+
+
+def _greet(container: Container, route: str) -> None:
+    url = f"{container.url}{route}"
+    print(f"healthy, as SageMaker sees it; try: curl -T {SAMPLE} -X POST {url}", flush=True)
+
+
+def _log_dir(port: int) -> Path:
+    return Path("logs", f"sagemaker-local-{port}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sagemaker-local", description=__doc__)
+    parser.add_argument("--name", required=True, help="as in make package NAME=")
+    parser.add_argument("--port", type=int, default=8080, help="default: %(default)s")
+    parser.add_argument("--multi-model", action="store_true", help="as a multi-model endpoint")
+    parser.add_argument("--model-store", type=Path, default=STORE, help="default: %(default)s")
+    return parser
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,160 @@
+"""Draining against a stand-in for TorchServe's gRPC server, frame by frame."""
+
+import select
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from threading import Event
+from typing import Protocol
+
+import pytest
+
+from handler.lifecycle.draining import Activity, Draining, hold_while_busy
+from handler.lifecycle.http2 import Frame
+from scripts.ports import LOOPBACK, Ports
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+HEADERS, SETTINGS, PING, GOAWAY = 1, 4, 6, 7
+PING_PATH = b"/org.pytorch.serve.grpc.inference.InferenceAPIsService/Ping"
+TIMEOUT_S = 20
+A_MOMENT_S = 0.3
+
+
+class GrpcServer:
+    """The server's end of the one connection."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._incoming = connection.makefile("rb")
+        assert self._incoming.read(len(PREFACE)) == PREFACE
+
+    def close(self) -> None:
+        self._incoming.close()
+        self._connection.close()
+
+    def send(self, kind: int, flags: int = 0, stream: int = 0, payload: bytes = b"") -> None:
+        self._connection.sendall(Frame(kind, flags, stream, payload).encoded())
+
+    def receive(self) -> Frame | None:
+        """The next frame; None if the client has closed."""
+        header = self._incoming.read(9)
+        if not header:
+            return None
+        length = int.from_bytes(header[:3], "big")
+        kind, flags, stream = struct.unpack(">BBI", header[3:])
+        return Frame(kind, flags, stream, self._incoming.read(length))
+
+    def hears_nothing(self) -> bool:
+        """Whether the client says nothing for a moment, and keeps the connection open."""
+        readable, _, _ = select.select([self._connection], [], [], A_MOMENT_S)
+        return not readable
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server((LOOPBACK, 0)) as listening:
+        listening.settimeout(TIMEOUT_S)
+        yield listening
+
+
+class Start(Protocol):
+    def __call__(
+        self, activity: Activity, *, at_most_s: float = 60, stopped: Event | None = None
+    ) -> GrpcServer: ...
+
+
+@pytest.fixture
+def start(listener: socket.socket) -> Iterator[Start]:
+    """Starts draining; gives the server's end of it, the opening frames taken."""
+    with ExitStack() as stack:
+
+        def start(
+            activity: Activity, *, at_most_s: float = 60, stopped: Event | None = None
+        ) -> GrpcServer:
+            on_stop = stopped.set if stopped else None
+            Draining(activity, port=listener.getsockname()[1], at_most_s=at_most_s, on_stop=on_stop)
+            connection, _ = listener.accept()
+            connection.settimeout(TIMEOUT_S)
+            server = stack.enter_context(closing(GrpcServer(connection)))
+            settings, headers = server.receive(), server.receive()
+            assert settings == Frame(SETTINGS, 0, 0)
+            assert headers
+            # END_HEADERS without END_STREAM: the call is open, its message still to come.
+            assert (headers.kind, headers.flags, headers.stream) == (HEADERS, 4, 1)
+            assert PING_PATH in headers.payload
+            return server
+
+        yield start
+
+
+def test_settings_and_pings_are_acknowledged(start: Start) -> None:
+    server = start(Activity())
+    server.send(SETTINGS, payload=bytes(6))
+    assert server.receive() == Frame(SETTINGS, 1, 0)
+    server.send(PING, payload=b"12345678")
+    assert server.receive() == Frame(PING, 1, 0, b"12345678")
+    server.send(SETTINGS, flags=1)
+    server.send(PING, payload=b"abcdefgh")
+    assert server.receive() == Frame(PING, 1, 0, b"abcdefgh")
+
+
+def test_a_stop_waits_until_the_worker_is_idle(start: Start) -> None:
+    activity, stopped = Activity(), Event()
+    server = start(activity, stopped=stopped)
+    with activity:
+        server.send(GOAWAY, payload=bytes(8))
+        assert stopped.wait(TIMEOUT_S)
+        assert server.hears_nothing()
+    assert server.receive() is None
+
+
+def test_a_stop_does_not_wait_for_ever(start: Start) -> None:
+    activity = Activity()
+    server = start(activity, at_most_s=0.1)
+    with activity:
+        server.send(GOAWAY, payload=bytes(8))
+        assert server.receive() is None
+
+
+def test_an_idle_worker_lets_go_at_once(start: Start) -> None:
+    activity = Activity()
+    server = start(activity)
+    assert server.hears_nothing()
+    assert server.hears_nothing()
+    server.send(GOAWAY, payload=bytes(8))
+    assert server.receive() is None
+
+
+def test_a_server_that_ends_the_call_is_not_held(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopped = Event()
+    server = start(Activity(), stopped=stopped)
+    server.send(HEADERS, flags=5, stream=1)
+    assert server.receive() is None
+    assert "refused to be held" in caplog.text
+    assert not stopped.is_set()
+
+
+def test_no_server_is_no_reason_not_to_start(caplog: pytest.LogCaptureFixture) -> None:
+    port = Ports.free().grpc_inference
+    assert hold_while_busy(Activity(), {"TS_GRPC_INFERENCE_PORT": str(port)}, 60) is None
+    assert f"no gRPC at port {port}" in caplog.text
+
+
+def test_the_port_is_the_one_in_the_environment(listener: socket.socket) -> None:
+    environment = {"TS_GRPC_INFERENCE_PORT": str(listener.getsockname()[1])}
+    assert hold_while_busy(Activity(), environment, 60)
+    connection, _ = listener.accept()
+    connection.close()
+
+
+def test_activity() -> None:
+    activity = Activity()
+    with activity:
+        assert activity.idle_s() == 0
+        with activity:
+            pass
+        assert activity.idle_s() == 0
+    assert activity.idle_s() > 0
