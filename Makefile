@@ -42,9 +42,9 @@ archive: $(INSTALLED) ## Detectron2 config and checkpoint to model-store/NAME.ma
 	fi
 	@$(RUN) -m scripts.archive --config "$$CONFIG" --weights "$$WEIGHTS" --name "$$NAME" $${CLASSES:+--classes "$$CLASSES"}
 
-package: $(INSTALLED) ## model-store/NAME.mar to NAME.tar.gz, which SageMaker's PyTorch container serves: NAME=
-	@if [ -z "$$NAME" ]; then echo "usage: make package NAME=name" >&2; exit 2; fi
-	@$(RUN) -m scripts.package --name "$$NAME"
+package: $(INSTALLED) ## model-store/NAME.mar to NAME.tar.gz, which SageMaker's PyTorch container serves: NAME= [MULTI_MODEL=1]
+	@if [ -z "$$NAME" ]; then echo "usage: make package NAME=name [MULTI_MODEL=1]" >&2; exit 2; fi
+	@$(RUN) -m scripts.package --name "$$NAME" $${MULTI_MODEL:+--multi-model}
 
 sagemaker-local: $(INSTALLED) $(CONTAINER_INSTALLED) ## Serve a package by AWS's own toolkit, without Docker: NAME= [PORT=8080] [MULTI_MODEL=1]
 	@if [ -z "$$NAME" ]; then echo "usage: make sagemaker-local NAME=name [PORT=8080] [MULTI_MODEL=1]" >&2; exit 2; fi

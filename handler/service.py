@@ -17,7 +17,7 @@ from handler.lifecycle.front_door import open_front_door
 from handler.messages import HttpRequest, HttpResponse, Part
 from handler.model_facts import ModelFacts
 from handler.pipeline import Pipeline
-from handler.settings import load_settings
+from handler.settings import SERVING_FILE, read_settings
 from handler.slots import DecodedRequest, DetectedRequest, FailedRequest
 
 RAW_BODY = "body"
@@ -38,7 +38,7 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
         Only then is the server open to others, where a front door is asked for.
         """
         folder = Path(context.system_properties["model_dir"])
-        settings = load_settings((context.model_yaml_config or {}).get("handler"))
+        settings = read_settings(folder / SERVING_FILE)
         detector = NativeDetector.from_folder(folder, worker_device(context), settings)
         detector.warm_up()
         names = read_class_names(folder / CLASSES_FILE, detector.num_classes)

@@ -3,10 +3,14 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from handler.options import OPTION_NAMES
 
+SERVING_FILE = "model-config.yaml"
 ENVIRONMENT_PREFIX = "D2SERVE_"
 PADDINGS = ("image", "batch")
 # Where Pillow itself stops, as a guard against decompression bombs.
@@ -88,6 +92,25 @@ class Settings:
 
 
 SETTING_NAMES = tuple(entry.name for entry in fields(Settings) if entry.name != "options")
+
+
+def read_settings(serving_file: Path) -> Settings:
+    """The `handler` section of a model-config.yaml, and the environment; defaults without a file.
+
+    TorchServe reads that file too, but only where the manifest names it.
+
+    Raises:
+        SettingsError: the file is no YAML mapping, or a setting in it is not valid.
+    """
+    if not serving_file.exists():
+        return load_settings(None)
+    try:
+        content = yaml.safe_load(serving_file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{serving_file.name} is not YAML: {error}") from error
+    if not isinstance(content, Mapping):
+        raise SettingsError(f"{serving_file.name} must be a mapping, e.g. batchSize: 8")
+    return load_settings(content.get("handler"))
 
 
 def load_settings(

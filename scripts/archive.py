@@ -20,9 +20,9 @@ from handler.rcnn.build import build_model
 from handler.rcnn.checkpoint import CheckpointError, read_checkpoint, write_weights
 from handler.rcnn.config import ConfigError, parse_config
 from handler.rcnn.yaml_config import read_yaml_config
-from handler.settings import SETTING_NAMES, Settings
+from handler.settings import SERVING_FILE, SETTING_NAMES, Settings
 from scripts.errors import CommandError, run
-from scripts.model_store import MODEL_VERSION, NAME_PATTERN, SERVING_FILE, STORE
+from scripts.model_store import MODEL_VERSION, NAME_PATTERN, STORE
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 HANDLER = REPOSITORY / "handler"

@@ -10,25 +10,23 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
+from handler.settings import SERVING_FILE
 from scripts.errors import CommandError, run
-from scripts.model_store import MODEL_VERSION, SERVING_FILE, STORE
+from scripts.model_store import MODEL_VERSION, STORE
 
 MANIFEST = "MAR-INF/MANIFEST.json"
 SUFFIX = ".tar.gz"
+MULTI_MODEL_SUFFIX = ".mme.tar.gz"
 # The archiver's clock: it would make two packages of one model differ.
 BUILD_DATE = "createdOn"
-# TorchServe takes these from SAGEMAKER_TS_* only where the archive itself does not name them.
-LEFT_TO_THE_ENVIRONMENT = (
-    "minWorkers",
-    "maxWorkers",
-    "batchSize",
-    "maxBatchDelay",
-    "responseTimeout",
-)
+# Where the manifest names the model-config.yaml.
+CONFIG_FILE = "configFile"
+# Weights hardly shrink, however long gzip tries.
+FASTEST = 1
 
 
 @dataclass(frozen=True)
@@ -48,18 +46,34 @@ class Package:
     size_bytes: int
 
 
-def build_package(archive: Path) -> Package:
+def package_path(store: Path, name: str, *, multi_model: bool = False) -> Path:
+    """Where a model's package lies in the store."""
+    return store / f"{name}{MULTI_MODEL_SUFFIX if multi_model else SUFFIX}"
+
+
+def build_package(archive: Path, *, multi_model: bool = False) -> Package:
     """Repacks an archive for SageMaker, next to it; equal models give equal bytes.
+
+    Args:
+        archive: what `make archive` wrote.
+        multi_model: TorchServe reads the archive's own batch size, workers and time limits. A
+            multi-model endpoint has no variables for them; elsewhere SAGEMAKER_TS_* set them, and
+            bind only where TorchServe is told of no model-config.yaml.
 
     Raises:
         CommandError: there is no such archive, or it is not one that `make archive` wrote.
     """
     files = _read_archive(archive)
-    files[MANIFEST] = _lasting_manifest(files[MANIFEST])
-    files[SERVING_FILE] = _open_to_the_environment(files[SERVING_FILE])
-    path = archive.with_name(archive.name.removesuffix(".mar") + SUFFIX)
+    manifest = json.loads(files[MANIFEST])
+    manifest.pop(BUILD_DATE, None)
+    if not multi_model:
+        del manifest["model"][CONFIG_FILE]
+        files[SERVING_FILE] = _handler_section(files[SERVING_FILE])
+    files[MANIFEST] = json.dumps(manifest, indent=2).encode()
+    path = package_path(archive.parent, archive.name.removesuffix(".mar"), multi_model=multi_model)
     arriving = path.with_name(f".{path.name}.part")
-    arriving.write_bytes(_pack(files))
+    with arriving.open("wb") as file:
+        _pack(files, file)
     return read_package(arriving.replace(path))
 
 
@@ -70,19 +84,25 @@ def read_package(path: Path) -> Package:
         CommandError: there is no such file, it is damaged, or it holds no model of ours.
     """
     if not path.is_file():
-        name = path.name.removesuffix(SUFFIX)
-        raise CommandError(f"{path} does not exist; `make package NAME={name}` builds it")
-    manifest = json.loads(_read_member(path, MANIFEST))
-    version = manifest["model"]["modelVersion"]
+        raise CommandError(f"{path} does not exist; {_how_to_build(path)}")
+    try:
+        model = json.loads(_read_member(path, MANIFEST))["model"]
+        name, version = model["modelName"], model["modelVersion"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CommandError(f"{path}: {MANIFEST} is none of ours ({error!r})") from error
     if version != MODEL_VERSION:
         raise CommandError(
             f"{path}: the model's version is {version}, and SageMaker's settings bind to "
             f"{MODEL_VERSION} alone; build it again with `make package`"
         )
     content = path.read_bytes()
-    return Package(
-        path, manifest["model"]["modelName"], hashlib.sha256(content).hexdigest(), len(content)
-    )
+    return Package(path, name, hashlib.sha256(content).hexdigest(), len(content))
+
+
+def _how_to_build(path: Path) -> str:
+    many = path.name.endswith(MULTI_MODEL_SUFFIX)
+    name = path.name.removesuffix(MULTI_MODEL_SUFFIX if many else SUFFIX)
+    return f"build it: make package NAME={name}{' MULTI_MODEL=1' if many else ''}"
 
 
 def _read_archive(archive: Path) -> dict[str, bytes]:
@@ -113,38 +133,33 @@ def _read_member(path: Path, name: str) -> bytes:
         raise CommandError(f"{path} is damaged ({error}); `make package` builds it") from error
 
 
-def _lasting_manifest(content: bytes) -> bytes:
-    manifest = {key: value for key, value in json.loads(content).items() if key != BUILD_DATE}
-    return json.dumps(manifest, indent=2).encode()
+def _handler_section(content: bytes) -> bytes:
+    """What the handler reads; the rest is TorchServe's, which does not read this file."""
+    section: Mapping[str, Any] = yaml.safe_load(content)["handler"]
+    return yaml.safe_dump({"handler": section}, sort_keys=False).encode()
 
 
-def _open_to_the_environment(content: bytes) -> bytes:
-    serving: Mapping[str, Any] = yaml.safe_load(content)
-    left = {key: value for key, value in serving.items() if key not in LEFT_TO_THE_ENVIRONMENT}
-    return yaml.safe_dump(left, sort_keys=False).encode()
-
-
-def _pack(files: Mapping[str, bytes]) -> bytes:
-    """A tar.gz without anything of the moment or the machine: no time, no user, sorted."""
-    packed = io.BytesIO()
+def _pack(files: Mapping[str, bytes], file: BinaryIO) -> None:
+    """A tar.gz without anything of the moment or the machine: no time, no name, no user, sorted."""
     with (
-        gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as compressed,
+        gzip.GzipFile("", "wb", FASTEST, file, mtime=0) as compressed,
         tarfile.open(fileobj=compressed, mode="w", format=tarfile.USTAR_FORMAT) as tar,
     ):
         for name in sorted(files):
             entry = tarfile.TarInfo(name)
             entry.size = len(files[name])
             tar.addfile(entry, io.BytesIO(files[name]))
-    return packed.getvalue()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the package, or say what is wrong with the archive."""
     given = _parser().parse_args(arguments)
-    package = build_package(given.model_store / f"{given.name}.mar")
+    archive = given.model_store / f"{given.name}.mar"
+    package = build_package(archive, multi_model=given.multi_model)
+    more = " MULTI_MODEL=1" if given.multi_model else ""
     print(
         f"{package.path} ({package.size_bytes / 1e6:.1f} MB, sha256 {package.sha256[:12]}); "
-        f"try it with: make sagemaker-local NAME={given.name}"
+        f"try it with: make sagemaker-local NAME={given.name}{more}"
     )
     return 0
 
@@ -152,6 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="package", description=__doc__)
     parser.add_argument("--name", required=True, help="the model's name, as in make archive NAME=")
+    parser.add_argument("--multi-model", action="store_true", help="for multi-model endpoints")
     parser.add_argument("--model-store", type=Path, default=STORE, help="default: %(default)s")
     return parser
 

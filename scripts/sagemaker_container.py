@@ -49,6 +49,11 @@ class Container:
         return f"http://{LOOPBACK}:{self.ports.inference}"
 
     @property
+    def management_url(self) -> str:
+        """TorchServe's own port where it is behind a front door: not open to others there."""
+        return f"http://{LOOPBACK}:{self.ports.management}"
+
+    @property
     def models(self) -> Path:
         """Where a multi-model endpoint puts the models that it loads."""
         return self.home / "ml" / "models"

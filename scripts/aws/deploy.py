@@ -68,7 +68,7 @@ def _imagined_plan(
 
 def _deployment(given: argparse.Namespace) -> Deployment:
     return Deployment(
-        package=package_of(given),
+        package=package_of(given, multi_model=given.mode == "mme"),
         endpoint=given.endpoint,
         mode=given.mode,
         instance=given.instance,

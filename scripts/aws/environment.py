@@ -12,6 +12,7 @@ SINGLE_MODEL = {
     "SAGEMAKER_TS_MAX_BATCH_DELAY": "20",  # milliseconds
     "SAGEMAKER_TS_MIN_WORKERS": "1",
     "SAGEMAKER_TS_MAX_WORKERS": "1",
+    "TS_DEFAULT_STARTUP_TIMEOUT": "300",  # seconds
     # SageMaker sends requests as soon as /ping is answered, and TorchServe answers it while the
     # model still loads: so SageMaker's port is opened by the worker, when it has loaded the model.
     PUBLIC_ADDRESS: "0.0.0.0:8080",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from scripts.errors import CommandError
 from scripts.model_store import STORE
-from scripts.package import Package, read_package
+from scripts.package import Package, package_path, read_package
 
 
 def add_package(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
@@ -46,9 +46,10 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def package_of(given: argparse.Namespace) -> Package:
+def package_of(given: argparse.Namespace, *, multi_model: bool = False) -> Package:
     """The package that was named, checked."""
-    return read_package(given.package or STORE / f"{given.name}.tar.gz")
+    named = package_path(STORE, given.name or "", multi_model=multi_model)
+    return read_package(given.package or named)
 
 
 def listed(value: str) -> tuple[str, ...]:

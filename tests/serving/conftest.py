@@ -14,6 +14,7 @@ from scripts.package import build_package
 from scripts.sagemaker_container import Container, running_container
 from scripts.torchserve import Server
 from tests.bodies import image_bytes
+from tests.serving.traffic import pixels
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +33,12 @@ def png(samples: list[Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
+def picture(png: Path) -> "np.ndarray[Any, Any]":
+    """UInt8[H, W, 3] RGB, in which the bundled model finds something."""
+    return pixels(png)
+
+
+@pytest.fixture(scope="session")
 def url(server: Server) -> str:
     return f"{server.url}/invocations"
 
@@ -40,6 +47,12 @@ def url(server: Server) -> str:
 def package(shapes_mar: Path) -> Path:
     """The bundled model for SageMaker."""
     return build_package(shapes_mar).path
+
+
+@pytest.fixture(scope="session")
+def multi_model_package(shapes_mar: Path) -> Path:
+    """The bundled model for multi-model endpoints."""
+    return build_package(shapes_mar, multi_model=True).path
 
 
 @pytest.fixture(scope="session")

@@ -3,13 +3,10 @@
 Each row goes to a TorchServe of `make serve` and to AWS's toolkit of `make sagemaker-local`.
 """
 
-from pathlib import Path
-
 import pytest
 
-from tests.serving.contract.rows import Array, At
+from tests.serving.contract.rows import At
 from tests.serving.served import Served
-from tests.serving.traffic import pixels
 
 ROUTES = ("/invocations", "/predictions/{model}")
 
@@ -36,9 +33,3 @@ def url(at: At) -> str:
 def route_url(request: pytest.FixtureRequest, at: At) -> str:
     """Both routes of a table-driven test."""
     return at(str(request.param))
-
-
-@pytest.fixture(scope="session")
-def picture(png: Path) -> Array:
-    """UInt8[H, W, 3] RGB, in which the bundled model finds something."""
-    return pixels(png)

@@ -1,0 +1,58 @@
+"""What an operator of an endpoint can set by environment variables alone."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from scripts.aws.environment import container_environment
+from scripts.sagemaker_container import Container, running_container
+from tests.serving.contract.rows import Array, png_of
+from tests.serving.served import workers_of
+
+WITHIN_S = 120
+
+
+def description(container: Container) -> dict[str, Any]:
+    """TorchServe's own words on the model."""
+    url = f"{container.management_url}/models/{container.model_name}"
+    [model] = httpx.get(url, trust_env=False).json()
+    described: dict[str, Any] = model
+    return described
+
+
+def test_what_deploy_sets_is_what_torchserve_serves_with(container: Container) -> None:
+    described = description(container)
+    assert described["batchSize"] == 8
+    assert described["maxBatchDelay"] == 20
+    assert (described["minWorkers"], described["maxWorkers"]) == (1, 1)
+    assert (described["responseTimeout"], described["startupTimeout"]) == (600, 300)
+
+
+def test_an_operators_own_settings_win(
+    package: Path, tmp_path: Path, http: httpx.Client, picture: Array
+) -> None:
+    own = {
+        "SAGEMAKER_TS_BATCH_SIZE": "3",
+        "SAGEMAKER_TS_MAX_BATCH_DELAY": "7",
+        "SAGEMAKER_TS_MIN_WORKERS": "2",
+        "SAGEMAKER_TS_MAX_WORKERS": "2",
+        "SAGEMAKER_TS_RESPONSE_TIMEOUT": "33",
+        "TS_MAX_REQUEST_SIZE": "50000",
+        "D2SERVE_MAX_IMAGE_PIXELS": "100",
+    }
+    environment = container_environment("realtime", own)
+    with running_container(package, environment, log_dir=tmp_path / "logs") as container:
+        container.wait_until_healthy(WITHIN_S)
+        described = description(container)
+        assert described["batchSize"] == 3
+        assert described["maxBatchDelay"] == 7
+        assert (described["minWorkers"], described["maxWorkers"]) == (2, 2)
+        assert described["responseTimeout"] == 33
+        assert len(workers_of(container)) == 2
+        url = f"{container.url}/invocations"
+        too_many_bytes = http.post(url, content=bytes(50_001))
+        assert too_many_bytes.status_code == 413
+        too_many_pixels = png_of(picture[:11, :10]).post(http, url)
+        assert too_many_pixels.json()["error"]["code"] == "too_large"
+        assert png_of(picture[:10, :10]).post(http, url).status_code == 200
