@@ -15,7 +15,6 @@ from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wa
 from handler.lifecycle.front_door import PUBLIC_ADDRESS
 from scripts.errors import CommandError
 from scripts.java import find_java
-from scripts.package import read_package
 from scripts.ports import LOOPBACK, Ports
 from scripts.processes import end_process_group
 from scripts.server_logs import CONSOLE, ServerLogs
@@ -116,7 +115,7 @@ def running_container(
         ports: free ones where None.
 
     Raises:
-        CommandError: the package is none of ours, or the container's packages are not installed.
+        ContainerError: the container's packages are not installed.
     """
     if not ENVIRONMENT.is_dir():
         raise ContainerError(f"{ENVIRONMENT.name} is missing; `make sagemaker-local` installs it")
@@ -175,12 +174,7 @@ def unload_model(container: Container, name: str) -> None:
 
 
 def unpack(package: Path, folder: Path) -> None:
-    """Unpacks a package as SageMaker does.
-
-    Raises:
-        CommandError: it is no package of ours.
-    """
-    read_package(package)
+    """Unpacks a package as SageMaker does: whatever is in it."""
     with tarfile.open(package) as packed:
         packed.extractall(_made(folder), filter="data")
 

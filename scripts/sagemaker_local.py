@@ -7,7 +7,7 @@ from pathlib import Path
 from scripts.aws.environment import container_environment
 from scripts.errors import run
 from scripts.model_store import STORE
-from scripts.package import package_path
+from scripts.package import package_path, read_package
 from scripts.ports import Ports
 from scripts.sagemaker_container import Container, load_model, running_container
 
@@ -19,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until told to stop, which is no failure."""
     given = _parser().parse_args(arguments)
     package = package_path(given.model_store, given.name, multi_model=given.multi_model)
+    read_package(package)
     try:
         if given.multi_model:
             _serve_many(package, given.name, given.port)

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from tests.conftest import BATCH_SIZE
+from tests.serving.served import Served
 from tests.serving.traffic import (
     Body,
     assert_refused,
@@ -20,6 +21,13 @@ from tests.serving.traffic import (
 
 CLIENTS = 32
 ROUNDS = 3
+
+
+@pytest.fixture(scope="module", params=["server", "container"])
+def url(request: pytest.FixtureRequest) -> str:
+    """TorchServe by itself, and as AWS's toolkit runs it."""
+    served: Served = request.getfixturevalue(request.param)
+    return f"{served.url}/invocations"
 
 
 @pytest.fixture(scope="module")
