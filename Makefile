@@ -87,12 +87,13 @@ clarify: $(INSTALLED) ## Write SageMaker Clarify's analysis_config.json: ENDPOIN
 	@if [ -z "$$ENDPOINT" ]; then echo "usage: make clarify ENDPOINT=name [NAME=] [DATASET=s3://bucket/pictures/] [FILE=]" >&2; exit 2; fi
 	@exec $(RUN) -m scripts.aws.clarify --endpoint "$$ENDPOINT" $${NAME:+--name "$$NAME"} $${DATASET:+--dataset "$$DATASET"} $${FILE:+--output "$$FILE"}
 
-predict: $(INSTALLED) ## Send one picture or a folder to a running server: IMAGE= [URL=]
+predict: $(INSTALLED) ## Send one picture or a folder to a server or an endpoint: IMAGE= [URL=] [ENDPOINT=] [REGION=] [TARGET_MODEL=]
 	@if [ -z "$$IMAGE" ]; then \
-	  echo "usage: make predict IMAGE=picture-or-folder [URL=http://127.0.0.1:8080/invocations]" >&2; \
+	  echo "usage: make predict IMAGE=picture-or-folder [URL=http://127.0.0.1:8080/invocations] [ENDPOINT=] [REGION=] [TARGET_MODEL=]" >&2; \
 	  exit 2; \
 	fi
-	@$(RUN) -m scripts.predict "$$IMAGE" $${URL:+--url "$$URL"}
+	@$(RUN) -m scripts.predict "$$IMAGE" $${URL:+--url "$$URL"} $${ENDPOINT:+--endpoint "$$ENDPOINT"} \
+	  $${REGION:+--region "$$REGION"} $${TARGET_MODEL:+--target-model "$$TARGET_MODEL"}
 
 lint: $(INSTALLED) ## Check style, formatting and types
 	@$(RUN) -m ruff check

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from scripts.client import Client
+from scripts.client import Client, HttpTransport
 from scripts.errors import run
 from scripts.outcomes import outcome_table
 from scripts.pictures import find_pictures
@@ -21,7 +21,7 @@ def main() -> int:
     print(f"Starting TorchServe with {ARCHIVE}", flush=True)
     with (
         running_server(ARCHIVE, log_dir=LOGS) as server,
-        Client(f"{server.url}/invocations") as client,
+        Client(HttpTransport(f"{server.url}/invocations")) as client,
     ):
         outcomes = send_pictures(client, pictures, SAMPLES, OVERLAYS)
     result_console().print(outcome_table(outcomes))

@@ -1,11 +1,14 @@
-"""`make predict`: one picture, or a folder of them, through a running server."""
+"""`make predict`: one picture, or a folder of them, through a server or a SageMaker endpoint."""
 
 import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.client import DEFAULT_URL, Client
+import boto3
+
+from scripts.client import DEFAULT_URL, Client, HttpTransport, endpoint_transport
+from scripts.client.messages import Transport
 from scripts.errors import run
 from scripts.outcomes import outcome_table
 from scripts.pictures import find_pictures
@@ -16,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print what was found in each picture; 1 if any was refused."""
     options = _parser().parse_args(arguments)
     pictures = find_pictures(options.image)
-    with Client(options.url) as client:
+    with Client(_transport(options)) as client:
         outcomes = send_pictures(client, pictures, options.image, options.overlay)
     if options.json:
         print(json.dumps([outcome.as_json() for outcome in outcomes]))
@@ -25,10 +28,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(any(outcome.failed for outcome in outcomes))
 
 
+def _transport(options: argparse.Namespace) -> Transport:
+    if not options.endpoint:
+        return HttpTransport(options.url)
+    session = boto3.Session(region_name=options.region)
+    return endpoint_transport(options.endpoint, session, target_model=options.target_model)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="predict", description=__doc__)
     parser.add_argument("image", type=Path, help="a picture, or a folder that is searched through")
     parser.add_argument("--url", default=DEFAULT_URL, help="default: %(default)s")
+    parser.add_argument("--endpoint", help="a SageMaker endpoint's name, in place of the URL")
+    parser.add_argument("--region", help="of the endpoint; default: that of the AWS configuration")
+    parser.add_argument("--target-model", help="NAME.tar.gz of a multi-model endpoint")
     parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
     parser.add_argument("--overlay", type=Path, metavar="DIR", help="write drawn pictures there")
     return parser

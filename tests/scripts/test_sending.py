@@ -1,9 +1,10 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
-from scripts.client import Client, UnreachableError
+from scripts.client import Client, HttpTransport, UnreachableError
 from scripts.sending import send_pictures
 
 
@@ -16,11 +17,14 @@ def answer(request: httpx.Request) -> httpx.Response:
     return httpx.Response(200, json={"names": [request.content.decode()]})
 
 
+def client_of(server: Callable[[httpx.Request], httpx.Response]) -> Client:
+    transport = HttpTransport("http://server.test/", transport=httpx.MockTransport(server))
+    return Client(transport, sleep=lambda _: None)
+
+
 @pytest.fixture
 def client() -> Client:
-    return Client(
-        "http://server.test/", transport=httpx.MockTransport(answer), sleep=lambda _: None
-    )
+    return client_of(answer)
 
 
 @pytest.fixture
@@ -58,6 +62,5 @@ def test_without_a_server_there_is_one_error(pictures: list[Path], tmp_path: Pat
     def refuse(_: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
 
-    client = Client("http://x.test/", transport=httpx.MockTransport(refuse), sleep=lambda _: None)
     with pytest.raises(UnreachableError):
-        send_pictures(client, pictures, tmp_path)
+        send_pictures(client_of(refuse), pictures, tmp_path)

@@ -4,7 +4,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from scripts.client import ATTEMPTS, Client, PredictionError, UnreachableError
+from scripts.client import Client, HttpTransport, Payload, PredictionError, UnreachableError
+from scripts.client.client import ATTEMPTS
 from scripts.errors import CommandError
 
 URL = "http://server.test/invocations"
@@ -12,7 +13,8 @@ REFUSAL = {"error": {"code": "bad_request", "message": "empty body", "hint": "se
 
 
 def client_of(answer: Callable[[httpx.Request], httpx.Response]) -> Client:
-    return Client(URL, transport=httpx.MockTransport(answer), sleep=lambda _: None)
+    transport = HttpTransport(URL, transport=httpx.MockTransport(answer))
+    return Client(transport, sleep=lambda _: None)
 
 
 def test_a_file_is_sent_with_its_type(tmp_path: Path) -> None:
@@ -37,14 +39,15 @@ def test_a_file_is_sent_with_its_type(tmp_path: Path) -> None:
 )
 def test_bytes_are_sent_as_declared(declared: str | None, sent: str) -> None:
     with client_of(lambda request: httpx.Response(200, text=request.headers["content-type"])) as c:
-        assert c.predict(b"bytes", content_type=declared).text == sent
+        payload = Payload(b"bytes", content_type=declared) if declared else Payload(b"bytes")
+        assert c.send(payload).content.decode() == sent
 
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_busy_server_is_asked_again(status: int) -> None:
     answers = iter([httpx.Response(status), httpx.Response(status), httpx.Response(200)])
     with client_of(lambda _: next(answers)) as client:
-        assert client.predict(b"").status_code == 200
+        assert client.predict(b"").status == 200
 
 
 def test_a_server_that_is_not_up_yet_is_asked_again() -> None:
@@ -56,7 +59,7 @@ def test_a_server_that_is_not_up_yet_is_asked_again() -> None:
         return httpx.Response(200)
 
     with client_of(answer) as client:
-        assert client.predict(b"").status_code == 200
+        assert client.predict(b"").status == 200
 
 
 def test_a_server_that_is_not_there_is_given_up() -> None:
@@ -110,4 +113,4 @@ def test_a_broken_connection_is_a_failed_prediction() -> None:
 @pytest.mark.parametrize("url", ["", "localhost:8080", "ftp://host/x", "http://", "http://a:b"])
 def test_a_url_that_is_none_is_named(url: str) -> None:
     with pytest.raises(CommandError, match="one looks like http://"):
-        Client(url)
+        HttpTransport(url)

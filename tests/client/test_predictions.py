@@ -1,0 +1,87 @@
+"""The API's JSON as arrays, held against what the handler itself writes."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from scripts.client import Prediction, PredictionError
+from scripts.client.predictions import read_predictions
+
+SIZE_HW = (6, 8)
+NOTHING: dict[str, Any] = {
+    **{name: [] for name in ("labels", "boxes", "scores", "classes", "names", "prediction")},
+    "image": {"width": 8, "height": 6},
+}
+
+
+def square(top: int, left: int, side: int) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+    mask = np.zeros(SIZE_HW, np.bool_)
+    mask[top : top + side, left : left + side] = True
+    return mask
+
+
+def found(masks: list[Any]) -> dict[str, Any]:
+    return NOTHING | {
+        "boxes": [[1, 2, 4, 5], [0, 0, 2, 2]],
+        "scores": [0.9, 0.5],
+        "classes": [3, 0],
+        "names": ["star", "ring"],
+        "masks": masks,
+    }
+
+
+def rle(mask: "np.ndarray[Any, Any]") -> dict[str, Any]:
+    encoded: dict[str, Any] = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return encoded | {"counts": encoded["counts"].decode()}
+
+
+MASKS = [square(2, 1, 3), square(0, 0, 2)]
+POLYGONS = [[[1, 2, 4, 2, 4, 5, 1, 5]], [[0, 0, 2, 0, 2, 2, 0, 2]]]
+
+
+@pytest.mark.parametrize(
+    "segmentations", [[rle(mask) for mask in MASKS], POLYGONS], ids=["rle", "polygon"]
+)
+def test_what_was_found_is_arrays(segmentations: list[Any]) -> None:
+    prediction = Prediction.from_json(found(segmentations))
+    assert len(prediction) == 2
+    assert prediction.size_hw == SIZE_HW
+    np.testing.assert_array_equal(prediction.boxes_xyxy, [[1, 2, 4, 5], [0, 0, 2, 2]])
+    np.testing.assert_array_equal(prediction.scores, [0.9, 0.5])
+    np.testing.assert_array_equal(prediction.classes, [3, 0])
+    assert prediction.classes.dtype == np.int64
+    assert prediction.names == ("star", "ring")
+    assert prediction.masks().dtype == np.bool_
+    np.testing.assert_array_equal(prediction.masks(), MASKS)
+
+
+def test_nothing_found_has_shapes_all_the_same() -> None:
+    prediction = Prediction.from_json(NOTHING | {"masks": []})
+    assert len(prediction) == 0
+    assert prediction.boxes_xyxy.shape == (0, 4)
+    assert prediction.masks().shape == (0, *SIZE_HW)
+
+
+def test_an_empty_polygon_is_an_empty_mask() -> None:
+    masks = Prediction.from_json(found([POLYGONS[0], []])).masks()
+    assert masks[0].any()
+    assert not masks[1].any()
+
+
+def test_a_model_without_masks_has_none() -> None:
+    prediction = Prediction.from_json(NOTHING)
+    with pytest.raises(ValueError, match="there are no masks"):
+        prediction.masks()
+
+
+def test_several_images() -> None:
+    first, second = read_predictions({"predictions": [NOTHING, found(POLYGONS)]})
+    assert (len(first), len(second)) == (0, 2)
+
+
+def test_an_image_that_could_not_be_used_is_an_error() -> None:
+    error = {"code": "bad_request", "message": "truncated", "hint": "send all of it"}
+    with pytest.raises(PredictionError, match=r"bad_request: truncated \(send all of it\)"):
+        read_predictions({"predictions": [NOTHING, {"error": error}]})
