@@ -24,7 +24,7 @@ HANDLER_SOURCES := $(shell find handler -name '*.py' 2>/dev/null)
   transform clarify predict lint format fuzz test-pythons clean
 
 help: ## List the commands
-	@awk -F ' ?## ' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ' ?## ' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(SHAPES_MAR) ## Serve the bundled model, send its sample pictures, write overlays to out/
 	@exec $(RUN) -m scripts.demo

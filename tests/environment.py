@@ -2,12 +2,19 @@
 
 import os
 
+COMMAND_VARIABLES = ("CONFIG", "WEIGHTS", "NAME", "CLASSES", "IMAGE", "URL", "MODEL", "PORT")
+NO_ACCOUNT = {
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
 
-def without_make() -> dict[str, str]:
-    """Our environment without what a make above us (`make test`) hands down to its children."""
-    commands = ("CONFIG", "WEIGHTS", "NAME", "CLASSES", "IMAGE", "URL", "MODEL", "PORT")
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("MAKE", "MFLAGS")) and name not in commands
-    }
+
+def clean_environment() -> dict[str, str]:
+    """Ours without what a make above us (`make test`) hands down, and without any AWS account."""
+    ours = {name: value for name, value in os.environ.items() if not _is_foreign(name)}
+    return ours | NO_ACCOUNT
+
+
+def _is_foreign(name: str) -> bool:
+    return name.startswith(("MAKE", "MFLAGS", "AWS_")) or name in COMMAND_VARIABLES

@@ -25,10 +25,10 @@ class Session(boto3.Session):  # type: ignore[misc]
 
     def __init__(self, urls: dict[str, str], url: str) -> None:
         super().__init__(region_name=REGION, **KEYS)
-        self._urls, self._url = urls, url
+        self._urls, self.url = urls, url
 
     def client(self, service_name: str, **options: Any) -> Any:
-        url = self._urls.get(service_name, self._url)
+        url = self._urls.get(service_name, self.url)
         return super().client(service_name, endpoint_url=url, **options)
 
 

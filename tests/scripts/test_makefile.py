@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.environment import without_make
+from tests.environment import clean_environment
 
 DOCUMENTED = {
     *("help", "demo", "serve", "test", "archive", "predict", "lint", "fuzz"),
@@ -20,7 +20,7 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["make", *arguments],
         cwd=folder,
-        env=without_make(),
+        env=clean_environment(),
         capture_output=True,
         text=True,
         check=False,

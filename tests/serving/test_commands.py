@@ -14,7 +14,7 @@ from PIL import Image
 
 from scripts import predict
 from scripts.ports import Ports
-from tests.environment import without_make
+from tests.environment import clean_environment
 from tests.serving.traffic import picture_body
 
 
@@ -83,7 +83,7 @@ def test_make_passes_sigterm_on_to_the_server(
     port = Ports.free().inference
     command = ["make", "-o", ".venv/.installed", "serve", f"MODEL={shapes_mar}", f"PORT={port}"]
     with subprocess.Popen(
-        command, cwd=repo_root, env=without_make(), stdout=subprocess.PIPE, text=True
+        command, cwd=repo_root, env=clean_environment(), stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         assert "is served at" in process.stdout.readline()

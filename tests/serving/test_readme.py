@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from scripts.ports import LOOPBACK, Ports
-from tests.environment import without_make
+from tests.environment import clean_environment
 
 README_PORT = "8080"
 # This very run is what `make test` does.
@@ -50,7 +50,8 @@ def port() -> str:
 def project(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp("clone") / "d2serve"
     shutil.copytree(repo_root, copy, ignore=shutil.ignore_patterns(*NOT_COPIED))
-    (copy / ".venv").symlink_to(repo_root / ".venv")
+    for environment in repo_root.glob(".venv*"):
+        (copy / environment.name).symlink_to(environment)
     return copy
 
 
@@ -58,7 +59,7 @@ def start(command: str, project: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         ["bash", "-c", command],
         cwd=project,
-        env=without_make(),
+        env=clean_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -73,27 +74,30 @@ def run(command: str, project: Path) -> str:
     return output
 
 
-@contextmanager
-def serving(command: str, project: Path, port: str) -> Iterator[None]:
-    process = start(f"{command} PORT={port}", project)
-    try:
-        deadline = time.monotonic() + READY_WITHIN_S
-        while not is_healthy(port):
-            assert process.poll() is None, process.communicate()[0]
-            assert time.monotonic() < deadline, f"{command}: not ready"
-            time.sleep(0.2)
-        yield
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.communicate()
-
-
 def is_healthy(port: str) -> bool:
     try:
         answer = httpx.get(f"http://{LOOPBACK}:{port}/ping", trust_env=False)
     except httpx.TransportError:
         return False
     return answer.status_code == httpx.codes.OK
+
+
+@contextmanager
+def serving(
+    command: str, project: Path, port: str, is_ready: Callable[[str], bool] = is_healthy
+) -> Iterator[None]:
+    process = start(f"{command} PORT={port}", project)
+    try:
+        deadline = time.monotonic() + READY_WITHIN_S
+        while not is_ready(port):
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline, f"{command}: not ready"
+            time.sleep(0.2)
+        yield
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.communicate()
 
 
 def test_every_command_of_the_readme_works(repo_root: Path, project: Path, port: str) -> None:

@@ -75,4 +75,11 @@ def test_a_damaged_archive_is_reported(tmp_path: Path) -> None:
 
 def _processes_that_mention(text: str) -> list[psutil.Process]:
     own_children = psutil.Process().children(recursive=True)
-    return [process for process in own_children if text in " ".join(process.cmdline())]
+    return [process for process in own_children if _mentions(text, process)]
+
+
+def _mentions(text: str, process: psutil.Process) -> bool:
+    try:
+        return text in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # ended meanwhile; or a zombie, which runs no more
+        return False

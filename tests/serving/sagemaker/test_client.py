@@ -1,0 +1,72 @@
+"""The client's answers: from a server, and from endpoints of both kinds in front of a container."""
+
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from scripts.client import Client, HttpTransport, Prediction, PredictionError
+from scripts.sagemaker_container import Container
+from scripts.torchserve import Server
+from tests.client.conftest import Invoke
+from tests.client.runtime import Answered, Asked
+from tests.serving.traffic import pixels
+
+NAMES = {
+    "x-amzn-sagemaker-content-type": "content-type",
+    "x-amzn-sagemaker-accept": "accept",
+}
+
+
+def behind(container: Container, asked: Asked) -> Answered:
+    """What SageMaker hands on to its container, and what that answers."""
+    headers = {NAMES.get(name, name): value for name, value in asked.headers.items()}
+    handed_on = {
+        name: value
+        for name, value in headers.items()
+        if name in ("content-type", "accept", "x-amzn-sagemaker-custom-attributes")
+    }
+    answer = httpx.post(
+        f"{container.url}/invocations", content=asked.body, headers=handed_on, trust_env=False
+    )
+    return Answered(answer.status_code, answer.content, answer.headers["content-type"])
+
+
+@pytest.fixture(params=["server", "now", "later"])
+def client(
+    request: pytest.FixtureRequest, server: Server, container: Container, invoke: Invoke
+) -> Client:
+    if request.param == "server":
+        return Client(HttpTransport(f"{server.url}/invocations"))
+    return invoke(request.param, lambda asked: behind(container, asked))[0]
+
+
+def assert_same(found: Prediction, expected: Prediction) -> None:
+    assert found.names == expected.names
+    np.testing.assert_allclose(found.boxes_xyxy, expected.boxes_xyxy, atol=0.01)
+    assert (found.masks() == expected.masks()).mean() > 0.999
+
+
+def test_files_arrays_and_several_images(client: Client, server: Server, png: Path) -> None:
+    with client, Client(HttpTransport(f"{server.url}/invocations")) as local:
+        [expected] = local.detect(png)
+        assert len(expected) > 1
+        assert expected.masks().shape == (len(expected), *expected.size_hw)
+        [of_file] = client.detect(png)
+        assert_same(of_file, expected)
+        [of_array] = client.detect(pixels(png))
+        assert_same(of_array, expected)
+        pair = client.detect(np.stack([pixels(png)] * 2))
+        assert len(pair) == 2
+        assert_same(pair[1], expected)
+
+
+def test_options_overlays_and_refusals(client: Client, png: Path) -> None:
+    with client:
+        [best] = client.detect(png, max_detections=1, masks="polygon")
+        assert len(best) == 1
+        assert best.masks().any()
+        assert client.predict(png, accept="image/png").content.startswith(b"\x89PNG")
+        with pytest.raises(PredictionError, match="unsupported_media_type"):
+            client.predict(b"no picture")
