@@ -1,10 +1,10 @@
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from handler.detections import Detections
+from handler.detections import Detections, Panoptic
 from tests.fakes import detections_of
 
 
@@ -84,11 +84,27 @@ def test_masks_may_be_missing() -> None:
             "masks: expected float32[2, 28, 28], got bool[2, 28, 28]",
             id="masks-already-set-or-not",
         ),
+        pytest.param(
+            "keypoints",
+            np.zeros((2, 17, 2), dtype=np.float32),
+            "keypoints: expected float32[2, 17, 3], got float32[2, 17, 2]",
+            id="keypoints-without-scores",
+        ),
+        pytest.param(
+            "semantic",
+            np.zeros((20, 10), dtype=np.int32),
+            "semantic: expected int32[10, 20], got int32[20, 10]",
+            id="semantic-of-another-size",
+        ),
+        pytest.param(
+            "panoptic",
+            Panoptic(np.zeros((10, 20), dtype=np.uint8), ()),
+            "panoptic.ids: expected int32[10, 20], got uint8[10, 20]",
+            id="segments-of-8-bits",
+        ),
     ],
 )
-def test_a_field_of_another_dtype_or_shape_is_refused(
-    name: str, array: np.ndarray[Any, Any], expected: str
-) -> None:
+def test_a_field_of_another_dtype_or_shape_is_refused(name: str, array: Any, expected: str) -> None:
     with pytest.raises(ValueError, match=r"expected .* got") as raised:
         Detections(**{**fields_of(2), name: array})
     assert str(raised.value) == expected
@@ -114,11 +130,16 @@ def test_selected_instances_keep_all_that_belongs_to_them(
     indices: list[int], mask_side: int | None
 ) -> None:
     boxes = [(1, 2, 3, 4), (5, 6, 7, 8), (2, 2, 9, 9)]
-    found = detections_of((10, 20), boxes, classes=[3, 1, 2], mask_side=mask_side)
+    found = replace(
+        detections_of((10, 20), boxes, classes=[3, 1, 2], mask_side=mask_side),
+        keypoints=np.arange(3 * 17 * 3, dtype=np.float32).reshape(3, 17, 3),
+        semantic=np.ones((10, 20), np.int32),
+    )
     chosen = found.select(np.array(indices, dtype=np.intp))
     assert (len(chosen), chosen.size_hw) == (len(indices), (10, 20))
-    for name in ("boxes_xyxy", "scores", "classes", "masks"):
+    for name in ("boxes_xyxy", "scores", "classes", "masks", "keypoints"):
         before, after = getattr(found, name), getattr(chosen, name)
         assert (before is None) == (after is None)
         if before is not None:
             np.testing.assert_array_equal(after, before[indices])
+    assert chosen.semantic is found.semantic
