@@ -81,7 +81,7 @@ def write_model(
     """Writes all that an archive holds, apart from its manifest, into an empty folder."""
     explicit = read_yaml_config(config)
     model_config = parse_config(explicit)
-    count = model_config.roi_heads.num_classes
+    count = model_config.output.num_classes
     names = read_class_names(classes, count) if classes else placeholder_names(count)
     model = build_model(model_config, read_checkpoint(checkpoint), torch.device("cpu"))
     write_weights(folder / WEIGHTS_FILE, model)

@@ -17,6 +17,7 @@ from handler.pipeline import Pipeline
 from handler.rcnn.build import build_model
 from handler.rcnn.checkpoint import read_checkpoint
 from handler.rcnn.config import load_config
+from handler.rcnn.config.model import RCNNConfig
 from handler.settings import Settings
 from tests.bad_requests import REFUSED, BadRequest
 from tests.bodies import image_bytes, npy_bytes
@@ -30,8 +31,13 @@ SIDE = 96
 def pipeline(shapes: Path) -> Pipeline:
     """The bundled model behind the real pipeline; small pictures, as they are, make it quick."""
     config = load_config(shapes / "config.yaml")
-    few_proposals = replace(config.rpn, pre_nms_topk=300, post_nms_topk=60)
-    config = replace(config, input=replace(config.input, min_size=0), rpn=few_proposals)
+    assert isinstance(config.family, RCNNConfig)
+    few_proposals = replace(config.family.rpn, pre_nms_topk=300, post_nms_topk=60)
+    config = replace(
+        config,
+        input=replace(config.input, min_size=0),
+        family=replace(config.family, rpn=few_proposals),
+    )
     model = build_model(config, read_checkpoint(shapes / "model_final.pth"), torch.device("cpu"))
     detector = NativeDetector(model, torch.device("cpu"), Settings())
     names = [f"class_{index}" for index in range(detector.num_classes)]

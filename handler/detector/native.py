@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +16,9 @@ from handler.pictures import Picture
 from handler.rcnn.build import build_model
 from handler.rcnn.checkpoint import read_weights
 from handler.rcnn.config import load_config
-from handler.rcnn.generalized_rcnn import GeneralizedRCNN, Instances
 from handler.rcnn.image_batch import padded_size, resize_picture
+from handler.rcnn.instances import Found
+from handler.rcnn.network import Network
 from handler.settings import Settings
 from handler.telemetry import Stopwatch
 
@@ -29,7 +31,7 @@ WEIGHTS_FILE = "weights.npz"
 class NativeDetector:
     """Pictures in, detections out, many at a time."""
 
-    def __init__(self, model: GeneralizedRCNN, device: torch.device, settings: Settings) -> None:
+    def __init__(self, model: Network, device: torch.device, settings: Settings) -> None:
         self.model = model
         self.device = device
         self.settings = settings
@@ -52,17 +54,17 @@ class NativeDetector:
     @property
     def num_classes(self) -> int:
         """How many classes the model tells apart."""
-        return self.model.config.roi_heads.num_classes
+        return self.model.config.output.num_classes
 
     @property
     def score_threshold(self) -> float:
         """The least score, 0..1, that the network lets through."""
-        return self.model.config.roi_heads.score_threshold
+        return self.model.config.output.score_threshold
 
     @property
     def max_detections(self) -> int:
         """How many detections of one picture the network gives at most."""
-        return self.model.config.roi_heads.max_detections
+        return self.model.config.output.max_detections
 
     def warm_up(self) -> None:
         """Runs one grey picture, so that the first client does not wait for one-time set-up.
@@ -86,7 +88,8 @@ class NativeDetector:
     def _batch_keys(self, resized: Sequence[Tensor]) -> list[tuple[int, int]]:
         if self.settings.padding == "batch":
             return [(0, 0)] * len(resized)
-        return [padded_size((image.shape[1], image.shape[2])) for image in resized]
+        divisibility = self.model.backbone.size_divisibility
+        return [padded_size((image.shape[1], image.shape[2]), divisibility) for image in resized]
 
     def _run(self, images: list[Tensor], sizes_hw: list[tuple[int, int]]) -> list[Outcome]:
         watch = Stopwatch()
@@ -126,11 +129,18 @@ def _size(picture: Picture) -> tuple[int, int]:
     return picture.shape[0], picture.shape[1]
 
 
-def _detections(found: Instances, size_hw: tuple[int, int]) -> Detections:
+def _detections(found: Found, size_hw: tuple[int, int]) -> Detections:
+    instances = found.instances
     return Detections(
         size_hw=size_hw,
-        boxes_xyxy=found.boxes.numpy(force=True),
-        scores=found.scores.numpy(force=True),
-        classes=found.classes.numpy(force=True),
-        masks=None if found.masks is None else found.masks.numpy(force=True),
+        boxes_xyxy=instances.boxes.numpy(force=True),
+        scores=instances.scores.numpy(force=True),
+        classes=instances.classes.numpy(force=True),
+        masks=_array(instances.masks),
+        keypoints=_array(instances.keypoints),
+        semantic=_array(found.semantic),
     )
+
+
+def _array(tensor: Tensor | None) -> Any:
+    return None if tensor is None else tensor.numpy(force=True)

@@ -4,7 +4,9 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from handler.rcnn.config.dense import AnchorConfig
 
 
 def cell_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
@@ -34,3 +36,20 @@ def grid_anchors(cell: Tensor, size_hw: tuple[int, int], stride: int, offset: fl
     shift_y, shift_x = torch.meshgrid(y, x, indexing="ij")
     shifts = torch.stack((shift_x, shift_y, shift_x, shift_y), dim=-1).reshape(-1, 1, 4)
     return (shifts + cell).reshape(-1, 4)
+
+
+class Anchors(nn.Module):
+    """The anchors of every level; they move to the network's device and are no weights."""
+
+    def __init__(self, config: AnchorConfig, strides: Sequence[int]) -> None:
+        super().__init__()
+        self.strides = tuple(strides)
+        self.offset = config.offset
+        for level, shape in enumerate(zip(config.sizes, config.ratios, strict=True)):
+            self.register_buffer(f"cell{level}", cell_anchors(*shape), persistent=False)
+
+    def forward(self, level: int, feature: Tensor) -> Tensor:
+        """Float32[H * W * A, 4] xyxy in input pixels, for the level's Float[N, C, H, W]."""
+        height, width = feature.shape[-2:]
+        cell = self.get_buffer(f"cell{level}")
+        return grid_anchors(cell, (height, width), self.strides[level], self.offset)

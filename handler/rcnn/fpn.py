@@ -3,16 +3,44 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from handler.rcnn.config import FPNConfig
+from handler.rcnn.config.backbone import FPNConfig
 from handler.rcnn.layers import Conv2d
 from handler.rcnn.resnet import ResNet
 
-STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}
-SIZE_DIVISIBILITY = 32
+
+class PooledTop(nn.Module):
+    """p6 as every second pixel of p5 (`LastLevelMaxPool`)."""
+
+    levels = ("p6",)
+
+    def forward(self, p5: Tensor, res5: Tensor) -> list[Tensor]:
+        """Float[N, C, H, W] -> [Float[N, C, H/2, W/2]]."""
+        return [F.max_pool2d(p5, kernel_size=1, stride=2)]
+
+
+class ConvolvedTop(nn.Module):
+    """p6 and p7 from res5 by convolutions, as in RetinaNet (`LastLevelP6P7`)."""
+
+    levels = ("p6", "p7")
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.p6 = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
+        self.p7 = nn.Conv2d(out_channels, out_channels, 3, stride=2, padding=1)
+
+    def forward(self, p5: Tensor, res5: Tensor) -> list[Tensor]:
+        """Float[N, C', H, W] -> Float[N, C, H/2, W/2] and half of that."""
+        p6 = self.p6(res5)
+        return [p6, self.p7(F.relu(p6))]
 
 
 class FPN(nn.Module):
-    """Levels p2 to p5 from the stages res2 to res5, and p6 as every second pixel of p5."""
+    """A level for each stage of the ResNet, and one or two above.
+
+    Attributes:
+        channels, strides: of each level, by name.
+        size_divisibility: what heights and widths of the input must be multiples of, in pixels.
+    """
 
     def __init__(self, bottom_up: ResNet, config: FPNConfig) -> None:
         super().__init__()
@@ -20,15 +48,23 @@ class FPN(nn.Module):
         self.stages = [int(name.removeprefix("res")) for name in config.in_features]
         self.average = config.fuse_type == "avg"
         for stage in self.stages:
-            in_channels = bottom_up.out_channels[f"res{stage}"]
-            self.add_module(f"fpn_lateral{stage}", Conv2d(in_channels, config.out_channels, 1))
-            self.add_module(
-                f"fpn_output{stage}",
-                Conv2d(config.out_channels, config.out_channels, 3, padding=1),
-            )
+            in_channels = bottom_up.channels[f"res{stage}"]
+            lateral = Conv2d(in_channels, config.out_channels, 1, norm=config.norm)
+            output = Conv2d(config.out_channels, config.out_channels, 3, norm=config.norm)
+            self.add_module(f"fpn_lateral{stage}", lateral)
+            self.add_module(f"fpn_output{stage}", output)
+        self.top_block: PooledTop | ConvolvedTop = PooledTop()
+        if config.top_convolutions:
+            self.top_block = ConvolvedTop(bottom_up.channels["res5"], config.out_channels)
+        self.size_divisibility = bottom_up.strides["res5"]
+        self.strides = {f"p{stage}": bottom_up.strides[f"res{stage}"] for stage in self.stages}
+        for step, level in enumerate(self.top_block.levels, start=1):
+            self.strides[level] = self.size_divisibility * 2**step
+        self.channels = dict.fromkeys(self.strides, config.out_channels)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Float[N, 3, H, W], H and W multiples of 32 -> Float[N, C, H/s, W/s] for each level."""
+        """Float[N, 3, H, W], H and W multiples of `size_divisibility` -> Float[N, C, H/s, W/s] for
+        each level."""
         stages = self.bottom_up(images)
         levels: dict[str, Tensor] = {}
         above: Tensor | None = None
@@ -39,5 +75,5 @@ class FPN(nn.Module):
                 fused = fused / 2 if self.average else fused
             levels[f"p{stage}"] = self.get_submodule(f"fpn_output{stage}")(fused)
             above = fused
-        levels["p6"] = F.max_pool2d(levels["p5"], kernel_size=1, stride=2)
-        return levels
+        top = self.top_block(levels["p5"], stages["res5"])
+        return levels | dict(zip(self.top_block.levels, top, strict=True))

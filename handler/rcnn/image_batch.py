@@ -8,8 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from handler.rcnn.config import InputConfig
-from handler.rcnn.fpn import SIZE_DIVISIBILITY
+from handler.rcnn.config.model import InputConfig
 
 
 def shortest_edge_size(size_hw: tuple[int, int], min_size: int, max_size: int) -> tuple[int, int]:
@@ -42,16 +41,19 @@ def resize_picture(picture: npt.NDArray[np.uint8], config: InputConfig) -> Tenso
     return pixels.flip(0) if config.channel_order == "BGR" else pixels
 
 
-def padded_size(size_hw: tuple[int, int]) -> tuple[int, int]:
-    """Height and width rounded up to what the feature pyramid divides by."""
-    height, width = (-(-side // SIZE_DIVISIBILITY) * SIZE_DIVISIBILITY for side in size_hw)
+def padded_size(size_hw: tuple[int, int], divisibility: int) -> tuple[int, int]:
+    """Height and width rounded up to what the backbone divides by."""
+    height, width = (-(-side // divisibility) * divisibility for side in size_hw)
     return height, width
 
 
-def pad_to_batch(images: Sequence[Tensor]) -> Tensor:
-    """Float[3, H, W] each -> Float[N, 3, H', W'], zeros at right and bottom (`ImageList`)."""
+def pad_to_batch(images: Sequence[Tensor], divisibility: int) -> Tensor:
+    """Float[3, H, W] each -> Float[N, 3, H', W'], zeros at right and bottom (`ImageList`).
+
+    H' and W' are multiples of `divisibility`.
+    """
     largest = [max(image.shape[side] for image in images) for side in (-2, -1)]
-    height, width = padded_size((largest[0], largest[1]))
+    height, width = padded_size((largest[0], largest[1]), divisibility)
     batch = images[0].new_zeros((len(images), images[0].shape[0], height, width))
     for slot, image in zip(batch, images, strict=True):
         slot[:, : image.shape[-2], : image.shape[-1]] = image

@@ -1,12 +1,17 @@
-"""The two building blocks of every layer stack: a frozen batch norm and a convolution."""
+"""The building blocks of every layer stack: norms and a convolution that carries its own."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+GROUPS_OF_GROUP_NORM = 32
+
 
 class FrozenBatchNorm2d(nn.Module):
-    """Batch norm with fixed statistics (`detectron2.layers.batch_norm.FrozenBatchNorm2d`)."""
+    """Batch norm with fixed statistics (`detectron2.layers.batch_norm.FrozenBatchNorm2d`).
+
+    At inference every other batch norm of Detectron2's (BN, SyncBN, ...) computes the same.
+    """
 
     eps = 1e-5
     weight: Tensor
@@ -28,8 +33,20 @@ class FrozenBatchNorm2d(nn.Module):
         )
 
 
+def make_norm(name: str, channels: int) -> nn.Module | None:
+    """The norm that a config calls `name` (`detectron2.layers.get_norm`); None for ""."""
+    if name == "":
+        return None
+    if name == "GN":
+        return nn.GroupNorm(GROUPS_OF_GROUP_NORM, channels)
+    return FrozenBatchNorm2d(channels)
+
+
 class Conv2d(nn.Conv2d):
-    """A convolution that keeps its norm as the child `norm`, as `detectron2.layers.Conv2d` does."""
+    """A convolution that keeps its norm as the child `norm`, as `detectron2.layers.Conv2d` does.
+
+    It keeps the size apart from its stride, and has a bias where it has no norm.
+    """
 
     def __init__(
         self,
@@ -38,10 +55,9 @@ class Conv2d(nn.Conv2d):
         kernel_size: int,
         *,
         stride: int = 1,
-        padding: int = 0,
+        dilation: int = 1,
         groups: int = 1,
-        bias: bool = True,
-        norm: nn.Module | None = None,
+        norm: str = "",
         relu: bool = False,
     ) -> None:
         super().__init__(
@@ -49,11 +65,12 @@ class Conv2d(nn.Conv2d):
             out_channels,
             kernel_size,
             stride=stride,
-            padding=padding,
+            padding=kernel_size // 2 * dilation,
+            dilation=dilation,
             groups=groups,
-            bias=bias,
+            bias=not norm,
         )
-        self.norm = norm
+        self.norm = make_norm(norm, out_channels)
         self.relu = relu
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002, torch names it so
@@ -62,26 +79,3 @@ class Conv2d(nn.Conv2d):
         if self.norm is not None:
             output = self.norm(output)
         return F.relu_(output) if self.relu else output
-
-
-def conv_frozen_bn(
-    in_channels: int,
-    out_channels: int,
-    kernel_size: int,
-    *,
-    stride: int = 1,
-    groups: int = 1,
-    relu: bool = False,
-) -> Conv2d:
-    """A size-keeping convolution without bias, followed by a frozen batch norm."""
-    return Conv2d(
-        in_channels,
-        out_channels,
-        kernel_size,
-        stride=stride,
-        padding=kernel_size // 2,
-        groups=groups,
-        bias=False,
-        norm=FrozenBatchNorm2d(out_channels),
-        relu=relu,
-    )

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from handler.rcnn.config import MaskHeadConfig
+from handler.rcnn.config.roi_heads import MaskHeadConfig
 from handler.rcnn.layers import Conv2d
 
 
@@ -13,7 +13,7 @@ class MaskHead(nn.Sequential):
     def __init__(self, in_channels: int, num_classes: int, config: MaskHeadConfig) -> None:
         super().__init__()
         for index in range(config.num_conv):
-            conv = Conv2d(in_channels, config.conv_dim, 3, padding=1, relu=True)
+            conv = Conv2d(in_channels, config.conv_dim, 3, norm=config.norm, relu=True)
             self.add_module(f"mask_fcn{index + 1}", conv)
             in_channels = config.conv_dim
         self.add_module("deconv", nn.ConvTranspose2d(in_channels, config.conv_dim, 2, stride=2))

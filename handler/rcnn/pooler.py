@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from handler.rcnn.config import PoolerConfig
+from handler.rcnn.config.roi_heads import PoolerConfig
 
 CANONICAL_BOX_SIZE = 224
 CANONICAL_LEVEL = 4

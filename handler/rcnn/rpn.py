@@ -1,17 +1,29 @@
 """Region proposal network (Ren et al. 2015; `detectron2.modeling.proposal_generator.rpn`)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
-from handler.rcnn.anchors import cell_anchors, grid_anchors
+from handler.rcnn.anchors import Anchors
+from handler.rcnn.backbone import Backbone
 from handler.rcnn.boxes import apply_deltas, clip, larger_than
-from handler.rcnn.config import RPNConfig
+from handler.rcnn.config.dense import RPNConfig
+from handler.rcnn.instances import SizeHW
 from handler.rcnn.layers import Conv2d
 
-SizeHW = tuple[int, int]
+
+@dataclass(frozen=True)
+class Proposals:
+    """Boxes of one image that may hold an object, best first.
+
+    boxes: Float32[P, 4] xyxy in input pixels; logits: Float32[P] of objectness.
+    """
+
+    boxes: Tensor
+    logits: Tensor
 
 
 class RPNHead(nn.Module):
@@ -22,8 +34,7 @@ class RPNHead(nn.Module):
         convs = nn.Sequential()
         for index, dim in enumerate(conv_dims):
             out_channels = in_channels if dim == -1 else dim
-            conv = Conv2d(in_channels, out_channels, 3, padding=1, relu=True)
-            convs.add_module(f"conv{index}", conv)
+            convs.add_module(f"conv{index}", Conv2d(in_channels, out_channels, 3, relu=True))
             in_channels = out_channels
         # Detectron2 numbers the convolutions only where there are several.
         self.conv: nn.Module = convs if len(conv_dims) > 1 else convs[0]
@@ -41,30 +52,24 @@ class RPNHead(nn.Module):
 class RPN(nn.Module):
     """Proposes boxes that may hold an object."""
 
-    def __init__(self, in_channels: int, strides: Sequence[int], config: RPNConfig) -> None:
+    def __init__(self, backbone: Backbone, config: RPNConfig) -> None:
         super().__init__()
         self.config = config
-        self.strides = tuple(strides)
-        for level, (sizes, ratios) in enumerate(
-            zip(config.anchor_sizes, config.anchor_ratios, strict=True)
-        ):
-            self.register_buffer(f"cell_anchors{level}", cell_anchors(sizes, ratios), False)
-        anchors = len(config.anchor_sizes[0]) * len(config.anchor_ratios[0])
-        self.rpn_head = RPNHead(in_channels, anchors, config.conv_dims)
+        strides = [backbone.strides[name] for name in config.in_features]
+        self.anchors = Anchors(config.anchors, strides)
+        in_channels = backbone.channels[config.in_features[0]]
+        self.rpn_head = RPNHead(in_channels, config.anchors.per_cell, config.conv_dims)
 
-    def forward(self, features: Sequence[Tensor], sizes_hw: Sequence[SizeHW]) -> list[Tensor]:
-        """Proposals of every image.
+    def forward(self, features: dict[str, Tensor], sizes_hw: Sequence[SizeHW]) -> list[Proposals]:
+        """Proposals of every image, at most post_nms_topk.
 
         Args:
-            features: per level Float[N, C, H/s, W/s].
+            features: by name Float[N, C, H/s, W/s].
             sizes_hw: the N images' heights and widths, padding apart.
-
-        Returns:
-            Per image Float32[P, 4] xyxy in input pixels, best first, P <= post_nms_topk.
         """
         boxes, scores, levels = [], [], []
-        for level, feature in enumerate(features):
-            level_boxes, level_scores = self._best_of_level(level, feature)
+        for level, name in enumerate(self.config.in_features):
+            level_boxes, level_scores = self._best_of_level(level, features[name])
             boxes.append(level_boxes)
             scores.append(level_scores)
             levels.append(torch.full_like(level_scores[0], level, dtype=torch.int64))
@@ -80,20 +85,17 @@ class RPN(nn.Module):
     def _best_of_level(self, level: int, feature: Tensor) -> tuple[Tensor, Tensor]:
         """The pre_nms_topk best anchors of a level, decoded: Float[N, K, 4] and Float[N, K]."""
         logits, deltas = self.rpn_head(feature)
-        cell = self.get_buffer(f"cell_anchors{level}")
-        height, width = feature.shape[-2:]
-        anchors = grid_anchors(
-            cell, (height, width), self.strides[level], self.config.anchor_offset
-        )
+        anchors = self.anchors(level, feature)
         scores, best = logits.topk(min(self.config.pre_nms_topk, logits.shape[1]), dim=1)
         deltas = deltas.gather(1, best[..., None].expand(-1, -1, 4))
         boxes = apply_deltas(deltas.flatten(0, 1), anchors[best.flatten()], self.config.box_weights)
         return boxes.view_as(deltas), scores
 
-    def _select(self, boxes: Tensor, scores: Tensor, levels: Tensor, size_hw: SizeHW) -> Tensor:
-        finite = boxes.isfinite().all(dim=1) & scores.isfinite()
+    def _select(self, boxes: Tensor, logits: Tensor, levels: Tensor, size_hw: SizeHW) -> Proposals:
+        finite = boxes.isfinite().all(dim=1) & logits.isfinite()
         clipped = clip(boxes, size_hw)
         valid = finite & larger_than(clipped, self.config.min_box_size)
-        clipped, scores, levels = clipped[valid], scores[valid], levels[valid]
-        keep = batched_nms(clipped, scores.float(), levels, self.config.nms_threshold)
-        return clipped[keep[: self.config.post_nms_topk]]
+        clipped, logits, levels = clipped[valid], logits[valid].float(), levels[valid]
+        keep = batched_nms(clipped, logits, levels, self.config.nms_threshold)
+        keep = keep[: self.config.post_nms_topk]
+        return Proposals(clipped[keep], logits[keep])

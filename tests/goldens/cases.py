@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 
-from handler.rcnn.build import build_model
+from handler.rcnn.build import build_model, build_network
 from handler.rcnn.checkpoint import Weights, read_checkpoint
-from handler.rcnn.config import RCNNConfig, load_config
-from handler.rcnn.generalized_rcnn import GeneralizedRCNN
+from handler.rcnn.config import ModelConfig, load_config
+from handler.rcnn.network import Network
 from tests.goldens.seeded_weights import seeded_weights
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -27,7 +27,7 @@ class GoldenModel:
     checkpoint: Path | None
     pictures: tuple[Path, ...]
 
-    def build(self) -> GeneralizedRCNN:
+    def build(self) -> Network:
         """Our network for it, on the CPU."""
         config = load_config(self.config)
         weights = _seeded(config) if self.checkpoint is None else read_checkpoint(self.checkpoint)
@@ -38,8 +38,8 @@ class GoldenModel:
         return ANSWERS / f"{self.name}-{picture.stem}.json"
 
 
-def _seeded(config: RCNNConfig) -> Weights:
-    state = GeneralizedRCNN(config).state_dict()
+def _seeded(config: ModelConfig) -> Weights:
+    state = build_network(config).state_dict()
     drawn = seeded_weights({name: tuple(tensor.shape) for name, tensor in state.items()})
     return {name: torch.from_numpy(array) for name, array in drawn.items()}
 

@@ -12,8 +12,13 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
 
-# Spread enough that some classes, boxes and mask pixels stand out from the rest.
+# Spread enough that some classes, boxes and mask pixels stand out from the rest, and not so far
+# that scores are 1 alike. The first end that fits counts.
 GAINS = {
+    "head.cls_score.weight": 0.004,
+    "head.bbox_pred.weight": 0.0015,
+    "score_lowres.weight": 0.004,
+    "conv2_offset.weight": 0.1,
     "objectness_logits.weight": 2.0,
     "anchor_deltas.weight": 0.05,
     "cls_score.weight": 0.3,

@@ -1,6 +1,6 @@
 """Runs the upstream `detectron2` package, the truth that our network is held against."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,17 @@ class UpstreamAnswer:
     """Detectron2's answer for one picture, best first.
 
     boxes_xyxy: Float32[N, 4] in the picture's pixels; scores: Float32[N]; classes: Int64[N];
-    masks: Bool[N, H, W] or None.
+    masks: Bool[N, H, W] or None; keypoints: Float32[N, K, 3] or None; semantic: Int32[H, W] or
+    None; panoptic: Int32[H, W] segment ids or None.
     """
 
     boxes_xyxy: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float32]
     classes: npt.NDArray[np.int64]
-    masks: npt.NDArray[np.bool_] | None
+    masks: npt.NDArray[np.bool_] | None = None
+    keypoints: npt.NDArray[np.float32] | None = None
+    semantic: npt.NDArray[np.int32] | None = None
+    panoptic: npt.NDArray[np.int32] | None = None
 
 
 class UpstreamModel:
@@ -63,12 +67,36 @@ class UpstreamModel:
         ordered = np.ascontiguousarray(ordered)
         resized = self.resize.get_transform(ordered).apply_image(ordered)
         image = torch.as_tensor(resized.astype("float32").transpose(2, 0, 1))
+        height, width = picture.shape[:2]
         with torch.no_grad():
-            height, width = picture.shape[:2]
-            found = self.model([{"image": image, "height": height, "width": width}])[0]["instances"]
-        return UpstreamAnswer(
-            boxes_xyxy=found.pred_boxes.tensor.numpy(),
-            scores=found.scores.numpy(),
-            classes=found.pred_classes.numpy(),
-            masks=found.pred_masks.numpy() if found.has("pred_masks") else None,
-        )
+            [found] = self.model([{"image": image, "height": height, "width": width}])
+        return _answer(found)
+
+
+def _answer(found: dict[str, Any]) -> UpstreamAnswer:
+    answer = _instances(found)
+    if "sem_seg" in found:
+        semantic = found["sem_seg"].argmax(dim=0).to(torch.int32).numpy()
+        answer = replace(answer, semantic=semantic)
+    if "panoptic_seg" in found:
+        answer = replace(answer, panoptic=found["panoptic_seg"][0].to(torch.int32).numpy())
+    return answer
+
+
+def _instances(found: dict[str, Any]) -> UpstreamAnswer:
+    if "proposals" in found:
+        proposals = found["proposals"]
+        scores = proposals.objectness_logits.sigmoid().numpy()
+        classes = np.zeros(len(scores), dtype=np.int64)
+        return UpstreamAnswer(proposals.proposal_boxes.tensor.numpy(), scores, classes)
+    if "instances" not in found:
+        nothing = np.zeros(0, dtype=np.float32)
+        return UpstreamAnswer(nothing.reshape(0, 4), nothing, np.zeros(0, dtype=np.int64))
+    instances = found["instances"]
+    return UpstreamAnswer(
+        boxes_xyxy=instances.pred_boxes.tensor.numpy(),
+        scores=instances.scores.numpy(),
+        classes=instances.pred_classes.numpy(),
+        masks=instances.pred_masks.numpy() if instances.has("pred_masks") else None,
+        keypoints=instances.pred_keypoints.numpy() if instances.has("pred_keypoints") else None,
+    )

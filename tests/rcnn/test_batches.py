@@ -12,8 +12,11 @@ from handler.detections import Detections
 from handler.detector.interface import Failure, Outcome
 from handler.detector.native import NativeDetector
 from handler.pictures import Picture
-from handler.rcnn.config import RCNNConfig
-from handler.rcnn.generalized_rcnn import GeneralizedRCNN, Instances
+from handler.rcnn.build import build_network
+from handler.rcnn.config.model import RCNNConfig
+from handler.rcnn.generalized_rcnn import GeneralizedRCNN
+from handler.rcnn.instances import Found
+from handler.rcnn.network import Network
 from handler.settings import Settings
 from tests.goldens.cases import TINY
 
@@ -24,7 +27,15 @@ SIZES_HW = [(256, 320), (320, 256), (256, 320), (90, 200), (256, 330)]
 @pytest.fixture(scope="module")
 def model() -> GeneralizedRCNN:
     by_name = {golden.name: golden for golden in TINY}
-    return by_name["mask_rcnn_r50"].build()
+    model = by_name["mask_rcnn_r50"].build()
+    assert isinstance(model, GeneralizedRCNN)
+    return model
+
+
+@pytest.fixture
+def family(model: GeneralizedRCNN) -> RCNNConfig:
+    assert isinstance(model.config.family, RCNNConfig)
+    return model.config.family
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +44,7 @@ def pictures() -> list[Picture]:
     return [random.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES_HW]
 
 
-def detector(model: GeneralizedRCNN, **settings: int | str) -> NativeDetector:
+def detector(model: Network, **settings: int | str) -> NativeDetector:
     return NativeDetector(model, torch.device("cpu"), Settings(**settings))  # type: ignore[arg-type]
 
 
@@ -82,22 +93,26 @@ def test_no_pictures_no_outcomes(model: GeneralizedRCNN) -> None:
     assert detector(model).detect([]) == []
 
 
-def with_config(model: GeneralizedRCNN, config: RCNNConfig) -> GeneralizedRCNN:
-    changed = GeneralizedRCNN(config)
+def with_family(model: Network, family: RCNNConfig) -> Network:
+    changed = build_network(replace(model.config, family=family))
     changed.load_state_dict(model.state_dict())
     return changed.eval()
 
 
+def with_threshold(family: RCNNConfig, score: float) -> RCNNConfig:
+    selection = replace(family.roi_heads.selection, score_threshold=score)
+    return replace(family, roi_heads=replace(family.roi_heads, selection=selection))
+
+
 @pytest.mark.parametrize("nothing", ["no proposals", "no detections"])
 def test_nothing_found_is_an_empty_answer(
-    model: GeneralizedRCNN, pictures: Sequence[Picture], nothing: str
+    model: GeneralizedRCNN, family: RCNNConfig, pictures: Sequence[Picture], nothing: str
 ) -> None:
-    config = model.config
     if nothing == "no proposals":
-        config = replace(config, rpn=replace(config.rpn, min_box_size=10_000.0))
+        family = replace(family, rpn=replace(family.rpn, min_box_size=10_000.0))
     else:
-        config = replace(config, roi_heads=replace(config.roi_heads, score_threshold=1.0))
-    for outcome in detector(with_config(model, config)).detect(pictures):
+        family = with_threshold(family, 1.0)
+    for outcome in detector(with_family(model, family)).detect(pictures):
         empty = found(outcome)
         assert len(empty) == 0
         assert empty.masks is not None
@@ -105,13 +120,12 @@ def test_nothing_found_is_an_empty_answer(
 
 
 def test_an_empty_answer_beside_a_full_one(
-    model: GeneralizedRCNN, pictures: Sequence[Picture]
+    model: GeneralizedRCNN, family: RCNNConfig, pictures: Sequence[Picture]
 ) -> None:
     pair = [np.zeros_like(pictures[0]), pictures[0]]
     best = [float(found(outcome).scores[0]) for outcome in detector(model).detect(pair)]
     assert best[0] != best[1]
-    roi_heads = replace(model.config.roi_heads, score_threshold=sum(best) / 2)
-    strict = with_config(model, replace(model.config, roi_heads=roi_heads))
+    strict = with_family(model, with_threshold(family, sum(best) / 2))
     counts = [len(found(outcome)) for outcome in detector(strict).detect(pair)]
     assert [count > 0 for count in counts] == [score > sum(best) / 2 for score in best]
     for picture, outcome in zip(pair, detector(strict).detect(pair), strict=True):
@@ -143,6 +157,7 @@ def ask_the_cpu_for_too_much() -> None:
 )
 def test_a_picture_that_fails_the_forward_leaves_its_neighbours_their_answers(
     model: GeneralizedRCNN,
+    family: RCNNConfig,
     pictures: Sequence[Picture],
     fail: Callable[[], None],
     failure: Failure,
@@ -150,12 +165,12 @@ def test_a_picture_that_fails_the_forward_leaves_its_neighbours_their_answers(
     class FailsOnPortraits(GeneralizedRCNN):
         def forward(
             self, images: Sequence[Tensor], original_sizes_hw: Sequence[tuple[int, int]]
-        ) -> list[Instances]:
+        ) -> list[Found]:
             if any(height > width for height, width in original_sizes_hw):
                 fail()
             return super().forward(images, original_sizes_hw)
 
-    failing = FailsOnPortraits(model.config)
+    failing = FailsOnPortraits(model.config, family)
     failing.load_state_dict(model.state_dict())
     outcomes = detector(failing.eval(), padding="batch").detect(pictures)
     failed = [outcome.found is failure for outcome in outcomes]

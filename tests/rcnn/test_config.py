@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from handler.rcnn.config import ConfigError, load_config, parse_config
-from handler.rcnn.config_keys import IGNORED, KEYS
+from handler.rcnn.config.keys import IGNORED, KEYS
+from handler.rcnn.config.model import RCNNConfig
 from handler.rcnn.yaml_config import merge
 from tests.goldens.cases import CONFIGS
 
@@ -32,30 +33,39 @@ def with_value(name: str, value: object) -> dict[str, Any]:
     return merge(MASK_RCNN, node)
 
 
+def rcnn(explicit: dict[str, Any]) -> RCNNConfig:
+    family = parse_config(explicit).family
+    assert isinstance(family, RCNNConfig)
+    return family
+
+
 def test_absent_keys_take_detectron2s_defaults() -> None:
     config = parse_config(MASK_RCNN)
-    assert config.resnet.depth == 50
-    assert config.resnet.stride_in_1x1
+    resnet, family = config.backbone.resnet, rcnn(MASK_RCNN)
+    assert resnet.depth == 50
+    assert resnet.stride_in_1x1
     assert config.input.channel_order == "BGR"
     assert config.input.pixel_mean == (103.53, 116.28, 123.675)
     assert (config.input.min_size, config.input.max_size) == (800, 1333)
-    assert config.rpn.anchor_ratios == ((0.5, 1.0, 2.0),) * 5
-    assert (config.rpn.pre_nms_topk, config.rpn.post_nms_topk) == (6000, 1000)
-    assert config.roi_heads.num_classes == 80
-    assert config.roi_heads.score_threshold == 0.05
-    assert config.roi_heads.max_detections == 100
-    assert config.roi_heads.box.box_weights == (10.0, 10.0, 5.0, 5.0)
-    assert config.roi_heads.box.pooler.aligned
-    assert config.roi_heads.mask is not None
+    assert family.rpn.anchors.ratios == ((0.5, 1.0, 2.0),) * 5
+    assert (family.rpn.pre_nms_topk, family.rpn.post_nms_topk) == (6000, 1000)
+    assert family.roi_heads.predictor.num_classes == 80
+    assert family.roi_heads.selection.score_threshold == 0.05
+    assert family.roi_heads.selection.max_detections == 100
+    assert family.roi_heads.predictor.box_weights == (10.0, 10.0, 5.0, 5.0)
+    assert family.roi_heads.pooler.aligned
+    assert family.roi_heads.mask is not None
+    assert family.roi_heads.keypoint is None
 
 
 def test_a_config_without_masks_has_no_mask_head() -> None:
-    assert parse_config(with_value("MODEL.MASK_ON", False)).roi_heads.mask is None
+    assert rcnn(with_value("MODEL.MASK_ON", False)).roi_heads.mask is None
 
 
 def test_what_only_masks_need_is_not_asked_of_a_box_model() -> None:
-    boxes_only = merge(with_value("MODEL.ROI_MASK_HEAD.NORM", "GN"), {"MODEL": {"MASK_ON": False}})
-    assert parse_config(boxes_only).roi_heads.mask is None
+    no_masks = {"MODEL": {"MASK_ON": False}}
+    boxes_only = merge(with_value("MODEL.ROI_MASK_HEAD.NAME", "Mine"), no_masks)
+    assert rcnn(boxes_only).roi_heads.mask is None
 
 
 @pytest.mark.parametrize(
@@ -66,21 +76,21 @@ def test_what_only_masks_need_is_not_asked_of_a_box_model() -> None:
         pytest.param("INPUT.MIN_SIZE_TEST", -1, id="negative size"),
         pytest.param("INPUT.MIN_SIZE_TEST", "800", id="text for a number"),
         pytest.param("TEST.DETECTIONS_PER_IMAGE", True, id="truth for a number"),
-        pytest.param("MODEL.META_ARCHITECTURE", "RetinaNet", id="another architecture"),
-        pytest.param("MODEL.BACKBONE.NAME", "build_resnet_backbone", id="C4 backbone"),
+        pytest.param("MODEL.META_ARCHITECTURE", "DETR", id="another architecture"),
+        pytest.param("MODEL.BACKBONE.NAME", "build_regnet_backbone", id="another backbone"),
         pytest.param("MODEL.RESNETS.DEPTH", 26, id="unknown depth"),
-        pytest.param("MODEL.RESNETS.NORM", "GN", id="group norm"),
-        pytest.param("MODEL.RESNETS.DEFORM_ON_PER_STAGE", [False, True, True, True], id="dconv"),
+        pytest.param("MODEL.RESNETS.NORM", "LN", id="layer norm"),
+        pytest.param("MODEL.RESNETS.DEFORM_ON_PER_STAGE", [False, 1], id="two stages"),
         pytest.param("MODEL.RESNETS.OUT_FEATURES", ["res4"], id="too few stages"),
-        pytest.param("MODEL.FPN.IN_FEATURES", ["res3", "res4", "res5"], id="pyramid from res3"),
+        pytest.param("MODEL.FPN.IN_FEATURES", ["res3", "res5"], id="pyramid with a gap"),
         pytest.param("MODEL.PIXEL_MEAN", [1.0], id="one channel"),
         pytest.param("MODEL.PIXEL_STD", [0, 1, 1], id="deviation of 0"),
-        pytest.param("MODEL.KEYPOINT_ON", True, id="keypoints"),
+        pytest.param("MODEL.LOAD_PROPOSALS", True, id="Fast R-CNN"),
         pytest.param("MODEL.RPN.IN_FEATURES", ["p2", "p4"], id="a gap between levels"),
         pytest.param("MODEL.RPN.NMS_THRESH", 1.5, id="threshold over 1"),
         pytest.param("MODEL.ANCHOR_GENERATOR.SIZES", [[32], [64]], id="too few anchor levels"),
         pytest.param("MODEL.ANCHOR_GENERATOR.SIZES", 32, id="a number for lists"),
-        pytest.param("MODEL.ROI_HEADS.NAME", "CascadeROIHeads", id="cascade"),
+        pytest.param("MODEL.ROI_HEADS.NAME", "PointRendROIHeads", id="heads of a project"),
         pytest.param("MODEL.ROI_HEADS.IN_FEATURES", ["res4"], id="not of the pyramid"),
         pytest.param("MODEL.ROI_BOX_HEAD.NUM_FC", 0, id="box head without layers"),
         pytest.param("MODEL.ROI_MASK_HEAD.NAME", "PointRendMaskHead", id="another mask head"),
@@ -97,10 +107,10 @@ def test_what_is_not_supported_is_named_with_its_value(name: str, value: object)
 
 
 def test_all_problems_are_told_at_once() -> None:
-    config = merge(with_value("MODEL.KEYPOINT_ON", True), {"INPUT": {"FORMAT": "YUV"}, "X": 1})
+    config = merge(with_value("MODEL.LOAD_PROPOSALS", True), {"INPUT": {"FORMAT": "YUV"}, "X": 1})
     with pytest.raises(ConfigError) as raised:
         parse_config(config)
-    for name in ("MODEL.KEYPOINT_ON: True", "INPUT.FORMAT: 'YUV'", "X: 1"):
+    for name in ("MODEL.LOAD_PROPOSALS: True", "INPUT.FORMAT: 'YUV'", "X: 1"):
         assert name in str(raised.value)
 
 

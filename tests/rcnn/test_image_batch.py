@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from handler.rcnn.config import InputConfig
+from handler.rcnn.config.model import InputConfig
 from handler.rcnn.image_batch import pad_to_batch, padded_size, resize_picture, shortest_edge_size
 
 
@@ -44,12 +44,12 @@ def test_resizes_as_pillow_does_in_the_channel_order_of_the_config(order: str) -
     [((1, 1), (32, 32)), ((32, 64), (32, 64)), ((33, 64), (64, 64)), ((800, 1067), (800, 1088))],
 )
 def test_padded_size(size_hw: tuple[int, int], expected: tuple[int, int]) -> None:
-    assert padded_size(size_hw) == expected
+    assert padded_size(size_hw, 32) == expected
 
 
 def test_a_batch_holds_each_image_at_its_top_left_and_zeros_elsewhere() -> None:
     images = [torch.full((3, 20, 40), 1.0), torch.full((3, 33, 10), 2.0)]
-    batch = pad_to_batch(images)
+    batch = pad_to_batch(images, 32)
     assert batch.shape == (2, 3, 64, 64)
     for slot, image in zip(batch, images, strict=True):
         height, width = image.shape[1:]

@@ -137,8 +137,8 @@ def test_a_checkpoint_of_another_config_is_refused(checkpoint: Path, tmp_path: P
 
 def test_a_config_that_is_not_supported_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
-    config.write_text(f"_BASE_: {CONFIG}\nMODEL: {{KEYPOINT_ON: True}}\n")
-    with pytest.raises(ConfigError, match="KEYPOINT_ON: True"):
+    config.write_text(f"_BASE_: {CONFIG}\nMODEL: {{LOAD_PROPOSALS: True}}\n")
+    with pytest.raises(ConfigError, match="LOAD_PROPOSALS: True"):
         build_archive(config, checkpoint, "tiny", tmp_path / "store")
 
 

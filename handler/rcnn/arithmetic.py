@@ -1,0 +1,71 @@
+"""Lists of numbers written as Python expressions, worked out without running any Python.
+
+Detectron2's Base-RetinaNet.yaml has its anchor sizes computed by `eval`:
+    !!python/object/apply:eval ["[[x, x * 2**(1.0/3), x * 2**(2.0/3) ] for x in [32, 64, 128] ]"]
+"""
+
+import ast
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+LONGEST = 1000
+LARGEST_EXPONENT = 64
+
+OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
+}
+
+
+def evaluate(text: str) -> Any:
+    """Numbers, + - * / **, lists and one-variable list comprehensions over them; nothing else.
+
+    Raises:
+        ValueError: the text is something else, too long or has no result.
+    """
+    if len(text) > LONGEST:
+        raise ValueError(f"an expression of more than {LONGEST} characters")
+    try:
+        return _value(ast.parse(text.strip(), mode="eval").body, {})
+    except (SyntaxError, ArithmeticError, RecursionError, MemoryError) as error:
+        raise ValueError(f"{text!r} cannot be worked out: {error}") from error
+
+
+def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
+    match node:
+        case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
+            return number
+        case ast.Name(id=name) if name in names:
+            return names[name]
+        case ast.List(elts=items) | ast.Tuple(elts=items):
+            return [_value(item, names) for item in items]
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -_number(operand, names)
+        case ast.BinOp(left=left, op=kind, right=right) if type(kind) in OPERATORS:
+            return _binary(type(kind), _number(left, names), _number(right, names))
+        case ast.ListComp(
+            elt=item, generators=[ast.comprehension(target=ast.Name(id=name), ifs=[], iter=source)]
+        ):
+            values = _value(source, names)
+            if isinstance(values, list):
+                return [_value(item, {**names, name: value}) for value in values]
+    raise ValueError(f"{ast.unparse(node)!r} is neither numbers nor lists of them")
+
+
+def _number(node: ast.expr, names: Mapping[str, Any]) -> Any:
+    value = _value(node, names)
+    if not isinstance(value, int | float):
+        raise ValueError(f"{ast.unparse(node)!r} is no number")
+    return value
+
+
+def _binary(kind: type[ast.operator], left: Any, right: Any) -> Any:
+    if kind is ast.Pow and abs(right) > LARGEST_EXPONENT:
+        raise ValueError(f"an exponent over {LARGEST_EXPONENT}")
+    # As floats, repeated powers overflow instead of growing without end.
+    exact = max(abs(left), abs(right)) < 2**53
+    return OPERATORS[kind](left, right) if exact else OPERATORS[kind](float(left), float(right))

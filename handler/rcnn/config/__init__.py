@@ -1,0 +1,6 @@
+"""Detectron2's configs, as far as inference reads them."""
+
+from handler.rcnn.config.model import ModelConfig, load_config, parse_config
+from handler.rcnn.yaml_config import ConfigError
+
+__all__ = ["ConfigError", "ModelConfig", "load_config", "parse_config"]
