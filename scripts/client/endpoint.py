@@ -13,8 +13,8 @@ from scripts.client.messages import Payload, Reply
 
 # One try: the client above tries again, and knows what may pass.
 CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 1}, read_timeout=70)
-BUSY_CODES = ("ThrottlingException", "ServiceUnavailable", "ModelNotReadyException")
-MISSING = "Could not find"
+# Comes with a 400; SageMaker's other ways to be busy are 429 and 503.
+THROTTLED = "ThrottlingException"
 
 
 class EndpointTransport:
@@ -64,9 +64,10 @@ def read_error(error: ClientError, name: str) -> Exception:
         text = response.get("OriginalMessage", message)
         return refusal(status, text, message, may_pass=status >= HTTPStatus.INTERNAL_SERVER_ERROR)
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    if MISSING in message:
+    # Endpoint NAME of account ACCOUNT not found.
+    if code == "ValidationError" and "not found" in message:
         return UnreachableError(f"there is no endpoint {name}: {message}")
-    return PredictionError(status, code, message, may_pass=code in BUSY_CODES)
+    return PredictionError(status, code, message, may_pass=code == THROTTLED)
 
 
 def described(payload: Payload) -> dict[str, str]:

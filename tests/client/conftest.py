@@ -56,9 +56,9 @@ def aws(moto_url: str) -> Iterator[Session]:
     output = {"OutputConfig": {"S3OutputPath": f"s3://{BUCKET}/out"}}
     for name, more in {"now": {}, "later": {"AsyncInferenceConfig": output}}.items():
         sagemaker.create_endpoint_config(
-            EndpointConfigName=name, ProductionVariants=[variant], **more
+            EndpointConfigName=f"{name}-1", ProductionVariants=[variant], **more
         )
-        sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+        sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=f"{name}-1")
     yield session
     httpx.post(f"{moto_url}/moto-api/reset", trust_env=False).raise_for_status()
 

@@ -48,6 +48,8 @@ class Runtime(ThreadingHTTPServer):
         self.container = container
         self.s3 = s3
         self.output = output
+        # An endpoint without a path for failures says nothing of where they are.
+        self.keeps_failures = True
         self.asked: list[Asked] = []
 
     @property
@@ -97,6 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
         locations = {
             f"X-Amzn-SageMaker-{name}Location": f"s3://{self.server.output}/{key}"
             for name, key in zip(("Output", "Failure"), keys.values(), strict=True)
+            if name == "Output" or self.server.keeps_failures
         }
         self._send(202, b'{"InferenceId": "1"}', locations)
 

@@ -1,17 +1,34 @@
 """SageMaker endpoints of both kinds, by the calls that a local server takes too."""
 
 import json
+from collections.abc import Callable
+from functools import partial
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
+import boto3
 import numpy as np
 import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from urllib3 import HTTPResponse
 
 from scripts.aws.errors import AwsError
-from scripts.client import Payload, PredictionError, UnreachableError, endpoint_transport
+from scripts.client import (
+    AsyncEndpointTransport,
+    Client,
+    EndpointTransport,
+    Payload,
+    PredictionError,
+    UnreachableError,
+    endpoint_transport,
+)
 from scripts.client.client import ATTEMPTS
+from scripts.ports import Ports
 from tests.bodies import npy_bytes
 from tests.client.conftest import BUCKET, Invoke, Session
 from tests.client.runtime import Answered, Asked
+from tests.environment import NO_ACCOUNT
 
 ENDPOINTS = ["now", "later"]
 REFUSAL = {"error": {"code": "bad_request", "message": "empty body", "hint": "send a picture"}}
@@ -102,11 +119,38 @@ def test_an_endpoint_that_is_not_there_is_named(aws: Session) -> None:
 
 
 def test_an_endpoint_that_is_gone_is_named(invoke: Invoke) -> None:
-    gone = Answered(
-        400, b'{"Message": "Could not find endpoint now"}', refused_as="ValidationError"
-    )
+    said = b'{"Message": "Endpoint now of account 123456789012 not found."}'
+    gone = Answered(400, said, refused_as="ValidationError")
     client, _ = invoke("now", lambda _: gone)
     with pytest.raises(UnreachableError, match="there is no endpoint now"):
+        client.predict(b"bytes")
+
+
+def test_another_mistake_is_told_in_sagemakers_words(invoke: Invoke) -> None:
+    said = b'{"Message": "Could not find variant with name now"}'
+    client, runtime = invoke("now", lambda _: Answered(400, said, refused_as="ValidationError"))
+    with pytest.raises(PredictionError, match="ValidationError: Could not find variant") as refused:
+        client.predict(b"bytes")
+    assert refused.value.status == 400
+    assert len(runtime.asked) == 1
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_a_runtime_that_does_not_answer_is_an_error(
+    aws: Session, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    nobody = f"http://127.0.0.1:{Ports.free().inference}"
+    transport = endpoint_transport(endpoint, Session({"sagemaker-runtime": nobody}, aws.url))
+    with Client(transport) as client, pytest.raises(PredictionError, match=nobody) as failed:
+        client.predict(b"bytes")
+    assert failed.value.code == "no_answer"
+
+
+def test_a_bucket_that_is_gone_is_an_error(invoke: Invoke, aws: Session) -> None:
+    client, _ = invoke("later", ok)
+    aws.client("s3").delete_bucket(Bucket=BUCKET)
+    with pytest.raises(PredictionError, match="NoSuchBucket"):
         client.predict(b"bytes")
 
 
@@ -117,17 +161,75 @@ def test_an_asynchronous_request_leaves_no_picture_behind(invoke: Invoke, aws: S
     assert [item["Key"].rpartition(".")[2] for item in kept] == ["out"]
 
 
+class LateS3:
+    """Keeps an answer only when it is told to."""
+
+    def __init__(self, s3: Any) -> None:
+        self._s3 = s3
+        self._answers: list[dict[str, Any]] = []
+        self.get_object = s3.get_object
+
+    def put_object(self, **answer: Any) -> None:
+        self._answers.append(answer)
+
+    def keep(self, _: float = 0) -> None:
+        """May be the sleep of a client that waits."""
+        for answer in self._answers:
+            self._s3.put_object(**answer)
+
+
+def test_an_answer_that_comes_late_is_waited_for(invoke: Invoke, aws: Session) -> None:
+    _, runtime = invoke("later", ok)
+    runtime.s3 = late = LateS3(aws.client("s3"))
+    session = Session({"sagemaker-runtime": runtime.url}, aws.url)
+    near = f"s3://{BUCKET}/out"
+    with Client(AsyncEndpointTransport("later", session, near=near, sleep=late.keep)) as client:
+        assert client.predict(b"bytes").json() == {"labels": []}
+
+
 def test_no_answer_in_time_is_an_error(invoke: Invoke, aws: Session) -> None:
-    class Forgetful:
-        """Keeps nothing."""
-
-        def __init__(self) -> None:
-            self.get_object = aws.client("s3").get_object
-
-        def put_object(self, **_: object) -> None:
-            return
-
     client, runtime = invoke("later", ok, timeout_s=0)
-    runtime.s3 = Forgetful()
+    runtime.s3 = LateS3(aws.client("s3"))
     with pytest.raises(PredictionError, match="nothing at s3://"):
         client.predict(b"bytes")
+    assert "Contents" not in aws.client("s3").list_objects_v2(Bucket=BUCKET)
+
+
+def test_a_failure_that_is_not_kept_is_no_answer_in_time(invoke: Invoke) -> None:
+    client, runtime = invoke("later", lambda _: REFUSED, timeout_s=0)
+    runtime.keeps_failures = False
+    with pytest.raises(PredictionError, match="nothing at s3://"):
+        client.predict(b"bytes")
+
+
+def test_an_answer_that_may_not_be_read_is_not_waited_for(invoke: Invoke, aws: Session) -> None:
+    def deny(request: AWSPreparedRequest, **_: object) -> AWSResponse:
+        body = BytesIO(b"<Error><Code>AccessDenied</Code></Error>")
+        return AWSResponse(request.url, 403, {}, HTTPResponse(body, preload_content=False))
+
+    _, runtime = invoke("later", ok)
+    session = Session({"sagemaker-runtime": runtime.url}, aws.url)
+    session.events.register("before-send.s3.GetObject", deny)
+    transport = endpoint_transport("later", session, timeout_s=0)
+    with Client(transport) as client, pytest.raises(PredictionError, match="AccessDenied"):
+        client.predict(b"bytes")
+
+
+@pytest.mark.parametrize(
+    "connect",
+    [
+        endpoint_transport,
+        EndpointTransport,
+        partial(AsyncEndpointTransport, near=f"s3://{BUCKET}/out"),
+    ],
+    ids=["either", "now", "later"],
+)
+def test_a_missing_region_is_named(
+    connect: Callable[[str, boto3.Session], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in NO_ACCOUNT.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(AwsError, match="no AWS region is set"):
+        connect("now", boto3.Session())
