@@ -46,10 +46,10 @@ class HttpTransport:
             ) from error
         except httpx.TransportError as error:
             raise PredictionError(0, "no_answer", f"{self.url}: {error!r}") from error
-        if response.is_error:
+        # A redirect is none of the API's answers either.
+        if not response.is_success:
             raise refusal(response.status_code, response.text, response.reason_phrase)
-        content_type = response.headers.get("content-type", "")
-        return Reply(response.content, content_type, response.status_code)
+        return Reply(response.content, response.headers.get("content-type", ""))
 
     def close(self) -> None:
         """See Transport."""

@@ -60,7 +60,6 @@ class Reply:
 
     content: bytes
     content_type: str = ""
-    status: int = 200
 
     def json(self) -> Any:
         """The body's JSON."""

@@ -1,0 +1,38 @@
+"""What a request holds, whatever the picture is."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scripts.client import Payload
+from scripts.client.messages import Picture
+from tests.bodies import npy_bytes
+
+ARRAY = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"bytes")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["file", "bytes", "array"])
+def test_what_is_asked_for_goes_along(kind: str, file: Path) -> None:
+    pictures: dict[str, Picture] = {"file": file, "bytes": b"bytes", "array": ARRAY}
+    types = {"file": "image/png", "bytes": "application/octet-stream", "array": "application/x-npy"}
+    body = npy_bytes(ARRAY) if kind == "array" else b"bytes"
+    asked = Payload.of(pictures[kind], "image/jpeg", masks="none")
+    assert asked == Payload(body, types[kind], "image/jpeg", {"masks": "none"})
+    assert asked.custom_attributes == '{"masks": "none"}'
+
+
+def test_without_options_there_are_no_custom_attributes() -> None:
+    assert Payload(b"bytes").custom_attributes == ""
+
+
+def test_an_array_of_objects_is_refused_before_it_is_sent() -> None:
+    with pytest.raises(ValueError, match="Object arrays"):
+        Payload.of(np.array([object()]))
