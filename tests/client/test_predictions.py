@@ -51,6 +51,7 @@ def test_what_was_found_is_arrays(segmentations: list[Any]) -> None:
     np.testing.assert_array_equal(prediction.boxes_xyxy, [[1, 2, 4, 5], [0, 0, 2, 2]])
     np.testing.assert_array_equal(prediction.scores, [0.9, 0.5])
     np.testing.assert_array_equal(prediction.classes, [3, 0])
+    assert prediction.boxes_xyxy.dtype == np.float64
     assert prediction.classes.dtype == np.int64
     assert prediction.names == ("star", "ring")
     assert prediction.masks().dtype == np.bool_
@@ -61,6 +62,7 @@ def test_nothing_found_has_shapes_all_the_same() -> None:
     prediction = Prediction.from_json(NOTHING | {"masks": []})
     assert len(prediction) == 0
     assert prediction.boxes_xyxy.shape == (0, 4)
+    assert prediction.classes.dtype == np.int64
     assert prediction.masks().shape == (0, *SIZE_HW)
 
 
@@ -68,6 +70,12 @@ def test_an_empty_polygon_is_an_empty_mask() -> None:
     masks = Prediction.from_json(found([POLYGONS[0], []])).masks()
     assert masks[0].any()
     assert not masks[1].any()
+
+
+def test_an_instance_in_pieces_is_one_mask() -> None:
+    pieces = [polygon for [polygon] in POLYGONS]
+    masks = Prediction.from_json(found([pieces, pieces[:1]])).masks()
+    np.testing.assert_array_equal(masks[0], MASKS[0] | MASKS[1])
 
 
 def test_a_model_without_masks_has_none() -> None:
@@ -83,5 +91,8 @@ def test_several_images() -> None:
 
 def test_an_image_that_could_not_be_used_is_an_error() -> None:
     error = {"code": "bad_request", "message": "truncated", "hint": "send all of it"}
-    with pytest.raises(PredictionError, match=r"bad_request: truncated \(send all of it\)"):
+    with pytest.raises(
+        PredictionError, match=r"bad_request: truncated \(send all of it\)"
+    ) as raised:
         read_predictions({"predictions": [NOTHING, {"error": error}]})
+    assert raised.value.status == 400
