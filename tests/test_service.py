@@ -1,6 +1,9 @@
 import json
+import os
+import zipfile
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +12,10 @@ from ts.context import Context
 from ts.protocol.otf_message_handler import create_predict_response
 from ts.service import Service
 
+from handler import service
+from handler.detector.native import NativeDetector
 from handler.messages import HttpRequest, HttpResponse, Part
+from handler.pictures import Picture
 from handler.pipeline import Pipeline
 from handler.service import Detectron2Handler, publish_response, to_request, worker_device
 from handler.settings import Settings
@@ -200,9 +206,9 @@ def test_every_status_of_the_contract_has_a_phrase(status: int) -> None:
 
 
 def serving(detector: FakeDetector) -> Detectron2Handler:
-    service = Detectron2Handler()
-    service.pipeline = Pipeline(detector, facts("ball"), Settings())
-    return service
+    worker = Detectron2Handler()
+    worker.pipeline = Pipeline(detector, facts("ball"), Settings())
+    return worker
 
 
 def test_a_batch_is_handled_end_to_end_each_request_with_its_own_answer() -> None:
@@ -237,6 +243,20 @@ def test_a_batch_is_handled_end_to_end_each_request_with_its_own_answer() -> Non
         assert "decode;dur=" in context.get_response_headers(index)["Server-Timing"]
 
 
+def test_a_worker_is_active_while_it_answers() -> None:
+    idle_s: list[float] = []
+
+    def fails(_: Picture) -> bool:
+        idle_s.append(worker.activity.idle_s())
+        return False
+
+    worker = serving(FakeDetector(fails))
+    rows, context = batch_in_context(wire_request([("body", bytearray(PNG), "")], {}))
+    worker.handle(rows, context)
+    assert idle_s == [0]
+    assert worker.activity.idle_s() > 0
+
+
 def test_torchserve_can_send_what_the_handler_returns() -> None:
     rows, context = batch_in_context(
         wire_request([("body", bytearray(PNG), "")], {}), wire_request([], {})
@@ -265,3 +285,65 @@ def test_a_gpu_that_is_not_there_leaves_the_cpu() -> None:
 def test_a_worker_runs_on_the_gpu_that_it_was_given() -> None:
     _, context = batch_in_context(gpu_id=0)
     assert worker_device(context) == torch.device("cuda", 0)
+
+
+class Lifecycle:
+    """Stands in for warming up, the front door and draining, and remembers what was asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, has_door: bool = True) -> None:
+        self.has_door = has_door
+        self.opened: list[Mapping[str, str]] = []
+        self.held: list[tuple[object, ...]] = []
+        monkeypatch.setattr(NativeDetector, "warm_up", lambda _: None)
+        monkeypatch.setattr(service, "open_front_door", self._open)
+        monkeypatch.setattr(service, "hold_while_busy", lambda *asked: self.held.append(asked))
+
+    def _open(self, environment: Mapping[str, str]) -> "Lifecycle | None":
+        self.opened.append(environment)
+        return self if self.has_door else None
+
+    def close(self) -> None:
+        """As a front door has it."""
+
+
+@pytest.fixture
+def loading(shapes_mar: Path, tmp_path: Path) -> Context:
+    """A worker's context for the bundled model."""
+    with zipfile.ZipFile(shapes_mar) as archive:
+        archive.extractall(tmp_path)
+    return Context("shapes", str(tmp_path), {}, 1, None, "0.12.0")
+
+
+@pytest.mark.parametrize("has_door", [True, False])
+def test_a_loaded_worker_opens_its_door_and_closes_it_when_told_to_stop(
+    loading: Context, monkeypatch: pytest.MonkeyPatch, has_door: bool
+) -> None:
+    monkeypatch.setenv("D2SERVE_DRAIN_SECONDS", "7")
+    asked = Lifecycle(monkeypatch, has_door=has_door)
+    worker = Detectron2Handler()
+    worker.initialize(loading)
+    assert worker.initialized
+    assert asked.opened == [os.environ]
+    on_stop = asked.close if has_door else None
+    assert asked.held == [(worker.activity, os.environ, 7, on_stop)]
+
+
+def test_no_time_to_drain_is_no_draining(loading: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("D2SERVE_DRAIN_SECONDS", "0")
+    asked = Lifecycle(monkeypatch)
+    Detectron2Handler().initialize(loading)
+    assert len(asked.opened) == 1
+    assert asked.held == []
+
+
+def test_a_worker_that_cannot_warm_up_opens_no_door(
+    loading: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: NativeDetector) -> None:
+        raise RuntimeError("out of memory")
+
+    asked = Lifecycle(monkeypatch)
+    monkeypatch.setattr(NativeDetector, "warm_up", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        Detectron2Handler().initialize(loading)
+    assert (asked.opened, asked.held) == ([], [])
