@@ -83,7 +83,7 @@ class Draining:
                         self._on_stop()
                     self._wait_until_idle()
                     return
-                if frame.stream == http2.CALL and frame.flags & http2.END_STREAM:
+                if frame.ends_call:
                     logger.warning("TorchServe refused to be held: SIGTERM will not wait")
                     return
 

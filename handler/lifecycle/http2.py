@@ -22,6 +22,11 @@ class Frame:
     stream: int
     payload: bytes = b""
 
+    @property
+    def ends_call(self) -> bool:
+        """Whether the server says that it will send no more of the call's answer."""
+        return self.stream == CALL and (self.kind == RST_STREAM or bool(self.flags & END_STREAM))
+
     def encoded(self) -> bytes:
         """The frame on the wire (RFC 9113, section 4.1)."""
         length = len(self.payload).to_bytes(3, "big")

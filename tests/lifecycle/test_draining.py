@@ -3,19 +3,22 @@
 import select
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from threading import Event
+from types import SimpleNamespace
 from typing import Protocol
 
 import pytest
 
-from handler.lifecycle.draining import Activity, Draining, hold_while_busy
+from handler.lifecycle import draining
+from handler.lifecycle.draining import Activity, hold_while_busy
 from handler.lifecycle.http2 import Frame
 from scripts.ports import LOOPBACK, Ports
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-HEADERS, SETTINGS, PING, GOAWAY = 1, 4, 6, 7
+HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 1, 3, 4, 6, 7
 PING_PATH = b"/org.pytorch.serve.grpc.inference.InferenceAPIsService/Ping"
 TIMEOUT_S = 20
 A_MOMENT_S = 0.3
@@ -73,7 +76,8 @@ def start(listener: socket.socket) -> Iterator[Start]:
             activity: Activity, *, at_most_s: float = 60, stopped: Event | None = None
         ) -> GrpcServer:
             on_stop = stopped.set if stopped else None
-            Draining(activity, port=listener.getsockname()[1], at_most_s=at_most_s, on_stop=on_stop)
+            environment = {"TS_GRPC_INFERENCE_PORT": str(listener.getsockname()[1])}
+            assert hold_while_busy(activity, environment, at_most_s, on_stop)
             connection, _ = listener.accept()
             connection.settimeout(TIMEOUT_S)
             server = stack.enter_context(closing(GrpcServer(connection)))
@@ -109,6 +113,34 @@ def test_a_stop_waits_until_the_worker_is_idle(start: Start) -> None:
     assert server.receive() is None
 
 
+def test_a_server_may_say_nothing_for_long_before_it_stops(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draining, "CONNECT_TIMEOUT_S", A_MOMENT_S / 10)
+    stopped = Event()
+    server = start(Activity(), stopped=stopped)
+    assert server.hears_nothing()
+    server.send(GOAWAY, payload=bytes(8))
+    assert stopped.wait(TIMEOUT_S)
+
+
+def test_a_server_that_has_not_ended_the_call_is_held(start: Start) -> None:
+    activity, stopped = Activity(), Event()
+    server = start(activity, stopped=stopped)
+    server.send(HEADERS, flags=4, stream=1)
+    with activity:
+        server.send(GOAWAY, payload=bytes(8))
+        assert stopped.wait(TIMEOUT_S)
+        assert server.hears_nothing()
+
+
+def test_draining_keeps_no_process_alive(start: Start) -> None:
+    start(Activity())
+    threads = [thread for thread in threading.enumerate() if thread.name == "draining"]
+    assert threads
+    assert all(thread.daemon for thread in threads)
+
+
 def test_a_stop_does_not_wait_for_ever(start: Start) -> None:
     activity = Activity()
     server = start(activity, at_most_s=0.1)
@@ -126,12 +158,17 @@ def test_an_idle_worker_lets_go_at_once(start: Start) -> None:
     assert server.receive() is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "flags", "payload"),
+    [(HEADERS, 5, b""), (RST_STREAM, 0, bytes(4))],
+    ids=["end", "reset"],
+)
 def test_a_server_that_ends_the_call_is_not_held(
-    start: Start, caplog: pytest.LogCaptureFixture
+    start: Start, caplog: pytest.LogCaptureFixture, kind: int, flags: int, payload: bytes
 ) -> None:
     stopped = Event()
     server = start(Activity(), stopped=stopped)
-    server.send(HEADERS, flags=5, stream=1)
+    server.send(kind, flags, stream=1, payload=payload)
     assert server.receive() is None
     assert "refused to be held" in caplog.text
     assert not stopped.is_set()
@@ -143,9 +180,11 @@ def test_no_server_is_no_reason_not_to_start(caplog: pytest.LogCaptureFixture) -
     assert f"no gRPC at port {port}" in caplog.text
 
 
-def test_the_port_is_the_one_in_the_environment(listener: socket.socket) -> None:
-    environment = {"TS_GRPC_INFERENCE_PORT": str(listener.getsockname()[1])}
-    assert hold_while_busy(Activity(), environment, 60)
+def test_the_port_is_torchserves_own_where_none_is_set(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draining, "DEFAULT_GRPC_PORT", str(listener.getsockname()[1]))
+    assert hold_while_busy(Activity(), {}, 60)
     connection, _ = listener.accept()
     connection.close()
 
@@ -158,3 +197,12 @@ def test_activity() -> None:
             pass
         assert activity.idle_s() == 0
     assert activity.idle_s() > 0
+
+
+def test_idleness_begins_with_the_end_of_the_last_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 100.0, 107.0])
+    monkeypatch.setattr(draining, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    activity = Activity()
+    with activity:
+        pass
+    assert activity.idle_s() == 7
