@@ -6,6 +6,7 @@ import shutil
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import yaml
@@ -55,6 +56,17 @@ def test_the_same_model_gives_the_same_bytes(shapes: Path, tmp_path: Path) -> No
     ]
     assert packages[0].path.read_bytes() == packages[1].path.read_bytes()
     assert packages[0].sha256 == packages[1].sha256
+
+
+def test_order_and_folders_of_an_archive_do_not_matter(archive: Path) -> None:
+    first = build_package(archive)
+    with zipfile.ZipFile(archive) as packed:
+        files = {name: packed.read(name) for name in packed.namelist()}
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr("MAR-INF/", b"")
+        for name in reversed(files):
+            packed.writestr(name, files[name])
+    assert build_package(archive).sha256 == first.sha256
 
 
 def test_another_model_gives_other_bytes(archive: Path) -> None:
@@ -132,6 +144,14 @@ def test_a_package_cut_short_is_refused(archive: Path) -> None:
         read_package(package)
 
 
+@pytest.mark.parametrize("content", [b"", b"no tar.gz", bytes(2000)], ids=len)
+def test_what_is_no_tar_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(content)
+    with pytest.raises(CommandError, match=r"a\.tar\.gz (is damaged|holds no)"):
+        read_package(path)
+
+
 @pytest.mark.parametrize(
     ("file", "command"),
     [("a.tar.gz", "make package NAME=a$"), ("a.mme.tar.gz", "make package NAME=a MULTI_MODEL=1$")],
@@ -154,12 +174,30 @@ def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
         build_package(tmp_path / "a.mar")
 
 
-def test_a_zip_that_is_no_archive_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "missing"), [("a", MANIFEST), (MANIFEST, "model-config.yaml")], ids=["zip", "mar"]
+)
+def test_a_zip_that_is_no_archive_is_refused(tmp_path: Path, file: str, missing: str) -> None:
     with zipfile.ZipFile(tmp_path / "a.mar", "w") as packed:
-        packed.writestr("a", "a")
-    with pytest.raises(CommandError, match=f"holds no {MANIFEST}"):
+        packed.writestr(file, "{}")
+    with pytest.raises(CommandError, match=f"holds no {missing}"):
         build_package(tmp_path / "a.mar")
     assert [path.name for path in tmp_path.iterdir()] == ["a.mar"]
+
+
+def test_a_build_that_breaks_off_leaves_the_package_as_it_was(
+    archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = build_package(archive)
+
+    def break_off(_: object, file: BinaryIO) -> None:
+        file.write(b"half of it")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("scripts.package._pack", break_off)
+    with pytest.raises(OSError, match="no space left"):
+        build_package(archive)
+    assert read_package(first.path) == first
 
 
 @pytest.mark.parametrize("more", [[], ["--multi-model"]], ids=["one", "many"])
