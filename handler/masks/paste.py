@@ -17,11 +17,16 @@ class MaskRegion:
     x: int
     y: int
 
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """The rows and the columns of the picture that the region covers."""
+        height, width = self.pixels.shape
+        return slice(self.y, self.y + height), slice(self.x, self.x + width)
+
     def full(self, size_hw: tuple[int, int]) -> npt.NDArray[np.bool_]:
         """Bool[H, W]: the mask in the whole picture."""
         mask = np.zeros(size_hw, dtype=np.bool_)
-        height, width = self.pixels.shape
-        mask[self.y : self.y + height, self.x : self.x + width] = self.pixels
+        mask[self.window] = self.pixels
         return mask
 
 

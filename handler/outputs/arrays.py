@@ -49,8 +49,7 @@ def _array_bytes(detections: Detections) -> int:
 def _full_masks(detections: Detections) -> npt.NDArray[np.uint8]:
     masks = np.zeros((_mask_count(detections), *detections.size_hw), dtype=np.uint8)
     for mask, region in zip(masks, pasted_masks(detections), strict=True):
-        height, width = region.pixels.shape
-        mask[region.y : region.y + height, region.x : region.x + width] = region.pixels
+        mask[region.window] = region.pixels
     return masks
 
 
