@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from torch import Tensor
 from handler.detections import Detections
 from handler.detector.batching import group
 from handler.detector.interface import Failure, Outcome
+from handler.masks.panoptic import combine
 from handler.pictures import Picture
 from handler.rcnn.build import build_model
 from handler.rcnn.checkpoint import read_weights
 from handler.rcnn.config import load_config
+from handler.rcnn.config.model import PanopticConfig
 from handler.rcnn.image_batch import padded_size, resize_picture
 from handler.rcnn.instances import Found
 from handler.rcnn.network import Network
@@ -115,7 +118,11 @@ class NativeDetector:
     ) -> list[Detections]:
         on_device = [image.to(self.device, non_blocking=True) for image in images]
         found = self.model(on_device, sizes_hw)
-        return [_detections(*pair) for pair in zip(found, sizes_hw, strict=True)]
+        detections = [_detections(*pair) for pair in zip(found, sizes_hw, strict=True)]
+        family = self.model.config.family
+        if isinstance(family, PanopticConfig):
+            return [_with_panoptic(image, family) for image in detections]
+        return detections
 
 
 def _failure(error: Exception) -> Failure:
@@ -140,6 +147,18 @@ def _detections(found: Found, size_hw: tuple[int, int]) -> Detections:
         keypoints=_array(instances.keypoints),
         semantic=_array(found.semantic),
     )
+
+
+def _with_panoptic(found: Detections, config: PanopticConfig) -> Detections:
+    assert found.semantic is not None
+    combined = combine(
+        found,
+        found.semantic,
+        config.overlap_threshold,
+        config.stuff_area_limit,
+        config.instance_threshold,
+    )
+    return replace(found, panoptic=combined)
 
 
 def _array(tensor: Tensor | None) -> Any:

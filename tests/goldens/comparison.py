@@ -1,6 +1,5 @@
 """How far our detections are from upstream's."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +23,7 @@ class Comparison:
     """Over all detections: how many upstream has, how many of ours match, and the worst of each.
 
     A match has the same class and no side farther away than FARTHEST_MATCH_PX. Agreement is the
-    part of the pixels, 0..1, that have the same class or segment.
+    part of the pixels, 0..1, that have the same class or segment. None where the model has none.
     """
 
     expected: int
@@ -32,10 +31,10 @@ class Comparison:
     matched: int
     box_error_px: float
     score_error: float
-    mask_iou: float
-    keypoint_error_px: float
-    semantic_agreement: float
-    panoptic_agreement: float
+    mask_iou: float | None
+    keypoint_error_px: float | None
+    semantic_agreement: float | None
+    panoptic_agreement: float | None
 
     @property
     def within_tolerance(self) -> bool:
@@ -43,16 +42,29 @@ class Comparison:
             self.expected == self.found == self.matched
             and self.box_error_px <= BOX_TOLERANCE_PX
             and self.score_error <= SCORE_TOLERANCE
-            and self.mask_iou >= LEAST_MASK_IOU
-            and self.keypoint_error_px <= KEYPOINT_TOLERANCE_PX
-            and self.semantic_agreement >= LEAST_AGREEMENT
-            and self.panoptic_agreement >= LEAST_AGREEMENT
+            and (self.mask_iou is None or self.mask_iou >= LEAST_MASK_IOU)
+            and (self.keypoint_error_px or 0.0) <= KEYPOINT_TOLERANCE_PX
+            and self.pixel_agreement >= LEAST_AGREEMENT
         )
+
+    @property
+    def pixel_agreement(self) -> float:
+        """The lesser of both maps', 1 where there are none."""
+        agreements = (self.semantic_agreement, self.panoptic_agreement)
+        return min((agreement for agreement in agreements if agreement is not None), default=1.0)
 
 
 def compare(expected: UpstreamAnswer, found: Detections) -> Comparison:
-    """Pairs each of upstream's detections with the nearest one of ours."""
+    """Pairs each of upstream's detections with the nearest one of ours.
+
+    Raises:
+        ValueError: one has masks, keypoints or a map, and the other has not.
+    """
     pairs = _pairs(expected, found)
+    panoptic = None if found.panoptic is None else found.panoptic.ids
+    for name, ours in {**vars(found), "panoptic": panoptic}.items():
+        if hasattr(expected, name) and (getattr(expected, name) is None) != (ours is None):
+            raise ValueError(f"only one of the two has {name}")
     boxes = [np.abs(expected.boxes_xyxy[e] - found.boxes_xyxy[f]).max() for e, f in pairs]
     scores = [abs(expected.scores[e] - found.scores[f]) for e, f in pairs]
     return Comparison(
@@ -61,14 +73,10 @@ def compare(expected: UpstreamAnswer, found: Detections) -> Comparison:
         matched=len(pairs),
         box_error_px=float(max(boxes, default=0.0)),
         score_error=float(max(scores, default=0.0)),
-        mask_iou=min((_mask_iou(expected, found, *pair) for pair in pairs), default=1.0),
-        keypoint_error_px=max(
-            (_keypoint_error(expected, found, *pair) for pair in pairs), default=0.0
-        ),
+        mask_iou=_worst_mask(expected, found, pairs),
+        keypoint_error_px=_worst_keypoint(expected, found, pairs),
         semantic_agreement=_agreement(expected.semantic, found.semantic),
-        panoptic_agreement=_agreement(
-            expected.panoptic, None if found.panoptic is None else found.panoptic.ids
-        ),
+        panoptic_agreement=_agreement(expected.panoptic, panoptic),
     )
 
 
@@ -81,23 +89,43 @@ def _pairs(expected: UpstreamAnswer, found: Detections) -> list[tuple[int, int]]
     return [(int(e), int(f)) for e, f in pairs if distances[e, f] <= FARTHEST_MATCH_PX]
 
 
-def _mask_iou(expected: UpstreamAnswer, found: Detections, row: int, ours: int) -> float:
+def _worst_mask(
+    expected: UpstreamAnswer, found: Detections, pairs: list[tuple[int, int]]
+) -> float | None:
     if expected.masks is None or found.masks is None:
-        return 1.0 if expected.masks is None and found.masks is None else 0.0
-    mask = paste_mask(found.masks[ours], found.boxes_xyxy[ours], found.size_hw).full(found.size_hw)
-    union = np.logical_or(mask, expected.masks[row]).sum()
-    return float(np.logical_and(mask, expected.masks[row]).sum() / union) if union else 1.0
+        return None
+    overlaps = [
+        _mask_iou(
+            expected.masks[theirs],
+            paste_mask(found.masks[ours], found.boxes_xyxy[ours], found.size_hw).full(
+                found.size_hw
+            ),
+        )
+        for theirs, ours in pairs
+    ]
+    return min(overlaps, default=1.0)
 
 
-def _keypoint_error(expected: UpstreamAnswer, found: Detections, row: int, ours: int) -> float:
+def _mask_iou(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float:
+    union = np.logical_or(one, other).sum()
+    return float(np.logical_and(one, other).sum() / union) if union else 1.0
+
+
+def _worst_keypoint(
+    expected: UpstreamAnswer, found: Detections, pairs: list[tuple[int, int]]
+) -> float | None:
     if expected.keypoints is None or found.keypoints is None:
-        return 0.0 if expected.keypoints is None and found.keypoints is None else math.inf
-    return float(np.abs(expected.keypoints[row, :, :2] - found.keypoints[ours, :, :2]).max())
+        return None
+    errors = [
+        np.abs(expected.keypoints[theirs, :, :2] - found.keypoints[ours, :, :2]).max()
+        for theirs, ours in pairs
+    ]
+    return float(max(errors, default=0.0))
 
 
 def _agreement(
     expected: npt.NDArray[np.int32] | None, found: npt.NDArray[np.int32] | None
-) -> float:
+) -> float | None:
     if expected is None or found is None:
-        return 1.0 if expected is None and found is None else 0.0
+        return None
     return float((expected == found).mean())

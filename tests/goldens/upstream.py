@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tests.goldens.deformable import deformable_convolution
 from tests.goldens.seeded_weights import seeded_weights
 
 
@@ -39,6 +40,7 @@ class UpstreamModel:
         from detectron2.data.transforms import ResizeShortestEdge
         from detectron2.modeling import build_model
 
+        _run_modulated_convolutions_on_the_cpu()
         cfg = get_cfg()
         cfg.merge_from_file(str(config))
         cfg.MODEL.DEVICE = "cpu"
@@ -71,6 +73,19 @@ class UpstreamModel:
         with torch.no_grad():
             [found] = self.model([{"image": image, "height": height, "width": width}])
         return _answer(found)
+
+
+def _run_modulated_convolutions_on_the_cpu() -> None:
+    """Upstream's own kernel for deformable convolutions of version 2 needs a GPU."""
+    from detectron2.layers import deform_conv
+
+    def by_sampling(features: Any, offsets: Any, modulation: Any, weight: Any, *shape: Any) -> Any:
+        _bias, stride, _padding, dilation, *_groups = shape
+        return deformable_convolution(
+            features, offsets, weight, stride=stride, dilation=dilation, modulation=modulation
+        )
+
+    deform_conv.modulated_deform_conv = by_sampling
 
 
 def _answer(found: dict[str, Any]) -> UpstreamAnswer:
