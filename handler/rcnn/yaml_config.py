@@ -21,11 +21,12 @@ class ConfigLoader(yaml.SafeLoader):
 
 
 def _evaluated(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
-    texts = loader.construct_sequence(node) if isinstance(node, yaml.SequenceNode) else []
     try:
-        [text] = texts
-        return evaluate(text)
-    except (ValueError, TypeError) as error:
+        match node:
+            case yaml.SequenceNode(value=[yaml.ScalarNode(value=str() as text)]):
+                return evaluate(text)
+        raise ValueError("the tag needs one text in a list")
+    except ValueError as error:
         raise yaml.constructor.ConstructorError(
             None, None, f"only arithmetic on numbers is worked out here: {error}", node.start_mark
         ) from error
