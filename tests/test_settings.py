@@ -27,6 +27,10 @@ def test_limits_on_bytes_pixels_and_pictures_are_on_by_default() -> None:
     assert settings.max_images_per_request == 64
 
 
+def test_a_stop_waits_for_what_runs_by_default() -> None:
+    assert Settings().drain_seconds == 20
+
+
 @pytest.mark.parametrize(
     ("section", "environment", "expected"),
     [

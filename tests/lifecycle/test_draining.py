@@ -19,7 +19,15 @@ from scripts.ports import LOOPBACK, Ports
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 1, 3, 4, 6, 7
-PING_PATH = b"/org.pytorch.serve.grpc.inference.InferenceAPIsService/Ping"
+# What gRPC asks for, each name and value with its length before it.
+FIELDS = (
+    b"\x07:method\x04POST",
+    b"\x07:scheme\x04http",
+    b"\x05:path\x3b/org.pytorch.serve.grpc.inference.InferenceAPIsService/Ping",
+    b"\x0a:authority\x09localhost",
+    b"\x0ccontent-type\x10application/grpc",
+    b"\x02te\x08trailers",
+)
 TIMEOUT_S = 20
 A_MOMENT_S = 0.3
 
@@ -86,7 +94,7 @@ def start(listener: socket.socket) -> Iterator[Start]:
             assert headers
             # END_HEADERS without END_STREAM: the call is open, its message still to come.
             assert (headers.kind, headers.flags, headers.stream) == (HEADERS, 4, 1)
-            assert PING_PATH in headers.payload
+            assert [field for field in FIELDS if field not in headers.payload] == []
             return server
 
         yield start

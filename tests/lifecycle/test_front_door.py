@@ -1,16 +1,21 @@
 import socket
 import socketserver
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Thread
 
 import pytest
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from handler.lifecycle.front_door import FrontDoor, FrontDoorError, open_front_door
+from handler.lifecycle.relay import address
 from scripts.ports import LOOPBACK, Ports
 
 TIMEOUT_S = 20
+A_MOMENT_S = 1
+MORE_THAN_BUFFERS_HOLD = 200_000_000
 GREETING = b"upstream says "
 
 
@@ -120,10 +125,46 @@ def test_workers_share_a_port(door: FrontDoor, upstream: str, port: int) -> None
     assert_refused(port)
 
 
-def test_a_client_hears_when_there_is_nobody_behind_the_door(port: int) -> None:
+def test_a_client_hears_when_there_is_nobody_behind_the_door(
+    port: int, capfd: pytest.CaptureFixture[str]
+) -> None:
     nobody = f"{LOOPBACK}:{Ports.free().inference}"
     with opened(port, nobody), connect(port) as connection:
         assert connection.recv(1) == b""
+    assert capfd.readouterr().err == ""
+
+
+def test_the_server_hears_when_a_client_breaks_off(port: int) -> None:
+    with socket.create_server((LOOPBACK, 0)) as server:
+        server.settimeout(TIMEOUT_S)
+        with opened(port, f"{LOOPBACK}:{server.getsockname()[1]}"):
+            with connect(port) as client:
+                inside, _ = server.accept()
+                client.sendall(b"I am ")
+                # Closing resets the connection instead of ending it.
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            with inside, inside.makefile("rb") as heard:
+                inside.settimeout(TIMEOUT_S)
+                assert b"I am ".startswith(heard.read())
+
+
+def test_a_server_that_does_not_read_holds_its_client_back(port: int) -> None:
+    with socket.create_server((LOOPBACK, 0)) as server:
+        server.settimeout(TIMEOUT_S)
+        with opened(port, f"{LOOPBACK}:{server.getsockname()[1]}"), connect(port) as client:
+            inside, _ = server.accept()
+            client.settimeout(A_MOMENT_S)
+            with inside, pytest.raises(TimeoutError):
+                client.sendall(bytes(MORE_THAN_BUFFERS_HOLD))
+
+
+def test_a_door_opens_whatever_lies_on_the_python_path(
+    upstream: str, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "asyncio.py").write_text("raise ImportError('not the real one')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with opened(port, upstream), connect(port) as connection:
+        assert say(connection, b"hello") == GREETING + b"hello"
 
 
 def test_a_port_in_use_is_an_error(upstream: str) -> None:
@@ -131,15 +172,22 @@ def test_a_port_in_use_is_an_error(upstream: str) -> None:
         FrontDoor(upstream, upstream)
 
 
-def test_no_door_is_asked_for() -> None:
-    assert open_front_door({"TS_INFERENCE_ADDRESS": "http://127.0.0.1:8081"}) is None
+def test_an_address_ends_with_its_port() -> None:
+    assert address("::1:8080") == ("::1", 8080)
 
 
-@pytest.mark.parametrize("address", [None, "", "unix:/tmp/socket", "http://127.0.0.1"])
-def test_a_door_needs_to_know_what_is_behind_it(address: str | None) -> None:
+@pytest.mark.parametrize("asked", [{}, {"D2SERVE_PUBLIC_ADDRESS": ""}], ids=["unset", "empty"])
+def test_no_door_is_asked_for(asked: dict[str, str]) -> None:
+    assert open_front_door(asked | {"TS_INFERENCE_ADDRESS": "http://127.0.0.1:8081"}) is None
+
+
+@pytest.mark.parametrize(
+    "upstream", [None, "", "unix:/tmp/socket", "http://127.0.0.1", "http://:8081"]
+)
+def test_a_door_needs_to_know_what_is_behind_it(upstream: str | None) -> None:
     environment = {"D2SERVE_PUBLIC_ADDRESS": "127.0.0.1:8080"}
-    if address is not None:
-        environment["TS_INFERENCE_ADDRESS"] = address
+    if upstream is not None:
+        environment["TS_INFERENCE_ADDRESS"] = upstream
     with pytest.raises(FrontDoorError, match=r"TS_INFERENCE_ADDRESS=http://127\.0\.0\.1:8081"):
         open_front_door(environment)
 
