@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,14 +123,14 @@ def _read_archive(archive: Path) -> dict[str, bytes]:
 
 def _read_member(path: Path, name: str) -> bytes:
     try:
-        with tarfile.open(path) as packed:
+        # All of it, so that gzip's checksum tells of any damage.
+        content = gzip.decompress(path.read_bytes())
+        with tarfile.open(fileobj=io.BytesIO(content)) as packed:
             member = packed.extractfile(name)
-            # Read to its end, so that a file cut short is noticed.
-            packed.getmembers()
             return member.read() if member else b""
     except KeyError:
         raise CommandError(f"{path} holds no {name}; `make package` writes one") from None
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise CommandError(f"{path} is damaged ({error}); `make package` builds it") from error
 
 

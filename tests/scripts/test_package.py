@@ -1,5 +1,6 @@
 """Packages: what is in them, that they can be built again, and what is refused."""
 
+import gzip
 import io
 import json
 import shutil
@@ -17,6 +18,7 @@ from scripts.errors import CommandError
 from scripts.package import build_package, main, package_path, read_package
 
 MANIFEST = "MAR-INF/MANIFEST.json"
+OURS = '{"model": {"modelName": "a", "modelVersion": "1.0"}}'
 
 
 @pytest.fixture
@@ -144,11 +146,21 @@ def test_a_package_cut_short_is_refused(archive: Path) -> None:
         read_package(package)
 
 
-@pytest.mark.parametrize("content", [b"", b"no tar.gz", bytes(2000)], ids=len)
+@pytest.mark.parametrize("position", [20, 100, -8], ids=["codes", "data", "checksum"])
+def test_a_damaged_package_is_refused(tmp_path: Path, position: int) -> None:
+    package = write_package(tmp_path / "a.tar.gz", **{MANIFEST: OURS, "weights": "heavy" * 99})
+    content = bytearray(package.read_bytes())
+    content[position] ^= 0xFF
+    package.write_bytes(content)
+    with pytest.raises(CommandError, match="is damaged"):
+        read_package(package)
+
+
+@pytest.mark.parametrize("content", [b"", b"no tar.gz", gzip.compress(b"no tar")], ids=len)
 def test_what_is_no_tar_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.tar.gz"
     path.write_bytes(content)
-    with pytest.raises(CommandError, match=r"a\.tar\.gz (is damaged|holds no)"):
+    with pytest.raises(CommandError, match="is damaged"):
         read_package(path)
 
 
@@ -205,6 +217,7 @@ def test_the_command_says_what_to_do_next(
     archive: Path, capsys: pytest.CaptureFixture[str], more: list[str]
 ) -> None:
     assert main(["--name", "shapes", "--model-store", str(archive.parent), *more]) == 0
+    assert package_path(archive.parent, "shapes", multi_model=bool(more)).is_file()
     said = capsys.readouterr().out
     assert "make sagemaker-local NAME=shapes" in said
     assert ("MULTI_MODEL=1" in said) == bool(more)

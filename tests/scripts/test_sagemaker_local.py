@@ -6,12 +6,11 @@ import pytest
 from scripts import sagemaker_local
 from scripts.errors import CommandError
 from scripts.ports import Ports
-from tests.scripts.test_package import MANIFEST, write_package
+from tests.scripts.test_package import MANIFEST, OURS, write_package
 
 KINDS = pytest.mark.parametrize(
     ("file", "more"), [("a.tar.gz", []), ("a.mme.tar.gz", ["--multi-model"])], ids=["one", "many"]
 )
-OURS = '{"model": {"modelName": "a", "modelVersion": "1.0"}}'
 
 
 def stopped(*_: object, **__: object) -> NoReturn:
