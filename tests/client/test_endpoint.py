@@ -88,6 +88,12 @@ def test_a_refusal_keeps_its_words_and_is_not_repeated(invoke: Invoke, endpoint:
     assert len(runtime.asked) == 1
 
 
+def test_a_refusal_without_words_is_told_in_sagemakers(invoke: Invoke) -> None:
+    client, _ = invoke("now", lambda _: Answered(418, b""))
+    with pytest.raises(PredictionError, match=r"http_418: Received client error \(418\)"):
+        client.predict(b"bytes")
+
+
 BUSY = {
     "throttled": Answered(400, b'{"message": "slow down"}', refused_as="ThrottlingException"),
     "unavailable": Answered(503, b'{"Message": "later"}', refused_as="ServiceUnavailable"),
