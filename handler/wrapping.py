@@ -4,7 +4,16 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 # The tensors of an Open Inference answer; image_ids tells several pictures apart.
-OUTPUT_NAMES = ("boxes", "scores", "classes", "masks", "image_ids")
+OUTPUT_NAMES = (
+    "boxes",
+    "scores",
+    "classes",
+    "masks",
+    "keypoints",
+    "panoptic",
+    "semantic",
+    "image_ids",
+)
 
 
 class Style(Enum):

@@ -1,11 +1,15 @@
 """Detections as NumPy's files."""
 
 import io
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from handler.detections import Detections
+from handler.detections import Detections, Panoptic
+from handler.model_facts import ModelFacts
+from handler.outputs.categories import category_id
+from handler.outputs.formats.result import Result
 from handler.outputs.limits import require_bytes
 from handler.outputs.numbers import relative_boxes
 from handler.outputs.segmentations import pasted_masks
@@ -19,31 +23,49 @@ def npy_body(detections: Detections) -> bytes:
     return file.getvalue()
 
 
-def npz_body(detections: Detections, max_bytes: int) -> bytes:
-    """Compressed `boxes`, `scores`, `classes` and `masks`.
+def npz_body(result: Result, max_bytes: int) -> bytes:
+    """Compressed `boxes`, `scores`, `classes` and `masks`, and what else the model has.
 
     boxes are Float32[N, 4] x1, y1, x2, y2 in pixels, scores Float32[N], classes Int64[N], masks
     UInt8[N, H, W] of 0 and 1, or UInt8[0, H, W] where the model has no masks or none are wanted.
+    Where the model has them, keypoints are Float32[N, K, 3] x, y in pixels and score, panoptic
+    Int32[H, W] the id of each pixel's segment or 0, panoptic_segments Int64[S, 3] rows of id,
+    category_id and whether it is a thing, and semantic Int32[H, W] stuff class indices.
 
     Raises:
         RequestError: 413 where the arrays alone, not yet compressed, need more than `max_bytes`.
     """
-    require_bytes(_array_bytes(detections), max_bytes)
+    found = result.detections
+    arrays = {
+        "boxes": found.boxes_xyxy,
+        "scores": found.scores,
+        "classes": found.classes,
+        **_what_else_there_is(result),
+    }
+    height, width = found.size_hw
+    size = sum(array.nbytes for array in arrays.values())
+    require_bytes(size + _mask_count(found) * height * width, max_bytes)
     file = io.BytesIO()
-    np.savez_compressed(
-        file,
-        boxes=detections.boxes_xyxy,
-        scores=detections.scores,
-        classes=detections.classes,
-        masks=_full_masks(detections),
-    )
+    np.savez_compressed(file, **arrays, masks=_full_masks(found))
     return file.getvalue()
 
 
-def _array_bytes(detections: Detections) -> int:
-    lists = (detections.boxes_xyxy, detections.scores, detections.classes)
-    height, width = detections.size_hw
-    return sum(array.nbytes for array in lists) + _mask_count(detections) * height * width
+def _what_else_there_is(result: Result) -> dict[str, Any]:
+    found = result.detections
+    arrays: dict[str, Any] = {}
+    if found.keypoints is not None:
+        arrays["keypoints"] = found.keypoints
+    if found.panoptic is not None:
+        arrays["panoptic"] = found.panoptic.ids
+        arrays["panoptic_segments"] = _segment_rows(found.panoptic, result.model)
+    if found.semantic is not None:
+        arrays["semantic"] = found.semantic
+    return arrays
+
+
+def _segment_rows(panoptic: Panoptic, model: ModelFacts) -> npt.NDArray[np.int64]:
+    rows = [(each.id, category_id(each, model), each.is_thing) for each in panoptic.segments]
+    return np.array(rows, dtype=np.int64).reshape(-1, 3)
 
 
 def _full_masks(detections: Detections) -> npt.NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Boxes and scores as numbers of a text."""
+"""Boxes, keypoints and scores as numbers of a text."""
 
 from typing import Any
 
@@ -19,6 +19,20 @@ def rounded_pixels(values: npt.NDArray[np.floating]) -> list[Any]:
 def rounded_shares(values: npt.NDArray[np.floating]) -> list[Any]:
     """Lists of the same shape, to a millionth: scores, and coordinates in 0..1."""
     return _rounded(values, SCORE_DECIMALS)
+
+
+def rounded_share(value: float) -> float:
+    """To a millionth."""
+    return round(value, SCORE_DECIMALS)
+
+
+def rounded_keypoints(keypoints: npt.NDArray[np.floating]) -> list[Any]:
+    """Lists of the same shape [..., 3]: x and y as pixels are rounded, the score as shares are."""
+    values = keypoints.astype(np.float64)
+    values[..., :2] = values[..., :2].round(BOX_DECIMALS)
+    values[..., 2] = values[..., 2].round(SCORE_DECIMALS)
+    rows: list[Any] = values.tolist()
+    return rows
 
 
 def relative_boxes(detections: Detections) -> npt.NDArray[np.float64]:

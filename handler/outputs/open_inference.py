@@ -1,6 +1,7 @@
 """The results of a request -> the Open Inference Protocol's (KServe v2's) tensors."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ import numpy.typing as npt
 from handler.errors import RequestError
 from handler.outputs.formats.result import Result
 from handler.outputs.json_text import json_bytes, json_text
-from handler.outputs.numbers import rounded_pixels, rounded_shares
+from handler.outputs.numbers import rounded_keypoints, rounded_pixels, rounded_shares
+from handler.outputs.segment_maps import segment_maps
 from handler.outputs.segmentations import segmentations
 from handler.wrapping import OUTPUT_NAMES, Wrapping
 
@@ -22,9 +24,11 @@ def open_inference_body(
     """All pictures' detections one after the other, as tensors.
 
     boxes FP32[N, 4] x1, y1, x2, y2 in pixels, scores FP32[N], classes INT64[N], masks BYTES[N],
-    each the JSON of an RLE object or of polygons, missing where there are no masks. Of several
+    each the JSON of an RLE object or of polygons, missing where there are no masks. keypoints
+    FP32[N, K, 3] x, y in pixels and score, panoptic and semantic BYTES[P], the JSON of what the
+    default format has of each of P pictures, are there where the model has them. Of several
     pictures image_ids INT64[N] hold the position of each detection's picture, and
-    `parameters.errors` what went wrong with which picture.
+    `parameters.errors` what went wrong with which picture, which is none of the P.
     """
     good = [result for result in results if isinstance(result, Result)]
     wanted = wrapping.outputs or _usual_outputs(len(results))
@@ -61,6 +65,8 @@ def _tensors(results: Sequence[Result]) -> list[Tensor]:
         _tensor("scores", "FP32", rounded_shares(scores)),
         _tensor("classes", "INT64", classes),
         *_mask_tensors(results),
+        *_keypoint_tensors(results),
+        *_map_tensors(results),
         _tensor("image_ids", "INT64", places),
     ]
 
@@ -74,6 +80,23 @@ def _mask_tensors(results: Sequence[Result]) -> list[Tensor]:
         for segmentation in segmentations(result.detections, result.mask_encoding)
     ]
     return [_tensor("masks", "BYTES", texts)]
+
+
+def _keypoint_tensors(results: Sequence[Result]) -> list[Tensor]:
+    found = [each for result in results if (each := result.detections.keypoints) is not None]
+    if not found:
+        return []
+    joined = np.concatenate(found)
+    data = list(chain.from_iterable(rounded_keypoints(joined.reshape(-1, 3))))
+    return [_tensor("keypoints", "FP32", data, shape=list(joined.shape))]
+
+
+def _map_tensors(results: Sequence[Result]) -> list[Tensor]:
+    texts: dict[str, list[str]] = {}
+    for result in results:
+        for name, content in segment_maps(result).items():
+            texts.setdefault(name, []).append(json_text(content))
+    return [_tensor(name, "BYTES", data) for name, data in texts.items()]
 
 
 def _tensor(name: str, datatype: str, data: list[Any], shape: list[int] | None = None) -> Tensor:

@@ -47,9 +47,7 @@ def render(answer: Answer, model: ModelFacts, max_bytes: int) -> bytes:
         RequestError: the only picture's own error; 413 for a body of more than `max_bytes`; 406
             for a picture that the media type cannot hold.
     """
-    results = [
-        _result(answer, position, model.class_names) for position in range(len(answer.found))
-    ]
+    results = [_result(answer, position, model) for position in range(len(answer.found))]
     match results:
         case [RequestError() as error]:
             raise error
@@ -61,22 +59,22 @@ def render(answer: Answer, model: ModelFacts, max_bytes: int) -> bytes:
     return body
 
 
-def _result(answer: Answer, position: int, class_names: tuple[str, ...]) -> Result | RequestError:
+def _result(answer: Answer, position: int, model: ModelFacts) -> Result | RequestError:
     picture, found = answer.pictures[position], answer.found[position]
     if isinstance(picture, RequestError):
         return picture
     if isinstance(found, RequestError):
         return found
     detections = selected(found, answer.options)
-    return Result(position, picture, detections, answer.options.masks, class_names)
+    return Result(position, picture, detections, answer.options.masks, model)
 
 
 def _one_picture_body(result: Result, media_type: str, max_bytes: int) -> bytes:
     if media_type == NPY:
         return npy_body(result.detections)
     if media_type == NPZ:
-        return npz_body(result.detections, max_bytes)
-    return overlay_body(result.picture, result.detections, result.class_names, media_type)
+        return npz_body(result, max_bytes)
+    return overlay_body(result.picture, result.detections, result.model.class_names, media_type)
 
 
 def _json_body(results: Sequence[Result | RequestError], answer: Answer, model_name: str) -> bytes:

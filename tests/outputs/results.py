@@ -1,13 +1,14 @@
 """Results, answers and models for the tests of outputs."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import map_coordinates
 
-from handler.detections import Detections
+from handler.detections import Detections, Panoptic, Segment
 from handler.errors import RequestError
 from handler.model_facts import ModelFacts
 from handler.options import Options
@@ -19,9 +20,24 @@ from tests.bodies import noise
 from tests.fakes import detections_of
 
 NAMES = ("person", "dog", "horse")
-MODEL = ModelFacts("animals", NAMES, score_threshold=0.05, max_detections=100)
+MODEL = ModelFacts(
+    "animals",
+    NAMES,
+    score_threshold=0.05,
+    max_detections=100,
+    stuff_names=("things", "sky", "grass", "sand"),
+)
 ALL = Options(score_threshold=0.05, max_detections=100)
 SIZE_HW = (80, 160)
+
+
+def _map_of(*rows: tuple[slice, int]) -> npt.NDArray[np.int32]:
+    """Int32 of SIZE_HW: 0 but for the values of these rows, whose last 60 columns stay 0 too."""
+    labels = np.zeros(SIZE_HW, dtype=np.int32)
+    for where, value in rows:
+        labels[where, :100] = value
+    return labels
+
 
 NOTHING = detections_of((40, 30), [])
 TWO = detections_of(
@@ -31,6 +47,18 @@ TWO = detections_of(
     classes=[2, 0],
 )
 TWO_WITHOUT_MASKS = Detections(TWO.size_hw, TWO.boxes_xyxy, TWO.scores, TWO.classes)
+TWO_OF_ALL = replace(
+    TWO,
+    keypoints=np.array(
+        [[[20.12345, 10, 0.91234567], [79.5, 70.25, 0.04]], [[1, 2, 0.5], [159.5, 79.5, 1]]],
+        dtype=np.float32,
+    ),
+    semantic=_map_of((slice(0, 30), 1), (slice(30, 70), 3)),
+    panoptic=Panoptic(
+        _map_of((slice(10, 20), 1), (slice(20, 50), 2)),
+        (Segment(1, 2, is_thing=True, score=0.9979999), Segment(2, 1, is_thing=False)),
+    ),
+)
 BROKEN = RequestError(400, "bad_request", "broken", "mend it")
 
 
@@ -38,10 +66,10 @@ def result_of(
     detections: Detections,
     position: int = 0,
     mask_encoding: str = "rle",
-    class_names: tuple[str, ...] = NAMES,
+    model: ModelFacts = MODEL,
 ) -> Result:
     picture = noise(*detections.size_hw, 3)
-    return Result(position, picture, detections, mask_encoding, class_names)
+    return Result(position, picture, detections, mask_encoding, model)
 
 
 def answer_of(

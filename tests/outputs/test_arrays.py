@@ -1,15 +1,23 @@
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from handler.detections import Detections
+from handler.detections import Detections, Panoptic
 from handler.errors import RequestError
 from handler.outputs.arrays import npy_body, npz_body
 from tests.fakes import detections_of
-from tests.outputs.results import NOTHING, TWO, TWO_WITHOUT_MASKS, dense_masks
+from tests.outputs.results import (
+    NOTHING,
+    TWO,
+    TWO_OF_ALL,
+    TWO_WITHOUT_MASKS,
+    dense_masks,
+    result_of,
+)
 
 PLENTY = 10_000_000
 # 2 x (4 coordinates x 4 + score 4 + class 8 + mask 80 x 160) bytes.
@@ -45,7 +53,7 @@ def test_npy_holds_clarifys_rows(found: Detections, expected: npt.ArrayLike) -> 
     ],
 )
 def test_npz_holds_all_that_was_found(found: Detections, mask_shape: tuple[int, ...]) -> None:
-    arrays = npz_arrays(npz_body(found, PLENTY))
+    arrays = npz_arrays(npz_body(result_of(found), PLENTY))
     assert list(arrays) == ["boxes", "scores", "classes", "masks"]
     assert arrays["boxes"].dtype == arrays["scores"].dtype == np.float32
     np.testing.assert_array_equal(arrays["boxes"], found.boxes_xyxy)
@@ -57,22 +65,56 @@ def test_npz_holds_all_that_was_found(found: Detections, mask_shape: tuple[int, 
 
 
 def test_masks_in_npz_are_those_of_the_picture() -> None:
-    masks = npz_arrays(npz_body(TWO, PLENTY))["masks"]
+    masks = npz_arrays(npz_body(result_of(TWO), PLENTY))["masks"]
     assert set(np.unique(masks)) == {0, 1}
     np.testing.assert_array_equal(masks, dense_masks(TWO))
 
 
 def test_arrays_of_just_as_many_bytes_as_allowed_are_sent() -> None:
-    assert npz_body(TWO, BYTES_OF_TWO)
+    assert npz_body(result_of(TWO), BYTES_OF_TWO)
 
 
 def test_arrays_of_one_byte_more_are_a_413() -> None:
     with pytest.raises(RequestError, match="25656 bytes; at most 25655") as raised:
-        npz_body(TWO, BYTES_OF_TWO - 1)
+        npz_body(result_of(TWO), BYTES_OF_TWO - 1)
     assert (raised.value.status, raised.value.code) == (413, "too_large")
 
 
 def test_too_many_masks_are_refused_before_memory_is_taken_for_them() -> None:
     size_hw = (1_000_000, 1_000_000)
+    huge = detections_of(size_hw, [(0, 0, 9, 9)] * 100)
     with pytest.raises(RequestError, match="at most 10000000 are sent"):
-        npz_body(detections_of(size_hw, [(0, 0, 9, 9)] * 100), PLENTY)
+        npz_body(replace(result_of(NOTHING), detections=huge), PLENTY)
+
+
+def test_npz_holds_what_else_the_model_has() -> None:
+    arrays = npz_arrays(npz_body(result_of(TWO_OF_ALL), PLENTY))
+    more = {"keypoints", "panoptic", "panoptic_segments", "semantic"}
+    assert set(arrays) == {"boxes", "scores", "classes", "masks", *more}
+    assert TWO_OF_ALL.keypoints is not None
+    assert TWO_OF_ALL.panoptic is not None
+    assert TWO_OF_ALL.semantic is not None
+    for name, expected in {
+        "keypoints": TWO_OF_ALL.keypoints,
+        "panoptic": TWO_OF_ALL.panoptic.ids,
+        "panoptic_segments": np.array([(1, 2, 1), (2, 4, 0)]),
+        "semantic": TWO_OF_ALL.semantic,
+    }.items():
+        assert arrays[name].dtype == expected.dtype
+        np.testing.assert_array_equal(arrays[name], expected)
+
+
+def test_a_panoptic_map_without_segments_has_no_rows_of_them() -> None:
+    empty = replace(NOTHING, panoptic=Panoptic(np.zeros(NOTHING.size_hw, dtype=np.int32), ()))
+    assert npz_arrays(npz_body(result_of(empty), PLENTY))["panoptic_segments"].shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("keypoints", 2 * 2 * 3 * 4), ("semantic", 80 * 160 * 4), ("panoptic", 80 * 160 * 4 + 48)],
+)
+def test_what_else_the_model_has_counts_towards_the_limit(name: str, size: int) -> None:
+    result = result_of(replace(TWO, **{name: getattr(TWO_OF_ALL, name)}))
+    assert npz_body(result, BYTES_OF_TWO + size)
+    with pytest.raises(RequestError, match=f"{BYTES_OF_TWO + size} bytes"):
+        npz_body(result, BYTES_OF_TWO + size - 1)

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from handler.errors import RequestError
 from handler.outputs.formats.result import Result
 from handler.outputs.formats.table import FORMATS, Format
 from handler.outputs.json_body import instances_body, lines_body, plain_body
-from tests.outputs.results import BROKEN, NOTHING, TWO, parsed, result_of
+from tests.outputs.results import BROKEN, MODEL, NOTHING, TWO, parsed, result_of
 
 ERROR = BROKEN.body()
 # What a format's function says of a picture is tested beside the format.
@@ -85,7 +86,8 @@ def lines_of(body: bytes) -> list[Any]:
 
 
 def test_line_breaks_within_names_do_not_break_lines() -> None:
-    result = result_of(TWO, class_names=("a\nb", "c\u2028d", "e\r\nf"))
+    names = ("a\nb", "c\u2028d", "e\r\nf")
+    result = result_of(TWO, model=replace(MODEL, class_names=names))
     body = lines_body([result, result], FORMATS["default"])
     assert body.count(b"\n") == 2
     assert b"\r" not in body

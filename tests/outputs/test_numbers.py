@@ -3,7 +3,12 @@ import json
 import numpy as np
 import pytest
 
-from handler.outputs.numbers import relative_boxes, rounded_pixels, rounded_shares
+from handler.outputs.numbers import (
+    relative_boxes,
+    rounded_keypoints,
+    rounded_pixels,
+    rounded_shares,
+)
 from tests.fakes import detections_of
 
 
@@ -22,6 +27,12 @@ def test_numbers_are_rounded_to_a_thousandth_of_a_pixel_and_a_millionth_of_a_sha
     array = np.array(values, dtype=np.float32)
     assert json.dumps(rounded_pixels(array)) == pixels
     assert json.dumps(rounded_shares(array)) == shares
+
+
+def test_keypoints_are_rounded_as_pixels_and_their_scores_as_shares() -> None:
+    keypoints = np.array([[[1.00051, 2.00049, 0.1234567]]], dtype=np.float32)
+    assert rounded_keypoints(keypoints) == [[[1.001, 2.0, 0.123457]]]
+    assert keypoints[0, 0, 2] == np.float32(0.1234567)
 
 
 def test_relative_boxes_of_nothing_are_none() -> None:

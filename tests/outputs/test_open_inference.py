@@ -1,11 +1,13 @@
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from handler.outputs.open_inference import open_inference_body
+from handler.outputs.segment_maps import segment_maps
 from handler.outputs.segmentations import segmentations
 from handler.wrapping import OUTPUT_NAMES, Style, Wrapping
 from tests.fakes import detections_of
@@ -13,6 +15,7 @@ from tests.outputs.results import (
     BROKEN,
     NOTHING,
     TWO,
+    TWO_OF_ALL,
     TWO_WITHOUT_MASKS,
     parsed,
     result_of,
@@ -24,6 +27,9 @@ DATATYPES = {
     "scores": "FP32",
     "classes": "INT64",
     "masks": "BYTES",
+    "keypoints": "FP32",
+    "panoptic": "BYTES",
+    "semantic": "BYTES",
     "image_ids": "INT64",
 }
 
@@ -87,9 +93,10 @@ def test_the_clients_id_comes_back(request_id: str) -> None:
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        pytest.param((), ["boxes", "scores", "classes", "masks"], id="all"),
+        pytest.param((), list(OUTPUT_NAMES[:-1]), id="all"),
         pytest.param(("scores",), ["scores"], id="one"),
         pytest.param(("masks", "boxes"), ["boxes", "masks"], id="two"),
+        pytest.param(("semantic",), ["semantic"], id="a-map"),
         pytest.param(("image_ids",), ["image_ids"], id="the-position-of-a-single-picture"),
         pytest.param(OUTPUT_NAMES, list(OUTPUT_NAMES), id="every-one-by-name"),
     ],
@@ -98,14 +105,14 @@ def test_a_client_gets_the_outputs_that_it_asks_for(
     names: tuple[str, ...], expected: list[str]
 ) -> None:
     wrapping = Wrapping(Style.OPEN_INFERENCE, outputs=names)
-    assert list(outputs_of(answer(result_of(TWO), wrapping=wrapping))) == expected
+    assert list(outputs_of(answer(result_of(TWO_OF_ALL), wrapping=wrapping))) == expected
 
 
 def test_detections_of_several_pictures_follow_one_another() -> None:
     three = detections_of((9, 9), [(1, 1, 5, 5)] * 3, classes=[1, 1, 0])
     results = [result_of(TWO), result_of(NOTHING, position=1), result_of(three, position=2)]
     outputs = outputs_of(answer(*results))
-    assert list(outputs) == list(OUTPUT_NAMES)
+    assert list(outputs) == ["boxes", "scores", "classes", "masks", "image_ids"]
     assert outputs["image_ids"]["data"] == [0, 0, 2, 2, 2]
     assert outputs["classes"]["data"] == [2, 0, 1, 1, 0]
     boxes = np.reshape(outputs["boxes"]["data"], outputs["boxes"]["shape"])
@@ -124,3 +131,25 @@ def test_errors_alone_are_told_beside_tensors_of_nothing() -> None:
     content = answer(BROKEN, BROKEN)
     assert [error["image_id"] for error in content["parameters"]["errors"]] == [0, 1]
     assert outputs_of(content)["boxes"]["shape"] == [0, 4]
+
+
+def test_keypoints_of_several_pictures_are_one_tensor() -> None:
+    nothing = replace(NOTHING, keypoints=np.zeros((0, 2, 3), dtype=np.float32))
+    results = [result_of(TWO_OF_ALL), result_of(nothing, position=1), result_of(TWO_OF_ALL, 2)]
+    keypoints = outputs_of(answer(*results))["keypoints"]
+    assert keypoints["shape"] == [4, 2, 3]
+    assert keypoints["data"][:6] == [20.123, 10.0, 0.912346, 79.5, 70.25, 0.04]
+    assert keypoints["data"][:12] == keypoints["data"][12:]
+
+
+def test_keypoints_of_nothing_found_keep_their_number_a_detection() -> None:
+    nothing = replace(NOTHING, keypoints=np.zeros((0, 17, 3), dtype=np.float32))
+    assert outputs_of(answer(result_of(nothing)))["keypoints"]["shape"] == [0, 17, 3]
+
+
+@pytest.mark.parametrize("name", ["panoptic", "semantic"])
+def test_maps_are_texts_of_json_one_for_each_picture_that_is_no_error(name: str) -> None:
+    results = [result_of(TWO_OF_ALL), BROKEN, result_of(TWO_OF_ALL, position=2)]
+    texts = outputs_of(answer(*results))[name]["data"]
+    expected = segment_maps(result_of(TWO_OF_ALL))[name]
+    assert [json.loads(text) for text in texts] == [expected, expected]

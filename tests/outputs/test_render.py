@@ -14,7 +14,7 @@ from handler.outputs.render import Answer, render
 from handler.outputs.segmentations import segmentations
 from handler.wrapping import Style, Wrapping
 from tests.bodies import noise
-from tests.outputs.results import ALL, BROKEN, MODEL, NOTHING, TWO, answer_of, parsed
+from tests.outputs.results import ALL, BROKEN, MODEL, NOTHING, TWO, TWO_OF_ALL, answer_of, parsed
 
 PLENTY = 10_000_000
 BEST = replace(ALL, score_threshold=0.9)
@@ -110,6 +110,16 @@ def test_arrays_hold_only_the_detections_that_the_options_let_through() -> None:
     assert arrays["masks"].shape == (1, 80, 160)
 
 
+@pytest.mark.parametrize("wrapping", [PLAIN, V1], ids=["plain", "v1"])
+def test_options_choose_among_instances_and_leave_maps_as_they_are(wrapping: Wrapping) -> None:
+    options = replace(BEST, classes=frozenset({2}), masks="none")
+    contents = [json_of(TWO_OF_ALL, options=each, wrapping=wrapping) for each in (options, ALL)]
+    few, every = (content.get("predictions", [content])[0] for content in contents)
+    assert few["keypoints"] == every["keypoints"][:1]
+    for name in ("panoptic", "semantic"):
+        assert few[name] == every[name]
+
+
 @pytest.mark.parametrize("encoding", ["rle", "polygon"])
 def test_masks_are_encoded_as_asked_for(encoding: str) -> None:
     content = json_of(TWO, options=replace(ALL, masks=encoding))
@@ -137,7 +147,7 @@ def test_an_image_shows_no_masks_where_none_are_wanted() -> None:
 
 @pytest.mark.parametrize("media_type", [JSON, JSON_LINES, JPEG, PNG, NPY])
 def test_a_body_may_have_as_many_bytes_as_allowed_and_not_one_more(media_type: str) -> None:
-    answer = answer_of(TWO, media_type=media_type)
+    answer = answer_of(TWO_OF_ALL, media_type=media_type)
     body = render(answer, MODEL, PLENTY)
     assert render(answer, MODEL, len(body)) == body
     with pytest.raises(RequestError, match=f"{len(body)} bytes") as raised:

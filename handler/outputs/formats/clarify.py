@@ -15,6 +15,6 @@ def relative_rows(result: Result) -> list[list[float]]:
 
 def class_scores(result: Result) -> list[float]:
     """Each class's best score in class order, 0 where it was not found (classification)."""
-    best = np.zeros(len(result.class_names), dtype=np.float32)
+    best = np.zeros(len(result.model.class_names), dtype=np.float32)
     np.maximum.at(best, result.detections.classes, result.detections.scores)
     return rounded_shares(best)

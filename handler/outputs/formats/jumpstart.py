@@ -17,13 +17,13 @@ def jumpstart_object(result: Result) -> dict[str, Any]:
         "normalized_boxes": rounded_shares(relative_boxes(found)),
         "classes": found.classes.tolist(),
         "scores": rounded_shares(found.scores),
-        "labels": list(result.class_names),
+        "labels": list(result.model.class_names),
         **({} if found.masks is None else _mask_fields(result)),
     }
 
 
 def _mask_fields(result: Result) -> dict[str, Any]:
-    drawn = overlay_body(result.picture, result.detections, result.class_names, JPEG)
+    drawn = overlay_body(result.picture, result.detections, result.model.class_names, JPEG)
     return {
         "masks": segmentations(result.detections, result.mask_encoding),
         "image_with_masks": base64.b64encode(drawn).decode("ascii"),

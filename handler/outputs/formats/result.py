@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from handler.detections import Detections
+from handler.model_facts import ModelFacts
 from handler.pictures import Picture
 
 
@@ -15,11 +16,11 @@ class Result:
         picture: UInt8[H, W, 3] RGB.
         detections: of that picture; without masks where none are wanted.
         mask_encoding: `rle` or `polygon`; any other where there are no masks.
-        class_names: all of the model's, in the order of the class indices.
+        model: that found them.
     """
 
     position: int
     picture: Picture
     detections: Detections
     mask_encoding: str
-    class_names: tuple[str, ...]
+    model: ModelFacts

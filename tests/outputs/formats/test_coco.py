@@ -5,7 +5,14 @@ from pycocotools.coco import COCO
 
 from handler.outputs.formats.coco import coco_results
 from tests.fakes import detections_of
-from tests.outputs.results import NOTHING, TWO, TWO_WITHOUT_MASKS, dense_masks, result_of
+from tests.outputs.results import (
+    NOTHING,
+    TWO,
+    TWO_OF_ALL,
+    TWO_WITHOUT_MASKS,
+    dense_masks,
+    result_of,
+)
 
 
 def test_nothing_found_is_an_empty_list() -> None:
@@ -43,3 +50,12 @@ def test_pycocotools_loads_them(mask_encoding: str) -> None:
     truth.createIndex()
     loaded = truth.loadRes(coco_results(result_of(TWO, mask_encoding=mask_encoding)))
     assert [truth_id["score"] for truth_id in loaded.anns.values()] == [0.998, 0.75]
+
+
+def test_keypoints_are_flat_and_name_pixels_by_their_index() -> None:
+    results = coco_results(result_of(TWO_OF_ALL))
+    assert [result.pop("keypoints") for result in results] == [
+        [19.623, 9.5, 0.912346, 79.0, 69.75, 0.04],
+        [0.5, 1.5, 0.5, 159.0, 79.0, 1.0],
+    ]
+    assert results == coco_results(result_of(TWO))

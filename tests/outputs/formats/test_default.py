@@ -1,11 +1,22 @@
+from dataclasses import replace
+
 import numpy as np
 import pycocotools.mask
 import pytest
 
 from handler.outputs.formats.default import default_object
+from handler.outputs.segment_maps import segment_maps
 from handler.outputs.segmentations import segmentations
 from tests.fakes import detections_of
-from tests.outputs.results import NAMES, TWO, TWO_WITHOUT_MASKS, dense_masks, result_of
+from tests.outputs.results import (
+    NAMES,
+    NOTHING,
+    TWO,
+    TWO_OF_ALL,
+    TWO_WITHOUT_MASKS,
+    dense_masks,
+    result_of,
+)
 
 LIST_KEYS = ("labels", "boxes", "scores", "classes", "names", "masks", "prediction")
 
@@ -48,3 +59,21 @@ def test_a_model_without_masks_gives_an_empty_list_of_masks() -> None:
 def test_detections_of_more_classes_than_names_are_not_answered_wrongly() -> None:
     with pytest.raises(IndexError):
         default_object(result_of(detections_of((9, 9), [(1, 1, 5, 5)], classes=[len(NAMES)])))
+
+
+def test_what_else_the_model_has_comes_beside_the_instances() -> None:
+    content, without = (default_object(result_of(found)) for found in (TWO_OF_ALL, TWO))
+    more = {key: content.pop(key) for key in ("keypoints", "panoptic", "semantic")}
+    assert content == without
+    assert more == {
+        "keypoints": [
+            [[20.123, 10.0, 0.912346], [79.5, 70.25, 0.04]],
+            [[1.0, 2.0, 0.5], [159.5, 79.5, 1.0]],
+        ],
+        **segment_maps(result_of(TWO_OF_ALL)),
+    }
+
+
+def test_a_model_with_keypoints_that_found_nothing_gives_an_empty_list_of_them() -> None:
+    nothing = replace(NOTHING, keypoints=np.zeros((0, 17, 3), dtype=np.float32))
+    assert default_object(result_of(nothing))["keypoints"] == []
