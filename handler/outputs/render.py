@@ -74,7 +74,7 @@ def _one_picture_body(result: Result, media_type: str, max_bytes: int) -> bytes:
         return npy_body(result.detections)
     if media_type == NPZ:
         return npz_body(result, max_bytes)
-    return overlay_body(result.picture, result.detections, result.model.class_names, media_type)
+    return overlay_body(result.picture, result.detections, result.model, media_type)
 
 
 def _json_body(results: Sequence[Result | RequestError], answer: Answer, model_name: str) -> bytes:

@@ -1,19 +1,22 @@
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from handler.detections import Detections
+from handler.detections import Detections, Panoptic, Segment
 from handler.errors import RequestError
-from handler.outputs.overlay import draw_detections, instance_colour, overlay_body
+from handler.outputs.drawing.colours import instance_colour, stuff_colour
+from handler.outputs.overlay import draw_detections, overlay_body
 from tests.bodies import noise
-from tests.fakes import detections_of
+from tests.fakes import detections_of, facts
 
-NAMES = ("ball",)
+MODEL = replace(facts("ball"), stuff_names=("things", "grass"))
 SIZE_HW = (120, 200)
+NOTHING = detections_of(SIZE_HW, [], mask_side=None)
 BOX = (60.0, 50.0, 120.0, 100.0)
 
 
@@ -41,7 +44,7 @@ def test_the_body_is_an_image_of_the_same_size_in_the_wanted_format(
     media_type: str, file_format: str, count: int
 ) -> None:
     found = full_masks(SIZE_HW, [BOX] * count)
-    body = overlay_body(noise(*SIZE_HW, 3), found, NAMES, media_type)
+    body = overlay_body(noise(*SIZE_HW, 3), found, MODEL, media_type)
     image = Image.open(io.BytesIO(body))
     assert image.format == file_format
     assert (image.mode, image.size) == ("RGB", (200, 120))
@@ -49,19 +52,19 @@ def test_the_body_is_an_image_of_the_same_size_in_the_wanted_format(
 
 def test_a_png_without_detections_is_the_picture_as_it_was() -> None:
     picture = noise(*SIZE_HW, 3)
-    body = overlay_body(picture, full_masks(SIZE_HW, []), NAMES, "image/png")
+    body = overlay_body(picture, full_masks(SIZE_HW, []), MODEL, "image/png")
     np.testing.assert_array_equal(decoded(body), picture)
 
 
 def test_a_jpeg_without_detections_is_nearly_the_picture() -> None:
     picture = np.full((*SIZE_HW, 3), (10, 120, 240), dtype=np.uint8)
-    body = overlay_body(picture, full_masks(SIZE_HW, []), NAMES, "image/jpeg")
+    body = overlay_body(picture, full_masks(SIZE_HW, []), MODEL, "image/jpeg")
     assert np.abs(decoded(body).astype(int) - picture).max() <= 6
 
 
 def test_the_mask_is_tinted_and_what_is_far_outside_stays() -> None:
     picture = np.full((*SIZE_HW, 3), 127, dtype=np.uint8)
-    drawn = decoded(overlay_body(picture, full_masks(SIZE_HW, [BOX]), NAMES, "image/png"))
+    drawn = decoded(overlay_body(picture, full_masks(SIZE_HW, [BOX]), MODEL, "image/png"))
     changed = (drawn != picture).any(axis=2)
     assert changed[50:100, 60:120].all()
     label_and_outline = np.zeros(SIZE_HW, dtype=np.bool_)
@@ -71,7 +74,7 @@ def test_the_mask_is_tinted_and_what_is_far_outside_stays() -> None:
 
 def test_the_tint_is_a_blend_of_the_picture_and_the_instances_colour() -> None:
     picture = np.full((*SIZE_HW, 3), 100, dtype=np.uint8)
-    drawn = draw_detections(picture, full_masks(SIZE_HW, [BOX]), NAMES)
+    drawn = draw_detections(picture, full_masks(SIZE_HW, [BOX]), MODEL)
     expected = 100 * 0.55 + np.array(instance_colour(0)) * 0.45
     assert np.abs(drawn[80, 90] - expected).max() <= 1
 
@@ -87,7 +90,7 @@ def test_only_the_masks_own_pixels_are_tinted() -> None:
         masks=masks,
     )
     picture = noise(*SIZE_HW, 3)
-    changed = (draw_detections(picture, upper_half, NAMES) != picture).any(axis=2)
+    changed = (draw_detections(picture, upper_half, MODEL) != picture).any(axis=2)
     assert changed[55:70, 65:115].mean() > 0.95
     assert not changed[80:95, 65:115].any()
 
@@ -95,7 +98,7 @@ def test_only_the_masks_own_pixels_are_tinted() -> None:
 def test_without_masks_the_box_and_label_are_drawn_alone() -> None:
     picture = np.full((*SIZE_HW, 3), 127, dtype=np.uint8)
     found = detections_of(SIZE_HW, [BOX], mask_side=None)
-    drawn = draw_detections(picture, found, NAMES)
+    drawn = draw_detections(picture, found, MODEL)
     np.testing.assert_array_equal(drawn[51:99, 61:119], picture[51:99, 61:119])
     edges = [drawn[50:100, 60], drawn[50:100, 119], drawn[50, 60:120], drawn[99, 60:120]]
     for edge in edges:
@@ -105,20 +108,20 @@ def test_without_masks_the_box_and_label_are_drawn_alone() -> None:
 def test_the_given_picture_is_left_unchanged() -> None:
     picture = noise(*SIZE_HW, 3)
     before = picture.copy()
-    draw_detections(picture, full_masks(SIZE_HW, [BOX, (0, 0, 200, 120)]), NAMES)
+    draw_detections(picture, full_masks(SIZE_HW, [BOX, (0, 0, 200, 120)]), MODEL)
     np.testing.assert_array_equal(picture, before)
 
 
 def test_a_picture_that_cannot_be_written_to_is_drawn_too() -> None:
     picture = noise(*SIZE_HW, 3)
     picture.flags.writeable = False
-    drawn = draw_detections(picture, full_masks(SIZE_HW, [BOX]), NAMES)
+    drawn = draw_detections(picture, full_masks(SIZE_HW, [BOX]), MODEL)
     assert (drawn != picture).any()
 
 
 def test_the_surest_detection_is_on_top() -> None:
     same_place = full_masks(SIZE_HW, [BOX, BOX])
-    drawn = draw_detections(np.zeros((*SIZE_HW, 3), np.uint8), same_place, NAMES)
+    drawn = draw_detections(np.zeros((*SIZE_HW, 3), np.uint8), same_place, MODEL)
     assert (drawn[99, 62:118] == instance_colour(0)).all()
 
 
@@ -134,9 +137,9 @@ def test_the_surest_detection_is_on_top() -> None:
 )
 def test_the_whole_label_is_inside_the_picture(box: tuple[int, int, int, int]) -> None:
     black = np.zeros((*SIZE_HW, 3), dtype=np.uint8)
-    at_the_edge = draw_detections(black, detections_of(SIZE_HW, [box], mask_side=None), NAMES)
+    at_the_edge = draw_detections(black, detections_of(SIZE_HW, [box], mask_side=None), MODEL)
     inside = draw_detections(
-        black, detections_of(SIZE_HW, [(60, 60, 120, 110)], mask_side=None), NAMES
+        black, detections_of(SIZE_HW, [(60, 60, 120, 110)], mask_side=None), MODEL
     )
     assert count_text_pixels(at_the_edge) == count_text_pixels(inside) > 0
 
@@ -160,20 +163,80 @@ def count_text_pixels(drawn: npt.NDArray[np.uint8]) -> int:
 )
 def test_boxes_of_extreme_sizes_are_drawn(box: tuple[float, float, float, float]) -> None:
     picture = noise(*SIZE_HW, 3)
-    drawn = decoded(overlay_body(picture, full_masks(SIZE_HW, [box]), NAMES, "image/png"))
+    drawn = decoded(overlay_body(picture, full_masks(SIZE_HW, [box]), MODEL, "image/png"))
     assert drawn.shape == picture.shape
     assert (drawn != picture).any()
 
 
 def test_a_picture_of_one_pixel_is_drawn() -> None:
-    drawn = draw_detections(noise(1, 1, 3), full_masks((1, 1), [(0, 0, 1, 1)]), NAMES)
+    drawn = draw_detections(noise(1, 1, 3), full_masks((1, 1), [(0, 0, 1, 1)]), MODEL)
     assert drawn.shape == (1, 1, 3)
 
 
-def test_successive_instances_differ_clearly_in_colour() -> None:
-    colours = np.array([instance_colour(index) for index in range(50)])
-    assert ((colours >= 0) & (colours <= 255)).all()
-    assert np.abs(np.diff(colours, axis=0)).max(axis=1).min() > 100
+def test_stuff_is_tinted_in_its_classes_colour_and_things_of_the_map_are_not() -> None:
+    picture = np.full((*SIZE_HW, 3), 100, dtype=np.uint8)
+    drawn = draw_detections(picture, panoptic_halves(), MODEL)
+    expected = 100 * 0.55 + np.array(stuff_colour(1)) * 0.45
+    assert np.abs(drawn[100, 30] - expected).max() <= 1
+    assert (drawn[100, 93:] == 100).all()
+
+
+def test_stuff_has_an_outline_and_a_name_where_it_is_wide() -> None:
+    picture = np.full((*SIZE_HW, 3), 100, dtype=np.uint8)
+    found = panoptic_halves()
+    wide = draw_detections(picture, found, MODEL)
+    assert (wide[20:80, 0] == stuff_colour(1)).all()
+    assert (wide == 255).all(axis=2).any()
+    assert found.panoptic is not None
+    found.panoptic.ids[:, 10:] = 0
+    narrow = draw_detections(picture, found, MODEL)
+    assert (narrow[20:80, 0] == stuff_colour(1)).all()
+    assert not (narrow == 255).all(axis=2).any()
+
+
+def test_a_semantic_map_alone_is_tinted_all_over() -> None:
+    picture = np.full((*SIZE_HW, 3), 100, dtype=np.uint8)
+    semantic = np.zeros(SIZE_HW, dtype=np.int32)
+    semantic[:, 100:] = 1
+    drawn = draw_detections(picture, replace(NOTHING, semantic=semantic), MODEL)
+    for column, class_index in ((30, 0), (170, 1)):
+        expected = 100 * 0.55 + np.array(stuff_colour(class_index)) * 0.45
+        assert np.abs(drawn[100, column] - expected).max() <= 1
+
+
+def test_stuff_lies_under_instances() -> None:
+    picture = np.full((*SIZE_HW, 3), 100, dtype=np.uint8)
+    found = replace(full_masks(SIZE_HW, [BOX]), panoptic=panoptic_halves().panoptic)
+    drawn = draw_detections(picture, found, MODEL)
+    assert (drawn[99, 62:118] == instance_colour(0)).all()
+    under = draw_detections(picture, panoptic_halves(), MODEL)
+    over = under[80, 62] * 0.55 + np.array(instance_colour(0)) * 0.45
+    assert np.abs(drawn[80, 62] - over).max() <= 1
+
+
+def test_keypoints_lie_over_masks_the_surest_instances_on_top() -> None:
+    same_place = full_masks(SIZE_HW, [BOX, BOX])
+    people = np.zeros((2, 17, 3), dtype=np.float32)
+    people[:, 5], people[:, 7] = (70, 60, 0.9), (110, 90, 0.9)
+    drawn = draw_detections(
+        np.zeros((*SIZE_HW, 3), np.uint8), replace(same_place, keypoints=people), MODEL
+    )
+    assert (drawn[60, 70] > 250).all()
+    assert (drawn[75, 90] == instance_colour(0)).all()
+
+
+def test_a_model_of_more_stuff_than_names_is_not_drawn_wrongly() -> None:
+    semantic = np.full(SIZE_HW, len(MODEL.stuff_names), dtype=np.int32)
+    with pytest.raises(IndexError):
+        draw_detections(noise(*SIZE_HW, 3), replace(NOTHING, semantic=semantic), MODEL)
+
+
+def panoptic_halves() -> Detections:
+    """No instance; stuff 1 in the left half of the map, a thing in the right one."""
+    ids = np.full(SIZE_HW, 7, dtype=np.int32)
+    ids[:, 90:] = 3
+    segments = (Segment(3, 0, is_thing=True, score=0.9), Segment(7, 1, is_thing=False))
+    return replace(NOTHING, panoptic=Panoptic(ids, segments))
 
 
 def test_a_picture_too_long_for_a_jpeg_is_a_406_that_names_png() -> None:
@@ -181,6 +244,6 @@ def test_a_picture_too_long_for_a_jpeg_is_a_406_that_names_png() -> None:
     picture = np.zeros((*size_hw, 3), dtype=np.uint8)
     nothing = detections_of(size_hw, [])
     with pytest.raises(RequestError, match="65500") as raised:
-        overlay_body(picture, nothing, [], "image/jpeg")
+        overlay_body(picture, nothing, MODEL, "image/jpeg")
     assert (raised.value.status, "image/png" in raised.value.hint) == (406, True)
-    assert overlay_body(picture, nothing, [], "image/png")
+    assert overlay_body(picture, nothing, MODEL, "image/png")

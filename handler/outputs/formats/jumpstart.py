@@ -23,7 +23,7 @@ def jumpstart_object(result: Result) -> dict[str, Any]:
 
 
 def _mask_fields(result: Result) -> dict[str, Any]:
-    drawn = overlay_body(result.picture, result.detections, result.model.class_names, JPEG)
+    drawn = overlay_body(result.picture, result.detections, result.model, JPEG)
     return {
         "masks": segmentations(result.detections, result.mask_encoding),
         "image_with_masks": base64.b64encode(drawn).decode("ascii"),

@@ -8,7 +8,7 @@ from handler.outputs.formats.jumpstart import jumpstart_object
 from handler.outputs.overlay import overlay_body
 from handler.outputs.segmentations import segmentations
 from tests.fakes import detections_of
-from tests.outputs.results import NAMES, TWO, TWO_WITHOUT_MASKS, result_of
+from tests.outputs.results import MODEL, NAMES, TWO, TWO_WITHOUT_MASKS, result_of
 
 
 @pytest.mark.parametrize(
@@ -43,4 +43,4 @@ def test_masks_are_written_as_in_the_other_formats(mask_encoding: str) -> None:
 def test_the_drawn_picture_comes_as_a_jpeg() -> None:
     result = result_of(TWO)
     body = base64.b64decode(jumpstart_object(result)["image_with_masks"], validate=True)
-    assert body == overlay_body(result.picture, TWO, NAMES, JPEG)
+    assert body == overlay_body(result.picture, TWO, MODEL, JPEG)
