@@ -1,0 +1,75 @@
+"""Weights into a network."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from handler.rcnn.checkpoint.errors import CheckpointError
+from handler.rcnn.checkpoint.misfit import describe_misfit
+from handler.rcnn.checkpoint.weights import Weights
+from handler.rcnn.layers import FrozenBatchNorm2d
+
+# In older checkpoints, and of no use here: the config says the same.
+DERIVED_NAMES = ("pixel_mean", "pixel_std")
+DERIVED_PARTS = ("anchor_generator.cell_anchors.",)
+DERIVED_SUFFIXES = (".num_batches_tracked",)
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copies weights into the network, strictly, as float32.
+
+    A name may lack the beginning that it has in the network, as those of converted checkpoints do
+    (`detectron2.checkpoint.c2_model_loading.align_and_update_state_dicts`).
+
+    Raises:
+        CheckpointError: its first line says what does not fit, the others list the missing,
+            unexpected and misshaped names.
+    """
+    needed = {name: held for name, held in model.state_dict().items() if not _is_derived(name)}
+    given = {name: tensor for name, tensor in weights.items() if not _is_derived(name)}
+    given = _aligned(given, needed)
+    given = {**_identity_statistics(model, given), **given}
+    misfit = describe_misfit(needed, given)
+    if misfit:
+        raise CheckpointError(misfit)
+    model.load_state_dict(given, strict=False)
+
+
+def _aligned(given: Weights, needed: Weights) -> Weights:
+    """Under the network's names those weights that have one place in it, the others as they are."""
+    loose = {name for name in given if name not in needed}
+    places = {name: _source(name, loose) for name in needed if name not in given}
+    uses = Counter(places.values())
+    unique = {source: name for name, source in places.items() if source and uses[source] == 1}
+    return {unique.get(name, name): tensor for name, tensor in given.items()}
+
+
+def _source(name: str, loose: set[str]) -> str | None:
+    """The longest of the loose names with which the network's name ends."""
+    return next((ending for ending in _endings(name) if ending in loose), None)
+
+
+def _endings(name: str) -> Iterator[str]:
+    while "." in name:
+        name = name.partition(".")[2]
+        yield name
+
+
+def _identity_statistics(model: nn.Module, given: Weights) -> Weights:
+    """Of norms that have none: Caffe2 folds them into scale and shift (Detectron2's FrozenBN)."""
+    statistics: Weights = {}
+    for path, module in model.named_modules():
+        if isinstance(module, FrozenBatchNorm2d) and f"{path}.weight" in given:
+            statistics[f"{path}.running_mean"] = torch.zeros_like(module.running_mean)
+            statistics[f"{path}.running_var"] = torch.ones_like(module.running_var)
+    return statistics
+
+
+def _is_derived(name: str) -> bool:
+    return (
+        name in DERIVED_NAMES
+        or name.endswith(DERIVED_SUFFIXES)
+        or any(part in name for part in DERIVED_PARTS)
+    )
