@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from ts.torch_handler.base_handler import BaseHandler
 
-from handler.class_names import CLASSES_FILE, read_class_names
+from handler.class_names import CLASSES_FILE, ClassCounts, check_class_names, read_class_names
 from handler.detector.native import NativeDetector
 from handler.lifecycle.draining import Activity, hold_while_busy
 from handler.lifecycle.front_door import open_front_door
@@ -41,9 +41,15 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
         settings = read_settings(folder / SERVING_FILE)
         detector = NativeDetector.from_folder(folder, worker_device(context), settings)
         detector.warm_up()
-        names = read_class_names(folder / CLASSES_FILE, detector.num_classes)
+        names = read_class_names(folder / CLASSES_FILE)
+        counts = ClassCounts(detector.num_classes, detector.num_stuff_classes)
+        check_class_names(names, counts, CLASSES_FILE)
         model = ModelFacts(
-            context.model_name, tuple(names), detector.score_threshold, detector.max_detections
+            context.model_name,
+            names.things,
+            detector.score_threshold,
+            detector.max_detections,
+            names.stuff,
         )
         self.pipeline = Pipeline(detector, model, settings)
         door = open_front_door(os.environ)

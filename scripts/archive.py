@@ -1,7 +1,6 @@
 """`make archive`: a Detectron2 config and checkpoint -> a model archive that TorchServe serves."""
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -14,13 +13,14 @@ from typing import Any
 import torch
 import yaml
 
-from handler.class_names import CLASSES_FILE, ClassNamesError, placeholder_names, read_class_names
+from handler.class_names import CLASSES_FILE, ClassNamesError, class_names_text
 from handler.detector.native import CONFIG_FILE, WEIGHTS_FILE, NativeDetector
 from handler.rcnn.build import build_model
-from handler.rcnn.checkpoint import CheckpointError, read_checkpoint, write_weights
+from handler.rcnn.checkpoint import Checkpoint, CheckpointError, open_checkpoint, write_weights
 from handler.rcnn.config import ConfigError, parse_config
 from handler.rcnn.yaml_config import read_yaml_config
 from handler.settings import SERVING_FILE, SETTING_NAMES, Settings
+from scripts.class_names import choose_class_names
 from scripts.errors import CommandError, run
 from scripts.model_store import MODEL_VERSION, NAME_PATTERN, STORE
 
@@ -46,16 +46,20 @@ def build_archive(
     store: Path,
     *,
     classes: Path | None = None,
+    weights_key: str | None = None,
     serving: dict[str, Any] | None = None,
 ) -> Path:
     """Checks a model, proves it by one forward and packs it as `store`/`name`.mar.
 
+    Prints which class names and, where a checkpoint has several, which weights it took.
+
     Args:
         config: Detectron2's YAML config.
-        checkpoint: .pth or .pkl weights.
+        checkpoint: a file that `open_checkpoint` reads.
         name: letters, digits, - and _.
         store: the folder that receives the archive; made where absent.
-        classes: a JSON list of class names in the order of their indices; class_0... where None.
+        classes: a JSON file of class names; where None see `choose_class_names`.
+        weights_key: see `open_checkpoint`.
         serving: keys of model-config.yaml that differ from SERVING_DEFAULTS.
 
     Raises:
@@ -68,7 +72,8 @@ def build_archive(
     with tempfile.TemporaryDirectory(prefix="d2serve-archive-") as temporary:
         content = Path(temporary) / "content"
         content.mkdir()
-        write_model(content, config, checkpoint, classes, SERVING_DEFAULTS | (serving or {}))
+        serving = SERVING_DEFAULTS | (serving or {})
+        write_model(content, config, checkpoint, classes, weights_key, serving)
         prove(content)
         packed = _pack(content, name, Path(temporary))
         store.mkdir(parents=True, exist_ok=True)
@@ -76,18 +81,26 @@ def build_archive(
 
 
 def write_model(
-    folder: Path, config: Path, checkpoint: Path, classes: Path | None, serving: dict[str, Any]
+    folder: Path,
+    config: Path,
+    checkpoint: Path,
+    classes: Path | None,
+    weights_key: str | None,
+    serving: dict[str, Any],
 ) -> None:
     """Writes all that an archive holds, apart from its manifest, into an empty folder."""
     explicit = read_yaml_config(config)
     model_config = parse_config(explicit)
-    count = model_config.output.num_classes
-    names = read_class_names(classes, count) if classes else placeholder_names(count)
-    model = build_model(model_config, read_checkpoint(checkpoint), torch.device("cpu"))
+    output = model_config.output
+    chosen = choose_class_names(classes, explicit, output.num_classes, output.num_stuff_classes)
+    read = open_checkpoint(checkpoint, weights_key)
+    model = build_model(model_config, read.weights, torch.device("cpu"))
+    for line in (*chosen.sources, *_told(read)):
+        print(line)
     write_weights(folder / WEIGHTS_FILE, model)
     _write_yaml(folder / CONFIG_FILE, _plain(explicit))
     _write_yaml(folder / SERVING_FILE, serving)
-    (folder / CLASSES_FILE).write_text(json.dumps(names), encoding="utf-8")
+    (folder / CLASSES_FILE).write_text(class_names_text(chosen.names), encoding="utf-8")
     shutil.copytree(HANDLER, folder / HANDLER.name, ignore=shutil.ignore_patterns("__pycache__"))
 
 
@@ -101,6 +114,14 @@ def prove(folder: Path) -> None:
         NativeDetector.from_folder(folder, torch.device("cpu"), Settings()).warm_up()
     except RuntimeError as error:
         raise CommandError(f"the network was built but cannot run: {error}") from error
+
+
+def _told(read: Checkpoint) -> list[str]:
+    if read.plain_key is None:
+        return []
+    return [
+        f"weights: {read.key}, a running average; WEIGHTS_KEY={read.plain_key} takes the plain ones"
+    ]
 
 
 def _plain(node: Any) -> Any:
@@ -146,7 +167,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         archive = build_archive(
-            given.config, given.weights, given.name, given.model_store, classes=given.classes
+            given.config,
+            given.weights,
+            given.name,
+            given.model_store,
+            classes=given.classes,
+            weights_key=given.weights_key,
         )
     except (ConfigError, CheckpointError, ClassNamesError) as error:
         raise CommandError(str(error)) from error
@@ -158,9 +184,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="archive", description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="Detectron2's config.yaml")
-    parser.add_argument("--weights", type=Path, required=True, help="checkpoint, .pth or .pkl")
+    parser.add_argument("--weights", type=Path, required=True, help="checkpoint: .pth, .pkl, ...")
     parser.add_argument("--name", required=True, help="the model's name, such as my-model")
-    parser.add_argument("--classes", type=Path, help="JSON list of class names")
+    parser.add_argument("--classes", type=Path, help="JSON file of class names")
+    parser.add_argument("--weights-key", help="which of the checkpoint's weights, such as model")
     parser.add_argument("--model-store", type=Path, default=STORE, help="default: %(default)s")
     return parser
 

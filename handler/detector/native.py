@@ -56,8 +56,13 @@ class NativeDetector:
 
     @property
     def num_classes(self) -> int:
-        """How many classes the model tells apart."""
+        """How many classes of things the model tells apart."""
         return self.model.config.output.num_classes
+
+    @property
+    def num_stuff_classes(self) -> int:
+        """How many classes of stuff the model tells apart; 0 where it does not segment."""
+        return self.model.config.output.num_stuff_classes
 
     @property
     def score_threshold(self) -> float:

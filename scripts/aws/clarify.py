@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from handler.class_names import CLASSES_FILE
+from handler.class_names import CLASSES_FILE, ClassNamesError, parse_class_names
 from scripts.aws.deployment import check_endpoint_name
 from scripts.aws.options import add_package, package_of
 from scripts.errors import CommandError, run
@@ -81,7 +81,7 @@ def analysis_config(
 
 
 def class_names(package: Package) -> list[str]:
-    """The names of the package's classes, in the order of their indices.
+    """The names of the package's things, in the order of their indices.
 
     Raises:
         CommandError: the package holds none.
@@ -91,8 +91,8 @@ def class_names(package: Package) -> list[str]:
             for member in archive:
                 file = archive.extractfile(member)
                 if file and PurePosixPath(member.name).name == CLASSES_FILE:
-                    return [str(name) for name in json.load(file)]
-    except (OSError, tarfile.TarError, ValueError) as error:
+                    return list(parse_class_names(file.read(), CLASSES_FILE).things)
+    except (OSError, tarfile.TarError, ClassNamesError) as error:
         raise CommandError(f"{package.path} cannot be read: {error}") from error
     raise CommandError(f"{package.path} holds no {CLASSES_FILE}; `make package` writes one")
 

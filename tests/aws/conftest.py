@@ -67,11 +67,13 @@ def world(moto_url: str) -> Iterator[World]:
 def package(tmp_path: Path) -> WritePackage:
     """Writes a package as small as can be: name, and content that makes it differ from others."""
 
-    def write(name: str = "shapes", content: str = "weights") -> Path:
+    def write(
+        name: str = "shapes", content: str = "weights", classes: str = '["circle", "star"]'
+    ) -> Path:
         manifest = {"model": {"modelName": name, "modelVersion": "1.0"}}
         files = {
             "MAR-INF/MANIFEST.json": json.dumps(manifest),
-            "classes.json": '["circle", "star"]',
+            "classes.json": classes,
             "model.pth": content,
         }
         folder = tmp_path / content

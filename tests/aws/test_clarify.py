@@ -80,6 +80,17 @@ def test_the_package_names_the_labels(tmp_path: Path, package: WritePackage) -> 
     assert config["predictor"]["label_headers"] == ["circle", "star"]
 
 
+def test_the_labels_are_the_things(tmp_path: Path, package: WritePackage) -> None:
+    names = json.dumps({"things": ["cat"], "stuff": ["sky"]})
+    config = write(tmp_path, "--package", str(package(classes=names)))
+    assert config["predictor"]["label_headers"] == ["cat"]
+
+
+def test_names_that_are_none(package: WritePackage) -> None:
+    with pytest.raises(CommandError, match=r"classes\.json has the key '0'"):
+        class_names(read_package(package(classes='{"0": "cat"}')))
+
+
 def test_the_sagemaker_sdk_takes_it(tmp_path: Path, repo_root: Path, package: WritePackage) -> None:
     python = repo_root / ".venv-sagemaker" / "bin" / "python"
     if not python.exists():

@@ -1,9 +1,11 @@
 """Packing a model: what an archive holds, and what is refused before one is written."""
 
 import json
+import pickle
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,9 +19,10 @@ from handler.detector.native import NativeDetector
 from handler.rcnn.checkpoint import CheckpointError
 from handler.rcnn.config import ConfigError
 from handler.settings import Settings
-from scripts.archive import SERVING_DEFAULTS, build_archive
-from scripts.errors import CommandError
+from scripts.archive import SERVING_DEFAULTS, build_archive, main
+from scripts.errors import CommandError, run
 from tests.goldens.cases import CONFIGS, GoldenModel
+from tests.rcnn.checkpoint.saving import Exploit
 
 CONFIG = CONFIGS / "mask_rcnn_r50.yaml"
 
@@ -146,8 +149,8 @@ def test_a_config_that_is_not_supported_is_refused(checkpoint: Path, tmp_path: P
     ("content", "named"),
     [
         pytest.param('["a"]', "holds 1 names.*NUM_CLASSES is 5", id="too few"),
-        pytest.param('{"0": "a"}', "JSON list of names", id="a mapping"),
-        pytest.param("[1, 2, 3, 4, 5]", "JSON list of names", id="numbers"),
+        pytest.param('{"0": "a"}', "list of names", id="a mapping"),
+        pytest.param("[1, 2, 3, 4, 5]", "name 0 of things is 1", id="numbers"),
         pytest.param("[", "cannot be read", id="broken"),
     ],
 )
@@ -175,3 +178,138 @@ def test_the_command_line_reports_a_problem_without_a_traceback(
     assert done.stderr.startswith("error: ")
     assert "no.yaml" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def arguments(config: Path, checkpoint: Path, store: Path, *more: str) -> list[str]:
+    return [
+        *("--config", str(config), "--weights", str(checkpoint), "--name", "tiny"),
+        *("--model-store", str(store), *more),
+    ]
+
+
+def config_with(path: Path, lines: str) -> Path:
+    path.write_text(f"_BASE_: {CONFIG}\n{lines}\n")
+    return path
+
+
+def typo(folder: Path, checkpoint: Path) -> tuple[Path, Path]:
+    return config_with(folder / "c.yaml", "MODEL: {ROI_HEADS: {NUM_CLASES: 3}}"), checkpoint
+
+
+def three_classes(folder: Path, checkpoint: Path) -> tuple[Path, Path]:
+    return config_with(folder / "c.yaml", "MODEL: {ROI_HEADS: {NUM_CLASSES: 3}}"), checkpoint
+
+
+def cut_short(folder: Path, checkpoint: Path) -> tuple[Path, Path]:
+    cut = folder / "cut.pth"
+    cut.write_bytes(checkpoint.read_bytes()[:-10_000])
+    return CONFIG, cut
+
+
+def another_architecture(folder: Path, checkpoint: Path) -> tuple[Path, Path]:
+    path = folder / "retinanet.pth"
+    state = torch.load(checkpoint, weights_only=True)["model"]
+    backbone = {name: tensor for name, tensor in state.items() if name.startswith("backbone.")}
+    torch.save({"model": {**backbone, "head.cls_score.weight": torch.zeros(45, 8, 3, 3)}}, path)
+    return CONFIG, path
+
+
+def code(folder: Path, checkpoint: Path) -> tuple[Path, Path]:
+    path = folder / "code.pkl"
+    path.write_bytes(pickle.dumps({"model": Exploit(folder / "trace")}))
+    return CONFIG, path
+
+
+@pytest.mark.parametrize(
+    ("make", "first_line", "somewhere"),
+    [
+        (typo, "this config is not supported", "MODEL.ROI_HEADS.NUM_CLASES: 3"),
+        (
+            three_classes,
+            "the checkpoint has 5 classes, the config 3 (MODEL.ROI_HEADS.NUM_CLASSES)",
+            "shape of roi_heads.box_predictor.cls_score.bias: (6,), the config needs (4,)",
+        ),
+        (cut_short, "cut.pth: it is cut short, damaged or no torch file", ""),
+        (
+            another_architecture,
+            "another architecture than the config: it lacks proposal_generator, roi_heads "
+            "and has head",
+            "missing: proposal_generator.rpn_head.conv.weight",
+        ),
+        (code, "code.pkl: the pickle asks for pathlib.Path.touch, which could run code", ""),
+    ],
+)
+def test_a_problem_is_told_and_an_older_archive_of_that_name_stays(
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    make: Callable[[Path, Path], tuple[Path, Path]],
+    first_line: str,
+    somewhere: str,
+) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    older = store / "tiny.mar"
+    older.write_bytes(b"an older archive")
+    files = make(tmp_path, checkpoint)
+    monkeypatch.setattr(sys, "argv", ["archive", *arguments(*files, store)])
+    with pytest.raises(SystemExit) as ended:
+        run(main)
+    assert ended.value.code == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("error: ")
+    assert first_line in lines[0]
+    assert any(somewhere in line for line in lines)
+    assert len(lines) <= 22
+    assert [path.read_bytes() for path in store.iterdir()] == [b"an older archive"]
+    assert not (tmp_path / "trace").exists()
+
+
+def test_averaged_weights_are_taken_and_said_so(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = torch.load(checkpoint, weights_only=True)["model"]
+    averaged = {name: tensor + 1 for name, tensor in plain.items()}
+    both = tmp_path / "both.pth"
+    torch.save({"model": plain, "model_ema": averaged}, both)
+
+    assert main(arguments(CONFIG, both, tmp_path)) == 0
+    said = "weights: model_ema, a running average; WEIGHTS_KEY=model takes the plain ones"
+    assert said in capsys.readouterr().out.splitlines()
+    assert_holds(tmp_path / "tiny.mar", averaged)
+
+    assert main(arguments(CONFIG, both, tmp_path, "--weights-key", "model")) == 0
+    assert "weights:" not in capsys.readouterr().out
+    assert_holds(tmp_path / "tiny.mar", plain)
+
+
+def assert_holds(archive: Path, weights: dict[str, torch.Tensor]) -> None:
+    name = "backbone.bottom_up.stem.conv1.weight"
+    with zipfile.ZipFile(archive) as packed, packed.open("weights.npz") as file:
+        stored = np.load(file, allow_pickle=False)
+        np.testing.assert_array_equal(stored[name], weights[name].numpy())
+
+
+def test_it_says_where_nobody_named_the_classes(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config_with(tmp_path / "config.yaml", "DATASETS:\n  TEST: ('my_val',)")
+    assert main(arguments(config, checkpoint, tmp_path)) == 0
+    assert capsys.readouterr().out.startswith("class names: class_0, class_1, ...; CLASSES=")
+
+
+def test_the_names_of_the_configs_dataset_are_in_the_archive(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config_with(
+        tmp_path / "config.yaml",
+        "MODEL: {ROI_HEADS: {NUM_CLASSES: 80}}\nDATASETS:\n  TEST: ('coco_2017_val',)",
+    )
+    weights = tmp_path / "model_final.pth"
+    torch.save(GoldenModel("coco", config, None, ()).build().state_dict(), weights)
+    assert main(arguments(config, weights, tmp_path)) == 0
+    assert "class names: Detectron2's for coco_2017_val" in capsys.readouterr().out
+    with zipfile.ZipFile(tmp_path / "tiny.mar") as packed:
+        names = json.loads(packed.read("classes.json"))
+    assert (len(names), names[0]) == (80, "person")

@@ -31,7 +31,7 @@ class InputConfig:
 
 @dataclass(frozen=True)
 class ProposalNetworkConfig:
-    """Proposals alone: boxes of one class, `object`."""
+    """Proposals alone: boxes of one class."""
 
     rpn: RPNConfig
 
