@@ -74,6 +74,7 @@ def test_a_dataset_of_another_count_is_passed_over() -> None:
     [
         pytest.param({}, id="no-datasets"),
         pytest.param({"DATASETS": None}, id="nothing"),
+        pytest.param({"DATASETS": "coco_2017_val"}, id="a-text"),
         pytest.param(datasets(test=None, train=3), id="no-names"),
         pytest.param(datasets(test=[["coco_2017_val"]]), id="lists-of-lists"),
         pytest.param(datasets(test=("my_dataset",)), id="an-own-dataset"),

@@ -36,7 +36,7 @@ def _is_wrapped(weights: Weights) -> bool:
 
 def _tensor(key: Any, value: Any) -> Tensor:
     if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
-        value = torch.from_numpy(np.ascontiguousarray(value, value.dtype.newbyteorder("=")))
+        value = torch.from_numpy(np.ascontiguousarray(value))
     if not isinstance(key, str) or not isinstance(value, Tensor):
         raise CheckpointError(f"entry {key!r} is a {type(value).__name__}, not an array of numbers")
     return value
