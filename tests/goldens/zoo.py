@@ -69,7 +69,7 @@ def compare_config(config: Path, name: str) -> Row:
             try:
                 load_config(lowered)
             except ConfigError as error:
-                return Row(name, f"refused: {str(error).splitlines()[1].strip()}")
+                return Row(name, f"refused: {str(error).partition(': ')[2]}")
             comparison = _compare(GoldenModel(name, lowered, None, ()), picture)
             if comparison.expected >= ENOUGH_DETECTIONS or _finds_no_boxes(lowered):
                 break

@@ -143,3 +143,12 @@ def test_no_key_is_both_read_and_ignored() -> None:
 def test_a_config_that_detectron2_dumped_is_the_config_that_it_was_dumped_from() -> None:
     dumped = Path(__file__).parent / "data" / "dumped_by_detectron2.yaml"
     assert load_config(dumped) == load_config(CONFIGS / "mask_rcnn_r34_conv_heads.yaml")
+
+
+def test_a_single_problem_is_told_in_one_line() -> None:
+    with pytest.raises(ConfigError) as raised:
+        parse_config(with_value("MODEL.RPN.NMS_TRESH", 0.5))
+    assert str(raised.value) == (
+        "this config is not supported: "
+        "MODEL.RPN.NMS_TRESH: 0.5 (not a key of Detectron2's own config)"
+    )

@@ -223,7 +223,7 @@ def code(folder: Path, checkpoint: Path) -> tuple[Path, Path]:
 @pytest.mark.parametrize(
     ("make", "first_line", "somewhere"),
     [
-        (typo, "this config is not supported", "MODEL.ROI_HEADS.NUM_CLASES: 3"),
+        (typo, "this config is not supported: MODEL.ROI_HEADS.NUM_CLASES: 3", ""),
         (
             three_classes,
             "the checkpoint has 5 classes, the config 3 (MODEL.ROI_HEADS.NUM_CLASSES)",

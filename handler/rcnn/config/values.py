@@ -40,7 +40,8 @@ class ConfigValues:
         """
         problems = [*self.problems.values(), *self._unknown()] or [*self.conflicts.values()]
         if problems:
-            raise ConfigError("this config is not supported:\n  " + "\n  ".join(problems))
+            several = "\n  " if len(problems) > 1 else " "
+            raise ConfigError(f"this config is not supported:{several}" + "\n  ".join(problems))
 
     def _unknown(self) -> Iterator[str]:
         for name, value in self.given.items():
