@@ -67,6 +67,7 @@ def compare(expected: UpstreamAnswer, found: Detections) -> Comparison:
             raise ValueError(f"only one of the two has {name}")
     boxes = [np.abs(expected.boxes_xyxy[e] - found.boxes_xyxy[f]).max() for e, f in pairs]
     scores = [abs(expected.scores[e] - found.scores[f]) for e, f in pairs]
+    scores += [np.abs(e - f).max() for e, f in _keypoint_scores(expected, found, pairs)]
     return Comparison(
         expected=len(expected.scores),
         found=len(found),
@@ -109,6 +110,16 @@ def _worst_mask(
 def _mask_iou(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float:
     union = np.logical_or(one, other).sum()
     return float(np.logical_and(one, other).sum() / union) if union else 1.0
+
+
+def _keypoint_scores(
+    expected: UpstreamAnswer, found: Detections, pairs: list[tuple[int, int]]
+) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+    if expected.keypoints is None or found.keypoints is None:
+        return []
+    return [
+        (expected.keypoints[theirs, :, 2], found.keypoints[ours, :, 2]) for theirs, ours in pairs
+    ]
 
 
 def _worst_keypoint(

@@ -13,6 +13,7 @@ from handler.rcnn import semantic
 from handler.rcnn.build import build_network
 from handler.rcnn.config import ConfigError, load_config, parse_config
 from handler.rcnn.config.model import OutputConfig
+from handler.rcnn.fpn import ConvolvedTop
 from handler.rcnn.keypoint_head import KeypointHead
 from handler.rcnn.semantic import classes_of_pixels
 from handler.rcnn.yaml_config import merge, read_yaml_config
@@ -168,3 +169,44 @@ def test_no_boxes_no_keypoints() -> None:
     with torch.inference_mode():
         found = head.predict(torch.zeros(0, 16, 14, 14), torch.zeros(0, 4))
     assert found.shape == (0, 5, 3)
+
+
+def detector_of(name: str, **values: Any) -> NativeDetector:
+    """The tiny model of that name with other values of MODEL.RETINANET or TEST."""
+    [golden] = [golden for golden in TINY if golden.name == name]
+    model = golden.build()
+    explicit = merge(read_yaml_config(golden.config), values)
+    changed = build_network(parse_config(explicit)).eval()
+    changed.load_state_dict(model.state_dict())
+    return NativeDetector(changed, torch.device("cpu"), Settings())
+
+
+def test_retinanet_leaves_out_low_scores() -> None:
+    picture = np.random.default_rng(2).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    [plain] = detector_of("retinanet", TEST={"DETECTIONS_PER_IMAGE": 200}).detect([picture])
+    assert isinstance(plain.found, Detections)
+    median = float(np.median(plain.found.scores))
+    strict = detector_of(
+        "retinanet",
+        TEST={"DETECTIONS_PER_IMAGE": 200},
+        MODEL={"RETINANET": {"SCORE_THRESH_TEST": median}},
+    )
+    [outcome] = strict.detect([picture])
+    assert isinstance(outcome.found, Detections)
+    assert 0 < len(outcome.found) < len(plain.found)
+    assert (outcome.found.scores > median).all()
+
+
+def test_p7_is_made_of_what_is_positive_in_p6() -> None:
+    top = ConvolvedTop(in_channels=4, out_channels=4)
+    res5 = torch.randn(1, 4, 8, 8)
+    with torch.inference_mode():
+        p6, p7 = top(torch.zeros(1), res5)
+        assert (p6 < 0).any()
+        torch.testing.assert_close(p7, top.p7(p6.clamp(min=0)))
+
+
+def test_without_a_pyramid_only_equal_sizes_run_together() -> None:
+    pictures = [np.full((side, 150, 3), 90, dtype=np.uint8) for side in (120, 121, 120)]
+    outcomes = detector_of("mask_rcnn_c4", INPUT={"MIN_SIZE_TEST": 0}).detect(pictures)
+    assert [outcome.batch for outcome in outcomes] == [2, 1, 2]
