@@ -13,6 +13,7 @@ from tests.client.conftest import Invoke
 from tests.client.runtime import Answered, Asked
 from tests.serving.traffic import pixels
 
+WITHIN_S = 120
 NAMES = {
     "x-amzn-sagemaker-content-type": "content-type",
     "x-amzn-sagemaker-accept": "accept",
@@ -27,8 +28,9 @@ def behind(container: Container, asked: Asked) -> Answered:
         for name, value in headers.items()
         if name in ("content-type", "accept", "x-amzn-sagemaker-custom-attributes")
     }
+    url = f"{container.url}/invocations"
     answer = httpx.post(
-        f"{container.url}/invocations", content=asked.body, headers=handed_on, trust_env=False
+        url, content=asked.body, headers=handed_on, timeout=WITHIN_S, trust_env=False
     )
     return Answered(answer.status_code, answer.content, answer.headers["content-type"])
 
