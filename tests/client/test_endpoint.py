@@ -167,6 +167,14 @@ def test_an_asynchronous_request_leaves_no_picture_behind(invoke: Invoke, aws: S
     assert [item["Key"].rpartition(".")[2] for item in kept] == ["out"]
 
 
+def test_asynchronous_requests_do_not_share_a_place(invoke: Invoke) -> None:
+    client, runtime = invoke("later", ok)
+    for picture in (b"one", b"two"):
+        client.predict(picture)
+    places = {asked.headers["x-amzn-sagemaker-inputlocation"] for asked in runtime.asked}
+    assert len(places) == 2
+
+
 class LateS3:
     """Keeps an answer only when it is told to."""
 
