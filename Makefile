@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+CREATED := $(VENV)/.created
 INSTALLED := $(VENV)/.installed
 SDK_VENV := .venv-sagemaker
 SDK_INSTALLED := $(SDK_VENV)/.installed
@@ -20,7 +21,7 @@ HANDLER_SOURCES := $(shell find handler -name '*.py' 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test archive package sagemaker-local deploy undeploy \
+.PHONY: help demo serve test environments archive package sagemaker-local deploy undeploy \
   transform clarify predict lint format fuzz test-pythons clean
 
 help: ## List the commands
@@ -32,8 +33,11 @@ demo: $(SHAPES_MAR) ## Serve the bundled model, send its sample pictures, write 
 serve: $(if $(MODEL),$(INSTALLED),$(SHAPES_MAR)) ## Serve in the foreground: [MODEL=model-store/NAME.mar] [PORT=8080]
 	@exec $(RUN) -m scripts.serve $${MODEL:+--model "$$MODEL"} $${PORT:+--port "$$PORT"}
 
-test: $(INSTALLED) $(SDK_INSTALLED) $(CONTAINER_INSTALLED) ## Run all tests, those against a real TorchServe too
+test: ## Run all tests, those against a real TorchServe too
+	@$(MAKE) --no-print-directory --jobs=3 environments
 	@$(RUN) -m pytest
+
+environments: $(INSTALLED) $(SDK_INSTALLED) $(CONTAINER_INSTALLED)
 
 archive: $(INSTALLED) ## Detectron2 config and checkpoint to model-store/NAME.mar: CONFIG= WEIGHTS= NAME= [CLASSES=] [WEIGHTS_KEY=model]
 	@if [ -z "$$CONFIG" ] || [ -z "$$WEIGHTS" ] || [ -z "$$NAME" ]; then \
@@ -119,25 +123,28 @@ $(SHAPES_MAR): $(SHAPES)/config.yaml $(SHAPES)/model_final.pth $(SHAPES)/classes
 	@$(RUN) -m scripts.archive --config $(SHAPES)/config.yaml --weights $(SHAPES)/model_final.pth \
 	  --classes $(SHAPES)/classes.json --name shapes --model-store $(@D)
 
-$(SDK_INSTALLED): $(SDK_REQUIREMENTS) | $(INSTALLED)
+$(SDK_INSTALLED): $(SDK_REQUIREMENTS) | $(CREATED)
 	@echo "Installing the sagemaker SDK's serializers into $(SDK_VENV), for the tests."
 	@$(RUN) -m venv $(SDK_VENV)
 	@$(SDK_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $(SDK_REQUIREMENTS)
 	@touch $@
 
-$(CONTAINER_INSTALLED): $(CONTAINER_REQUIREMENTS) | $(INSTALLED)
+$(CONTAINER_INSTALLED): $(CONTAINER_REQUIREMENTS) | $(CREATED)
 	@echo "Installing what SageMaker's container has into $(CONTAINER_VENV); this takes a few minutes and 5 GB."
 	@$(RUN) -m venv $(CONTAINER_VENV)
 	@$(CONTAINER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $(CONTAINER_REQUIREMENTS)
 	@touch $@
 
-$(INSTALLED): requirements.txt
+$(INSTALLED): requirements.txt | $(CREATED)
+	@echo "Installing the requirements into $(VENV); the first time this takes a few minutes and 5 GB."
+	@$(RUN) -m pip install --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(CREATED):
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
 	  echo "d2serve needs Python 3.10 or newer, and \"$(PYTHON)\" is $$("$(PYTHON)" --version 2>&1 || echo missing)." >&2; \
 	  echo "Name another one: make PYTHON=/path/to/python3.12" >&2; \
 	  exit 1; \
 	}
-	@echo "Installing the requirements into $(VENV); the first time this takes a few minutes and 5 GB."
 	@"$(PYTHON)" -m venv $(VENV)
-	@$(RUN) -m pip install --disable-pip-version-check -r requirements.txt
 	@touch $@
