@@ -1,6 +1,8 @@
 import base64
 import io
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,6 +55,16 @@ def test_things_and_stuff_of_a_panoptic_map_have_ids_that_do_not_clash() -> None
             "bbox": [0, 20, 100, 30],
         },
     ]
+
+
+def test_the_api_page_says_how_to_read_a_map(repo_root: Path) -> None:
+    page = (repo_root / "docs" / "api.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"^```python\n([^`]*segments_info[^`]*)^```", page, re.MULTILINE)
+    names: dict[str, Any] = {"answer": segment_maps(result_of(TWO_OF_ALL))}
+    exec(code, names)
+    assert TWO_OF_ALL.panoptic is not None
+    np.testing.assert_array_equal(names["ids"], TWO_OF_ALL.panoptic.ids)
+    np.testing.assert_array_equal(names["sky"], TWO_OF_ALL.panoptic.ids == 2)
 
 
 def test_a_semantic_map_has_a_segment_for_each_class_that_is_there() -> None:

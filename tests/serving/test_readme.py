@@ -124,7 +124,8 @@ def test_every_command_of_the_readme_works(repo_root: Path, project: Path, port:
 
 
 def try_the_api_page(page: Path, project: Path, port: str) -> None:
-    commands, [code] = commands_of(page), blocks_of(page, "python")
+    commands = commands_of(page)
+    [code] = [code for code in blocks_of(page, "python") if f":{README_PORT}/" in code]
     assert len(commands) == 4
     for command in commands:
         output = run(f"{at_port(command, port)} --fail-with-body -w %{{http_code}}", project)

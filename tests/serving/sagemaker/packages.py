@@ -37,13 +37,13 @@ class WaitingHandler(Detectron2Handler):
     def initialize(self, context):
         wait_for({str(load) if load else None!r})
         super().initialize(context)
-        detector, network = self.pipeline.detector, self.pipeline.detector.model
+        network = self.pipeline.detector.model
+        run_now = network.forward
 
         def run(images, sizes_hw):
             Path({str(forward)!r} + ".begun").touch()
             wait_for({str(forward) if forward else None!r})
-            return network(images, sizes_hw)
+            return run_now(images, sizes_hw)
 
-        run.config = network.config
-        detector.model = run
+        network.forward = run
 """.encode()
