@@ -17,7 +17,7 @@ from handler.detector.rotated import enclosing_boxes, masks_over
 from handler.rcnn.boxes import clip, larger_than
 
 # Of masks that come as pixels of the whole picture: that of a box is resampled to this side.
-CROPPED_MASK_SIDE = 112
+CROPPED_MASK_SIDE = 224
 # Where masks are kept that are still probabilities over their boxes.
 BOX_MASKS = "box_masks"
 
@@ -68,7 +68,7 @@ def label_segments(
 def _instances(found: Any, size_hw: tuple[int, int]) -> dict[str, Any]:
     boxes = _boxes(found)
     upright = clip(enclosing_boxes(boxes) if boxes.shape[1] == 5 else boxes, size_hw)
-    order = torch.argsort(_scores(found), descending=True, stable=True)
+    order = torch.argsort(_confidences(found), descending=True, stable=True)
     order = order[larger_than(upright, 0.0)[order]]
     found, upright = found[order], upright[order]
     keypoints = found.pred_keypoints if found.has("pred_keypoints") else None
@@ -96,11 +96,14 @@ def _boxes(found: Any) -> Tensor:
     return (found.pred_boxes if found.has("pred_boxes") else found.proposal_boxes).tensor
 
 
+def _confidences(found: Any) -> Tensor:
+    return found.scores if found.has("scores") else found.objectness_logits
+
+
 def _scores(found: Any) -> Tensor:
     """In 0..1; Panoptic-DeepLab's product of a probability and an unbounded heat may leave it."""
-    if found.has("scores"):
-        return found.scores.clamp(0, 1)
-    return found.objectness_logits.sigmoid()
+    confidences = _confidences(found)
+    return confidences.clamp(0, 1) if found.has("scores") else confidences.sigmoid()
 
 
 def _classes(found: Any) -> Tensor:

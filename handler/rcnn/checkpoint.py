@@ -83,7 +83,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
         CheckpointError: listing every missing, unexpected and misshaped name.
     """
     needed = model.state_dict()
-    given = {name: tensor for name, tensor in weights.items() if not _is_derived(name)}
+    given = {name: tensor for name, tensor in weights.items() if not is_derived(name)}
     problems = [
         *(f"missing: {name} {_shape(needed[name])}" for name in needed if name not in given),
         *(f"unexpected: {name} {_shape(given[name])}" for name in given if name not in needed),
@@ -183,7 +183,8 @@ def _tensors(state: Mapping[str, Any], name: str) -> Weights:
     return weights
 
 
-def _is_derived(name: str) -> bool:
+def is_derived(name: str) -> bool:
+    """Whether a name is among those that the config says as well, or that only training reads."""
     return (
         name in DERIVED_NAMES
         or name.endswith(DERIVED_SUFFIXES)

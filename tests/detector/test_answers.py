@@ -48,8 +48,9 @@ def test_what_reaches_over_the_border_is_cut_and_what_lies_outside_is_left_out()
 
 
 def test_scores_stay_within_0_and_1() -> None:
-    found = detections_of({"instances": instances(A, B, scores=[1.5, -0.5])}, SIZE_HW)
-    assert found.scores.tolist() == [1.0, 0.0]
+    found = detections_of({"instances": instances(A, B, C, scores=[1.5, -0.5, 1.75])}, SIZE_HW)
+    assert found.scores.tolist() == [1.0, 1.0, 0.0]
+    assert found.classes.tolist() == [2, 0, 1], "their order is still that of the model"
 
 
 def test_proposals_are_boxes_of_one_class_with_the_probability_of_their_logit() -> None:
@@ -148,14 +149,10 @@ def corners_of(
 def polygon(
     corners: np.ndarray[tuple[int, ...], np.dtype[np.float64]], size_hw: tuple[int, int]
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    """The pixels whose centres a convex polygon holds."""
-    outline = corners.astype(np.float32)[:, None]
-    height, width = size_hw
-    pixels = [
-        [
-            cv2.pointPolygonTest(outline, (x + 0.5, y + 0.5), measureDist=False) >= 0
-            for x in range(width)
-        ]
-        for y in range(height)
+    """The pixels whose centres lie on the inner side of all edges of a convex polygon."""
+    y, x = np.mgrid[: size_hw[0], : size_hw[1]] + 0.5
+    sides = [
+        (x2 - x1) * (y - y1) - (y2 - y1) * (x - x1)
+        for (x1, y1), (x2, y2) in zip(corners, np.roll(corners, -1, axis=0), strict=True)
     ]
-    return np.array(pixels)
+    return np.all(np.array(sides) >= 0, axis=0)
