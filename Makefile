@@ -35,12 +35,12 @@ serve: $(if $(MODEL),$(INSTALLED),$(SHAPES_MAR)) ## Serve in the foreground: [MO
 test: $(INSTALLED) $(SDK_INSTALLED) $(CONTAINER_INSTALLED) ## Run all tests, those against a real TorchServe too
 	@$(RUN) -m pytest
 
-archive: $(INSTALLED) ## Detectron2 config and checkpoint to model-store/NAME.mar: CONFIG= WEIGHTS= NAME= [CLASSES=]
+archive: $(INSTALLED) ## Detectron2 config and checkpoint to model-store/NAME.mar: CONFIG= WEIGHTS= NAME= [CLASSES=] [RUNTIME=auto]
 	@if [ -z "$$CONFIG" ] || [ -z "$$WEIGHTS" ] || [ -z "$$NAME" ]; then \
-	  echo "usage: make archive CONFIG=config.yaml WEIGHTS=model_final.pth NAME=name [CLASSES=classes.json]" >&2; \
+	  echo "usage: make archive CONFIG=config.yaml WEIGHTS=model_final.pth NAME=name [CLASSES=classes.json] [RUNTIME=auto|native|detectron2]" >&2; \
 	  exit 2; \
 	fi
-	@$(RUN) -m scripts.archive --config "$$CONFIG" --weights "$$WEIGHTS" --name "$$NAME" $${CLASSES:+--classes "$$CLASSES"}
+	@$(RUN) -m scripts.archive --config "$$CONFIG" --weights "$$WEIGHTS" --name "$$NAME" $${CLASSES:+--classes "$$CLASSES"} $${RUNTIME:+--runtime "$$RUNTIME"}
 
 package: $(INSTALLED) ## model-store/NAME.mar to NAME.tar.gz, which SageMaker's PyTorch container serves: NAME= [MULTI_MODEL=1]
 	@if [ -z "$$NAME" ]; then echo "usage: make package NAME=name [MULTI_MODEL=1]" >&2; exit 2; fi

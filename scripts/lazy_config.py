@@ -1,13 +1,18 @@
 """Detectron2's Python configs (`detectron2.config.LazyConfig`) as YAML that runs no user's file."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from handler.rcnn.yaml_config import ConfigError
 
 # What Detectron2's own configs resize to where a config does not say.
 DEFAULT_MIN_SIZE, DEFAULT_MAX_SIZE = 800, 1333
 UNLIMITED = 2**31 - 1
+# What the box predictors of LVIS's models are trained with alone; it asks for the dataset.
+FEDERATED_LOSS = {"use_fed_loss", "get_fed_loss_cls_weights"}
 
 
 def save_lazy_config(source: Path, target: Path) -> None:
@@ -18,10 +23,14 @@ def save_lazy_config(source: Path, target: Path) -> None:
             or holds objects that YAML cannot.
     """
     from detectron2.config import LazyConfig
-    from omegaconf import OmegaConf
+    from omegaconf import OmegaConf, SCMode
 
     config = _load(source)
-    kept = {"model": config.model, "input": _input(config)}
+    # As LazyConfig.save itself does, so that nothing else changes.
+    model = OmegaConf.to_container(
+        config.model, resolve=False, structured_config_mode=SCMode.INSTANTIATE
+    )
+    kept = {"model": for_inference(model), "input": _input(config)}
     LazyConfig.save(OmegaConf.create(kept, flags={"allow_objects": True}), str(target))
     # It pickles what YAML cannot hold, and says so in the log alone.
     if not target.exists() or Path(f"{target}.pkl").exists():
@@ -29,6 +38,40 @@ def save_lazy_config(source: Path, target: Path) -> None:
             f"config {source.name} holds objects that YAML cannot; "
             "use names, numbers and functools.partial of importable functions instead of lambdas"
         )
+
+
+def for_inference(node: Any) -> Any:
+    """A model's config in plain containers without what only training reads.
+
+    Norms that a lambda makes are batch norms by name, where that gives the same numbers: its
+    kinds, such as `detectron2.layers.NaiveSyncBatchNorm`, differ in training alone.
+    """
+    if isinstance(node, list):
+        return [for_inference(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    kept = {name: value for name, value in node.items() if name not in FEDERATED_LOSS}
+    return {
+        name: "BN" if name.endswith("norm") and _makes_batch_norms(value) else for_inference(value)
+        for name, value in kept.items()
+    }
+
+
+def _makes_batch_norms(value: Any) -> bool:
+    if not callable(value) or "<lambda>" not in getattr(value, "__qualname__", ""):
+        return False
+    made = _first_of(value)
+    usual = _BatchNorm(1)
+    return isinstance(made, _BatchNorm) and (made.eps, made.affine) == (usual.eps, usual.affine)
+
+
+def _first_of(make_norm: Callable[[int], Any]) -> Any:
+    try:
+        return make_norm(1)
+    except Exception as error:  # it is the user's code
+        raise ConfigError(
+            f"a norm of the config cannot be made for one channel: {error}"
+        ) from error
 
 
 def _load(source: Path) -> Any:

@@ -187,6 +187,8 @@ def _build_yaml(path: Path) -> tuple[Any, Resizing]:
     cfg = _read_cfg(path)
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.WEIGHTS = ""
+    # It is for training alone, and asks for the dataset.
+    cfg.MODEL.ROI_BOX_HEAD.USE_FED_LOSS = False
     resizing = Resizing(cfg.INPUT.FORMAT, cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
     return build(cfg), resizing
 

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 Weights = dict[str, Tensor]
 
-# In older checkpoints, and of no use here: the config and the anchor sizes say the same.
-DERIVED_SUFFIXES = (".num_batches_tracked",)
+# In some checkpoints, and of no use here: the config and the anchor sizes say the same, or only
+# training reads it.
+DERIVED_SUFFIXES = (".num_batches_tracked", ".fed_loss_cls_weights")
 DERIVED_NAMES = ("pixel_mean", "pixel_std")
 DERIVED_PARTS = (".anchor_generator.cell_anchors.",)
 
