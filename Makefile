@@ -39,13 +39,13 @@ test: ## Run all tests, those against a real TorchServe too
 
 environments: $(INSTALLED) $(SDK_INSTALLED) $(CONTAINER_INSTALLED)
 
-archive: $(INSTALLED) ## Detectron2 config and checkpoint to model-store/NAME.mar: CONFIG= WEIGHTS= NAME= [CLASSES=] [WEIGHTS_KEY=model]
+archive: $(INSTALLED) ## Detectron2 config and checkpoint to model-store/NAME.mar: CONFIG= WEIGHTS= NAME= [CLASSES=] [WEIGHTS_KEY=model] [RUNTIME=auto]
 	@if [ -z "$$CONFIG" ] || [ -z "$$WEIGHTS" ] || [ -z "$$NAME" ]; then \
-	  echo "usage: make archive CONFIG=config.yaml WEIGHTS=model_final.pth NAME=name [CLASSES=classes.json] [WEIGHTS_KEY=model]" >&2; \
+	  echo "usage: make archive CONFIG=config.yaml WEIGHTS=model_final.pth NAME=name [CLASSES=classes.json] [WEIGHTS_KEY=model] [RUNTIME=auto|native|detectron2]" >&2; \
 	  exit 2; \
 	fi
 	@$(RUN) -m scripts.archive --config "$$CONFIG" --weights "$$WEIGHTS" --name "$$NAME" $${CLASSES:+--classes "$$CLASSES"} \
-	  $${WEIGHTS_KEY:+--weights-key "$$WEIGHTS_KEY"}
+	  $${WEIGHTS_KEY:+--weights-key "$$WEIGHTS_KEY"} $${RUNTIME:+--runtime "$$RUNTIME"}
 
 package: $(INSTALLED) ## model-store/NAME.mar to NAME.tar.gz, which SageMaker's PyTorch container serves: NAME= [MULTI_MODEL=1]
 	@if [ -z "$$NAME" ]; then echo "usage: make package NAME=name [MULTI_MODEL=1]" >&2; exit 2; fi

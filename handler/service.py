@@ -11,7 +11,7 @@ import torch
 from ts.torch_handler.base_handler import BaseHandler
 
 from handler.class_names import CLASSES_FILE, ClassCounts, check_class_names, read_class_names
-from handler.detector.native import NativeDetector
+from handler.detector.loading import load_detector
 from handler.lifecycle.draining import Activity, hold_while_busy
 from handler.lifecycle.front_door import open_front_door
 from handler.messages import HttpRequest, HttpResponse, Part
@@ -39,7 +39,7 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
         """
         folder = Path(context.system_properties["model_dir"])
         settings = read_settings(folder / SERVING_FILE)
-        detector = NativeDetector.from_folder(folder, worker_device(context), settings)
+        detector = load_detector(folder, worker_device(context), settings)
         detector.warm_up()
         names = read_class_names(folder / CLASSES_FILE)
         counts = ClassCounts(detector.num_classes, detector.num_stuff_classes)

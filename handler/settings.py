@@ -13,6 +13,7 @@ from handler.options import OPTION_NAMES
 SERVING_FILE = "model-config.yaml"
 ENVIRONMENT_PREFIX = "D2SERVE_"
 PADDINGS = ("image", "batch")
+RUNTIMES = ("native", "detectron2")
 # Where Pillow itself stops, as a guard against decompression bombs.
 PILLOW_LIMIT = 178_956_970
 # Deeper, Python's own JSON parser would stop with an error of its own.
@@ -57,6 +58,8 @@ class Settings:
         threads: CPU threads of the network in one worker; 0 leaves torch's own choice.
         drain_seconds: how long TorchServe, told to stop, waits for the requests that run; 0 does
             not wait.
+        runtime: `native` runs the model on our own network, `detectron2` on the upstream package,
+            which has to be installed. The archive's builder chose it.
         options: defaults of requests' options, by their names; checked against the model where
             it is known.
 
@@ -76,6 +79,7 @@ class Settings:
     padding: str = "image"
     threads: int = 0
     drain_seconds: int = 20
+    runtime: str = "native"
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -85,10 +89,8 @@ class Settings:
             _require_integer(name, getattr(self, name), least=0)
         _require_at_most("max_image_pixels", self.max_image_pixels, PILLOW_LIMIT, "Pillow")
         _require_at_most("max_json_nesting", self.max_json_nesting, DEEPEST_NESTING, "Python")
-        if self.padding not in PADDINGS:
-            raise SettingsError(
-                f"handler setting padding is {self.padding!r}; use one of {', '.join(PADDINGS)}"
-            )
+        _require_one_of("padding", self.padding, PADDINGS)
+        _require_one_of("runtime", self.runtime, RUNTIMES)
 
 
 SETTING_NAMES = tuple(entry.name for entry in fields(Settings) if entry.name != "options")
@@ -157,3 +159,8 @@ def _require_integer(name: str, value: Any, least: int) -> None:
 def _require_at_most(name: str, value: int, most: int, who: str) -> None:
     if value > most:
         raise SettingsError(f"handler setting {name} is {value}; {who} refuses more than {most}")
+
+
+def _require_one_of(name: str, value: Any, values: tuple[str, ...]) -> None:
+    if value not in values:
+        raise SettingsError(f"handler setting {name} is {value!r}; use one of {', '.join(values)}")

@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from handler.class_names import CLASSES_FILE, ClassNamesError, class_names_text
-from handler.detector.native import CONFIG_FILE, WEIGHTS_FILE, NativeDetector
-from handler.rcnn.build import build_model
-from handler.rcnn.checkpoint import Checkpoint, CheckpointError, open_checkpoint, write_weights
-from handler.rcnn.config import ConfigError, parse_config
-from handler.rcnn.yaml_config import read_yaml_config
+from handler.detector.loading import load_detector
+from handler.detector.upstream import PackageError
+from handler.rcnn.checkpoint import Checkpoint, CheckpointError, open_checkpoint
+from handler.rcnn.config import ConfigError
 from handler.settings import SERVING_FILE, SETTING_NAMES, Settings
 from scripts.class_names import choose_class_names
 from scripts.errors import CommandError, run
 from scripts.model_store import MODEL_VERSION, NAME_PATTERN, STORE
+from scripts.runtimes import AUTO, WANTED, choose_runtime, write_network
+from scripts.yaml_files import write_yaml
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 HANDLER = REPOSITORY / "handler"
@@ -48,33 +48,38 @@ def build_archive(
     classes: Path | None = None,
     weights_key: str | None = None,
     serving: dict[str, Any] | None = None,
+    runtime: str = AUTO,
 ) -> Path:
     """Checks a model, proves it by one forward and packs it as `store`/`name`.mar.
 
     Prints which class names and, where a checkpoint has several, which weights it took.
 
     Args:
-        config: Detectron2's YAML config.
+        config: Detectron2's YAML config, or a Python one (LazyConfig), which is run.
         checkpoint: a file that `open_checkpoint` reads.
         name: letters, digits, - and _.
         store: the folder that receives the archive; made where absent.
         classes: a JSON file of class names; where None see `choose_class_names`.
         weights_key: see `open_checkpoint`.
         serving: keys of model-config.yaml that differ from SERVING_DEFAULTS.
+        runtime: what the model runs on, one of WANTED.
 
     Raises:
         ConfigError, CheckpointError, ClassNamesError: the model's files are not as they must be.
+        PackageError: the model needs the detectron2 package, which cannot be imported.
         CommandError: the name, or a failure of the archiver.
     """
     if not NAME_PATTERN.fullmatch(name):
         raise CommandError(f"NAME {name!r}: use letters, digits, - and _, such as my-model")
+    chosen = choose_runtime(runtime, config).runtime
     # Only this build's own folder is written to, so builds of one name can run side by side.
     with tempfile.TemporaryDirectory(prefix="d2serve-archive-") as temporary:
         content = Path(temporary) / "content"
         content.mkdir()
-        serving = SERVING_DEFAULTS | (serving or {})
-        write_model(content, config, checkpoint, classes, weights_key, serving)
-        prove(content)
+        settings = SERVING_DEFAULTS | (serving or {})
+        settings["handler"] = settings["handler"] | {"runtime": chosen}
+        write_model(content, config, checkpoint, classes, weights_key, settings)
+        prove(content, chosen)
         packed = _pack(content, name, Path(temporary))
         store.mkdir(parents=True, exist_ok=True)
         return _move_into(store, packed)
@@ -89,30 +94,26 @@ def write_model(
     serving: dict[str, Any],
 ) -> None:
     """Writes all that an archive holds, apart from its manifest, into an empty folder."""
-    explicit = read_yaml_config(config)
-    model_config = parse_config(explicit)
-    output = model_config.output
-    chosen = choose_class_names(classes, explicit, output.num_classes, output.num_stuff_classes)
     read = open_checkpoint(checkpoint, weights_key)
-    model = build_model(model_config, read.weights, torch.device("cpu"))
+    model = write_network(folder, config, read.weights, serving["handler"]["runtime"])
+    chosen = choose_class_names(classes, model.explicit, model.num_classes, model.num_stuff_classes)
     for line in (*chosen.sources, *_told(read)):
         print(line)
-    write_weights(folder / WEIGHTS_FILE, model)
-    _write_yaml(folder / CONFIG_FILE, _plain(explicit))
-    _write_yaml(folder / SERVING_FILE, serving)
+    write_yaml(folder / SERVING_FILE, serving)
     (folder / CLASSES_FILE).write_text(class_names_text(chosen.names), encoding="utf-8")
     shutil.copytree(HANDLER, folder / HANDLER.name, ignore=shutil.ignore_patterns("__pycache__"))
 
 
-def prove(folder: Path) -> None:
+def prove(folder: Path, runtime: str) -> None:
     """Loads the folder as a worker would and runs one picture through the network.
 
     Raises:
         CommandError: the network cannot run.
     """
+    detector = load_detector(folder, torch.device("cpu"), Settings(runtime=runtime))
     try:
-        NativeDetector.from_folder(folder, torch.device("cpu"), Settings()).warm_up()
-    except RuntimeError as error:
+        detector.warm_up()
+    except Exception as error:  # a config of the package may name any code
         raise CommandError(f"the network was built but cannot run: {error}") from error
 
 
@@ -122,17 +123,6 @@ def _told(read: Checkpoint) -> list[str]:
     return [
         f"weights: {read.key}, a running average; WEIGHTS_KEY={read.plain_key} takes the plain ones"
     ]
-
-
-def _plain(node: Any) -> Any:
-    """YAML's own types alone, for a safe dump."""
-    if isinstance(node, dict):
-        return {key: _plain(value) for key, value in node.items()}
-    return [_plain(value) for value in node] if isinstance(node, (list, tuple)) else node
-
-
-def _write_yaml(path: Path, content: Any) -> None:
-    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 def _pack(content: Path, name: str, temporary: Path) -> Path:
@@ -166,6 +156,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Build an archive, or say what in the model's files is not as it must be."""
     given = _parser().parse_args(arguments)
     try:
+        choice = choose_runtime(given.runtime, given.config)
+        print(f"runtime: {choice.runtime} ({choice.reason})", flush=True)
         archive = build_archive(
             given.config,
             given.weights,
@@ -173,8 +165,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             given.model_store,
             classes=given.classes,
             weights_key=given.weights_key,
+            runtime=choice.runtime,
         )
-    except (ConfigError, CheckpointError, ClassNamesError) as error:
+    except (ConfigError, CheckpointError, ClassNamesError, PackageError) as error:
         raise CommandError(str(error)) from error
     megabytes = archive.stat().st_size / 1e6
     print(f"{archive} ({megabytes:.1f} MB); serve it with: make serve MODEL={archive}")
@@ -183,11 +176,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="archive", description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="Detectron2's config.yaml")
+    parser.add_argument("--config", type=Path, required=True, help="Detectron2's .yaml or .py")
     parser.add_argument("--weights", type=Path, required=True, help="checkpoint: .pth, .pkl, ...")
     parser.add_argument("--name", required=True, help="the model's name, such as my-model")
     parser.add_argument("--classes", type=Path, help="JSON file of class names")
     parser.add_argument("--weights-key", help="which of the checkpoint's weights, such as model")
+    parser.add_argument("--runtime", choices=WANTED, default=AUTO, help="default: %(default)s")
     parser.add_argument("--model-store", type=Path, default=STORE, help="default: %(default)s")
     return parser
 

@@ -97,6 +97,12 @@ def test_an_unknown_padding_is_refused_with_the_valid_ones(value: Any) -> None:
         load_settings({"padding": value}, {})
 
 
+@pytest.mark.parametrize("value", ["", "auto", "Native", None, 2])
+def test_an_unknown_runtime_is_refused_with_the_valid_ones(value: Any) -> None:
+    with pytest.raises(SettingsError, match=r"runtime is .*; use one of native, detectron2"):
+        load_settings({"runtime": value}, {})
+
+
 @pytest.mark.parametrize("name", ["", "max_pixels", "Threads", 7])
 def test_an_unknown_setting_is_refused_with_the_known_ones(name: Any) -> None:
     with pytest.raises(SettingsError, match=rf"setting {name} does not exist") as raised:

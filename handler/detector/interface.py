@@ -32,3 +32,31 @@ class Detector(Protocol):
     def detect(self, pictures: Sequence[Picture]) -> list[Outcome]:
         """Takes UInt8[H, W, 3] RGB pictures of any sizes; outcomes in the same order."""
         ...
+
+
+class ModelDetector(Detector, Protocol):
+    """A detector with a model of an archive behind it."""
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes of things the model tells apart."""
+        ...
+
+    @property
+    def num_stuff_classes(self) -> int:
+        """How many classes of stuff the model tells apart; 0 where it does not segment."""
+        ...
+
+    @property
+    def score_threshold(self) -> float:
+        """The least score, 0..1, that the network lets through."""
+        ...
+
+    @property
+    def max_detections(self) -> int:
+        """How many detections of one picture the network gives at most."""
+        ...
+
+    def warm_up(self) -> None:
+        """Runs one grey picture, so that the first client does not wait for one-time set-up."""
+        ...

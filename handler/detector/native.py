@@ -1,6 +1,5 @@
 """The detector on our own network."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +10,8 @@ import torch
 from torch import Tensor
 
 from handler.detections import Detections
-from handler.detector.batching import group
-from handler.detector.interface import Failure, Outcome
+from handler.detector.interface import Outcome
+from handler.detector.running import BatchRunner, Size
 from handler.masks.panoptic import combine
 from handler.pictures import Picture
 from handler.rcnn.build import build_model
@@ -23,9 +22,6 @@ from handler.rcnn.image_batch import padded_size, resize_picture
 from handler.rcnn.instances import Found
 from handler.rcnn.network import Network
 from handler.settings import Settings
-from handler.telemetry import Stopwatch
-
-logger = logging.getLogger(__name__)
 
 CONFIG_FILE = "config.yaml"
 WEIGHTS_FILE = "weights.npz"
@@ -37,7 +33,7 @@ class NativeDetector:
     def __init__(self, model: Network, device: torch.device, settings: Settings) -> None:
         self.model = model
         self.device = device
-        self.settings = settings
+        self.runner = BatchRunner(self._network, self._padded_size, settings)
 
     @classmethod
     def from_folder(
@@ -87,40 +83,15 @@ class NativeDetector:
     def detect(self, pictures: Sequence[Picture]) -> list[Outcome]:
         """Detects in UInt8[H, W, 3] RGB pictures of any sizes; outcomes in the same order."""
         resized = [self._resize(picture) for picture in pictures]
-        outcomes: dict[int, Outcome] = {}
-        for indices in group(self._batch_keys(resized), self.settings.images_per_forward):
-            run = self._run([resized[i] for i in indices], [_size(pictures[i]) for i in indices])
-            outcomes.update(zip(indices, run, strict=True))
-        return [outcomes[index] for index in range(len(pictures))]
-
-    def _batch_keys(self, resized: Sequence[Tensor]) -> list[tuple[int, int]]:
-        if self.settings.padding == "batch":
-            return [(0, 0)] * len(resized)
-        divisibility = self.model.backbone.size_divisibility
-        return [padded_size((image.shape[1], image.shape[2]), divisibility) for image in resized]
-
-    def _run(self, images: list[Tensor], sizes_hw: list[tuple[int, int]]) -> list[Outcome]:
-        watch = Stopwatch()
-        try:
-            found = self._network(images, sizes_hw)
-        except Exception as error:  # whatever it is, the picture at fault's neighbours get answers
-            logger.exception("the forward of %d pictures failed", len(images))
-            if len(images) == 1:
-                return [Outcome(_failure(error), watch.elapsed_ms(), batch=1)]
-            half = len(images) // 2
-            return [
-                *self._run(images[:half], sizes_hw[:half]),
-                *self._run(images[half:], sizes_hw[half:]),
-            ]
-        elapsed_ms = watch.elapsed_ms()
-        return [Outcome(detections, elapsed_ms, len(images)) for detections in found]
+        return self.runner.run(resized, [_size(picture) for picture in pictures])
 
     def _resize(self, picture: Picture) -> Tensor:
         return resize_picture(picture, self.model.config.input)
 
-    def _network(
-        self, images: Sequence[Tensor], sizes_hw: Sequence[tuple[int, int]]
-    ) -> list[Detections]:
+    def _padded_size(self, size_hw: Size) -> Size:
+        return padded_size(size_hw, self.model.backbone.size_divisibility)
+
+    def _network(self, images: Sequence[Tensor], sizes_hw: Sequence[Size]) -> list[Detections]:
         on_device = [image.to(self.device, non_blocking=True) for image in images]
         found = self.model(on_device, sizes_hw)
         detections = [_detections(*pair) for pair in zip(found, sizes_hw, strict=True)]
@@ -128,13 +99,6 @@ class NativeDetector:
         if isinstance(family, PanopticConfig):
             return [_with_panoptic(image, family) for image in detections]
         return detections
-
-
-def _failure(error: Exception) -> Failure:
-    """On the CPU torch has no exception of its own for too little memory."""
-    short = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    short = short or "DefaultCPUAllocator" in str(error)
-    return Failure.OUT_OF_MEMORY if short else Failure.FAULT
 
 
 def _size(picture: Picture) -> tuple[int, int]:

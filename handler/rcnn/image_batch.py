@@ -1,6 +1,7 @@
 """Pictures on their way into the network: resizing, and padding into one batch."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +9,24 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from handler.rcnn.config.model import InputConfig
+
+class Resizing(Protocol):
+    """How a picture enters the network; sizes in pixels, `min_size` 0 means no resize."""
+
+    @property
+    def channel_order(self) -> str:
+        """`RGB` or `BGR`."""
+        ...
+
+    @property
+    def min_size(self) -> int:
+        """What the shorter side becomes."""
+        ...
+
+    @property
+    def max_size(self) -> int:
+        """What the longer side does not exceed."""
+        ...
 
 
 def shortest_edge_size(size_hw: tuple[int, int], min_size: int, max_size: int) -> tuple[int, int]:
@@ -31,7 +49,7 @@ def shortest_edge_size(size_hw: tuple[int, int], min_size: int, max_size: int) -
     return max(1, int(new_height + 0.5)), max(1, int(new_width + 0.5))
 
 
-def resize_picture(picture: npt.NDArray[np.uint8], config: InputConfig) -> Tensor:
+def resize_picture(picture: npt.NDArray[np.uint8], config: Resizing) -> Tensor:
     """UInt8[H, W, 3] RGB -> UInt8[3, H', W'] in the config's channel order, PIL bilinear."""
     height, width = shortest_edge_size(
         (picture.shape[0], picture.shape[1]), config.min_size, config.max_size

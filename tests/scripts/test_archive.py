@@ -99,6 +99,27 @@ def test_the_serving_settings_are_in_the_archive(checkpoint: Path, tmp_path: Pat
     assert serving == SERVING_DEFAULTS | {"batchSize": 3}
 
 
+def test_the_command_says_what_the_model_runs_on_and_stores_it(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = ["--config", str(CONFIG), "--weights", str(checkpoint)]
+    assert main([*files, "--name", "tiny", "--model-store", str(tmp_path)]) == 0
+    assert "runtime: native (the config is supported)\n" in capsys.readouterr().out
+    with zipfile.ZipFile(tmp_path / "tiny.mar") as packed:
+        serving = yaml.safe_load(packed.read("model-config.yaml"))
+    assert serving["handler"]["runtime"] == "native"
+
+
+def test_a_runtime_that_is_not_installed_is_refused_in_one_line(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "detectron2", None)
+    files = ["--config", str(CONFIG), "--weights", str(checkpoint), "--name", "tiny"]
+    with pytest.raises(CommandError, match=r"^this model needs the detectron2 package.*$"):
+        main([*files, "--model-store", str(tmp_path), "--runtime", "detectron2"])
+    assert not list(tmp_path.iterdir())
+
+
 def test_class_names_are_taken_or_numbered(checkpoint: Path, tmp_path: Path, archive: Path) -> None:
     named = tmp_path / "names.json"
     named.write_text('["a", "b", "c", "d", "e"]')
@@ -296,7 +317,7 @@ def test_it_says_where_nobody_named_the_classes(
 ) -> None:
     config = config_with(tmp_path / "config.yaml", "DATASETS:\n  TEST: ('my_val',)")
     assert main(arguments(config, checkpoint, tmp_path)) == 0
-    assert capsys.readouterr().out.startswith("class names: class_0, class_1, ...; CLASSES=")
+    assert "\nclass names: class_0, class_1, ...; CLASSES=" in capsys.readouterr().out
 
 
 def test_the_names_of_the_configs_dataset_are_in_the_archive(

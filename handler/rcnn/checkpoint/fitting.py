@@ -11,10 +11,10 @@ from handler.rcnn.checkpoint.misfit import describe_misfit
 from handler.rcnn.checkpoint.weights import Weights
 from handler.rcnn.layers import FrozenBatchNorm2d
 
-# In older checkpoints, and of no use here: the config says the same.
+# In some checkpoints, and of no use here: the config says the same, or only training reads it.
 DERIVED_NAMES = ("pixel_mean", "pixel_std")
 DERIVED_PARTS = ("anchor_generator.cell_anchors.",)
-DERIVED_SUFFIXES = (".num_batches_tracked",)
+DERIVED_SUFFIXES = (".num_batches_tracked", ".fed_loss_cls_weights")
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -27,8 +27,8 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
         CheckpointError: its first line says what does not fit, the others list the missing,
             unexpected and misshaped names.
     """
-    needed = {name: held for name, held in model.state_dict().items() if not _is_derived(name)}
-    given = {name: tensor for name, tensor in weights.items() if not _is_derived(name)}
+    needed = {name: held for name, held in model.state_dict().items() if not is_derived(name)}
+    given = {name: tensor for name, tensor in weights.items() if not is_derived(name)}
     given = _aligned(given, needed)
     given = {**_identity_statistics(model, given), **given}
     misfit = describe_misfit(needed, given)
@@ -67,7 +67,8 @@ def _identity_statistics(model: nn.Module, given: Weights) -> Weights:
     return statistics
 
 
-def _is_derived(name: str) -> bool:
+def is_derived(name: str) -> bool:
+    """Whether a name is among those that the config says as well, or that only training reads."""
     return (
         name in DERIVED_NAMES
         or name.endswith(DERIVED_SUFFIXES)

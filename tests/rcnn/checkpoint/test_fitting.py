@@ -143,6 +143,7 @@ def test_what_the_config_says_too_is_left() -> None:
         "proposal_generator.anchor_generator.cell_anchors.0": torch.zeros(3, 4),
         "anchor_generator.cell_anchors.0": torch.zeros(9, 4),
         "backbone.stem.conv1.norm.num_batches_tracked": torch.tensor(7),
+        "roi_heads.box_predictor.fed_loss_cls_weights": torch.ones(1203),
     }
     load_weights(model, {**tensors(), **besides})
     assert torch.equal(model.weight, torch.from_numpy(WEIGHT))

@@ -1,0 +1,155 @@
+"""What a model of the upstream `detectron2` package answers -> Detections.
+
+Knows the answers by their fields alone (https://detectron2.readthedocs.io, "Use Models"), so that
+it runs where the package is not installed.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.ops import roi_align
+
+from handler.detections import Detections, Panoptic, Segment
+from handler.detector.rotated import enclosing_boxes, masks_over
+from handler.rcnn.boxes import clip, larger_than
+
+# Of masks that come as pixels of the whole picture: that of a box is resampled to this side.
+CROPPED_MASK_SIDE = 224
+# Where masks are kept that are still probabilities over their boxes.
+BOX_MASKS = "box_masks"
+
+Answer = Mapping[str, Any]
+
+
+def detections_of(answer: Answer, size_hw: tuple[int, int]) -> Detections:
+    """One picture's answer, in that picture's pixels, as Detections.
+
+    Args:
+        answer: any of `instances` or `proposals` (with `pred_boxes` or `proposal_boxes`, upright or
+            rotated; `scores` or `objectness_logits`; `pred_classes`; `pred_masks` as Bool[N, H, W]
+            or BOX_MASKS as Float[N, 1, M, M]; `pred_keypoints`), `sem_seg` (Float[C, H, W]) and
+            `panoptic_seg` (Int[H, W] and its segments).
+        size_hw: height and width of the picture.
+    """
+    found = answer.get("instances", answer.get("proposals"))
+    semantic = answer.get("sem_seg")
+    panoptic = answer.get("panoptic_seg")
+    return Detections(
+        size_hw=size_hw,
+        **(_nothing(panoptic is not None) if found is None else _instances(found, size_hw)),
+        semantic=None if semantic is None else _array(semantic.argmax(dim=0), np.int32),
+        panoptic=None if panoptic is None else _panoptic(*panoptic),
+    )
+
+
+def label_segments(
+    labels: Tensor, thing_classes: Collection[int], label_divisor: int
+) -> tuple[Tensor, list[dict[str, Any]]]:
+    """Panoptic-DeepLab's labels -> a map of segments 1, 2, ... and what each is.
+
+    Args:
+        labels: Int[H, W], class x `label_divisor` + instance, below 0 where there is nothing.
+        thing_classes: those of countable objects.
+        label_divisor: more than the instances of one class.
+    """
+    present = [label for label in torch.unique(labels).tolist() if label >= 0]
+    ids = torch.zeros_like(labels)
+    segments = []
+    for identity, label in enumerate(present, start=1):
+        ids[labels == label] = identity
+        kind = label // label_divisor
+        segments.append({"id": identity, "category_id": kind, "isthing": kind in thing_classes})
+    return ids, segments
+
+
+def _instances(found: Any, size_hw: tuple[int, int]) -> dict[str, Any]:
+    boxes = _boxes(found)
+    upright = clip(enclosing_boxes(boxes) if boxes.shape[1] == 5 else boxes, size_hw)
+    order = torch.argsort(_confidences(found), descending=True, stable=True)
+    order = order[larger_than(upright, 0.0)[order]]
+    found, upright = found[order], upright[order]
+    keypoints = found.pred_keypoints if found.has("pred_keypoints") else None
+    masks = _masks(found, upright)
+    return {
+        "boxes_xyxy": _array(upright, np.float32),
+        "scores": _array(_scores(found), np.float32),
+        "classes": _array(_classes(found), np.int64),
+        "masks": None if masks is None else _array(masks, np.float32),
+        "keypoints": None if keypoints is None else _array(keypoints, np.float32),
+    }
+
+
+def _nothing(with_masks: bool) -> dict[str, Any]:
+    side = CROPPED_MASK_SIDE
+    return {
+        "boxes_xyxy": np.zeros((0, 4), np.float32),
+        "scores": np.zeros(0, np.float32),
+        "classes": np.zeros(0, np.int64),
+        "masks": np.zeros((0, side, side), np.float32) if with_masks else None,
+    }
+
+
+def _boxes(found: Any) -> Tensor:
+    return (found.pred_boxes if found.has("pred_boxes") else found.proposal_boxes).tensor
+
+
+def _confidences(found: Any) -> Tensor:
+    return found.scores if found.has("scores") else found.objectness_logits
+
+
+def _scores(found: Any) -> Tensor:
+    """In 0..1; Panoptic-DeepLab's product of a probability and an unbounded heat may leave it."""
+    confidences = _confidences(found)
+    return confidences.clamp(0, 1) if found.has("scores") else confidences.sigmoid()
+
+
+def _classes(found: Any) -> Tensor:
+    if found.has("pred_classes"):
+        return found.pred_classes
+    return torch.zeros(len(found), dtype=torch.int64)
+
+
+def _masks(found: Any, upright: Tensor) -> Tensor | None:
+    if found.has(BOX_MASKS):
+        return found.get(BOX_MASKS)[:, 0]
+    if found.has("pred_masks"):
+        return _cropped(found.pred_masks, upright)
+    boxes = _boxes(found)
+    return masks_over(boxes, upright) if boxes.shape[1] == 5 else None
+
+
+def _cropped(masks: Tensor, boxes_xyxy: Tensor) -> Tensor:
+    """Bool[N, H, W] -> Float[N, M, M], the share of each cell of the box that is set.
+
+    Pasted back, outlines move by less than one cell, so not at all for boxes of up to half of
+    CROPPED_MASK_SIDE pixels (`detectron2.structures.BitMasks.crop_and_resize` makes training
+    targets in the same way). One at a time, because the floats take four times the memory.
+    """
+    side = CROPPED_MASK_SIDE
+    crops = [
+        roi_align(mask[None, None].float(), [box[None]], side, aligned=True)[0, 0]
+        for mask, box in zip(masks, boxes_xyxy, strict=True)
+    ]
+    return torch.stack(crops) if crops else boxes_xyxy.new_zeros((0, side, side))
+
+
+def _panoptic(ids: Tensor, segments: Sequence[Mapping[str, Any]]) -> Panoptic:
+    return Panoptic(
+        ids=_array(ids, np.int32),
+        segments=tuple(
+            Segment(
+                id=segment["id"],
+                class_index=segment["category_id"],
+                is_thing=segment["isthing"],
+                score=segment.get("score"),
+            )
+            for segment in segments
+        ),
+    )
+
+
+def _array(tensor: Tensor, dtype: type[np.generic]) -> Any:
+    return tensor.numpy(force=True).astype(dtype, copy=False)
