@@ -33,9 +33,10 @@ demo: $(SHAPES_MAR) ## Serve the bundled model, send its sample pictures, write 
 serve: $(if $(MODEL),$(INSTALLED),$(SHAPES_MAR)) ## Serve in the foreground: [MODEL=model-store/NAME.mar] [PORT=8080]
 	@exec $(RUN) -m scripts.serve $${MODEL:+--model "$$MODEL"} $${PORT:+--port "$$PORT"}
 
+# Threads that spin while they wait take the cores of other processes, of which the tests start several.
 test: ## Run all tests, those against a real TorchServe too
 	@$(MAKE) --no-print-directory --jobs=3 environments
-	@$(RUN) -m pytest
+	@OMP_WAIT_POLICY=$${OMP_WAIT_POLICY:-PASSIVE} $(RUN) -m pytest
 
 environments: $(INSTALLED) $(SDK_INSTALLED) $(CONTAINER_INSTALLED)
 
