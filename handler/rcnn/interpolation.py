@@ -16,33 +16,35 @@ def resolve(root: dict[str, Any]) -> Any:
     A text stays as it is where it refers to nothing, to itself, to what holds it, or to anything
     that takes more than a path.
     """
-    return _resolved(root, root, ())
+    return _resolved(root, root, (), frozenset())
 
 
-def _resolved(root: Any, node: Any, path: Path) -> Any:
+def _resolved(root: Any, node: Any, path: Path, inside: frozenset[Path]) -> Any:
+    """`inside` are the places whose content is being put elsewhere."""
     match node:
         case dict():
-            return {key: _resolved(root, value, (*path, key)) for key, value in node.items()}
+            return {k: _resolved(root, value, (*path, k), inside) for k, value in node.items()}
         case list():
-            return [_resolved(root, value, (*path, index)) for index, value in enumerate(node)]
+            return [_resolved(root, value, (*path, i), inside) for i, value in enumerate(node)]
         case str():
-            return _followed(root, node, path)
+            return _followed(root, node, path, inside)
     return node
 
 
-def _followed(root: Any, text: str, path: Path) -> Any:
+def _followed(root: Any, text: str, path: Path, inside: frozenset[Path]) -> Any:
     value: Any = text
     for _ in range(LONGEST_CHAIN):
         target = _target(value, path)
-        if target is None or target == path[: len(target)]:
-            break
+        if target is None:
+            return value if isinstance(value, str) else _resolved(root, value, path, inside)
+        if target in inside or target == path[: len(target)]:
+            return text
         try:
             value, path = _at(root, target), target
         except (KeyError, IndexError, TypeError, ValueError):
             return text
-    else:
-        return text
-    return value if isinstance(value, str) else _resolved(root, value, path)
+        inside = inside | {target}
+    return text
 
 
 def _target(value: Any, path: Path) -> Path | None:

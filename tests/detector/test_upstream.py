@@ -51,6 +51,7 @@ FAMILIES = [
         "keypoint_rcnn",
         "mask_rcnn_c4",
         "mask_rcnn_r50",
+        "mask_rcnn_vitdet",
         "panoptic_fpn",
         "retinanet",
         "rpn_fpn",

@@ -144,12 +144,15 @@ def _read_mask_head(
     head.ignore("input_shape", "loss_weight", "vis_period")
     # The last one is the upsampling's.
     conv_dims = head.needed("conv_dims", equal_numbers([256], 1))
+    masks = head.needed("num_classes", integer(1, 1))
+    if masks not in (num_classes, 1):
+        head.conflict("num_classes", f"must be {num_classes} or 1")
     return MaskHeadConfig(
         pooler=_read_pooler(node.child("mask_pooler"), features),
         num_conv=len(conv_dims) - 1,
         conv_dim=conv_dims[0],
         norm=head.value("conv_norm", NORM),
-        class_agnostic=head.needed("num_classes", one_of(num_classes, 1)) != num_classes,
+        class_agnostic=masks != num_classes,
     )
 
 
