@@ -20,6 +20,7 @@ from handler.rcnn.config import ConfigError
 from handler.settings import SERVING_FILE, SETTING_NAMES, Settings
 from scripts.class_names import choose_class_names
 from scripts.errors import CommandError, run
+from scripts.lazy_config import as_yaml
 from scripts.model_store import MODEL_VERSION, NAME_PATTERN, STORE
 from scripts.runtimes import AUTO, WANTED, choose_runtime, write_network
 from scripts.yaml_files import write_yaml
@@ -55,7 +56,7 @@ def build_archive(
     Prints which class names and, where a checkpoint has several, which weights it took.
 
     Args:
-        config: Detectron2's YAML config, or a Python one (LazyConfig), which is run.
+        config: a YAML config of Detectron2, or a Python one, which is run.
         checkpoint: a file that `open_checkpoint` reads.
         name: letters, digits, - and _.
         store: the folder that receives the archive; made where absent.
@@ -71,14 +72,17 @@ def build_archive(
     """
     if not NAME_PATTERN.fullmatch(name):
         raise CommandError(f"NAME {name!r}: use letters, digits, - and _, such as my-model")
-    chosen = choose_runtime(runtime, config).runtime
     # Only this build's own folder is written to, so builds of one name can run side by side.
-    with tempfile.TemporaryDirectory(prefix="d2serve-archive-") as temporary:
+    with (
+        as_yaml(config) as readable,
+        tempfile.TemporaryDirectory(prefix="d2serve-archive-") as temporary,
+    ):
+        chosen = choose_runtime(runtime, readable).runtime
         content = Path(temporary) / "content"
         content.mkdir()
         settings = SERVING_DEFAULTS | (serving or {})
         settings["handler"] = settings["handler"] | {"runtime": chosen}
-        write_model(content, config, checkpoint, classes, weights_key, settings)
+        write_model(content, readable, checkpoint, classes, weights_key, settings)
         prove(content, chosen)
         packed = _pack(content, name, Path(temporary))
         store.mkdir(parents=True, exist_ok=True)
@@ -156,17 +160,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Build an archive, or say what in the model's files is not as it must be."""
     given = _parser().parse_args(arguments)
     try:
-        choice = choose_runtime(given.runtime, given.config)
-        print(f"runtime: {choice.runtime} ({choice.reason})", flush=True)
-        archive = build_archive(
-            given.config,
-            given.weights,
-            given.name,
-            given.model_store,
-            classes=given.classes,
-            weights_key=given.weights_key,
-            runtime=choice.runtime,
-        )
+        with as_yaml(given.config) as config:
+            choice = choose_runtime(given.runtime, config)
+            print(f"runtime: {choice.runtime} ({choice.reason})", flush=True)
+            archive = build_archive(
+                config,
+                given.weights,
+                given.name,
+                given.model_store,
+                classes=given.classes,
+                weights_key=given.weights_key,
+                runtime=choice.runtime,
+            )
     except (ConfigError, CheckpointError, ClassNamesError, PackageError) as error:
         raise CommandError(str(error)) from error
     megabytes = archive.stat().st_size / 1e6

@@ -1,22 +1,51 @@
 """Detectron2's Python configs (`detectron2.config.LazyConfig`) as YAML that runs no user's file."""
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from handler.detector.upstream import LAZY_CONFIG_FILE, PackageError, package_version
+from handler.rcnn.lazy_yaml import MODEL_KEY
 from handler.rcnn.yaml_config import ConfigError
+from scripts.lazy_input import for_serving
 
-# What Detectron2's own configs resize to where a config does not say.
-DEFAULT_MIN_SIZE, DEFAULT_MAX_SIZE = 800, 1333
-UNLIMITED = 2**31 - 1
 # What the box predictors of LVIS's models are trained with alone; it asks for the dataset.
 FEDERATED_LOSS = {"use_fed_loss", "get_fed_loss_cls_weights"}
 
 
+@contextmanager
+def as_yaml(config: Path) -> Iterator[Path]:
+    """The config itself, or while it lasts the YAML of a Python one, which is run.
+
+    Raises:
+        ConfigError: it is Python, and the package that it is written for is missing; else see
+            `save_lazy_config`.
+    """
+    if config.suffix != ".py":
+        yield config
+        return
+    if not config.is_file():
+        raise ConfigError(f"config {config} does not exist")
+    try:
+        package_version()
+    except PackageError as error:
+        raise ConfigError(
+            f"config {config.name} is Python, which only the detectron2 package can read; give the "
+            f"config.yaml that training wrote into its output folder instead, or: {error}"
+        ) from error
+    with tempfile.TemporaryDirectory(prefix="d2serve-config-") as folder:
+        saved = Path(folder) / LAZY_CONFIG_FILE
+        save_lazy_config(config, saved)
+        yield saved
+
+
 def save_lazy_config(source: Path, target: Path) -> None:
-    """Runs a Python config and writes its model, and how pictures are resized, as YAML.
+    """Runs a Python config, or loads one that was saved as YAML as Detectron2 does, and writes its
+    model, how pictures are resized and the datasets that name the classes, as YAML.
 
     Raises:
         ConfigError: it cannot be run, has no model, resizes otherwise than by ResizeShortestEdge,
@@ -30,7 +59,8 @@ def save_lazy_config(source: Path, target: Path) -> None:
     model = OmegaConf.to_container(
         config.model, resolve=False, structured_config_mode=SCMode.INSTANTIATE
     )
-    kept = {"model": for_inference(model), "input": _input(config)}
+    beside = for_serving(lambda path: _plain(OmegaConf.select(config, path)))
+    kept = {MODEL_KEY: for_inference(model), **beside}
     LazyConfig.save(OmegaConf.create(kept, flags={"allow_objects": True}), str(target))
     # It pickles what YAML cannot hold, and says so in the log alone.
     if not target.exists() or Path(f"{target}.pkl").exists():
@@ -88,40 +118,7 @@ def _load(source: Path) -> Any:
     return config
 
 
-def _input(config: Any) -> dict[str, Any]:
+def _plain(node: Any) -> Any:
     from omegaconf import OmegaConf
 
-    mapper = OmegaConf.select(config, "dataloader.test.mapper")
-    order = mapper.get("image_format") if mapper else None
-    min_size, max_size = (
-        _sizes(mapper.augmentations) if mapper else (DEFAULT_MIN_SIZE, DEFAULT_MAX_SIZE)
-    )
-    return {
-        "channel_order": order or config.model.get("input_format") or "BGR",
-        "min_size": min_size,
-        "max_size": max_size,
-    }
-
-
-def _sizes(augmentations: Any) -> tuple[int, int]:
-    if not augmentations:
-        return 0, UNLIMITED
-    if len(augmentations) > 1 or _name(augmentations[0]) != "ResizeShortestEdge":
-        names = ", ".join(_name(each) for each in augmentations)
-        raise ConfigError(
-            f"dataloader.test.mapper.augmentations: {names} (supported: only ResizeShortestEdge)"
-        )
-    [resize] = augmentations
-    lengths = resize.short_edge_length
-    lengths = {lengths} if isinstance(lengths, int) else set(lengths)
-    if len(lengths) > 1:
-        raise ConfigError(
-            f"dataloader.test.mapper.augmentations: short_edge_length is drawn from "
-            f"{sorted(lengths)} (supported: only one)"
-        )
-    return lengths.pop(), min(resize.get("max_size", UNLIMITED), UNLIMITED)
-
-
-def _name(augmentation: Any) -> str:
-    target = augmentation.get("_target_", "")
-    return str(getattr(target, "__name__", target)).rpartition(".")[2]
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node

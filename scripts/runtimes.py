@@ -19,9 +19,11 @@ from handler.detector.upstream_limits import limits_of
 from handler.rcnn.build import build_model as build_native
 from handler.rcnn.checkpoint import Weights, write_weights
 from handler.rcnn.config import parse_config
+from handler.rcnn.lazy_yaml import is_lazy_config, read_lazy_config
 from handler.rcnn.yaml_config import ConfigError, read_yaml_config
 from handler.settings import RUNTIMES
 from scripts.lazy_config import save_lazy_config
+from scripts.lazy_input import DATASETS_KEY, read_saved_config
 from scripts.yaml_files import write_yaml
 
 AUTO = "auto"
@@ -42,16 +44,18 @@ def choose_runtime(wanted: str, config: Path) -> Choice:
 
     Args:
         wanted: one of WANTED; other than AUTO it is the choice.
-        config: a YAML config, or a Python one, which is not run here.
+        config: a YAML config; see `as_yaml` for Python ones.
 
     Raises:
         ConfigError: the config cannot be read, or `native` is wanted and does not support it, or
             nothing here does; the message lists what is not supported, and how to get on.
         PackageError: `detectron2` is wanted and cannot be imported.
     """
-    refusal = _refusal(config)
+    if not config.is_file():
+        raise ConfigError(f"config {config} does not exist")
     if wanted == "detectron2":
         return Choice("detectron2", f"asked for, {package_version()}")
+    refusal = _refusal(config)
     if refusal is None:
         return Choice("native", "the config is supported" if wanted == AUTO else "asked for")
     if wanted == "native":
@@ -70,7 +74,7 @@ class WrittenModel:
     """What the names of a model's classes depend on.
 
     Attributes:
-        explicit: what its YAML config sets explicitly; nothing where that is a Python one.
+        explicit: what its YAML config sets explicitly; of a lazy one the datasets alone.
         num_classes: how many classes of things it tells apart.
         num_stuff_classes: how many classes of stuff.
     """
@@ -91,18 +95,18 @@ def write_network(folder: Path, config: Path, weights: Weights, runtime: str) ->
 
 
 def _write_native(folder: Path, config: Path, weights: Weights) -> WrittenModel:
-    explicit = read_yaml_config(config)
+    explicit = _read(config)
     model_config = parse_config(explicit)
     write_weights(folder / WEIGHTS_FILE, build_native(model_config, weights, CPU))
     write_yaml(folder / CONFIG_FILE, explicit)
     output = model_config.output
-    return WrittenModel(explicit, output.num_classes, output.num_stuff_classes)
+    return WrittenModel(_naming(explicit), output.num_classes, output.num_stuff_classes)
 
 
 def _write_upstream(folder: Path, config: Path, weights: Weights) -> WrittenModel:
-    explicit: Mapping[str, Any] = {}
-    if _is_python(config):
+    if is_lazy_config(config):
         save_lazy_config(config, folder / LAZY_CONFIG_FILE)
+        explicit = read_lazy_config(folder / LAZY_CONFIG_FILE)
     else:
         explicit = read_yaml_config(config)
         write_yaml(folder / CONFIG_FILE, explicit)
@@ -110,16 +114,12 @@ def _write_upstream(folder: Path, config: Path, weights: Weights) -> WrittenMode
     load_weights(model, weights)
     write_weights(folder / WEIGHTS_FILE, model)
     limits = limits_of(model)
-    return WrittenModel(explicit, limits.num_classes, limits.num_stuff_classes)
+    return WrittenModel(_naming(explicit), limits.num_classes, limits.num_stuff_classes)
 
 
 def _refusal(config: Path) -> ConfigError | None:
     """Why our own network does not run a config that can be read."""
-    if _is_python(config):
-        if not config.is_file():
-            raise ConfigError(f"config {config} does not exist")
-        return ConfigError("our own network reads YAML configs only, and this one is Python")
-    explicit = read_yaml_config(config)
+    explicit = _read(config)
     try:
         parse_config(explicit)
     except ConfigError as error:
@@ -127,8 +127,14 @@ def _refusal(config: Path) -> ConfigError | None:
     return None
 
 
-def _is_python(config: Path) -> bool:
-    return config.suffix == ".py"
+def _read(config: Path) -> dict[str, Any]:
+    """What our own network reads: a config of keys, or the model and the input of a lazy one."""
+    return read_saved_config(config) if is_lazy_config(config) else read_yaml_config(config)
+
+
+def _naming(explicit: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A lazy config's datasets where other configs have them."""
+    return {"DATASETS": explicit[DATASETS_KEY]} if DATASETS_KEY in explicit else explicit
 
 
 def _in_one_line(refusal: ConfigError) -> str:

@@ -89,7 +89,8 @@ class NativeDetector:
         return resize_picture(picture, self.model.config.input)
 
     def _padded_size(self, size_hw: Size) -> Size:
-        return padded_size(size_hw, self.model.backbone.size_divisibility)
+        backbone = self.model.backbone
+        return padded_size(size_hw, backbone.size_divisibility, backbone.square_size)
 
     def _network(self, images: Sequence[Tensor], sizes_hw: Sequence[Size]) -> list[Detections]:
         on_device = [image.to(self.device, non_blocking=True) for image in images]

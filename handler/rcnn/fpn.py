@@ -42,6 +42,8 @@ class FPN(nn.Module):
         size_divisibility: what heights and widths of the input must be multiples of, in pixels.
     """
 
+    square_size = 0
+
     def __init__(self, bottom_up: ResNet, config: FPNConfig) -> None:
         super().__init__()
         self.bottom_up = bottom_up

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from handler.rcnn.backbone import Backbone
 from handler.rcnn.cascade import CascadeROIHeads
-from handler.rcnn.config.backbone import BackboneConfig
+from handler.rcnn.config.backbone import AnyBackboneConfig, BackboneConfig
 from handler.rcnn.config.model import ModelConfig, RCNNConfig
 from handler.rcnn.config.roi_heads import CASCADE_HEADS, RES5_HEADS, ROIHeadsConfig
 from handler.rcnn.instances import Found, SizeHW, rescale
@@ -44,10 +44,10 @@ class GeneralizedRCNN(Network):
 
 
 def build_roi_heads(
-    backbone: Backbone, backbone_config: BackboneConfig, config: ROIHeadsConfig
+    backbone: Backbone, backbone_config: AnyBackboneConfig, config: ROIHeadsConfig
 ) -> ROIHeads:
     """The heads that MODEL.ROI_HEADS.NAME asks for."""
-    if config.name == RES5_HEADS:
+    if config.name == RES5_HEADS and isinstance(backbone_config, BackboneConfig):
         return Res5ROIHeads(backbone, backbone_config.resnet, config)
     heads = CascadeROIHeads if config.name == CASCADE_HEADS else StandardROIHeads
     return heads(backbone, config)

@@ -59,19 +59,23 @@ def resize_picture(picture: npt.NDArray[np.uint8], config: Resizing) -> Tensor:
     return pixels.flip(0) if config.channel_order == "BGR" else pixels
 
 
-def padded_size(size_hw: tuple[int, int], divisibility: int) -> tuple[int, int]:
-    """Height and width rounded up to what the backbone divides by."""
-    height, width = (-(-side // divisibility) * divisibility for side in size_hw)
+def padded_size(
+    size_hw: tuple[int, int], divisibility: int, square_size: int = 0
+) -> tuple[int, int]:
+    """Height and width rounded up to what the backbone divides by, from its square where it has
+    one."""
+    sides = (square_size, square_size) if square_size else size_hw
+    height, width = (-(-side // divisibility) * divisibility for side in sides)
     return height, width
 
 
-def pad_to_batch(images: Sequence[Tensor], divisibility: int) -> Tensor:
+def pad_to_batch(images: Sequence[Tensor], divisibility: int, square_size: int = 0) -> Tensor:
     """Float[3, H, W] each -> Float[N, 3, H', W'], zeros at right and bottom (`ImageList`).
 
-    H' and W' are multiples of `divisibility`.
+    H' and W' are multiples of `divisibility`; both are `square_size`, rounded up, unless it is 0.
     """
     largest = [max(image.shape[side] for image in images) for side in (-2, -1)]
-    height, width = padded_size((largest[0], largest[1]), divisibility)
+    height, width = padded_size((largest[0], largest[1]), divisibility, square_size)
     batch = images[0].new_zeros((len(images), images[0].shape[0], height, width))
     for slot, image in zip(batch, images, strict=True):
         slot[:, : image.shape[-2], : image.shape[-1]] = image

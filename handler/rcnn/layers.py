@@ -33,12 +33,25 @@ class FrozenBatchNorm2d(nn.Module):
         )
 
 
+class ChannelLayerNorm(nn.LayerNorm):
+    """Normalises the channels of each pixel (`detectron2.layers.batch_norm.LayerNorm`)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-6)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, torch names it so
+        """Float[N, C, H, W] -> the same shape."""
+        return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 def make_norm(name: str, channels: int) -> nn.Module | None:
     """The norm that a config calls `name` (`detectron2.layers.get_norm`); None for ""."""
     if name == "":
         return None
     if name == "GN":
         return nn.GroupNorm(GROUPS_OF_GROUP_NORM, channels)
+    if name == "LN":
+        return ChannelLayerNorm(channels)
     return FrozenBatchNorm2d(channels)
 
 

@@ -41,7 +41,9 @@ class Network(nn.Module, ABC):
         """
         sizes_hw = [(image.shape[-2], image.shape[-1]) for image in images]
         normalised = [(image - self.pixel_mean) / self.pixel_std for image in images]
-        features = self.backbone(pad_to_batch(normalised, self.backbone.size_divisibility))
+        backbone = self.backbone
+        batch = pad_to_batch(normalised, backbone.size_divisibility, backbone.square_size)
+        features = backbone(batch)
         return self.find(features, sizes_hw, original_sizes_hw)
 
     @abstractmethod

@@ -123,6 +123,7 @@ class ResNet(nn.Module):
     """
 
     size_divisibility = 1
+    square_size = 0
 
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()

@@ -22,6 +22,7 @@ from handler.rcnn.checkpoint import CheckpointError
 from handler.rcnn.yaml_config import ConfigError
 from handler.settings import Settings, read_settings
 from scripts.archive import SERVING_DEFAULTS, prove, write_model
+from scripts.lazy_config import as_yaml
 from tests.detector.upstream_models import CONFIGS, answer_of, upstream_marks, write_checkpoint
 from tests.goldens.cases import TINY
 
@@ -50,6 +51,7 @@ FAMILIES = [
         "keypoint_rcnn",
         "mask_rcnn_c4",
         "mask_rcnn_r50",
+        "mask_rcnn_vitdet",
         "panoptic_fpn",
         "retinanet",
         "rpn_fpn",
@@ -77,7 +79,8 @@ def detector(
 def write_archive(folder: Path, config: Path, checkpoint: Path, runtime: str) -> None:
     folder.mkdir(exist_ok=True)
     serving = SERVING_DEFAULTS | {"handler": SERVING_DEFAULTS["handler"] | {"runtime": runtime}}
-    write_model(folder, config, checkpoint, None, None, serving)
+    with as_yaml(config) as readable:
+        write_model(folder, readable, checkpoint, None, None, serving)
     prove(folder, runtime)
 
 

@@ -24,7 +24,10 @@ GAINS = {
     "cls_score.weight": 0.3,
     "bbox_pred.weight": 0.1,
     "predictor.weight": 6.0,
+    "pos_embed": 30.0,
 }
+# What is about 1: the scales of norms, which ViTDet numbers, and their variances.
+ABOUT_ONE = ("running_var", "norm.weight", "norm1.weight", "norm2.weight", "simfp_2.1.weight")
 
 
 def seeded_weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, FloatArray]:
@@ -35,7 +38,7 @@ def seeded_weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, FloatArra
 def _draw(name: str, shape: tuple[int, ...]) -> FloatArray:
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
     random = np.random.default_rng(seed)
-    if name.endswith(("running_var", "norm.weight")):
+    if name.endswith(ABOUT_ONE):
         return random.uniform(0.6, 1.4, shape).astype(np.float32)
     if len(shape) == 1:
         return random.normal(0.0, 0.1, shape).astype(np.float32)

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from handler.detector.upstream import Resizing
+from handler.rcnn.lazy_yaml import is_lazy_config
 from tests.goldens.deformable import deformable_convolution
 from tests.goldens.seeded_weights import seeded_weights
 
@@ -44,18 +46,13 @@ class UpstreamModel:
     def __init__(self, config: Path, checkpoint: Path | None) -> None:
         """Weights come from `checkpoint`, or where None from the parameters' names."""
         from detectron2.checkpoint import DetectionCheckpointer
-        from detectron2.config import get_cfg
         from detectron2.data.transforms import ResizeShortestEdge
-        from detectron2.modeling import build_model
 
         _run_modulated_convolutions_on_the_cpu()
-        cfg = get_cfg()
-        cfg.merge_from_file(str(config))
-        cfg.MODEL.DEVICE = "cpu"
-        cfg.MODEL.WEIGHTS = ""
-        self.input_format = cfg.INPUT.FORMAT
-        self.model: Any = build_model(cfg).eval()
-        self.resize = ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
+        model, resizing = _build_lazy(config) if is_lazy_config(config) else _build(config)
+        self.input_format = resizing.channel_order
+        self.model = model.eval()
+        self.resize = ResizeShortestEdge([resizing.min_size] * 2, resizing.max_size)
         if checkpoint is not None:
             DetectionCheckpointer(self.model).load(str(checkpoint))
         else:
@@ -81,6 +78,25 @@ class UpstreamModel:
         with torch.no_grad():
             [found] = self.model([{"image": image, "height": height, "width": width}])
         return _answer(found)
+
+
+def _build(config: Path) -> tuple[Any, Resizing]:
+    from detectron2.config import get_cfg
+    from detectron2.modeling import build_model
+
+    cfg = get_cfg()
+    cfg.merge_from_file(str(config))
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.WEIGHTS = ""
+    resizing = Resizing(cfg.INPUT.FORMAT, cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+    return build_model(cfg), resizing
+
+
+def _build_lazy(config: Path) -> tuple[Any, Resizing]:
+    from detectron2.config import LazyConfig, instantiate
+
+    cfg = LazyConfig.load(str(config))
+    return instantiate(cfg.model), Resizing(**cfg.input)
 
 
 def _run_modulated_convolutions_on_the_cpu() -> None:

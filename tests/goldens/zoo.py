@@ -5,7 +5,7 @@ Needs the upstream package: python -m tests.goldens.zoo CONFIGS_FOLDER [PART_OF_
 
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,18 +62,36 @@ def main(arguments: list[str]) -> int:
 
 def compare_config(config: Path, name: str) -> Row:
     """Both networks at full size with the same seeded weights, on one picture of 320x224."""
+    try:
+        load_config(config)
+    except ConfigError as error:
+        return Row(name, f"refused: {str(error).partition(': ')[2]}")
+    return closest_look(config, name, _with_threshold)
+
+
+def closest_look(
+    config: Path, name: str, with_threshold: Callable[[Path, float, Path], Path]
+) -> Row:
+    """The comparison at the highest threshold that lets enough detections through.
+
+    Args:
+        config: one that our own network supports.
+        name: what the row says.
+        with_threshold: writes the config with another score threshold into a folder.
+    """
     picture = np.array(Image.open(SAMPLES[1]).convert("RGB").resize(SIZE_WH))
     with tempfile.TemporaryDirectory() as folder:
         for threshold in THRESHOLDS:
-            lowered = _with_threshold(config, threshold, Path(folder))
-            try:
-                load_config(lowered)
-            except ConfigError as error:
-                return Row(name, f"refused: {str(error).partition(': ')[2]}")
+            lowered = with_threshold(config, threshold, Path(folder))
             comparison = _compare(GoldenModel(name, lowered, None, ()), picture)
             if comparison.expected >= ENOUGH_DETECTIONS or _finds_no_boxes(lowered):
                 break
     return Row(name, comparison)
+
+
+def header() -> tuple[str, str]:
+    """The table's first two lines."""
+    return _line(*COLUMNS), _line(*["---"] * len(COLUMNS))
 
 
 def _compare(model: GoldenModel, picture: Picture) -> Comparison:
@@ -129,7 +147,7 @@ def _line(*cells: str) -> str:
 
 
 def _write_page(rows: list[Row]) -> None:
-    table = [_line(*COLUMNS), _line(*["---"] * len(COLUMNS)), *map(str, rows)]
+    table = [*header(), *map(str, rows)]
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
     _, _, after = rest.partition(END)
     text = "".join(f"{line}\n" for line in table)

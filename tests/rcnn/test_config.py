@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from handler.rcnn.config import ConfigError, load_config, parse_config
+from handler.rcnn.config.backbone import BackboneConfig
 from handler.rcnn.config.keys import IGNORED, KEYS
 from handler.rcnn.config.model import RCNNConfig
 from handler.rcnn.yaml_config import merge
@@ -41,6 +42,7 @@ def rcnn(explicit: dict[str, Any]) -> RCNNConfig:
 
 def test_absent_keys_take_detectron2s_defaults() -> None:
     config = parse_config(MASK_RCNN)
+    assert isinstance(config.backbone, BackboneConfig)
     resnet, family = config.backbone.resnet, rcnn(MASK_RCNN)
     assert resnet.depth == 50
     assert resnet.stride_in_1x1

@@ -47,6 +47,13 @@ def test_padded_size(size_hw: tuple[int, int], expected: tuple[int, int]) -> Non
     assert padded_size(size_hw, 32) == expected
 
 
+@pytest.mark.parametrize("size_hw", [(1, 1), (100, 90), (128, 128)])
+def test_every_picture_fills_a_square_where_there_is_one(size_hw: tuple[int, int]) -> None:
+    assert padded_size(size_hw, 1, square_size=128) == (128, 128)
+    assert padded_size(size_hw, 32, square_size=100) == (128, 128)
+    assert pad_to_batch([torch.ones(3, *size_hw)], 1, square_size=128).shape == (1, 3, 128, 128)
+
+
 def test_a_batch_holds_each_image_at_its_top_left_and_zeros_elsewhere() -> None:
     images = [torch.full((3, 20, 40), 1.0), torch.full((3, 33, 10), 2.0)]
     batch = pad_to_batch(images, 32)

@@ -334,3 +334,29 @@ def test_the_names_of_the_configs_dataset_are_in_the_archive(
     with zipfile.ZipFile(tmp_path / "tiny.mar") as packed:
         names = json.loads(packed.read("classes.json"))
     assert (len(names), names[0]) == (80, "person")
+
+
+def test_a_lazy_config_that_training_saved_is_served_by_the_handler_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = CONFIGS / "mask_rcnn_vitdet.yaml"
+    model = GoldenModel("mask_rcnn_vitdet", config, None, ()).build()
+    checkpoint = tmp_path / "model_final.pth"
+    torch.save({"model": model.state_dict()}, checkpoint)
+    first_line, _, rest = config.read_text().partition("\n")
+    assert first_line.startswith("input:"), "else training never wrote this"
+    resize = "_target_: detectron2.data.transforms.ResizeShortestEdge"
+    sizes = "short_edge_length: 256, max_size: 256"
+    loader = f"dataloader: {{test: {{mapper: {{augmentations: [{{{resize}, {sizes}}}]}}}}}}"
+    saved = tmp_path / "config.yaml"
+    saved.write_text(f"{loader}\n{rest}")
+    arguments = ["--config", str(saved), "--weights", str(checkpoint), "--name", "vitdet"]
+    assert main([*arguments, "--model-store", str(tmp_path)]) == 0
+    assert "runtime: native (the config is supported)" in capsys.readouterr().out
+    folder = tmp_path / "unpacked"
+    with zipfile.ZipFile(tmp_path / "vitdet.mar") as packed:
+        packed.extractall(folder)
+    kept = yaml.safe_load((folder / "config.yaml").read_text())
+    assert kept.keys() == {"model", "input", "datasets"}
+    detector = NativeDetector.from_folder(folder, torch.device("cpu"), Settings())
+    assert detector.model.config == model.config

@@ -80,7 +80,8 @@ def test_pictures_are_resized_as_the_config_tests(
 
 def test_the_model_is_kept_and_what_else_the_file_holds_is_left_out(tmp_path: Path) -> None:
     saved = save(tmp_path, MODEL + "optimizer = dict(of=lambda: 1)\n")
-    assert saved.keys() == {"model", "input"}
+    assert saved.keys() == {"model", "input", "datasets"}
+    assert saved["datasets"] == {"TEST": [], "TRAIN": []}
     assert saved["model"]["_target_"] == "torch.nn.Sequential"
     assert saved["model"]["twice"] == "${.width}"
     assert saved["model"]["norm"].keywords == {"eps": 1e-6}  # type: ignore[attr-defined]

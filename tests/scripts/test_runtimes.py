@@ -11,6 +11,7 @@ from scripts.runtimes import Choice, choose_runtime
 from tests.goldens.cases import CONFIGS
 
 SUPPORTED = CONFIGS / "mask_rcnn_r50.yaml"
+LAZY = CONFIGS / "mask_rcnn_vitdet.yaml"
 
 
 @pytest.fixture
@@ -21,9 +22,10 @@ def unsupported(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def python_config(tmp_path: Path) -> Path:
-    config = tmp_path / "config.py"
-    config.write_text("raise RuntimeError('nobody asked for this to run')")
+def lazy_unsupported(tmp_path: Path) -> Path:
+    config = tmp_path / "lazy.yaml"
+    text = LAZY.read_text().replace("modeling.ViT", "modeling.SwinTransformer")
+    config.write_text(text)
     return config
 
 
@@ -42,7 +44,8 @@ def not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("not_installed")
 def test_what_our_own_network_supports_needs_no_package() -> None:
-    assert choose_runtime("auto", SUPPORTED) == Choice("native", "the config is supported")
+    for config in (SUPPORTED, LAZY):
+        assert choose_runtime("auto", config) == Choice("native", "the config is supported")
     assert choose_runtime("native", SUPPORTED) == Choice("native", "asked for")
 
 
@@ -84,8 +87,8 @@ def test_where_nothing_can_run_it_all_keys_are_listed_and_how_to_get_on(unsuppor
 
 
 @pytest.mark.usefixtures("installed")
-def test_native_is_never_given_up_in_silence(unsupported: Path, python_config: Path) -> None:
-    for config in (unsupported, python_config):
+def test_native_is_never_given_up_in_silence(unsupported: Path, lazy_unsupported: Path) -> None:
+    for config in (unsupported, lazy_unsupported):
         with pytest.raises(ConfigError):
             choose_runtime("native", config)
 
@@ -97,13 +100,15 @@ def test_a_package_that_is_asked_for_must_be_there() -> None:
 
 
 @pytest.mark.usefixtures("installed")
-def test_python_configs_run_on_the_package(python_config: Path) -> None:
-    assert choose_runtime("auto", python_config).runtime == "detectron2"
+def test_other_lazy_configs_run_on_the_package(lazy_unsupported: Path) -> None:
+    choice = choose_runtime("auto", lazy_unsupported)
+    assert choice.runtime == "detectron2"
+    assert "model.backbone.net._target_: 'detectron2.modeling.SwinTransformer'" in choice.reason
 
 
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("wanted", ["auto", "native", "detectron2"])
-@pytest.mark.parametrize("name", ["no.yaml", "no.py"])
+@pytest.mark.parametrize("name", ["no.yaml", "no.yml"])
 def test_a_config_that_is_not_there_is_no_reason_to_choose(
     tmp_path: Path, wanted: str, name: str
 ) -> None:

@@ -1,6 +1,7 @@
 """The config of the backbones: a ResNet, by itself or under a feature pyramid."""
 
 from dataclasses import dataclass
+from math import log2
 
 from handler.rcnn.config.values import ConfigValues
 
@@ -53,6 +54,11 @@ class BackboneConfig:
     fpn: FPNConfig | None
 
     @property
+    def square_size(self) -> int:
+        """The side of a square that pictures are padded to; there is none."""
+        return 0
+
+    @property
     def features(self) -> tuple[str, ...]:
         """The names of the feature maps that the backbone gives, finest first."""
         if self.fpn is None:
@@ -60,6 +66,68 @@ class BackboneConfig:
         first = int(self.fpn.in_features[0].removeprefix("res"))
         last = 7 if self.fpn.top_convolutions else 6
         return tuple(f"p{level}" for level in range(first, last + 1))
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """A plain Vision Transformer.
+
+    Attributes:
+        image_size: the side in pixels that relative positions are trained for.
+        dim: the channels of every patch.
+        norm_eps: what layer norms add to the variance.
+        pretrain_image_size: the side in pixels that absolute positions are trained for; the first
+            of them is the class token's where `class_token`.
+        window_size: in patches, of the attention in `windowed_blocks`; the others see all.
+    """
+
+    image_size: int
+    patch_size: int
+    dim: int
+    depth: int
+    heads: int
+    mlp_ratio: float
+    qkv_bias: bool
+    norm_eps: float
+    absolute_positions: bool
+    pretrain_image_size: int
+    class_token: bool
+    relative_positions: bool
+    window_size: int
+    windowed_blocks: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SimpleFPNConfig:
+    """Levels scaled from a transformer's last feature map, finest first.
+
+    Attributes:
+        scale_factors: 4.0, 2.0, 1.0 or 0.5, each half of the one before.
+        pooled_top: whether one more level is pooled from the coarsest.
+        square_size: the side in pixels of the square that pictures are padded to.
+    """
+
+    vit: ViTConfig
+    out_channels: int
+    scale_factors: tuple[float, ...]
+    norm: str
+    pooled_top: bool
+    square_size: int
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The binary logarithms of the scaled levels' strides."""
+        return tuple(int(log2(self.vit.patch_size / scale)) for scale in self.scale_factors)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The names of the feature maps that the backbone gives, finest first."""
+        levels = self.levels
+        top = (levels[-1] + 1,) if self.pooled_top else ()
+        return tuple(f"p{level}" for level in (*levels, *top))
+
+
+AnyBackboneConfig = BackboneConfig | SimpleFPNConfig
 
 
 def read_backbone(values: ConfigValues) -> BackboneConfig:

@@ -1,10 +1,9 @@
 """The part of a Detectron2 config that inference needs, typed and checked."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from handler.rcnn.config.backbone import BackboneConfig, read_backbone
+from handler.rcnn.config.backbone import AnyBackboneConfig, BackboneConfig, read_backbone
 from handler.rcnn.config.dense import (
     RetinaNetConfig,
     RPNConfig,
@@ -15,7 +14,6 @@ from handler.rcnn.config.dense import (
 )
 from handler.rcnn.config.roi_heads import ROIHeadsConfig, read_roi_heads
 from handler.rcnn.config.values import ConfigValues
-from handler.rcnn.yaml_config import read_yaml_config
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ class ModelConfig:
     """A whole network."""
 
     input: InputConfig
-    backbone: BackboneConfig
+    backbone: AnyBackboneConfig
     family: Family
 
     @property
@@ -96,21 +94,11 @@ class ModelConfig:
         return _output(self.family)
 
 
-def load_config(path: Path) -> ModelConfig:
-    """Reads and checks a Detectron2 YAML config.
+def parse_keys(explicit: dict[str, Any]) -> ModelConfig:
+    """Checks what a config of keys sets explicitly, with Detectron2's defaults for the rest.
 
     Raises:
-        ConfigError: it cannot be read, or asks for something that is not supported; the message
-            names every such key with its value.
-    """
-    return parse_config(read_yaml_config(path))
-
-
-def parse_config(explicit: dict[str, Any]) -> ModelConfig:
-    """Checks what a config sets explicitly, with Detectron2's defaults for the rest.
-
-    Raises:
-        ConfigError: see `load_config`.
+        ConfigError: see `parse_config`.
     """
     values = ConfigValues(explicit)
     values["VERSION"]

@@ -39,14 +39,23 @@ class ConfigValues:
             ConfigError: a value is not served or a key unknown, or else values do not go together.
         """
         problems = [*self.problems.values(), *self._unknown()] or [*self.conflicts.values()]
-        if problems:
-            several = "\n  " if len(problems) > 1 else " "
-            raise ConfigError(f"this config is not supported:{several}" + "\n  ".join(problems))
+        raise_unsupported(problems)
 
     def _unknown(self) -> Iterator[str]:
         for name, value in self.given.items():
             if name not in KEYS and not _is_ignored(name):
                 yield f"{name}: {value!r} (not a key of Detectron2's own config)"
+
+
+def raise_unsupported(problems: list[str]) -> None:
+    """Tells all problems at once.
+
+    Raises:
+        ConfigError: there are some.
+    """
+    if problems:
+        several = "\n  " if len(problems) > 1 else " "
+        raise ConfigError(f"this config is not supported:{several}" + "\n  ".join(problems))
 
 
 def _flatten(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
