@@ -1,5 +1,7 @@
 """COCO's run-length encoding of masks (the format of `pycocotools.mask`)."""
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
@@ -45,13 +47,12 @@ def compress(counts: Integers, offsets: Integers) -> list[str]:
     """
     values = counts.copy()
     values[2:] -= counts[:-2]
-    firsts = (offsets[:-1, None] + np.arange(3)).ravel()
+    firsts: Integers = (offsets[:-1, None] + np.arange(3)).ravel()
     firsts = firsts[firsts < np.repeat(offsets[1:], 3)]
     values[firsts] = counts[firsts]
     characters, starts = _characters(values)
     text = characters.tobytes().decode("ascii")
-    cuts = starts[offsets].tolist()
-    return [text[start:end] for start, end in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [text[start:end] for start, end in pairwise(starts[offsets].tolist())]
 
 
 def _characters(values: Integers) -> tuple[npt.NDArray[np.uint8], Integers]:
@@ -65,7 +66,11 @@ def _characters(values: Integers) -> tuple[npt.NDArray[np.uint8], Integers]:
         goes_on = left > 1
         bits = values & (MORE_FOLLOWS - 1)
         characters[places] = bits + FIRST_CHARACTER + MORE_FOLLOWS * goes_on
-        values, places, left = values[goes_on] >> BITS_PER_CHARACTER, places[goes_on] + 1, left[goes_on] - 1
+        values, places, left = (
+            values[goes_on] >> BITS_PER_CHARACTER,
+            places[goes_on] + 1,
+            left[goes_on] - 1,
+        )
     return characters, starts
 
 

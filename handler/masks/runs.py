@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +47,7 @@ class Runs:
 
     def __iter__(self) -> Iterator[Integers]:
         """Each mask's bounds."""
-        return (self.bounds[start:end] for start, end in zip(self.offsets, self.offsets[1:]))
+        return (self.bounds[start:end] for start, end in pairwise(self.offsets.tolist()))
 
 
 def paste_runs(probabilities: Floats, boxes_xyxy: Floats, size_hw: tuple[int, int]) -> Runs:
@@ -88,7 +89,7 @@ class _Columns:
     x: Integers
     across: Floats
 
-    def __getitem__(self, chosen: slice | Booleans) -> "_Columns":
+    def __getitem__(self, chosen: slice | Booleans | Integers) -> "_Columns":
         return _Columns(self.masks[chosen], self.x[chosen], self.across[chosen])
 
 
@@ -98,9 +99,7 @@ class _Pasting:
     So that no two masks share a pixel's number, nor touch, mask n begins at n * `stride`.
     """
 
-    def __init__(
-        self, probabilities: Floats, boxes_xyxy: Floats, size_hw: tuple[int, int]
-    ) -> None:
+    def __init__(self, probabilities: Floats, boxes_xyxy: Floats, size_hw: tuple[int, int]) -> None:
         self.probabilities = probabilities
         self.boxes = boxes_xyxy
         self.height, self.width = size_hw
@@ -132,7 +131,7 @@ class _Pasting:
         rows = np.clip(self.rows_per_cell * self.side, LEAST_ROWS, max(self.height, LEAST_ROWS))
         filled = np.cumsum(rows[columns.masks]) // BLOCK_PIXELS
         cuts = (np.flatnonzero(np.diff(filled)) + 1).tolist()
-        return (slice(*cut) for cut in zip([0, *cuts], [*cuts, len(filled)]))
+        return (slice(*ends) for ends in pairwise([0, *cuts, len(filled)]))
 
     def events(self, columns: _Columns) -> tuple[Integers, Booleans]:
         """Int64[E] numbers of pixels, never falling, and Bool[E], whether pixels are set from
