@@ -57,7 +57,7 @@ def paste_masks(
 
 
 def regions(runs: Runs) -> Iterator[MaskRegion]:
-    """Each mask's pixels, one at a time, within the rows and columns that its runs touch."""
+    """Each mask's pixels, one at a time: the rows and columns that it touches, none of an empty."""
     height, _ = runs.size_hw
     for bounds in runs:
         if len(bounds):

@@ -34,7 +34,7 @@ def run_lengths(runs: Runs) -> tuple[Integers, Integers]:
     lengths = np.diff(ends, prepend=0)
     lengths[offsets[:-1]] = ends[offsets[:-1]]
     # Of a mask with the picture's last pixel nothing is left. A length of 0 at the start stays.
-    over = offsets[1:][(lengths[offsets[1:] - 1] == 0) & (np.diff(offsets) > 1)] - 1
+    over = offsets[1:][lengths[offsets[1:] - 1] == 0] - 1
     return np.delete(lengths, over), offsets - np.searchsorted(over, offsets)
 
 
