@@ -64,7 +64,7 @@ def paste_runs(probabilities: Floats, boxes_xyxy: Floats, size_hw: tuple[int, in
     The columns of all masks take each step together, in blocks that stay in the cache.
 
     Args:
-        probabilities: Float32[N, M, M] in 0..1 over the boxes' extents.
+        probabilities: Float32[N, M, M] in 0..1 over the boxes' extents; NaN counts as 0.
         boxes_xyxy: Float32[N, 4] in pixels, x1 <= x2 and y1 <= y2. What lies outside the picture
             is cut off; a box without width or height has no pixels.
         size_hw: height and width of the picture.
@@ -100,6 +100,7 @@ class _Pasting:
     """
 
     def __init__(self, probabilities: Floats, boxes_xyxy: Floats, size_hw: tuple[int, int]) -> None:
+        probabilities = np.nan_to_num(probabilities, nan=0.0)
         self.probabilities = probabilities
         self.boxes = boxes_xyxy
         self.height, self.width = size_hw

@@ -76,3 +76,11 @@ def test_masks_that_meet_at_the_last_and_the_first_pixel_stay_apart() -> None:
     boxes = np.array([(0, 0, 4, 5), (0, 0, 4, 5)], dtype=np.float32)
     runs = paste_runs(masks, boxes, (5, 4))
     assert [bounds.tolist() for bounds in runs] == [[0, 20], [0, 20]]
+
+
+def test_what_is_no_number_counts_as_unset() -> None:
+    masks = np.random.default_rng(6).random((1, 28, 28), dtype=np.float32)
+    masks[0, 10:15, 10:15] = np.nan
+    boxes = np.array([(2, 1, 38, 29)], dtype=np.float32)
+    runs = paste_runs(masks, boxes, (30, 40))
+    assert encode_rles(runs) == encode_rles(paste_runs(np.nan_to_num(masks), boxes, (30, 40)))

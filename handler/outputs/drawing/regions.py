@@ -14,8 +14,6 @@ OPACITY = 0.45
 
 def draw_region(canvas: Picture, region: MaskRegion, colour: Colour) -> None:
     """Tints the region's pixels and draws its outlines, those of its holes too."""
-    if not region.pixels.size:
-        return
     window, pixels = canvas[region.window], region.pixels.astype(np.uint8)
     cv2.copyTo(cv2.LUT(window, _tints(colour)), pixels, window)
     outlines, _ = cv2.findContours(
