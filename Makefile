@@ -118,7 +118,7 @@ test-pythons: $(INSTALLED) ## Run the unit tests under each of Python 3.10, 3.11
 
 clean: ## Remove what the commands made, the environments included
 	rm -rf .venv .venv-* out logs model-store/*.mar model-store/*.tar.gz .pytest_cache .mypy_cache .ruff_cache
-	find handler scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find handler scripts bench tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(SHAPES_MAR): $(SHAPES)/config.yaml $(SHAPES)/model_final.pth $(SHAPES)/classes.json $(HANDLER_SOURCES) scripts/archive.py | $(INSTALLED)
 	@$(RUN) -m scripts.archive --config $(SHAPES)/config.yaml --weights $(SHAPES)/model_final.pth \

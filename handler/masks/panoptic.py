@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from handler.detections import Detections, Panoptic, Segment
-from handler.masks.paste import MaskRegion, paste_mask
+from handler.masks.paste import MaskRegion, paste_masks
 from handler.masks.regions import label_regions
 
 
@@ -38,13 +38,11 @@ def combine(
     if found.masks is None:
         raise ValueError("instances without masks cannot be combined")
     canvas = _Canvas(found.size_hw)
-    for index in range(len(found)):
-        score = float(found.scores[index])
-        if score < score_threshold:
-            break
-        region = paste_mask(found.masks[index], found.boxes_xyxy[index], found.size_hw)
+    count = int(np.count_nonzero(found.scores >= score_threshold))
+    pasted = paste_masks(found.masks[:count], found.boxes_xyxy[:count], found.size_hw)
+    for index, region in enumerate(pasted):
         if canvas.has_room_for(region, overlap_threshold):
-            canvas.lay_down(region, int(found.classes[index]), score)
+            canvas.lay_down(region, int(found.classes[index]), float(found.scores[index]))
     for label, region in label_regions(semantic):
         if canvas.free_area(region) >= stuff_area_limit:
             canvas.lay_down(region, label)

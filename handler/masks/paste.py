@@ -1,12 +1,13 @@
-"""Mask probabilities over a box -> a mask of the picture's pixels."""
+"""Mask probabilities over boxes -> masks of the picture's pixels."""
 
-import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
-THRESHOLD = 0.5
+from handler.masks.runs import Runs, paste_runs
 
 
 @dataclass(frozen=True)
@@ -35,30 +36,44 @@ def paste_mask(
     box_xyxy: npt.NDArray[np.float32],
     size_hw: tuple[int, int],
 ) -> MaskRegion:
-    """Resamples a mask from its box to the picture's pixel grid, bilinear, at least 0.5 is set.
-
-    The same pixels as `detectron2.layers.mask_ops.paste_masks_in_image`. Bilinear sampling on an
-    upright grid is separable, so it is two small matrix products instead of a sampling per pixel.
+    """One mask's pixels in the picture, as `paste_masks` finds them.
 
     Args:
         probabilities: Float32[M, M] in 0..1 over the box's extent.
-        box_xyxy: Float32[4] in pixels, within the picture.
+        box_xyxy: Float32[4] in pixels.
         size_hw: height and width of the picture.
     """
-    height, width = size_hw
-    x1, y1, x2, y2 = (float(value) for value in box_xyxy)
-    left, right = max(math.floor(x1) - 1, 0), min(math.ceil(x2) + 1, width)
-    top, bottom = max(math.floor(y1) - 1, 0), min(math.ceil(y2) + 1, height)
-    side = len(probabilities)
-    rows = _interpolation(np.arange(top, bottom), y1, y2, side)
-    columns = _interpolation(np.arange(left, right), x1, x2, side)
-    return MaskRegion(rows @ probabilities @ columns.T >= THRESHOLD, left, top)
+    [region] = paste_masks(probabilities[None], box_xyxy[None], size_hw)
+    return region
 
 
-def _interpolation(
-    pixels: npt.NDArray[np.int_], start: float, end: float, side: int
-) -> npt.NDArray[np.float32]:
-    """Float32[P, side]: how much each mask cell weighs at each pixel's centre, nothing outside."""
-    cells = (pixels + 0.5 - start) / (end - start) * side - 0.5
-    weights = np.maximum(0.0, 1.0 - np.abs(cells[:, None] - np.arange(side)))
-    return weights.astype(np.float32)
+def paste_masks(
+    probabilities: npt.NDArray[np.float32],
+    boxes_xyxy: npt.NDArray[np.float32],
+    size_hw: tuple[int, int],
+) -> Iterator[MaskRegion]:
+    """Each mask's pixels in the picture, one at a time, as `paste_runs` finds them."""
+    yield from regions(paste_runs(probabilities, boxes_xyxy, size_hw))
+
+
+def regions(runs: Runs) -> Iterator[MaskRegion]:
+    """Each mask's pixels, one at a time: the rows and columns that it touches, none of an empty."""
+    height, _ = runs.size_hw
+    for bounds in runs:
+        if len(bounds):
+            yield _region(bounds, height)
+        else:
+            yield MaskRegion(np.zeros((0, 0), dtype=np.bool_), 0, 0)
+
+
+def _region(bounds: npt.NDArray[np.int64], height: int) -> MaskRegion:
+    columns, rows = np.divmod(np.stack((bounds[::2], bounds[1::2] - 1)), height)
+    left, right = int(columns[0, 0]), int(columns[1, -1]) + 1
+    # A run that goes on in the next column has passed both the last row and the first.
+    goes_on = bool((columns[0] != columns[1]).any())
+    top, bottom = (0, height) if goes_on else (int(rows[0].min()), int(rows[1].max()) + 1)
+    inside = (columns - left) * (bottom - top) + rows - top + [[0], [1]]
+    lengths = np.diff(inside.T.ravel(), prepend=0, append=(right - left) * (bottom - top))
+    turns = np.arange(len(lengths), dtype=np.uint8) % 2
+    pixels = cv2.transpose(np.repeat(turns, lengths).reshape(right - left, bottom - top))
+    return MaskRegion(np.asarray(pixels).view(np.bool_), left, top)

@@ -1,56 +1,85 @@
 """COCO's run-length encoding of masks (the format of `pycocotools.mask`)."""
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
-from handler.masks.paste import MaskRegion
+from handler.masks.runs import Runs
 
 BITS_PER_CHARACTER = 5
-MORE_FOLLOWS = 0x20
+MORE_FOLLOWS = 1 << BITS_PER_CHARACTER
 FIRST_CHARACTER = 48
 
-
-def encode_rle(region: MaskRegion, size_hw: tuple[int, int]) -> dict[str, object]:
-    """A compressed RLE: {"size": [H, W], "counts": text}, without the picture's full mask."""
-    counts = run_lengths(region, size_hw)
-    return {"size": list(size_hw), "counts": compress(counts)}
+Integers = npt.NDArray[np.int64]
 
 
-def run_lengths(region: MaskRegion, size_hw: tuple[int, int]) -> npt.NDArray[np.int64]:
-    """Int64[R]: lengths of unset and set runs in turn, down the columns, from the top left."""
-    height, width = size_hw
-    rows, columns = region.pixels.shape
-    framed = np.zeros((columns, rows + 2), dtype=np.int8)
-    framed[:, 1:-1] = region.pixels.T
-    steps = np.diff(framed, axis=1)
-    starts, ends = (_positions(steps == step, region, height) for step in (1, -1))
-    # A run down to the last row goes on in the next column where that is set from the first row.
-    apart = starts[1:] != ends[:-1]
-    starts = starts[np.concatenate(([True], apart))] if len(starts) else starts
-    ends = ends[np.concatenate((apart, [True]))] if len(ends) else ends
-    edges = np.stack((starts, ends), axis=1).ravel()
-    counts = np.diff(np.concatenate(([0], edges, [height * width])))
-    return counts[:-1] if len(edges) and counts[-1] == 0 else counts
+def encode_rles(runs: Runs) -> list[dict[str, object]]:
+    """Each mask's compressed RLE: {"size": [H, W], "counts": text}."""
+    counts, offsets = run_lengths(runs)
+    texts = compress(counts, offsets)
+    return [{"size": list(runs.size_hw), "counts": text} for text in texts]
 
 
-def _positions(
-    changes: npt.NDArray[np.bool_], region: MaskRegion, height: int
-) -> npt.NDArray[np.int64]:
-    columns, rows = np.nonzero(changes)
-    return (columns + region.x) * height + rows + region.y
+def run_lengths(runs: Runs) -> tuple[Integers, Integers]:
+    """Lengths of unset and set runs in turn, down the columns, from the top left.
+
+    Returns:
+        Int64[R], those of one mask after the other, and Int64[N + 1] where each mask's begin, and
+        at last R.
+    """
+    height, width = runs.size_hw
+    ends = np.insert(runs.bounds, runs.offsets[1:], height * width)
+    offsets = runs.offsets + np.arange(len(runs.offsets))
+    lengths = np.diff(ends, prepend=0)
+    lengths[offsets[:-1]] = ends[offsets[:-1]]
+    # Of a mask with the picture's last pixel nothing is left. A length of 0 at the start stays.
+    over = offsets[1:][lengths[offsets[1:] - 1] == 0] - 1
+    return np.delete(lengths, over), offsets - np.searchsorted(over, offsets)
 
 
-def compress(counts: npt.NDArray[np.int64]) -> str:
-    """COCO's text form: differences to the count before last, five bits a character."""
+def compress(counts: Integers, offsets: Integers) -> list[str]:
+    """COCO's text form of each mask: differences to the count before last, five bits a character.
+
+    Args:
+        counts: Int64[R], one mask after the other.
+        offsets: Int64[N + 1], where each mask's begin, and at last R.
+    """
     values = counts.copy()
-    values[3:] -= counts[1:-2]
-    alive = np.ones(len(values), dtype=np.bool_)
-    columns = []
-    while alive.any():
-        bits = values & 0x1F
-        values = values >> BITS_PER_CHARACTER
-        more = alive & (values != np.where(bits & 0x10, -1, 0))
-        columns.append(np.where(alive, bits + FIRST_CHARACTER + MORE_FOLLOWS * more, 0))
-        alive = more
-    characters = np.stack(columns, axis=1).ravel()
-    return characters[characters > 0].astype(np.uint8).tobytes().decode("ascii")
+    values[2:] -= counts[:-2]
+    firsts: Integers = (offsets[:-1, None] + np.arange(3)).ravel()
+    firsts = firsts[firsts < np.repeat(offsets[1:], 3)]
+    values[firsts] = counts[firsts]
+    characters, starts = _characters(values)
+    text = characters.tobytes().decode("ascii")
+    return [text[start:end] for start, end in pairwise(starts[offsets].tolist())]
+
+
+def _characters(values: Integers) -> tuple[npt.NDArray[np.uint8], Integers]:
+    """UInt8[C] characters, those of a value from its lowest bits on, and Int64[K + 1] where each
+    value's begin, and at last C."""
+    lengths = _character_counts(values)
+    starts = np.concatenate(([0], np.cumsum(lengths)))
+    characters = np.empty(starts[-1], dtype=np.uint8)
+    places, left = starts[:-1], lengths
+    while len(places):
+        goes_on = left > 1
+        bits = values & (MORE_FOLLOWS - 1)
+        characters[places] = bits + FIRST_CHARACTER + MORE_FOLLOWS * goes_on
+        values, places, left = (
+            values[goes_on] >> BITS_PER_CHARACTER,
+            places[goes_on] + 1,
+            left[goes_on] - 1,
+        )
+    return characters, starts
+
+
+def _character_counts(values: Integers) -> Integers:
+    """How many characters hold the bits of each value and its sign."""
+    magnitudes = values ^ (values >> 63)
+    counts = np.ones(len(values), dtype=np.int64)
+    limit = 1 << (BITS_PER_CHARACTER - 1)
+    while (larger := magnitudes >= limit).any():
+        counts += larger
+        limit <<= BITS_PER_CHARACTER
+    return counts

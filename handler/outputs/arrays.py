@@ -7,12 +7,12 @@ import numpy as np
 import numpy.typing as npt
 
 from handler.detections import Detections, Panoptic
+from handler.masks.paste import paste_masks
 from handler.model_facts import ModelFacts
 from handler.outputs.categories import category_id
 from handler.outputs.formats.result import Result
 from handler.outputs.limits import require_bytes
 from handler.outputs.numbers import relative_boxes
-from handler.outputs.segmentations import pasted_masks
 
 
 def npy_body(detections: Detections) -> bytes:
@@ -69,10 +69,12 @@ def _segment_rows(panoptic: Panoptic, model: ModelFacts) -> npt.NDArray[np.int64
 
 
 def _full_masks(detections: Detections) -> npt.NDArray[np.uint8]:
-    masks = np.zeros((_mask_count(detections), *detections.size_hw), dtype=np.uint8)
-    for mask, region in zip(masks, pasted_masks(detections), strict=True):
-        mask[region.window] = region.pixels
-    return masks
+    full = np.zeros((_mask_count(detections), *detections.size_hw), dtype=np.uint8)
+    if detections.masks is not None:
+        pasted = paste_masks(detections.masks, detections.boxes_xyxy, detections.size_hw)
+        for mask, region in zip(full, pasted, strict=True):
+            mask[region.window] = region.pixels
+    return full
 
 
 def _mask_count(detections: Detections) -> int:

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from handler.detections import Detections
 from handler.errors import not_acceptable
-from handler.masks.paste import paste_mask
+from handler.masks.paste import paste_masks
 from handler.model_facts import ModelFacts
 from handler.outputs.accept import JPEG, PNG
 from handler.outputs.drawing.boxes import draw_box
@@ -78,9 +78,9 @@ def _draw_stuff(canvas: Picture, detections: Detections) -> dict[int, Spot]:
 
 def _draw_masks(canvas: Picture, detections: Detections) -> None:
     if detections.masks is not None:
-        for index in _worst_first(detections):
-            mask, box = detections.masks[index], detections.boxes_xyxy[index]
-            region = paste_mask(mask, box, detections.size_hw)
+        masks, boxes = detections.masks[::-1], detections.boxes_xyxy[::-1]
+        pasted = paste_masks(masks, boxes, detections.size_hw)
+        for index, region in zip(_worst_first(detections), pasted, strict=True):
             draw_region(canvas, region, instance_colour(index))
 
 

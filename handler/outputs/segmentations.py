@@ -1,12 +1,12 @@
 """The masks of a picture's detections, as COCO writes segmentations."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from handler.detections import Detections
-from handler.masks.paste import MaskRegion, paste_mask
+from handler.masks.paste import regions
 from handler.masks.polygons import encode_polygons
-from handler.masks.rle import encode_rle
+from handler.masks.rle import encode_rles
+from handler.masks.runs import paste_runs
 
 
 def segmentations(detections: Detections, encoding: str) -> list[Any]:
@@ -15,13 +15,9 @@ def segmentations(detections: Detections, encoding: str) -> list[Any]:
     Args:
         encoding: `rle` or `polygon`.
     """
+    if detections.masks is None:
+        return []
+    runs = paste_runs(detections.masks, detections.boxes_xyxy, detections.size_hw)
     if encoding == "polygon":
-        return [encode_polygons(region) for region in pasted_masks(detections)]
-    return [encode_rle(region, detections.size_hw) for region in pasted_masks(detections)]
-
-
-def pasted_masks(detections: Detections) -> Iterator[MaskRegion]:
-    """Each instance's mask in the picture's pixels, one at a time; none where there are none."""
-    if detections.masks is not None:
-        for mask, box in zip(detections.masks, detections.boxes_xyxy, strict=True):
-            yield paste_mask(mask, box, detections.size_hw)
+        return [encode_polygons(region) for region in regions(runs)]
+    return list(encode_rles(runs))

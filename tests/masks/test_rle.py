@@ -4,7 +4,8 @@ import pycocotools.mask
 import pytest
 
 from handler.masks.paste import MaskRegion
-from handler.masks.rle import encode_rle, run_lengths
+from handler.masks.rle import encode_rles, run_lengths
+from handler.masks.runs import Runs
 
 
 def coco(region: MaskRegion, size_hw: tuple[int, int]) -> dict[str, object]:
@@ -12,6 +13,19 @@ def coco(region: MaskRegion, size_hw: tuple[int, int]) -> dict[str, object]:
     mask = np.asfortranarray(region.full(size_hw).astype(np.uint8))
     encoded = pycocotools.mask.encode(mask)
     return {"size": list(encoded["size"]), "counts": encoded["counts"].decode("ascii")}
+
+
+def runs_of(regions: list[MaskRegion], size_hw: tuple[int, int]) -> Runs:
+    """The runs of the pictures' whole masks."""
+    columns = [region.full(size_hw).T.ravel() for region in regions]
+    bounds = [np.flatnonzero(np.diff(mask, prepend=False, append=False)) for mask in columns]
+    offsets = np.cumsum([0, *(len(each) for each in bounds)])
+    return Runs(np.concatenate(bounds), offsets, size_hw)
+
+
+def encode_rle(region: MaskRegion, size_hw: tuple[int, int]) -> dict[str, object]:
+    [encoded] = encode_rles(runs_of([region], size_hw))
+    return encoded
 
 
 def block(height: int, width: int, value: bool = True) -> npt.NDArray[np.bool_]:
@@ -101,4 +115,15 @@ def test_pycocotools_decodes_to_the_same_mask() -> None:
 def test_runs_go_down_the_columns_of_a_picture_of_two_by_three(
     region: MaskRegion, expected: list[int]
 ) -> None:
-    assert run_lengths(region, (2, 3)).tolist() == expected
+    lengths, offsets = run_lengths(runs_of([region], (2, 3)))
+    assert lengths.tolist() == expected
+    assert offsets.tolist() == [0, len(expected)]
+
+
+def test_masks_encoded_together_are_what_pycocotools_writes_of_each() -> None:
+    generator = np.random.default_rng(10)
+    size_hw = (7, 6)
+    masks = generator.random((400, *size_hw)) < generator.random((400, 1, 1)) * 1.4 - 0.2
+    assert {0, 42} < set(masks.sum(axis=(1, 2)).tolist()), "empty and full ones are among them"
+    regions = [MaskRegion(mask, 0, 0) for mask in masks]
+    assert encode_rles(runs_of(regions, size_hw)) == [coco(each, size_hw) for each in regions]

@@ -16,3 +16,9 @@ def test_a_region_is_tinted_and_outlined_around_its_holes_too() -> None:
     assert canvas[15, 25].tolist() == [55, 55, 145]
     assert (canvas[22:28, 37:43] == 100).all()
     assert (canvas[:8] == 100).all()
+
+
+def test_a_region_of_no_pixels_leaves_no_mark() -> None:
+    canvas = np.full((60, 80, 3), 100, dtype=np.uint8)
+    draw_region(canvas, MaskRegion(np.zeros((0, 0), dtype=np.bool_), 0, 0), BLUE)
+    assert (canvas == 100).all()
