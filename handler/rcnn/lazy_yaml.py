@@ -2,7 +2,6 @@
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import yaml
 
@@ -30,7 +29,7 @@ def _described(loader: LazyLoader, suffix: str, node: yaml.Node) -> Any:
         case yaml.SequenceNode() if suffix == "tuple":
             return loader.construct_sequence(node, deep=True)
         case yaml.ScalarNode() if suffix.startswith(NAME):
-            return unquote(suffix.removeprefix(NAME))
+            return suffix.removeprefix(NAME)
         case yaml.MappingNode() if suffix.startswith(OBJECT):
             return loader.construct_mapping(node, deep=True)
         case yaml.MappingNode() if suffix == PARTIAL:

@@ -16,6 +16,7 @@ from tests.goldens.cases import CONFIGS
 
 VITDET = read_config(CONFIGS / "mask_rcnn_vitdet.yaml")
 CASCADE = read_config(CONFIGS / "cascade_mask_rcnn_vitdet.yaml")
+NET, RPN = "model.backbone.net", "model.proposal_generator"
 RESNET_FPN = {
     "_target_": "detectron2.modeling.backbone.fpn.FPN",
     "bottom_up": {
@@ -100,6 +101,9 @@ def test_arguments_left_out_take_detectron2s_defaults() -> None:
     vit = config.backbone.vit
     assert (vit.norm_eps, vit.mlp_ratio, vit.qkv_bias) == (1e-5, 4.0, True)
     assert (vit.relative_positions, vit.patch_size) == (False, 16)
+    rest = parse_config(changed(VITDET, {f"{RPN}.anchor_generator.offset": None})).family
+    assert isinstance(rest, RCNNConfig)
+    assert rest.rpn.anchors.offset == 0.5
     assert "backbone.net.pos_embed" in build_network(config).state_dict()
 
 
@@ -120,9 +124,6 @@ def test_a_resnet_with_fpn() -> None:
     assert isinstance(config.backbone, BackboneConfig)
     assert config.backbone.resnet.depth == 50
     assert not config.backbone.resnet.stride_in_1x1
-
-
-NET, RPN = "model.backbone.net", "model.proposal_generator"
 
 
 @pytest.mark.parametrize(
