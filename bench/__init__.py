@@ -1,0 +1,1 @@
+"""Measurements: how quick and how exact the network is."""
