@@ -56,7 +56,7 @@ class Settings:
         padding: `image` runs pictures together whose padded sizes are equal, so that an answer
             never depends on the neighbours in its batch; `batch` pads all to the largest, as
             Detectron2's ImageList does, which saves forwards and moves boxes near the borders.
-        threads: CPU threads of the network in one worker; 0 leaves torch's own choice.
+        threads: CPU threads of the network in one worker; 0 shares the cores among the workers.
         precision: what our own network's layers compute in. `fp32` gives Detectron2's numbers;
             `bf16` and `fp16` are quicker where the hardware has them, and move answers a little;
             `auto` picks by device. Boxes, scores and masks come as float32 in any case.
@@ -115,15 +115,30 @@ def read_settings(serving_file: Path) -> Settings:
     Raises:
         SettingsError: the file is no YAML mapping, or a setting in it is not valid.
     """
+    return load_settings(_content(serving_file).get("handler"))
+
+
+def read_workers(serving_file: Path) -> int:
+    """How many workers TorchServe may start by a model-config.yaml; 1 where it does not say.
+
+    Raises:
+        SettingsError: the file is no YAML mapping.
+    """
+    content = _content(serving_file)
+    given = (content.get(name) for name in ("minWorkers", "maxWorkers"))
+    return max([1, *(count for count in given if isinstance(count, int))])
+
+
+def _content(serving_file: Path) -> Mapping[str, Any]:
     if not serving_file.exists():
-        return load_settings(None)
+        return {}
     try:
         content = yaml.safe_load(serving_file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"{serving_file.name} is not YAML: {error}") from error
     if not isinstance(content, Mapping):
         raise SettingsError(f"{serving_file.name} must be a mapping, e.g. batchSize: 8")
-    return load_settings(content.get("handler"))
+    return content
 
 
 def load_settings(

@@ -56,8 +56,6 @@ class NativeDetector:
             ConfigError, CheckpointError: either does not fit.
             SettingsError: the precision is not for this device.
         """
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
         config = load_config(folder / CONFIG_FILE)
         model = build_model(config, read_weights(folder / WEIGHTS_FILE), device)
         return cls(model, device, settings)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.ops import box_iou
 
 from handler.detections import Detections
 from handler.detector import precision
@@ -15,6 +14,7 @@ from handler.detector.precision import choose_dtype
 from handler.settings import Settings, SettingsError
 from tests.goldens.answers import read_answer
 from tests.goldens.cases import TRAINED
+from tests.goldens.comparison import assert_close_to_upstream
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -89,13 +89,4 @@ def test_answers_in_bfloat16_are_close_to_upstreams(picture: Path) -> None:
     detector = NativeDetector(TRAINED.build(), CPU, Settings(precision="bf16"))
     [outcome] = detector.detect([np.array(Image.open(picture).convert("RGB"))])
     assert isinstance(outcome.found, Detections)
-    expected = read_answer(TRAINED.answer_path(picture))
-    assert len(expected.scores) == len(outcome.found) > 0
-    overlaps = box_iou(
-        torch.from_numpy(expected.boxes_xyxy), torch.from_numpy(outcome.found.boxes_xyxy)
-    )
-    overlap, nearest = overlaps.max(dim=1)
-    assert overlap.min() > 0.97
-    assert sorted(nearest.tolist()) == list(range(len(nearest)))
-    np.testing.assert_array_equal(outcome.found.classes[nearest], expected.classes)
-    np.testing.assert_allclose(outcome.found.scores[nearest], expected.scores, atol=0.02)
+    assert_close_to_upstream(outcome.found, read_answer(TRAINED.answer_path(picture)))
