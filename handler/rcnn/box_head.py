@@ -20,6 +20,7 @@ class ConvFCHead(nn.Sequential):
             conv = Conv2d(in_channels, config.conv_dim, 3, norm=config.norm, relu=True)
             self.add_module(f"conv{index + 1}", conv)
             in_channels = config.conv_dim
+        self.resolution = resolution
         self.out_size = in_channels * resolution**2
         self.add_module("flatten", nn.Flatten())
         for index in range(config.num_fc):

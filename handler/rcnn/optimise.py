@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from handler.rcnn.box_head import BoxPredictor
+from handler.rcnn.box_head import BoxPredictor, ConvFCHead
 from handler.rcnn.deform import DeformConv2d, OffsetConv2d
 from handler.rcnn.layers import Conv2d, FrozenBatchNorm2d
 from handler.rcnn.network import Network
@@ -24,6 +24,9 @@ def optimise(model: Network, dtype: torch.dtype = torch.float32) -> Network:
             in any case, see FULL_PRECISION.
     """
     fold_norms(model)
+    for module in model.modules():
+        if isinstance(module, ConvFCHead):
+            _convolve(module)
     _convert(model, dtype)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -47,6 +50,23 @@ def _fold(convolution: Conv2d | DeformConv2d, norm: FrozenBatchNorm2d) -> None:
     weight = convolution.weight.double() * scale[:, None, None, None]
     convolution.weight = _fixed(weight)
     convolution.bias = _fixed(bias)
+
+
+def _convolve(head: ConvFCHead) -> None:
+    """Makes the fully connected layers convolutions of their whole input.
+
+    So they take pooled regions as they lie in memory, and oneDNN computes them: MKL's product takes
+    many times longer where other processes keep the cores busy.
+    """
+    for name, layer in list(head.named_children()):
+        if isinstance(layer, nn.Linear):
+            head.add_module("flatten", nn.Identity())
+            side = head.resolution if name == "fc1" else 1
+            channels = layer.in_features // side**2
+            convolution = nn.Conv2d(channels, layer.out_features, side)
+            convolution.weight = _fixed(layer.weight.view(-1, channels, side, side))
+            convolution.bias = _fixed(layer.bias)
+            head.add_module(name, convolution)
 
 
 def _fixed(values: torch.Tensor) -> nn.Parameter:
