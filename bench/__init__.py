@@ -1,1 +1,1 @@
-"""How fast the project's parts are, beside their peers."""
+"""How quick and how exact the project's parts are, beside their peers."""

@@ -17,8 +17,9 @@ from handler.lifecycle.front_door import open_front_door
 from handler.messages import HttpRequest, HttpResponse, Part
 from handler.model_facts import ModelFacts
 from handler.pipeline import Pipeline
-from handler.settings import SERVING_FILE, read_settings
+from handler.settings import SERVING_FILE, read_settings, read_workers
 from handler.slots import DecodedRequest, DetectedRequest, FailedRequest
+from handler.threads import take_threads
 
 RAW_BODY = "body"
 # TorchServe's own in a query string: which model is asked.
@@ -39,6 +40,7 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
         """
         folder = Path(context.system_properties["model_dir"])
         settings = read_settings(folder / SERVING_FILE)
+        take_threads(settings.threads, read_workers(folder / SERVING_FILE))
         detector = load_detector(folder, worker_device(context), settings)
         detector.warm_up()
         names = read_class_names(folder / CLASSES_FILE)

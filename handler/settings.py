@@ -14,6 +14,7 @@ SERVING_FILE = "model-config.yaml"
 ENVIRONMENT_PREFIX = "D2SERVE_"
 PADDINGS = ("image", "batch")
 RUNTIMES = ("native", "detectron2")
+PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 # Where Pillow itself stops, as a guard against decompression bombs.
 PILLOW_LIMIT = 178_956_970
 # Deeper, Python's own JSON parser would stop with an error of its own.
@@ -55,7 +56,10 @@ class Settings:
         padding: `image` runs pictures together whose padded sizes are equal, so that an answer
             never depends on the neighbours in its batch; `batch` pads all to the largest, as
             Detectron2's ImageList does, which saves forwards and moves boxes near the borders.
-        threads: CPU threads of the network in one worker; 0 leaves torch's own choice.
+        threads: CPU threads of the network in one worker; 0 shares the cores among the workers.
+        precision: what our own network's layers compute in. `fp32` gives Detectron2's numbers;
+            `bf16` and `fp16` are quicker where the hardware has them, and move answers a little;
+            `auto` picks by device. Boxes, scores and masks come as float32 in any case.
         drain_seconds: how long TorchServe, told to stop, waits for the requests that run; 0 does
             not wait.
         runtime: `native` runs the model on our own network, `detectron2` on the upstream package,
@@ -78,6 +82,7 @@ class Settings:
     images_per_forward: int = 8
     padding: str = "image"
     threads: int = 0
+    precision: str = "fp32"
     drain_seconds: int = 20
     runtime: str = "native"
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -91,6 +96,12 @@ class Settings:
         _require_at_most("max_json_nesting", self.max_json_nesting, DEEPEST_NESTING, "Python")
         _require_one_of("padding", self.padding, PADDINGS)
         _require_one_of("runtime", self.runtime, RUNTIMES)
+        _require_one_of("precision", self.precision, PRECISIONS)
+        if self.runtime == "detectron2" and self.precision in ("bf16", "fp16"):
+            raise SettingsError(
+                f"handler setting precision is {self.precision!r}; the detectron2 package computes "
+                "in fp32, so use fp32 or auto"
+            )
 
 
 SETTING_NAMES = tuple(entry.name for entry in fields(Settings) if entry.name != "options")
@@ -104,15 +115,30 @@ def read_settings(serving_file: Path) -> Settings:
     Raises:
         SettingsError: the file is no YAML mapping, or a setting in it is not valid.
     """
+    return load_settings(_content(serving_file).get("handler"))
+
+
+def read_workers(serving_file: Path) -> int:
+    """How many workers TorchServe may start by a model-config.yaml; 1 where it does not say.
+
+    Raises:
+        SettingsError: the file is no YAML mapping.
+    """
+    content = _content(serving_file)
+    given = (content.get(name) for name in ("minWorkers", "maxWorkers"))
+    return max([1, *(count for count in given if isinstance(count, int))])
+
+
+def _content(serving_file: Path) -> Mapping[str, Any]:
     if not serving_file.exists():
-        return load_settings(None)
+        return {}
     try:
         content = yaml.safe_load(serving_file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"{serving_file.name} is not YAML: {error}") from error
     if not isinstance(content, Mapping):
         raise SettingsError(f"{serving_file.name} must be a mapping, e.g. batchSize: 8")
-    return load_settings(content.get("handler"))
+    return content
 
 
 def load_settings(

@@ -103,6 +103,23 @@ def test_an_unknown_runtime_is_refused_with_the_valid_ones(value: Any) -> None:
         load_settings({"runtime": value}, {})
 
 
+@pytest.mark.parametrize("value", ["", "float16", "FP32", None, 16, ["bf16"]])
+def test_an_unknown_precision_is_refused_with_the_valid_ones(value: Any) -> None:
+    with pytest.raises(SettingsError, match=r"precision is .*; use one of fp32, bf16, fp16, auto"):
+        load_settings({"precision": value}, {})
+
+
+def test_the_environment_chooses_a_precision() -> None:
+    assert load_settings({}, {"D2SERVE_PRECISION": "bf16"}) == Settings(precision="bf16")
+
+
+@pytest.mark.parametrize("value", ["bf16", "fp16"])
+def test_the_upstream_package_has_one_precision(value: str) -> None:
+    with pytest.raises(SettingsError, match=rf"precision is '{value}'; the detectron2 package"):
+        load_settings({"precision": value, "runtime": "detectron2"}, {})
+    assert load_settings({"precision": "auto", "runtime": "detectron2"}, {}).precision == "auto"
+
+
 @pytest.mark.parametrize("name", ["", "max_pixels", "Threads", 7])
 def test_an_unknown_setting_is_refused_with_the_known_ones(name: Any) -> None:
     with pytest.raises(SettingsError, match=rf"setting {name} does not exist") as raised:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from handler.detections import Detections
 from handler.detector.interface import Outcome
+from handler.detector.precision import choose_dtype
 from handler.detector.running import BatchRunner, Size
 from handler.masks.panoptic import combine
 from handler.pictures import Picture
@@ -21,6 +22,7 @@ from handler.rcnn.config.model import PanopticConfig
 from handler.rcnn.image_batch import padded_size, resize_picture
 from handler.rcnn.instances import Found
 from handler.rcnn.network import Network
+from handler.rcnn.optimise import optimise
 from handler.settings import Settings
 
 CONFIG_FILE = "config.yaml"
@@ -28,10 +30,19 @@ WEIGHTS_FILE = "weights.npz"
 
 
 class NativeDetector:
-    """Pictures in, detections out, many at a time."""
+    """Pictures in, detections out, many at a time.
+
+    Args:
+        model: on the device, its weights loaded; taken over, and changed to run quickly.
+        device: where it runs.
+        settings: what the operator chose.
+
+    Raises:
+        SettingsError: the precision is not for this device.
+    """
 
     def __init__(self, model: Network, device: torch.device, settings: Settings) -> None:
-        self.model = model
+        self.model = optimise(model, choose_dtype(settings.precision, device))
         self.device = device
         self.runner = BatchRunner(self._network, self._padded_size, settings)
 
@@ -43,9 +54,8 @@ class NativeDetector:
 
         Raises:
             ConfigError, CheckpointError: either does not fit.
+            SettingsError: the precision is not for this device.
         """
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
         config = load_config(folder / CONFIG_FILE)
         model = build_model(config, read_weights(folder / WEIGHTS_FILE), device)
         return cls(model, device, settings)

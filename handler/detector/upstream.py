@@ -72,8 +72,6 @@ class UpstreamDetector:
             PackageError: the package cannot be imported.
             ConfigError, CheckpointError: either does not fit.
         """
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
         model, resizing = build_model(folder, device)
         load_weights(model, read_weights(folder / WEIGHTS_FILE))
         return cls(model, resizing, device, settings)

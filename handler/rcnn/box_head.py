@@ -20,6 +20,7 @@ class ConvFCHead(nn.Sequential):
             conv = Conv2d(in_channels, config.conv_dim, 3, norm=config.norm, relu=True)
             self.add_module(f"conv{index + 1}", conv)
             in_channels = config.conv_dim
+        self.resolution = resolution
         self.out_size = in_channels * resolution**2
         self.add_module("flatten", nn.Flatten())
         for index in range(config.num_fc):
@@ -39,9 +40,9 @@ class BoxPredictor(nn.Module):
         self.bbox_pred = nn.Linear(in_size, box_classes * 4)
 
     def forward(self, features: Tensor, proposals: Tensor) -> tuple[Tensor, Tensor]:
-        """Float[M, ...] and Float[M, 4] -> scores Float[M, K] without the background's, and boxes
-        Float32[M, K, 4], or Float32[M, 1, 4] where class-agnostic."""
-        features = features.flatten(1)
+        """Float[M, ...] and Float32[M, 4] -> Float32[M, K] scores without the background's, and
+        Float32[M, K, 4] boxes, or Float32[M, 1, 4] where class-agnostic."""
+        features = features.flatten(1).to(self.cls_score.weight.dtype)
         logits = self.cls_score(features)
         scores = logits.sigmoid() if self.config.sigmoid_scores else logits.softmax(dim=-1)
         boxes = apply_deltas(self.bbox_pred(features), proposals, self.config.box_weights)

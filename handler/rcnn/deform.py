@@ -25,9 +25,9 @@ class OffsetConv2d(Conv2d):
         self.offset_channels = 2 * KERNEL_AREA * config.groups
 
     def sampling(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Float[N, C, H, W] -> offsets Float[N, 2GK, H', W'] and weights Float[N, GK, H', W'] in
-        0..1, None where not modulated."""
-        output = self(features)
+        """Float[N, C, H, W] -> offsets Float32[N, 2GK, H', W'] and weights Float32[N, GK, H', W']
+        in 0..1, None where not modulated."""
+        output = self(features.to(self.weight.dtype))
         offsets, logits = output[:, : self.offset_channels], output[:, self.offset_channels :]
         return offsets, logits.sigmoid() if logits.shape[1] else None
 
@@ -35,24 +35,29 @@ class OffsetConv2d(Conv2d):
 class DeformConv2d(nn.Module):
     """A 3x3 convolution that samples where it is told, its norm and a ReLU."""
 
+    bias: nn.Parameter | None
+
     def __init__(
         self, channels: int, *, stride: int, dilation: int, groups: int, norm: str
     ) -> None:
         super().__init__()
         shape = (channels, channels // groups, KERNEL_SIZE, KERNEL_SIZE)
         self.weight = nn.Parameter(torch.zeros(shape))
+        self.register_parameter("bias", None)  # for the norm, once it is folded
         self.stride, self.dilation = stride, dilation
         self.norm = make_norm(norm, channels)
 
     def forward(self, features: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
         """Float[N, C, H, W] and what `OffsetConv2d.sampling` gave -> Float[N, C, H', W']."""
         output = deform_conv2d(
-            features,
+            features.to(self.weight.dtype),
             offsets,
             self.weight,
+            self.bias,
             stride=self.stride,
             padding=self.dilation,
             dilation=self.dilation,
             mask=weights,
         )
-        return F.relu_(output if self.norm is None else self.norm(output))
+        output = F.relu_(output if self.norm is None else self.norm(output))
+        return output.to(features.dtype)

@@ -73,7 +73,7 @@ class FPN(nn.Module):
         for stage in reversed(self.stages):
             fused = self.get_submodule(f"fpn_lateral{stage}")(stages[f"res{stage}"])
             if above is not None:
-                fused = fused + F.interpolate(above, scale_factor=2.0, mode="nearest")
+                fused.add_(F.interpolate(above, scale_factor=2.0, mode="nearest"))
                 fused = fused / 2 if self.average else fused
             levels[f"p{stage}"] = self.get_submodule(f"fpn_output{stage}")(fused)
             above = fused

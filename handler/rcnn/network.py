@@ -40,11 +40,16 @@ class Network(nn.Module, ABC):
             original_sizes_hw: heights and widths that the answers are scaled back to.
         """
         sizes_hw = [(image.shape[-2], image.shape[-1]) for image in images]
+        features = self.backbone(self._batch(images))
+        return self.find(features, sizes_hw, original_sizes_hw)
+
+    def _batch(self, images: Sequence[Tensor]) -> Tensor:
+        """Float[N, 3, H', W'], normalised and padded, in the type and layout of the layers."""
         normalised = [(image - self.pixel_mean) / self.pixel_std for image in images]
         backbone = self.backbone
         batch = pad_to_batch(normalised, backbone.size_divisibility, backbone.square_size)
-        features = backbone(batch)
-        return self.find(features, sizes_hw, original_sizes_hw)
+        dtype = next(backbone.parameters()).dtype
+        return batch.to(dtype, memory_format=torch.channels_last)
 
     @abstractmethod
     def find(

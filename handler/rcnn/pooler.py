@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torchvision.ops import roi_align
 
 from handler.rcnn.config.roi_heads import PoolerConfig
+from handler.rcnn.roi_align import roi_align
 
 CANONICAL_BOX_SIZE = 224
 CANONICAL_LEVEL = 4
@@ -36,22 +36,27 @@ class ROIPooler:
             return self._pool(features[0], rois, self.strides[0])
         levels = self._levels(rois[:, 1:])
         side = self.config.resolution
-        pooled = features[0].new_zeros((len(rois), features[0].shape[1], side, side))
+        pooled = torch.empty(
+            (len(rois), features[0].shape[1], side, side),
+            dtype=features[0].dtype,
+            device=features[0].device,
+            memory_format=torch.channels_last,
+        )
         for level, (feature, stride) in enumerate(zip(features, self.strides, strict=True)):
             (chosen,) = torch.where(levels == level)
             pooled.index_put_((chosen,), self._pool(feature, rois[chosen], stride))
         return pooled
 
     def _pool(self, feature: Tensor, rois: Tensor, stride: int) -> Tensor:
-        pooled: Tensor = roi_align(
-            feature,
-            rois.to(feature.dtype),
+        pooled = roi_align(
+            feature.float(),
+            rois,
             self.config.resolution,
-            spatial_scale=1.0 / stride,
-            sampling_ratio=self.config.sampling_ratio,
-            aligned=self.config.aligned,
+            1.0 / stride,
+            self.config.sampling_ratio,
+            self.config.aligned,
         )
-        return pooled
+        return pooled.to(feature.dtype)
 
     def _levels(self, boxes: Tensor) -> Tensor:
         sizes = boxes[:, 2:] - boxes[:, :2]

@@ -67,8 +67,8 @@ class RetinaNet(Network):
 
     def _best_of_level(self, logits: Tensor, deltas: Tensor, anchors: Tensor) -> Instances:
         """Of Float[A, K] logits the best ones above the threshold, decoded."""
-        scores = logits.float().sigmoid().flatten()
-        scores, best = scores.topk(min(self.family.topk_per_level, len(scores)))
+        best_logits, best = logits.flatten().topk(min(self.family.topk_per_level, logits.numel()))
+        scores = best_logits.float().sigmoid()
         above = scores > self.family.score_threshold
         scores, best = scores[above], best[above]
         rows, classes = best // logits.shape[1], best % logits.shape[1]

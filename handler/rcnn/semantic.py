@@ -35,7 +35,7 @@ class SemanticHead(nn.Module):
         first, *others = (
             self.get_submodule(name)(features[name]) for name in self.config.in_features
         )
-        logits = self.predictor(sum(others, first))
+        logits = self.predictor(sum(others, first)).float()
         return F.interpolate(
             logits, scale_factor=self.config.common_stride, mode="bilinear", align_corners=False
         )

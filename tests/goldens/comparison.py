@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.optimize import linear_sum_assignment
+from torchvision.ops import box_iou
 
 from handler.detections import Detections
 from handler.masks.paste import paste_mask
@@ -16,6 +18,8 @@ LEAST_MASK_IOU = 0.995
 KEYPOINT_TOLERANCE_PX = 0.05
 LEAST_AGREEMENT = 0.999
 FARTHEST_MATCH_PX = 1.0
+LEAST_BOX_IOU = 0.97
+HALF_SCORE_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,17 @@ def compare(expected: UpstreamAnswer, found: Detections) -> Comparison:
         semantic_agreement=_agreement(expected.semantic, found.semantic),
         panoptic_agreement=_agreement(expected.panoptic, panoptic),
     )
+
+
+def assert_close_to_upstream(found: Detections, expected: UpstreamAnswer) -> None:
+    """What half precision must keep: the same objects, boxes and scores a little moved."""
+    assert len(expected.scores) == len(found) > 0
+    overlaps = box_iou(torch.from_numpy(expected.boxes_xyxy), torch.from_numpy(found.boxes_xyxy))
+    overlap, nearest = overlaps.max(dim=1)
+    assert overlap.min() > LEAST_BOX_IOU
+    assert sorted(nearest.tolist()) == list(range(len(nearest)))
+    np.testing.assert_array_equal(found.classes[nearest], expected.classes)
+    np.testing.assert_allclose(found.scores[nearest], expected.scores, atol=HALF_SCORE_TOLERANCE)
 
 
 def _pairs(expected: UpstreamAnswer, found: Detections) -> list[tuple[int, int]]:

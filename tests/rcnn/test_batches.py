@@ -17,6 +17,7 @@ from handler.rcnn.config.model import RCNNConfig
 from handler.rcnn.generalized_rcnn import GeneralizedRCNN
 from handler.rcnn.instances import Found
 from handler.rcnn.network import Network
+from handler.rcnn.optimise import optimise
 from handler.settings import Settings
 from tests.goldens.cases import TINY
 
@@ -29,6 +30,7 @@ def model() -> GeneralizedRCNN:
     by_name = {golden.name: golden for golden in TINY}
     model = by_name["mask_rcnn_r50"].build()
     assert isinstance(model, GeneralizedRCNN)
+    optimise(model)
     return model
 
 
@@ -94,7 +96,7 @@ def test_no_pictures_no_outcomes(model: GeneralizedRCNN) -> None:
 
 
 def with_family(model: Network, family: RCNNConfig) -> Network:
-    changed = build_network(replace(model.config, family=family))
+    changed = optimise(build_network(replace(model.config, family=family)))
     changed.load_state_dict(model.state_dict())
     return changed.eval()
 
@@ -171,6 +173,7 @@ def test_a_picture_that_fails_the_forward_leaves_its_neighbours_their_answers(
             return super().forward(images, original_sizes_hw)
 
     failing = FailsOnPortraits(model.config, family)
+    optimise(failing)
     failing.load_state_dict(model.state_dict())
     outcomes = detector(failing.eval(), padding="batch").detect(pictures)
     failed = [outcome.found is failure for outcome in outcomes]

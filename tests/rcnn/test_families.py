@@ -15,6 +15,7 @@ from handler.rcnn.config import ConfigError, load_config, parse_config
 from handler.rcnn.config.model import OutputConfig
 from handler.rcnn.fpn import ConvolvedTop
 from handler.rcnn.keypoint_head import KeypointHead
+from handler.rcnn.optimise import optimise
 from handler.rcnn.semantic import classes_of_pixels
 from handler.rcnn.yaml_config import merge, read_yaml_config
 from handler.settings import Settings
@@ -179,9 +180,9 @@ def test_no_boxes_no_keypoints() -> None:
 def detector_of(name: str, **values: Any) -> NativeDetector:
     """The tiny model of that name with other values of MODEL.RETINANET or TEST."""
     [golden] = [golden for golden in TINY if golden.name == name]
-    model = golden.build()
+    model = optimise(golden.build())
     explicit = merge(read_yaml_config(golden.config), values)
-    changed = build_network(parse_config(explicit)).eval()
+    changed = optimise(build_network(parse_config(explicit)).eval())
     changed.load_state_dict(model.state_dict())
     return NativeDetector(changed, torch.device("cpu"), Settings())
 

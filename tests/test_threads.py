@@ -1,0 +1,55 @@
+"""A worker's share of the cores."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from handler.settings import read_workers
+from handler.threads import take_threads
+
+CORES = 4
+
+
+@pytest.fixture(autouse=True)
+def _four_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(CORES)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("workers", "share"), [(1, 4), (2, 2), (3, 1), (4, 1), (9, 1)])
+def test_workers_share_the_cores(workers: int, share: int) -> None:
+    take_threads(0, workers, {})
+    assert torch.get_num_threads() == share
+
+
+def test_a_number_that_is_set_stands() -> None:
+    take_threads(3, 4, {"OMP_NUM_THREADS": "1"})
+    assert torch.get_num_threads() == 3
+
+
+def test_what_the_environment_decided_stands() -> None:
+    take_threads(0, 4, {"OMP_NUM_THREADS": "4"})
+    assert torch.get_num_threads() == CORES
+
+
+@pytest.mark.parametrize(
+    ("text", "workers"),
+    [
+        ("minWorkers: 1\nmaxWorkers: 3\n", 3),
+        ("minWorkers: 2\n", 2),
+        ("maxWorkers: many\n", 1),
+        ("handler: {threads: 0}\n", 1),
+        (None, 1),
+    ],
+)
+def test_the_archive_says_how_many_workers_there_may_be(
+    tmp_path: Path, text: str | None, workers: int
+) -> None:
+    file = tmp_path / "model-config.yaml"
+    if text is not None:
+        file.write_text(text, encoding="utf-8")
+    assert read_workers(file) == workers
