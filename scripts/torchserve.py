@@ -20,6 +20,7 @@ from scripts.ports import LOOPBACK, Ports
 from scripts.processes import end_process_group
 from scripts.properties import read_properties, write_properties
 from scripts.server_logs import CONSOLE, SERVER, ServerLogs
+from scripts.waiting_threads import WAITING_THREADS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIG = REPOSITORY / "config.properties"
@@ -141,7 +142,7 @@ def server_properties(ports: Ports) -> dict[str, str]:
 def server_environment(
     environment: Mapping[str, str], home: Path, java_home: Path, log_dir: Path
 ) -> dict[str, str]:
-    """What the server and its workers may see of our environment.
+    """What the server and its workers may see of our environment, which wins over WAITING_THREADS.
 
     PYTHONPATH stays out, or a worker could import this checkout's handler in place of the
     archive's, and so do the TS_ variables, which would win over our settings.
@@ -151,13 +152,17 @@ def server_environment(
         for key, value in environment.items()
         if key != "PYTHONPATH" and not key.startswith("TS_")
     }
-    return inherited | {
-        "JAVA_HOME": str(java_home),
-        "TMPDIR": str(home),
-        "TEMP": str(home),
-        "LOG_LOCATION": str(log_dir),
-        "METRICS_LOCATION": str(log_dir),
-    }
+    return (
+        WAITING_THREADS
+        | inherited
+        | {
+            "JAVA_HOME": str(java_home),
+            "TMPDIR": str(home),
+            "TEMP": str(home),
+            "LOG_LOCATION": str(log_dir),
+            "METRICS_LOCATION": str(log_dir),
+        }
+    )
 
 
 def _check_archive(model: Path) -> None:

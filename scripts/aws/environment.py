@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from handler.lifecycle.front_door import PUBLIC_ADDRESS, SERVER_ADDRESS
+from scripts.waiting_threads import WAITING_THREADS
 
 MIB = 1024 * 1024
 
@@ -46,7 +47,8 @@ MAX_BODY_BYTES = {
 def container_environment(mode: str, given: Mapping[str, str]) -> dict[str, str]:
     """The variables for realtime, serverless, async, mme or transform; the user's own win."""
     body = str(MAX_BODY_BYTES[mode])
-    environment = SETTINGS[mode] | {"TS_MAX_REQUEST_SIZE": body, "TS_MAX_RESPONSE_SIZE": body}
+    sizes = {"TS_MAX_REQUEST_SIZE": body, "TS_MAX_RESPONSE_SIZE": body}
+    environment = SETTINGS[mode] | WAITING_THREADS | sizes
     if mode in RESPONSE_TIMEOUT_S:
         environment["SAGEMAKER_TS_RESPONSE_TIMEOUT"] = str(RESPONSE_TIMEOUT_S[mode])
     return {**environment, **given}

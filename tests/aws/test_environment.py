@@ -40,6 +40,11 @@ def test_many_models_are_loaded_by_torchserves_own_api() -> None:
     assert not set(environment) & set(ONE_MODEL)
 
 
+@pytest.mark.parametrize("mode", LIMITS_MB)
+def test_waiting_threads_sleep(mode: str) -> None:
+    assert container_environment(mode, {})["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
 def test_every_mode_has_an_environment() -> None:
     assert {*OPTIONS, "transform"} == set(LIMITS_MB)
 

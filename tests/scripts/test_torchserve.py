@@ -51,12 +51,19 @@ def test_the_environment_cannot_change_what_is_served() -> None:
     )
     assert environment == {
         "PATH": "/bin",
+        "OMP_WAIT_POLICY": "PASSIVE",
         "JAVA_HOME": "/java",
         "TMPDIR": "/home",
         "TEMP": "/home",
         "LOG_LOCATION": "/logs",
         "METRICS_LOCATION": "/logs",
     }
+
+
+def test_how_threads_wait_is_ours_to_say_where_nobody_else_does() -> None:
+    given = {"OMP_WAIT_POLICY": "ACTIVE"}
+    environment = server_environment(given, Path("/home"), Path("/java"), Path("/logs"))
+    assert environment["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
 def test_a_missing_archive_is_named(tmp_path: Path) -> None:
