@@ -19,6 +19,7 @@ from handler.detector.upstream_limits import limits_of
 from handler.rcnn.build import build_model as build_native
 from handler.rcnn.checkpoint import Weights, write_weights
 from handler.rcnn.config import parse_config
+from handler.rcnn.config.values import MisspeltKeyError
 from handler.rcnn.lazy_yaml import is_lazy_config, read_lazy_config
 from handler.rcnn.yaml_config import ConfigError, read_yaml_config
 from handler.settings import RUNTIMES
@@ -58,7 +59,7 @@ def choose_runtime(wanted: str, config: Path) -> Choice:
     refusal = _refusal(config)
     if refusal is None:
         return Choice("native", "the config is supported" if wanted == AUTO else "asked for")
-    if wanted == "native":
+    if wanted == "native" or isinstance(refusal, MisspeltKeyError):
         raise refusal
     try:
         version = package_version()

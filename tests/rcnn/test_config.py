@@ -9,6 +9,7 @@ from handler.rcnn.config import ConfigError, load_config, parse_config
 from handler.rcnn.config.backbone import BackboneConfig
 from handler.rcnn.config.keys import IGNORED, KEYS
 from handler.rcnn.config.model import RCNNConfig
+from handler.rcnn.config.values import MisspeltKeyError
 from handler.rcnn.yaml_config import merge
 from tests.goldens.cases import CONFIGS
 
@@ -152,5 +153,15 @@ def test_a_single_problem_is_told_in_one_line() -> None:
         parse_config(with_value("MODEL.RPN.NMS_TRESH", 0.5))
     assert str(raised.value) == (
         "this config is not supported: "
-        "MODEL.RPN.NMS_TRESH: 0.5 (not a key of Detectron2's own config)"
+        "MODEL.RPN.NMS_TRESH: 0.5 (not a key of Detectron2's own config, but "
+        "MODEL.RPN.NMS_THRESH is)"
     )
+
+
+@pytest.mark.parametrize(
+    "name", ["MODEL.POINT_HEAD.FC_DIM", "MODEL.RPN.COLOUR", "NMS_THRESH", "MODEL.NMS_THRESH"]
+)
+def test_a_key_of_somebody_elses_is_no_misspelling(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"not a key of Detectron2's own config\)") as raised:
+        parse_config(with_value(name, 1))
+    assert not isinstance(raised.value, MisspeltKeyError)

@@ -87,6 +87,18 @@ def test_where_nothing_can_run_it_all_keys_are_listed_and_how_to_get_on(unsuppor
 
 
 @pytest.mark.usefixtures("installed")
+def test_a_misspelt_key_is_nothing_for_the_package(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(f"_BASE_: {SUPPORTED}\nMODEL: {{MASK_OM: True}}\n")
+    with pytest.raises(ConfigError) as raised:
+        choose_runtime("auto", config)
+    assert str(raised.value) == (
+        "this config is not supported: "
+        "MODEL.MASK_OM: True (not a key of Detectron2's own config, but MODEL.MASK_ON is)"
+    )
+
+
+@pytest.mark.usefixtures("installed")
 def test_native_is_never_given_up_in_silence(unsupported: Path, lazy_unsupported: Path) -> None:
     for config in (unsupported, lazy_unsupported):
         with pytest.raises(ConfigError):

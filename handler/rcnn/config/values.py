@@ -1,10 +1,18 @@
 """A config's values, checked where they are read."""
 
 from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Any
 
 from handler.rcnn.config.keys import IGNORED, KEYS
 from handler.rcnn.yaml_config import ConfigError
+
+# Of two spellings, 0..1: a letter or two of a word are wrong.
+LEAST_LIKENESS = 0.8
+
+
+class MisspeltKeyError(ConfigError):
+    """A config with a key that nobody has, beside which one is spelt almost alike."""
 
 
 class ConfigValues:
@@ -38,24 +46,34 @@ class ConfigValues:
         Raises:
             ConfigError: a value is not served or a key unknown, or else values do not go together.
         """
-        problems = [*self.problems.values(), *self._unknown()] or [*self.conflicts.values()]
-        raise_unsupported(problems)
+        unknown = [name for name in self.given if name not in KEYS and not _is_ignored(name)]
+        meant = {name: _meant_by(name) for name in unknown}
+        problems = [
+            *self.problems.values(),
+            *(_unknown(name, self.given[name], meant[name]) for name in unknown),
+        ]
+        error = MisspeltKeyError if any(meant.values()) else ConfigError
+        raise_unsupported(problems or [*self.conflicts.values()], error)
 
-    def _unknown(self) -> Iterator[str]:
-        for name, value in self.given.items():
-            if name not in KEYS and not _is_ignored(name):
-                yield f"{name}: {value!r} (not a key of Detectron2's own config)"
 
-
-def raise_unsupported(problems: list[str]) -> None:
-    """Tells all problems at once.
-
-    Raises:
-        ConfigError: there are some.
-    """
+def raise_unsupported(problems: list[str], error: type[ConfigError] = ConfigError) -> None:
+    """Tells all problems at once, where there are some, by raising `error`."""
     if problems:
         several = "\n  " if len(problems) > 1 else " "
-        raise ConfigError(f"this config is not supported:{several}" + "\n  ".join(problems))
+        raise error(f"this config is not supported:{several}" + "\n  ".join(problems))
+
+
+def _unknown(name: str, value: Any, meant: str | None) -> str:
+    hint = f", but {meant} is" if meant else ""
+    return f"{name}: {value!r} (not a key of Detectron2's own config{hint})"
+
+
+def _meant_by(name: str) -> str | None:
+    """The key beside it that is spelt almost alike; a project's own keys are not."""
+    parent, _, last = name.rpartition(".")
+    beside = [key.rpartition(".")[2] for key in KEYS if key.rpartition(".")[0] == parent]
+    close = get_close_matches(last, beside, n=1, cutoff=LEAST_LIKENESS)
+    return f"{parent}.{close[0]}" if close else None
 
 
 def _flatten(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
