@@ -1,0 +1,183 @@
+"""Measures point after point: settings x clients in a closed loop, then one setting's open loop."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+
+import httpx
+
+from bench.load.cpu import sampling, server_behind
+from bench.load.driver import TIMEOUT_S, measure
+from bench.load.points import Point
+from bench.load.recommendation import recommend
+from bench.load.serving import ServingSettings, configure
+from bench.load.traffic import ClosedLoop, OpenLoop, Target, Traffic
+from scripts.errors import CommandError
+from scripts.torchserve import running_server
+
+RUNNING_SERVER = "the running server"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep measures.
+
+    Attributes:
+        settings: to be tried; [None] for a server that runs already.
+        clients: of the closed loops.
+        fractions: rates of the open loops, of the best rate in a closed one.
+        seconds: of each point.
+        warm_up_seconds: before each point.
+        p99_ms: see `recommend`.
+    """
+
+    settings: Sequence[ServingSettings | None]
+    clients: Sequence[int]
+    fractions: Sequence[float]
+    seconds: float
+    warm_up_seconds: float
+    p99_ms: float | None = None
+
+    @property
+    def total(self) -> int:
+        """How many points there are, if every server starts."""
+        return len(self.settings) * len(self.clients) + len(self.fractions)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A server that is ready: what to send where, and its process where that is known."""
+
+    target: Target
+    process: int | None
+
+
+@dataclass
+class Measured:
+    """What a sweep has found so far; it may end early.
+
+    Attributes:
+        points: in the order in which they were measured.
+        failures: the settings that could not be measured, and why, in a line.
+    """
+
+    points: list[Point] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+# Opens a server with these settings for as long as a `with` block runs.
+Opener = Callable[[ServingSettings | None], AbstractContextManager[Opened]]
+# Is told what runs now, and how many points are done with since the last call.
+Tell = Callable[[str, int], None]
+
+
+def sweep(plan: Plan, open_server: Opener, measured: Measured, tell: Tell) -> None:
+    """Measures all of a plan; a server that cannot start does not keep the others from it.
+
+    Args:
+        plan: what to measure.
+        open_server: starts a server, or takes the one that runs.
+        measured: receives each point as it is measured, so that an interrupted sweep is not lost.
+        tell: shows the progress.
+    """
+    closed = [ClosedLoop(clients) for clients in plan.clients]
+    for settings in plan.settings:
+        with _failing_alone(settings, measured):
+            _measure_all(plan, settings, closed, open_server, measured, tell)
+    best = recommend(measured.points, plan.p99_ms)
+    if best:
+        rate = best.best.load.requests_per_s
+        opened = [OpenLoop(fraction * rate) for fraction in plan.fractions]
+        with _failing_alone(best.settings, measured):
+            _measure_all(plan, best.settings, opened, open_server, measured, tell)
+
+
+def own_server(model: Path, pictures: Sequence[Path], logs: Path) -> Opener:
+    """Serves an unpacked model, with each of the settings in turn.
+
+    Args:
+        model: the folder, whose model-config.yaml is rewritten.
+        pictures: to be sent.
+        logs: the folder of the server's logs.
+    """
+
+    @contextmanager
+    def opened(settings: ServingSettings | None) -> Iterator[Opened]:
+        assert settings
+        configure(model, settings)
+        with running_server(model, log_dir=logs) as server:
+            url = f"{server.url}/predictions/{server.model_name}"
+            yield Opened(Target(url, pictures), server.process.pid)
+
+    return opened
+
+
+def running_already(target: Target) -> Opener:
+    """Takes the server at the target's URL as it is."""
+
+    @contextmanager
+    def opened(_: ServingSettings | None) -> Iterator[Opened]:
+        yield Opened(target, server_behind(target.url))
+
+    return opened
+
+
+def _measure_all(
+    plan: Plan,
+    settings: ServingSettings | None,
+    traffics: Sequence[Traffic],
+    open_server: Opener,
+    measured: Measured,
+    tell: Tell,
+) -> None:
+    name = _name(settings)
+    tell(f"{name}: starting", 0)
+    left = len(traffics)
+    try:
+        with open_server(settings) as server:
+            _try(server.target)
+            for traffic in traffics:
+                tell(f"{name}: {traffic}", 0)
+                with sampling(server.process) as samples:
+                    load = measure(
+                        server.target, traffic, plan.seconds, warm_up_seconds=plan.warm_up_seconds
+                    )
+                cpu = samples.use(load.began_at, load.seconds)
+                measured.points.append(Point(settings, traffic, load, cpu, os.cpu_count() or 1))
+                tell(f"{name}: {traffic}", 1)
+                left -= 1
+    finally:
+        tell(f"{name}: stopped", left)
+
+
+def _try(target: Target) -> None:
+    """Raises CommandError where the first picture is not answered with a 200."""
+    picture = target.pictures[0]
+    try:
+        answer = httpx.post(
+            target.url,
+            content=picture.read_bytes(),
+            headers=target.headers_of(picture),
+            timeout=TIMEOUT_S,
+            trust_env=False,
+        )
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise CommandError(f"{target.url}: {error or type(error).__name__}") from error
+    if answer.status_code != HTTPStatus.OK:
+        told = " ".join(answer.text.split())[:200]
+        raise CommandError(f"{target.url} answered {picture} with {answer.status_code}: {told}")
+
+
+@contextmanager
+def _failing_alone(settings: ServingSettings | None, measured: Measured) -> Iterator[None]:
+    try:
+        yield
+    except CommandError as error:
+        measured.failures[_name(settings)] = str(error).splitlines()[0]
+
+
+def _name(settings: ServingSettings | None) -> str:
+    return str(settings) if settings else RUNNING_SERVER
