@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bench.load.arguments import Options, parse
-from bench.load.report import write_report
+from bench.load.report.page import write_report
+from bench.load.servers import Opener, own_server, running_already
 from bench.load.serving import check_environment, unpacked
-from bench.load.sweep import Measured, Opener, own_server, running_already, sweep
+from bench.load.sweep import Measured, sweep
 from bench.load.traffic import Target
 from scripts.errors import CommandError, run
 from scripts.pictures import find_pictures
@@ -35,9 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, reason in measured.failures.items():
         print(f"not measured: {name}: {reason}")
     if measured.points:
-        report = write_report(options.out, measured, options.plan, interrupted=interrupted)
-        print(report.summary)
-        print(f"the report: {report.file}")
+        subject = f"{options.url or options.model}, pictures: {options.pictures}"
+        print(write_report(options.out, subject, measured, options.plan, interrupted=interrupted))
     elif not interrupted:
         raise CommandError(f"nothing could be measured; the logs of our servers are in {LOGS}")
     return INTERRUPTED if interrupted else int(bool(measured.failures))

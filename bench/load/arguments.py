@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.load.serving import grid
-from bench.load.sweep import Plan
+from bench.load.sweep import SweepPlan
 
 SHAPES = Path("model-store", "shapes.mar")
 SAMPLES = Path("models", "shapes", "samples")
@@ -46,7 +46,7 @@ class Options:
     url: str | None
     pictures: Path
     out: Path
-    plan: Plan
+    plan: SweepPlan
 
 
 def parse(arguments: Sequence[str] | None) -> Options:
@@ -58,7 +58,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
         for name in Preset.__annotations__
     }
     settings = grid(wanted["batch_sizes"], wanted["delays_ms"], wanted["workers"], given.threads)
-    plan = Plan(
+    plan = SweepPlan(
         settings=[None] if given.url else settings,
         clients=sorted(set(wanted["clients"])),
         fractions=wanted["fractions"],

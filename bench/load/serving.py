@@ -50,11 +50,13 @@ class ServingSettings:
         return yaml.safe_dump(self.as_config(), sort_keys=False)
 
     def __str__(self) -> str:
-        workers = "1 worker" if self.workers == 1 else f"{self.workers} workers"
-        return (
-            f"{workers}, {self.threads} threads each, batch {self.batch_size}, "
-            f"{self.max_delay_ms} ms"
-        )
+        processes = f"{counted(self.workers, 'worker')} x {counted(self.threads, 'thread')}"
+        return f"{processes}, batch {self.batch_size}, {self.max_delay_ms} ms"
+
+
+def counted(count: int, noun: str) -> str:
+    """As in `1 worker` and `2 workers`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def grid(

@@ -2,27 +2,26 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from pathlib import Path
 
 import httpx
 
-from bench.load.cpu import sampling, server_behind
+from bench.load.cpu import sampling
 from bench.load.driver import TIMEOUT_S, measure
 from bench.load.points import Point
 from bench.load.recommendation import recommend
-from bench.load.serving import ServingSettings, configure
+from bench.load.servers import Opener
+from bench.load.serving import ServingSettings
 from bench.load.traffic import ClosedLoop, OpenLoop, Target, Traffic
 from scripts.errors import CommandError
-from scripts.torchserve import running_server
 
 RUNNING_SERVER = "the running server"
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """What a sweep measures.
 
     Attributes:
@@ -47,14 +46,6 @@ class Plan:
         return len(self.settings) * len(self.clients) + len(self.fractions)
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A server that is ready: what to send where, and its process where that is known."""
-
-    target: Target
-    process: int | None
-
-
 @dataclass
 class Measured:
     """What a sweep has found so far; it may end early.
@@ -68,13 +59,11 @@ class Measured:
     failures: dict[str, str] = field(default_factory=dict)
 
 
-# Opens a server with these settings for as long as a `with` block runs.
-Opener = Callable[[ServingSettings | None], AbstractContextManager[Opened]]
 # Is told what runs now, and how many points are done with since the last call.
 Tell = Callable[[str, int], None]
 
 
-def sweep(plan: Plan, open_server: Opener, measured: Measured, tell: Tell) -> None:
+def sweep(plan: SweepPlan, open_server: Opener, measured: Measured, tell: Tell) -> None:
     """Measures all of a plan; a server that cannot start does not keep the others from it.
 
     Args:
@@ -95,38 +84,8 @@ def sweep(plan: Plan, open_server: Opener, measured: Measured, tell: Tell) -> No
             _measure_all(plan, best.settings, opened, open_server, measured, tell)
 
 
-def own_server(model: Path, pictures: Sequence[Path], logs: Path) -> Opener:
-    """Serves an unpacked model, with each of the settings in turn.
-
-    Args:
-        model: the folder, whose model-config.yaml is rewritten.
-        pictures: to be sent.
-        logs: the folder of the server's logs.
-    """
-
-    @contextmanager
-    def opened(settings: ServingSettings | None) -> Iterator[Opened]:
-        assert settings
-        configure(model, settings)
-        with running_server(model, log_dir=logs) as server:
-            url = f"{server.url}/predictions/{server.model_name}"
-            yield Opened(Target(url, pictures), server.process.pid)
-
-    return opened
-
-
-def running_already(target: Target) -> Opener:
-    """Takes the server at the target's URL as it is."""
-
-    @contextmanager
-    def opened(_: ServingSettings | None) -> Iterator[Opened]:
-        yield Opened(target, server_behind(target.url))
-
-    return opened
-
-
 def _measure_all(
-    plan: Plan,
+    plan: SweepPlan,
     settings: ServingSettings | None,
     traffics: Sequence[Traffic],
     open_server: Opener,

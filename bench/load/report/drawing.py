@@ -88,3 +88,9 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
         return []
     shift = sum(moved - height for moved, height in zip(placed, heights, strict=True))
     return [height - shift / len(placed) for height in placed]
+
+
+def single_axes() -> tuple[Figure, Axes]:
+    """A figure of one plot."""
+    figure = Figure(figsize=SIZE_IN, layout="constrained")
+    return figure, figure.subplots()
