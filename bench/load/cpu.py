@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import psutil
 
 WORKER, FRONTEND = "worker", "frontend"
-WORKER_SCRIPT = "model_service_worker"
+WORKER_SCRIPT = "model_service_worker.py"
 EVERY_S = 0.2
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
@@ -111,7 +111,7 @@ def _family(server: int | None) -> list[psutil.Process]:
 
 def _role(process: psutil.Process) -> str:
     with suppress(psutil.Error):
-        if WORKER_SCRIPT in " ".join(process.cmdline()):
+        if any(each.endswith(WORKER_SCRIPT) for each in process.cmdline()):
             return WORKER
     return FRONTEND
 
