@@ -43,6 +43,14 @@ class Point:
         return self.load.generator_cpu_percent / 100
 
     @property
+    def foreign_cores(self) -> float:
+        """What neither the server nor the generator kept busy; 0 where it could not be sampled."""
+        if self.cpu is None:
+            return 0.0
+        own = self.cpu.workers + self.cpu.frontend + self.generator_cores
+        return max(0.0, self.cpu.machine - own)
+
+    @property
     def limit(self) -> str:
         """What was saturated: one of the constants above."""
         if self.load.generator_saturated:
@@ -81,9 +89,8 @@ def _use(point: Point) -> str:
     if point.cpu is None:
         return f"The generator used {point.generator_cores:.2f} cores."
     cpu = point.cpu
-    others = max(0.0, cpu.machine - cpu.workers - cpu.frontend - point.generator_cores)
     return (
         f"Of {point.cores} cores the workers used {cpu.workers:.2f}, the frontend "
         f"{cpu.frontend:.2f}, the generator {point.generator_cores:.2f}, and everything else on "
-        f"the machine {others:.2f}."
+        f"the machine {point.foreign_cores:.2f}."
     )

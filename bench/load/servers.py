@@ -1,7 +1,7 @@
 """The servers that a sweep measures: one started for each setting, or one that runs already."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,35 @@ class Opened:
 
 # Opens a server with these settings for as long as a `with` block runs.
 Opener = Callable[[ServingSettings | None], AbstractContextManager[Opened]]
+
+
+class KeptServer:
+    """Keeps the last server open, for as long as its settings are asked for.
+
+    Used as a context manager, which closes it at the end.
+    """
+
+    def __init__(self, opener: Opener) -> None:
+        self._opener = opener
+        self._stack = ExitStack()
+        self._kept: tuple[ServingSettings | None, Opened] | None = None
+
+    def __enter__(self) -> "KeptServer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def open(self, settings: ServingSettings | None) -> Opened:
+        """The server with these settings; another one that is open is closed before."""
+        if self._kept is None or self._kept[0] != settings:
+            self._close()
+            self._kept = settings, self._stack.enter_context(self._opener(settings))
+        return self._kept[1]
+
+    def _close(self) -> None:
+        self._kept = None
+        self._stack.close()
 
 
 def own_server(model: Path, pictures: Sequence[Path], logs: Path) -> Opener:

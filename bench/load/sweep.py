@@ -1,8 +1,7 @@
 """Measures point after point: settings x clients in a closed loop, then one setting's open loop."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -12,7 +11,7 @@ from bench.load.cpu import sampling
 from bench.load.driver import TIMEOUT_S, measure
 from bench.load.points import Point
 from bench.load.recommendation import recommend
-from bench.load.servers import Opener
+from bench.load.servers import KeptServer, Opened, Opener
 from bench.load.serving import ServingSettings
 from bench.load.traffic import ClosedLoop, OpenLoop, Target, Traffic
 from scripts.errors import CommandError
@@ -73,43 +72,48 @@ def sweep(plan: SweepPlan, open_server: Opener, measured: Measured, tell: Tell) 
         tell: shows the progress.
     """
     closed = [ClosedLoop(clients) for clients in plan.clients]
-    for settings in plan.settings:
-        with _failing_alone(settings, measured):
-            _measure_all(plan, settings, closed, open_server, measured, tell)
-    best = recommend(measured.points, plan.p99_ms)
-    if best:
-        rate = best.best.load.requests_per_s
-        opened = [OpenLoop(fraction * rate) for fraction in plan.fractions]
-        with _failing_alone(best.settings, measured):
-            _measure_all(plan, best.settings, opened, open_server, measured, tell)
+    with KeptServer(open_server) as servers:
+        for settings in plan.settings:
+            _measure_all(plan, settings, closed, servers, measured, tell)
+        best = recommend(measured.points, plan.p99_ms)
+        if best:
+            rate = best.best.load.requests_per_s
+            opened = [OpenLoop(fraction * rate) for fraction in plan.fractions]
+            _measure_all(plan, best.settings, opened, servers, measured, tell)
 
 
 def _measure_all(
     plan: SweepPlan,
     settings: ServingSettings | None,
     traffics: Sequence[Traffic],
-    open_server: Opener,
+    servers: KeptServer,
     measured: Measured,
     tell: Tell,
 ) -> None:
-    name = _name(settings)
+    """Measures one setting, or notes why it cannot be measured."""
+    name = str(settings) if settings else RUNNING_SERVER
     tell(f"{name}: starting", 0)
     left = len(traffics)
     try:
-        with open_server(settings) as server:
-            _try(server.target)
-            for traffic in traffics:
-                tell(f"{name}: {traffic}", 0)
-                with sampling(server.process) as samples:
-                    load = measure(
-                        server.target, traffic, plan.seconds, warm_up_seconds=plan.warm_up_seconds
-                    )
-                cpu = samples.use(load.began_at, load.seconds)
-                measured.points.append(Point(settings, traffic, load, cpu, os.cpu_count() or 1))
-                tell(f"{name}: {traffic}", 1)
-                left -= 1
-    finally:
-        tell(f"{name}: stopped", left)
+        server = servers.open(settings)
+        _try(server.target)
+        for traffic in traffics:
+            tell(f"{name}: {traffic}", 0)
+            measured.points.append(_measure(plan, settings, server, traffic))
+            tell(f"{name}: {traffic}", 1)
+            left -= 1
+    except CommandError as error:
+        measured.failures[name] = str(error).splitlines()[0]
+        tell(f"{name}: failed", left)
+
+
+def _measure(
+    plan: SweepPlan, settings: ServingSettings | None, server: Opened, traffic: Traffic
+) -> Point:
+    with sampling(server.process) as samples:
+        load = measure(server.target, traffic, plan.seconds, warm_up_seconds=plan.warm_up_seconds)
+    cpu = samples.use(load.began_at, load.seconds)
+    return Point(settings, traffic, load, cpu, os.cpu_count() or 1)
 
 
 def _try(target: Target) -> None:
@@ -128,15 +132,3 @@ def _try(target: Target) -> None:
     if answer.status_code != HTTPStatus.OK:
         told = " ".join(answer.text.split())[:200]
         raise CommandError(f"{target.url} answered {picture} with {answer.status_code}: {told}")
-
-
-@contextmanager
-def _failing_alone(settings: ServingSettings | None, measured: Measured) -> Iterator[None]:
-    try:
-        yield
-    except CommandError as error:
-        measured.failures[_name(settings)] = str(error).splitlines()[0]
-
-
-def _name(settings: ServingSettings | None) -> str:
-    return str(settings) if settings else RUNNING_SERVER

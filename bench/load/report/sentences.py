@@ -8,6 +8,7 @@ from bench.load.sweep import SweepPlan
 
 # Of fewer requests the 99th percentile is the slowest of them.
 LEAST_FOR_P99 = 100
+FOREIGN_SHARE = 0.15
 
 
 def summary(chosen: Recommendation | None, plan: SweepPlan) -> str:
@@ -43,6 +44,12 @@ def warnings(points: Sequence[Point], chosen: Recommendation | None) -> Iterator
         yield (
             f"The load generator was saturated at {busy} of {len(points)} points: there the "
             "figures say what it can send, not what the server can answer."
+        )
+    crowded = sum(each.foreign_cores > FOREIGN_SHARE * each.cores for each in points)
+    if crowded:
+        yield (
+            f"Something else kept over {FOREIGN_SHARE:.0%} of the machine busy at {crowded} of "
+            f"{len(points)} points; on a quiet machine the figures and the recommendation differ."
         )
     failed = sum(each.load.failures for each in points)
     if failed:

@@ -1,6 +1,7 @@
 import base64
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,7 +14,7 @@ from bench.load.report.page import PAGE, RESULTS, write_report
 from bench.load.report.table import row
 from bench.load.sweep import Measured, SweepPlan
 from bench.load.traffic import ClosedLoop
-from tests.bench.load.made_up import load, point, setting, sweep_of_points
+from tests.bench.load.made_up import BUSY, load, point, setting, sweep_of_points
 
 PLAN = SweepPlan([setting()] * 15, [1, 4, 16, 32], [0.5, 0.8, 0.95, 1.2], 4.0, 1.0)
 
@@ -101,12 +102,14 @@ def test_where_all_failed_there_is_no_recommendation(tmp_path: Path) -> None:
 
 
 def test_what_limits_the_trust_in_the_figures_is_said(tmp_path: Path) -> None:
-    points = [point(setting(), ClosedLoop(1), load(9, 90, generator_cpu_percent=99))]
-    _, page = report(tmp_path, points)
+    crowded = replace(BUSY, workers=2.0, machine=4.0)
+    measured = load(9, 90, generator_cpu_percent=99)
+    _, page = report(tmp_path, [point(setting(), ClosedLoop(1), measured, crowded)])
     warnings = re.findall(r'<p class="warning">(.*?)</p>', page)
-    assert len(warnings) == 2
+    assert len(warnings) == 3
     assert "saturated at 1 of 1 points" in warnings[0]
-    assert "rests on 36 requests" in warnings[1]
+    assert "over 15% of the machine busy at 1 of 1 points" in warnings[1]
+    assert "rests on 36 requests" in warnings[2]
 
 
 def test_a_row_tells_refused_from_cut_off_requests() -> None:

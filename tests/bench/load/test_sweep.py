@@ -90,6 +90,15 @@ def test_one_server_a_setting_and_then_the_recommended_ones_open_loop(
     assert f"{TWO}: 8 clients" in progress.told
 
 
+def test_the_server_that_is_open_already_is_kept_for_the_open_loop(
+    target: Target, measured_loads: list[Traffic]
+) -> None:
+    servers = Servers(target)
+    sweep(SweepPlan([ONE], [1], [0.5, 1.2], 4.0, 1.0), servers, Measured(), Progress())
+    assert measured_loads == [ClosedLoop(1), OpenLoop(5), OpenLoop(12)]
+    assert (servers.opened, servers.closed) == ([ONE], 1)
+
+
 def test_a_server_that_cannot_start_is_told_in_a_line(
     target: Target, measured_loads: list[Traffic]
 ) -> None:
