@@ -48,14 +48,14 @@ class Result:
 
 
 def take_turns(
-    turns: Sequence[Callable[[], float]], rounds: int, done: Callable[[], None]
+    turns: Sequence[Callable[[], float]], rounds: int, done: Callable[[int], None]
 ) -> list[tuple[float, ...]]:
     """Each turn's values, one a round; all take their turn in each round, in the order given.
 
     Args:
         turns: each measures one value.
         rounds: at least one.
-        done: is called after each turn.
+        done: is told after each turn how many are done.
 
     Raises:
         ValueError: there is no round.
@@ -66,5 +66,5 @@ def take_turns(
     for _ in range(rounds):
         for turn, own in zip(turns, values, strict=True):
             own.append(turn())
-            done()
+            done(sum(map(len, values)))
     return [tuple(own) for own in values]

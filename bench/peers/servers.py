@@ -88,9 +88,10 @@ def toolkit(model: Model, folder: Path) -> Iterator[str]:
 
 @contextmanager
 def _torchserve(archive: Path, folder: Path) -> Iterator[str]:
-    with _environment(SPINNING_THREADS), running_server(
-        archive, log_dir=folder / "logs", ready_within_s=READY_WITHIN_S
-    ) as server:
+    with (
+        _environment(SPINNING_THREADS),
+        running_server(archive, log_dir=folder / "logs", ready_within_s=READY_WITHIN_S) as server,
+    ):
         yield f"{server.url}/predictions/{server.model_name}"
 
 
