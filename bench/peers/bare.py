@@ -15,6 +15,8 @@ import time
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from http import HTTPStatus
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,7 @@ from handler.model_facts import ModelFacts
 from handler.pipeline import Pipeline
 from handler.settings import SERVING_FILE, read_settings, read_workers
 from handler.threads import take_threads
-from scripts.errors import CommandError
+from scripts.errors import CommandError, run
 from scripts.waiting_threads import WAITING_THREADS
 
 
@@ -45,10 +47,9 @@ class Bare:
         """Over all batches."""
         return self.batch * len(self.seconds) / sum(self.seconds)
 
-    @property
-    def median_ms(self) -> float:
+    def percentile_ms(self, percent: int) -> float:
         """Of one batch."""
-        return 1000 * float(np.median(self.seconds))
+        return 1000 * float(np.percentile(self.seconds, percent))
 
 
 def measure_bare(archive: Path, pictures: Sequence[Path], batch: int, seconds: float) -> Bare:
@@ -72,15 +73,16 @@ def measure_bare(archive: Path, pictures: Sequence[Path], batch: int, seconds: f
 
 
 def run_bare(pipeline: Pipeline, bodies: Sequence[bytes], batch: int, seconds: float) -> Bare:
-    """Batches of JPEGs for so many seconds, at least one; one more before does not count."""
-    order = shuffled_rounds(bodies)
-    pipeline.run([_request(next(order)) for _ in range(batch)])
+    """Batches of JPEGs for so many seconds, at least one; one more before does not count.
+
+    Raises:
+        CommandError: a picture was refused.
+    """
+    requests = map(_request, shuffled_rounds(bodies))
+    _seconds_of(pipeline, list(islice(requests, batch)))
     taken: list[float] = []
     while sum(taken) < seconds:
-        requests = [_request(next(order)) for _ in range(batch)]
-        start = time.perf_counter()
-        pipeline.run(requests)
-        taken.append(time.perf_counter() - start)
+        taken.append(_seconds_of(pipeline, list(islice(requests, batch))))
     return Bare(batch, tuple(taken))
 
 
@@ -92,6 +94,16 @@ def load_pipeline(folder: Path) -> Pipeline:
     names = read_class_names(folder / CLASSES_FILE)
     limits = detector.score_threshold, detector.max_detections
     return Pipeline(detector, ModelFacts("bare", names.things, *limits, names.stuff), settings)
+
+
+def _seconds_of(pipeline: Pipeline, requests: Sequence[HttpRequest]) -> float:
+    start = time.perf_counter()
+    responses = pipeline.run(requests)
+    taken = time.perf_counter() - start
+    refusals = [response.body for response in responses if response.status != HTTPStatus.OK]
+    if refusals:
+        raise CommandError(f"the bare loop refused a picture: {refusals[0].decode()}")
+    return taken
 
 
 def _request(body: bytes) -> HttpRequest:
@@ -117,4 +129,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run(lambda: main(sys.argv[1:]))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -18,10 +19,9 @@ from scripts.archive import SERVING_DEFAULTS
 TIMEOUT_S = 300.0
 # Of what the server answers at most, under light load.
 LIGHT_SHARE = 0.2
-LIGHT_PERCENTILES = (50, 99)
 BATCH = int(SERVING_DEFAULTS["batchSize"])
 BATCH_DELAY_MS = float(SERVING_DEFAULTS["maxBatchDelay"])
-# Of issue and README: requests/s beside each peer's, by model.
+# Ours by theirs, by model and peer.
 TARGETS = {
     ("shapes", "naive"): "at least 10",
     ("shapes", "toolkit"): "at least 10",
@@ -29,7 +29,10 @@ TARGETS = {
     ("r50", "toolkit"): "at least 3",
     ("r50", "object_detector"): "at least 1.5",
 }
-TARGET_BARE, TARGET_LIGHT = "at least 0.9", "at most 1.2"
+TARGET_BARE = "at least 0.9"
+# Ours, the bare request's, and the ratio that is aimed for. On a machine with other work a bare
+# request's own 99th percentile tells what that work does.
+LIGHT_PERCENTILES = ((50, 50, ""), (99, 50, "at most 1.2"), (99, 99, ""))
 
 Tell = Callable[[str], None]
 
@@ -116,40 +119,34 @@ def beside_bare_request(own: Ours, capacity: float, terms: Terms, tell: Tell) ->
     picture = own.model.pictures[:1]
     target = Target(own.target.url, picture)
     per_s = LIGHT_SHARE * capacity
-    loads: dict[str, list[Load]] = {"1 client": [], f"Poisson, {per_s:.1f}/s": []}
-    traffics: list[Traffic] = [ClosedLoop(1), OpenLoop(per_s)]
-    turns = [
-        _noting(notes, target, traffic, terms.seconds)
-        for notes, traffic in zip(loads.values(), traffics, strict=True)
-    ]
-    *_, bare = take_turns(
-        [*turns, lambda: measure_bare(own.archive, picture, 1, terms.seconds / 2).median_ms],
+    traffics: dict[str, Traffic] = {"1 client": ClosedLoop(1), f"{per_s:.1f}/s": OpenLoop(per_s)}
+    *loads, bares = take_turns(
+        [
+            *(partial(_measure, target, traffic, terms.seconds) for traffic in traffics.values()),
+            partial(measure_bare, own.archive, picture, 1, terms.seconds),
+        ],
         terms.rounds,
         lambda done: tell(f"{own.title} under light load: {done} of {3 * terms.rounds}"),
     )
-    at_best = tuple(each + BATCH_DELAY_MS for each in bare)
-    note = f"{BATCH_DELAY_MS:g} ms of it the delay"
-    for name, own_loads in loads.items():
-        for percentile in LIGHT_PERCENTILES:
-            latencies = tuple(load.latency_ms[percentile] for load in own_loads)
-            goal = TARGET_LIGHT if percentile == max(LIGHT_PERCENTILES) else ""
-            measured = f"p{percentile} in ms, {name}"
-            yield Result(own.title, measured, "bare request", latencies, at_best, goal, note)
+    for name, own_loads in zip(traffics, loads, strict=True):
+        for percent, bare_percent, goal in LIGHT_PERCENTILES:
+            latencies = tuple(load.latency_ms[percent] for load in own_loads)
+            bare = tuple(each.percentile_ms(bare_percent) + BATCH_DELAY_MS for each in bares)
+            yield Result(
+                own.title,
+                f"p{percent} in ms, {name}",
+                f"bare request, p{bare_percent}",
+                latencies,
+                bare,
+                goal,
+                f"{BATCH_DELAY_MS:g} ms of theirs are the batch delay",
+            )
 
 
 def _saturate(target: Target, terms: Terms) -> Callable[[], float]:
+    """Requests/s."""
     traffic = ClosedLoop(terms.clients)
     return lambda: _measure(target, traffic, terms.seconds).requests_per_s
-
-
-def _noting(
-    notes: list[Load], target: Target, traffic: Traffic, seconds: float
-) -> Callable[[], float]:
-    def turn() -> float:
-        notes.append(_measure(target, traffic, seconds))
-        return notes[-1].requests_per_s
-
-    return turn
 
 
 def _measure(target: Target, traffic: Traffic, seconds: float) -> Load:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -48,12 +49,12 @@ class Result:
 
 
 def take_turns(
-    turns: Sequence[Callable[[], float]], rounds: int, done: Callable[[int], None]
-) -> list[tuple[float, ...]]:
-    """Each turn's values, one a round; all take their turn in each round, in the order given.
+    turns: Sequence[Callable[[], Any]], rounds: int, done: Callable[[int], None]
+) -> list[tuple[Any, ...]]:
+    """Each turn's measurements, one a round; all take their turn in each round, in the order given.
 
     Args:
-        turns: each measures one value.
+        turns: each measures something.
         rounds: at least one.
         done: is told after each turn how many are done.
 
@@ -62,7 +63,7 @@ def take_turns(
     """
     if rounds < 1:
         raise ValueError(f"rounds: expected at least 1, got {rounds}")
-    values: list[list[float]] = [[] for _ in turns]
+    values: list[list[Any]] = [[] for _ in turns]
     for _ in range(rounds):
         for turn, own in zip(turns, values, strict=True):
             own.append(turn())

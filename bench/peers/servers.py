@@ -1,7 +1,12 @@
-"""Ours and its peers as running servers."""
+"""Ours and its peers as running servers.
+
+Each has one worker, our batch size and batch delay. Waiting threads sleep in all of them, which is
+`make serve`'s setting and not their own: threads that spin would make the peers depend on whatever
+else the machine does. OMP_WAIT_POLICY, where set, holds for all.
+"""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +17,8 @@ from scripts.archive import SERVING_DEFAULTS, build_archive
 from scripts.aws.environment import container_environment
 from scripts.sagemaker_container import running_container
 from scripts.torchserve import running_server
-from scripts.waiting_threads import WAITING_THREADS
 
 READY_WITHIN_S = 300
-# As long as libgomp lets waiting threads spin unless it is told; that they sleep is our setting.
-SPINNING_THREADS = {"GOMP_SPINCOUNT": "300000"}
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ def our_archive(model: Model, precision: str, folder: Path) -> Path:
 @contextmanager
 def ours(archive: Path, folder: Path) -> Iterator[str]:
     """As `make serve` serves it."""
-    with running_server(archive, log_dir=folder / "logs", ready_within_s=READY_WITHIN_S) as server:
-        yield f"{server.url}/predictions/{server.model_name}"
+    with _torchserve(archive, folder) as url:
+        yield url
 
 
 @contextmanager
@@ -74,37 +76,28 @@ def object_detector(_model: Model, folder: Path) -> Iterator[str]:
 def toolkit(model: Model, folder: Path) -> Iterator[str]:
     """Peer (b), in AWS's container with our batch size and limits, and its own defaults beyond."""
     package = toolkit_package(model, folder)
-    left_out = ("ADDRESS", *WAITING_THREADS)
-    environment = {
-        name: value
-        for name, value in container_environment("transform", {}).items()
-        if not name.endswith(left_out)
-    }
-    environment |= {name: os.environ[name] for name in ("OMP_NUM_THREADS",) if name in os.environ}
-    with running_container(package, environment, log_dir=folder / "logs") as container:
+    with running_container(
+        package, _without_door() | _openmp(), log_dir=folder / "logs"
+    ) as container:
         container.wait_until_healthy(READY_WITHIN_S)
         yield f"{container.url}/invocations"
 
 
 @contextmanager
 def _torchserve(archive: Path, folder: Path) -> Iterator[str]:
-    with (
-        _environment(SPINNING_THREADS),
-        running_server(archive, log_dir=folder / "logs", ready_within_s=READY_WITHIN_S) as server,
-    ):
+    with running_server(archive, log_dir=folder / "logs", ready_within_s=READY_WITHIN_S) as server:
         yield f"{server.url}/predictions/{server.model_name}"
 
 
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """For what is started meanwhile."""
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+def _without_door() -> dict[str, str]:
+    """A script has no worker of ours that could open a front door."""
+    environment = container_environment("transform", {})
+    return {name: value for name, value in environment.items() if not name.endswith("ADDRESS")}
+
+
+def _openmp() -> dict[str, str]:
+    """Unlike TorchServe's, a container's environment inherits nothing."""
+    return {name: value for name, value in os.environ.items() if name.startswith("OMP_")}
 
 
 PEERS = {
