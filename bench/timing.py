@@ -1,10 +1,14 @@
 """Timings that can be compared: of callables in turn, within one run."""
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 
 import numpy as np
+
+# Fewer would leave nothing to take quartiles of.
+LEAST_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -14,10 +18,13 @@ class Timing:
     Attributes:
         name: what was timed.
         seconds: of each round, in the order of the rounds.
+        parts: by name the seconds that each of its parts took in each round; empty where it is
+            timed as a whole.
     """
 
     name: str
     seconds: tuple[float, ...]
+    parts: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def median(self) -> float:
@@ -49,6 +56,9 @@ def in_alternation(
     callables: Mapping[str, Callable[[], object]],
     rounds: int,
     clock: Callable[[], float] = perf_counter,
+    *,
+    within_s: float = math.inf,
+    after_round: Callable[[int], object] = lambda _: None,
 ) -> list[Timing]:
     """Calls each once a round, in the order given; one more round before is not timed.
 
@@ -56,6 +66,9 @@ def in_alternation(
         callables: by name.
         rounds: at least one.
         clock: seconds since some moment.
+        within_s: once the timed calls took as many seconds, no further round begins; but the
+            first LEAST_ROUNDS, or `rounds` where that is less, are always taken.
+        after_round: is told how many rounds are done.
 
     Raises:
         ValueError: there is no round.
@@ -65,11 +78,14 @@ def in_alternation(
     for call in callables.values():
         call()
     seconds: dict[str, list[float]] = {name: [] for name in callables}
-    for _ in range(rounds):
+    for done in range(rounds):
+        if done >= LEAST_ROUNDS and sum(map(sum, seconds.values())) >= within_s:
+            break
         for name, call in callables.items():
             start = clock()
             call()
             seconds[name].append(clock() - start)
+        after_round(done + 1)
     return [Timing(name, tuple(values)) for name, values in seconds.items()]
 
 

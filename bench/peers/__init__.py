@@ -1,0 +1,1 @@
+"""Our server beside others that serve the same model, over real HTTP."""
