@@ -7,6 +7,7 @@ from typing import Protocol
 
 from handler.detections import Detections
 from handler.pictures import Picture
+from handler.telemetry.forwards import ForwardLog
 
 
 class Failure(Enum):
@@ -55,6 +56,11 @@ class ModelDetector(Detector, Protocol):
     @property
     def max_detections(self) -> int:
         """How many detections of one picture the network gives at most."""
+        ...
+
+    @property
+    def forwards(self) -> ForwardLog:
+        """What went through the network together since it was last asked."""
         ...
 
     def warm_up(self) -> None:

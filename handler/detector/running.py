@@ -12,6 +12,7 @@ from handler.detector.batching import group
 from handler.detector.interface import Failure, Outcome
 from handler.settings import Settings
 from handler.telemetry import Stopwatch
+from handler.telemetry.forwards import Forward, ForwardLog
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,9 @@ class BatchRunner:
         padded_size: height and width that a picture of a height and width has inside the network
             when it runs alone.
         settings: `padding` and `images_per_forward` say which run together.
+
+    Attributes:
+        forwards: those that ran, until somebody takes them.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class BatchRunner:
         self.network = network
         self.padded_size = padded_size
         self.settings = settings
+        self.forwards = ForwardLog()
 
     def run(self, images: Sequence[Tensor], sizes_hw: Sequence[Size]) -> list[Outcome]:
         """Outcomes in the order of the pictures; a forward that fails is halved down to the
@@ -57,14 +62,18 @@ class BatchRunner:
             found = self.network(images, sizes_hw)
         except Exception as error:  # whatever it is, the picture at fault's neighbours get answers
             logger.exception("the forward of %d pictures failed", len(images))
+            elapsed_ms, failure = watch.elapsed_ms(), _failure(error)
+            short = failure is Failure.OUT_OF_MEMORY
+            self.forwards.add(Forward(len(images), elapsed_ms, failed=True, out_of_memory=short))
             if len(images) == 1:
-                return [Outcome(_failure(error), watch.elapsed_ms(), batch=1)]
+                return [Outcome(failure, elapsed_ms, batch=1)]
             half = len(images) // 2
             return [
                 *self._forward(images[:half], sizes_hw[:half]),
                 *self._forward(images[half:], sizes_hw[half:]),
             ]
         elapsed_ms = watch.elapsed_ms()
+        self.forwards.add(Forward(len(images), elapsed_ms))
         return [Outcome(detections, elapsed_ms, len(images)) for detections in found]
 
 
