@@ -130,8 +130,10 @@ class Pipeline:
         slot: DetectedRequest | FailedRequest,
         error: RequestError | None = None,
     ) -> HttpResponse:
-        report = request_report(slot, response, error, self.option_reader.defaults)
-        return replace(response, report=report)
+        defaults = self.option_reader.defaults
+        report = _guarded(lambda: request_report(slot, response, error, defaults))
+        # Without a report an answer is as good.
+        return response if isinstance(report, RequestError) else replace(response, report=report)
 
     def _body(self, slot: DetectedRequest) -> bytes:
         decoded = slot.decoded

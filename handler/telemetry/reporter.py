@@ -1,5 +1,6 @@
 """All that a worker tells of itself."""
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from handler.telemetry.metrics import batch_samples, memory_samples, start_sampl
 from handler.telemetry.publisher import Publisher
 from handler.telemetry.reports import BatchReport, RequestReport
 from handler.telemetry.request_log import log_requests
+
+logger = logging.getLogger(__name__)
 
 # Prometheus asks every 15 to 60 seconds.
 MEMORY_EVERY_S = 10.0
@@ -41,8 +44,14 @@ class Reporter:
         self.publisher.publish(start_samples())
 
     def answered(self, requests: Sequence[RequestReport], elapsed_ms: float, worker: str) -> None:
-        """A batch is answered, by the worker of that name."""
+        """A batch is answered, by the worker of that name; raises nothing."""
         batch = BatchReport(tuple(requests), self.forwards.take(), elapsed_ms)
+        try:
+            self._tell(batch, worker)
+        except Exception:  # the answers are good, and have to go out
+            logger.exception("a batch was answered, but not reported")
+
+    def _tell(self, batch: BatchReport, worker: str) -> None:
         self.publisher.publish(batch_samples(batch))
         if self.logs_requests:
             log_requests(batch, self.model_name)

@@ -75,7 +75,21 @@ def test_a_failure_is_halved_down_to_the_picture_at_fault() -> None:
     assert network.batches == [4, 2, 2, 1, 1]
 
 
+def test_forwards_are_remembered_with_their_sizes_and_how_they_ended() -> None:
+    running = runner(Network())
+    running.run(pictures(1, 2, 9, 4), [(4, 4)] * 4)
+    forwards = running.forwards.take()
+    assert [(forward.images, forward.failed, forward.out_of_memory) for forward in forwards] == [
+        (4, True, False),
+        (2, False, False),
+        (2, True, False),
+        (1, True, True),
+        (1, False, False),
+    ]
+
+
 def test_nothing_runs_without_pictures() -> None:
-    network = Network()
-    assert runner(network).run([], []) == []
+    running = runner(network := Network())
+    assert running.run([], []) == []
     assert network.batches == []
+    assert running.forwards.take() == ()
