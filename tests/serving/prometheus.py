@@ -15,7 +15,7 @@ LINE = re.compile(r"^(?P<name>\w+)\{(?P<labels>.*?),?\} (?P<value>\S+)$", re.MUL
 TYPE = re.compile(r"^# TYPE (\w+) (\w+)$", re.MULTILINE)
 # Of where it runs, alone.
 HOSTNAME = re.compile(r',Hostname="[^"]*"')
-KEYWORDS = {"by", "without", "on", "ignoring", "and", "or", "unless", "bool"}
+KEYWORDS = {"by", "without", "on", "ignoring", "and", "or", "unless", "bool", "offset"}
 
 
 def scrape(ports: Ports) -> str:
@@ -29,10 +29,15 @@ def series_of(text: str) -> "Counter[Series]":
     """Values by name and labels, less the host's name."""
     return Counter(
         {
-            f"{match['name']}{{{HOSTNAME.sub('', match['labels'])}}}": float(match["value"])  # type: ignore[misc]
+            f"{match['name']}{{{HOSTNAME.sub('', match['labels'])}}}": float(match["value"])
             for match in LINE.finditer(text)
         }
     )
+
+
+def sum_of(series: "Counter[Series]", name: str) -> float:
+    """A metric's value over all labels."""
+    return sum(value for key, value in series.items() if key.startswith(f"{name}{{"))
 
 
 def names_of(text: str) -> set[str]:
