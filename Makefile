@@ -13,7 +13,7 @@ CONTAINER_INSTALLED := $(CONTAINER_VENV)/.installed
 CONTAINER_REQUIREMENTS := scripts/container/requirements.txt
 SHAPES := models/shapes
 SHAPES_MAR := model-store/shapes.mar
-HANDLER_SOURCES := $(shell find handler -name '*.py' 2>/dev/null)
+HANDLER_SOURCES := $(shell find handler -name '*.py' -o -name '*.yaml' 2>/dev/null)
 
 # Variables given on the command line reach the recipes through the environment ("$$NAME"),
 # so that spaces and quotes in them survive. What runs a server is exec'd: make passes a SIGTERM on

@@ -2,6 +2,18 @@
 
 from typing import Any
 
+# Statuses and codes of the contract.
+CODES = (
+    (400, "bad_request"),
+    (406, "not_acceptable"),
+    (413, "too_large"),
+    (415, "unsupported_media_type"),
+    (422, "unprocessable"),
+    (500, "internal"),
+    (503, "overloaded"),
+    (507, "out_of_memory"),
+)
+
 
 class RequestError(Exception):
     """A request, or one picture of it, that gets an error instead of an answer.

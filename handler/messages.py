@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from handler.telemetry.reports import RequestReport
+
 
 @dataclass(frozen=True)
 class Part:
@@ -31,9 +33,13 @@ class HttpRequest:
 
 @dataclass(frozen=True)
 class HttpResponse:
-    """Status, headers and body; `content_type` apart from the other headers."""
+    """Status, headers and body; `content_type` apart from the other headers.
+
+    `report` tells the operator of the request; None where there was none to be made.
+    """
 
     status: int
     content_type: str
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    report: RequestReport | None = None

@@ -27,6 +27,7 @@ from handler.model_facts import ModelFacts
 from handler.outputs.accept import JSON, choose_response
 from handler.outputs.render import Answer, render
 from handler.pictures import Picture
+from handler.reporting import received, request_report
 from handler.settings import Settings
 from handler.slots import DecodedRequest, DetectedRequest, FailedRequest, PreparedRequest
 from handler.telemetry import StageTimes, Stopwatch
@@ -80,21 +81,22 @@ class Pipeline:
         watch = Stopwatch()
         read = _guarded(lambda: self._read(request))
         if isinstance(read, RequestError):
-            return FailedRequest(request.request_id, read, StageTimes(watch.elapsed_ms()))
+            return FailedRequest(received(request), read, StageTimes(watch.elapsed_ms()))
         prepared = tuple(map(self._prepare, read.pictures))
         return PreparedRequest(replace(read, times=StageTimes(watch.elapsed_ms())), prepared)
 
     def encode(self, slot: DetectedRequest | FailedRequest) -> HttpResponse:
         """Detections or an error -> status, headers and bytes."""
         if isinstance(slot, FailedRequest):
-            return _error_response(slot)
+            return self._refusal(slot, slot.error)
         watch = Stopwatch()
         body = _guarded(lambda: self._body(slot))
-        times = replace(slot.times, encode_ms=watch.elapsed_ms())
+        done = replace(slot, times=replace(slot.times, encode_ms=watch.elapsed_ms()))
         if isinstance(body, RequestError):
-            return _error_response(FailedRequest(slot.decoded.request_id, body, times))
-        return HttpResponse(
-            200, slot.decoded.choice.media_type, body, _headers(times, slot.decoded.value_ranges)
+            return self._refusal(done, body)
+        headers = _headers(done.times, done.decoded.value_ranges)
+        return self._reported(
+            HttpResponse(200, done.decoded.choice.media_type, body, headers), done
         )
 
     def _detect(
@@ -126,13 +128,29 @@ class Pipeline:
         if decoded.is_batch and wrapping.style is Style.PLAIN:
             wrapping = replace(wrapping, style=Style.BATCH)
         return DecodedRequest(
-            request.request_id,
+            received(request),
             decoded.pictures,
             decoded.value_ranges,
             choose_response(request.headers.get("accept"), options, len(decoded.pictures)),
             wrapping,
             StageTimes(decode_ms=0.0),
         )
+
+    def _refusal(self, slot: DetectedRequest | FailedRequest, error: RequestError) -> HttpResponse:
+        body = json.dumps(error.body()).encode("ascii")
+        response = HttpResponse(error.status, JSON, body, _headers(slot.times, ()))
+        return self._reported(response, slot, error)
+
+    def _reported(
+        self,
+        response: HttpResponse,
+        slot: DetectedRequest | FailedRequest,
+        error: RequestError | None = None,
+    ) -> HttpResponse:
+        defaults = self.option_reader.defaults
+        report = _guarded(lambda: request_report(slot, response, error, defaults))
+        # Without a report an answer is as good.
+        return response if isinstance(report, RequestError) else replace(response, report=report)
 
     def _body(self, slot: DetectedRequest) -> bytes:
         decoded = slot.decoded
@@ -161,15 +179,6 @@ def _guarded(stage: Callable[[], Result]) -> Result | RequestError:
     except Exception:  # a fault of ours must not fail the neighbours in the batch
         logger.exception("a stage failed")
         return internal()
-
-
-def _error_response(slot: FailedRequest) -> HttpResponse:
-    error = slot.error
-    logger.info(
-        "refused request %s: %d %s: %s", slot.request_id, error.status, error.code, error.message
-    )
-    body = json.dumps(error.body()).encode("ascii")
-    return HttpResponse(error.status, JSON, body, _headers(slot.times, ()))
 
 
 def _headers(times: StageTimes, value_ranges: Sequence[str]) -> dict[str, str]:

@@ -19,6 +19,9 @@ from handler.messages import HttpRequest, HttpResponse, Part
 from handler.model_facts import ModelFacts
 from handler.pipeline import Pipeline
 from handler.settings import SERVING_FILE, read_settings, read_workers
+from handler.telemetry import Stopwatch
+from handler.telemetry.publisher import DeclaredMetric, Publisher
+from handler.telemetry.reporter import Reporter
 from handler.threads import decode_threads, take_threads
 
 RAW_BODY = "body"
@@ -42,7 +45,8 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
         settings = read_settings(folder / SERVING_FILE)
         workers = read_workers(folder / SERVING_FILE)
         take_threads(settings.threads, workers)
-        detector = load_detector(folder, worker_device(context), settings)
+        device = worker_device(context)
+        detector = load_detector(folder, device, settings)
         detector.warm_up()
         names = read_class_names(folder / CLASSES_FILE)
         counts = ClassCounts(detector.num_classes, detector.num_stuff_classes)
@@ -56,6 +60,11 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
         )
         executor = start_executor(decode_threads(settings.decode_threads, workers))
         self.pipeline = Pipeline(detector, model, settings, executor)
+        publisher = Publisher(declared_metrics(context), context.model_name)
+        self.reporter = Reporter(
+            publisher, detector.forwards, device, context.model_name, settings.request_log
+        )
+        self.reporter.started()
         door = open_front_door(os.environ)
         if settings.drain_seconds:
             on_stop = door.close if door else None
@@ -65,6 +74,7 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
     def handle(self, data: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
         """Takes a batch of TorchServe's requests; gives as many bodies, in order."""
         self.context = context
+        self.watch = Stopwatch()
         with self.activity:
             return self.postprocess(self.inference(self.preprocess(data)))
 
@@ -85,6 +95,8 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
         """Responses -> each request's own status and headers for TorchServe, and the bodies."""
         for index, response in enumerate(data):
             publish_response(response, self.context, index)
+        reports = [response.report for response in data if response.report]
+        self.reporter.answered(reports, self.watch.elapsed_ms(), worker_name(self.context))
         return [response.body for response in data]
 
 
@@ -94,6 +106,24 @@ def worker_device(context: Any) -> torch.device:
     if gpu is not None and torch.cuda.is_available():
         return torch.device("cuda", int(gpu))
     return torch.device("cpu")
+
+
+def worker_name(context: Any) -> str:
+    """What TorchServe calls this worker, such as W-9000-shapes_1.0; it outlives a restart.
+
+    TorchServe tells its workers their socket alone, whose name or port is the number.
+    """
+    connection = getattr(context, "cl_socket", None)
+    address = connection.getsockname() if connection else ""
+    number = address.rpartition(".")[2] if isinstance(address, str) else address[1]
+    version = (context.manifest or {}).get("model", {}).get("modelVersion", "")
+    return f"W-{number}-{context.model_name}_{version}"
+
+
+def declared_metrics(context: Any) -> dict[str, DeclaredMetric]:
+    """The metrics of the file that `metrics_config` names, by their names."""
+    kinds = context.metrics.cache.values() if context.metrics else ()
+    return {name: metric for kind in kinds for name, metric in kind.items()}
 
 
 def to_request(

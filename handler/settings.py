@@ -62,6 +62,7 @@ class Settings:
         precision: what our own network's layers compute in. `fp32` gives Detectron2's numbers;
             `bf16` and `fp16` are quicker where the hardware has them, and move answers a little;
             `auto` picks by device. Boxes, scores and masks come as float32 in any case.
+        request_log: whether the log has a line of JSON for each request.
         drain_seconds: how long TorchServe, told to stop, waits for the requests that run; 0 does
             not wait.
         runtime: `native` runs the model on our own network, `detectron2` on the upstream package,
@@ -87,6 +88,7 @@ class Settings:
     decode_threads: int = 0
     precision: str = "fp32"
     drain_seconds: int = 20
+    request_log: bool = True
     runtime: str = "native"
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -97,6 +99,7 @@ class Settings:
             _require_integer(name, getattr(self, name), least=0)
         _require_at_most("max_image_pixels", self.max_image_pixels, PILLOW_LIMIT, "Pillow")
         _require_at_most("max_json_nesting", self.max_json_nesting, DEEPEST_NESTING, "Python")
+        _require_boolean("request_log", self.request_log)
         _require_one_of("padding", self.padding, PADDINGS)
         _require_one_of("runtime", self.runtime, RUNTIMES)
         _require_one_of("precision", self.precision, PRECISIONS)
@@ -171,10 +174,13 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         name: environment.get(ENVIRONMENT_PREFIX + name.upper())
         for name in (*SETTING_NAMES, *OPTION_NAMES)
     }
-    return {name: _number_or_text(text) for name, text in given.items() if text is not None}
+    return {name: _value(text) for name, text in given.items() if text is not None}
 
 
-def _number_or_text(text: str) -> int | str:
+def _value(text: str) -> bool | int | str:
+    """As YAML would have it: a number, true or false, else text."""
+    if text in ("true", "false"):
+        return text == "true"
     return int(text) if text.isascii() and text.isdecimal() else text
 
 
@@ -183,6 +189,11 @@ def _require_integer(name: str, value: Any, least: int) -> None:
         raise SettingsError(
             f"handler setting {name} is {value!r}; use a whole number of at least {least}"
         )
+
+
+def _require_boolean(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise SettingsError(f"handler setting {name} is {value!r}; use true or false")
 
 
 def _require_at_most(name: str, value: int, most: int, who: str) -> None:

@@ -8,6 +8,7 @@ from handler.errors import RequestError
 from handler.outputs.accept import Choice
 from handler.pictures import Picture
 from handler.telemetry import StageTimes
+from handler.telemetry.reports import Received
 from handler.wrapping import Wrapping
 
 
@@ -18,7 +19,7 @@ class DecodedRequest:
     `value_ranges` are those of the arrays among what was sent.
     """
 
-    request_id: str
+    received: Received
     pictures: tuple[Picture | RequestError, ...]
     value_ranges: tuple[str, ...]
     choice: Choice
@@ -47,6 +48,6 @@ class DetectedRequest:
 class FailedRequest:
     """A request that gets an error."""
 
-    request_id: str
+    received: Received
     error: RequestError
     times: StageTimes

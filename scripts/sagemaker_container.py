@@ -24,6 +24,8 @@ ENVIRONMENT = REPOSITORY / ".venv-container"
 ENTRYPOINT = REPOSITORY / "scripts" / "container" / "entrypoint.py"
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 LOAD_TIMEOUT_S = 300
+# Where a container has its models.
+BASE_DIR = "/opt/ml"
 # The name that the toolkit gives to a single model.
 SINGLE_MODEL = "model"
 
@@ -132,7 +134,7 @@ def running_container(
             process = subprocess.Popen(
                 [ENVIRONMENT / "bin" / "python", ENTRYPOINT, home],
                 cwd=_made(home / "work"),
-                env=own | dict(environment) | on_loopback(environment, own_ports),
+                env=own | under_home(environment, home) | on_loopback(environment, own_ports),
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
@@ -195,6 +197,16 @@ def container_variables(home: Path, log_dir: Path) -> dict[str, str]:
         "SAGEMAKER_BASE_DIR": str(home / "ml"),
         "LOG_LOCATION": str(log_dir),
         "METRICS_LOCATION": str(log_dir),
+    }
+
+
+def under_home(environment: Mapping[str, str], home: Path) -> dict[str, str]:
+    """Paths of a container's files, which lie in this home."""
+    return {
+        name: f"{home / 'ml'}{value.removeprefix(BASE_DIR)}"
+        if value.startswith(f"{BASE_DIR}/")
+        else value
+        for name, value in environment.items()
     }
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 CONSOLE = "console.log"
 SERVER = "ts_log.log"
 MODEL = "model_log.log"
+REQUESTS = "requests.log"
 
 
 class ServerLogs:

@@ -25,6 +25,7 @@ from scripts.waiting_threads import WAITING_THREADS
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIG = REPOSITORY / "config.properties"
 LOG_CONFIG = REPOSITORY / "scripts" / "log4j2.xml"
+METRICS_CONFIG = "metrics_config"
 # The server puts its workers' sockets in there, and macOS allows their paths 104 bytes.
 LONGEST_TEMP_DIR = 64
 # TorchServe logs these and goes on: with no model, with default settings, or with a worker that
@@ -135,8 +136,10 @@ def running_server(
 
 
 def server_properties(ports: Ports) -> dict[str, str]:
-    """The repository's config.properties, listening on these ports."""
-    return read_properties(CONFIG) | ports.as_properties()
+    """The repository's config.properties, listening on these ports, from whatever folder."""
+    properties = read_properties(CONFIG)
+    metrics = str(REPOSITORY / properties[METRICS_CONFIG])
+    return properties | {METRICS_CONFIG: metrics} | ports.as_properties()
 
 
 def server_environment(

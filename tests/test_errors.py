@@ -3,10 +3,12 @@ from collections.abc import Callable
 import pytest
 
 from handler.errors import (
+    CODES,
     RequestError,
     bad_request,
     internal,
     not_acceptable,
+    out_of_memory,
     too_large,
     unprocessable,
     unsupported_media_type,
@@ -28,10 +30,16 @@ def test_client_errors_have_the_contracts_status_code_and_body(
 ) -> None:
     error = make("what is wrong", "how to mend it")
     assert error.status == status
+    assert (error.status, error.code) in CODES
     assert str(error) == "what is wrong"
     assert error.body() == {
         "error": {"code": code, "message": "what is wrong", "hint": "how to mend it"}
     }
+
+
+def test_faults_have_the_contracts_codes_too() -> None:
+    for error in (internal(), out_of_memory()):
+        assert (error.status, error.code) in CODES
 
 
 def test_an_internal_error_is_a_500_with_a_fixed_text() -> None:

@@ -20,6 +20,7 @@ from handler.pictures import Picture
 from handler.pipeline import Pipeline
 from handler.settings import Settings, SettingsError
 from handler.slots import PreparedRequest
+from handler.telemetry.reports import PictureReport
 from handler.wrapping import Style
 from tests.bodies import image_bytes, noise, npy_bytes
 from tests.fakes import FakeDetector, facts
@@ -300,9 +301,11 @@ def test_a_fault_while_preparing_a_picture_stays_in_its_place() -> None:
 
 
 class BrokenHeaders(Mapping[str, str]):
-    """Headers whose reading raises."""
+    """Headers whose reading raises, but for the Content-Type."""
 
     def __getitem__(self, name: str) -> str:
+        if name == "content-type":
+            raise KeyError(name)
         raise RuntimeError("secret words at /opt/ml/model/handler/pipeline.py")
 
     def __iter__(self) -> Iterator[str]:
@@ -437,15 +440,87 @@ def test_a_picture_that_does_not_fit_the_device_is_a_507_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_refused_request_is_logged_with_its_id_the_code_and_the_reason(
-    name: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_refused_request_is_reported_with_its_id_the_code_and_the_reason(name: str) -> None:
     request, status, code = BAD[name]
     named = replace(request, request_id="request-7")
-    with caplog.at_level(logging.INFO):
-        (response,) = pipeline(max_image_pixels=MAX_PIXELS).run([named])
-    message = json.loads(response.body)["error"]["message"]
-    assert f"refused request request-7: {status} {code}: {message}" in caplog.messages
+    (response,) = pipeline(max_image_pixels=MAX_PIXELS).run([named])
+    assert response.report is not None
+    assert response.report.received.request_id == "request-7"
+    assert (response.report.status, response.report.code) == (status, code)
+    assert response.report.message == json.loads(response.body)["error"]["message"]
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_request_is_reported_with_its_sizes_and_times(name: str) -> None:
+    request = GOOD[name]
+    (response,) = pipeline().run([request])
+    report = response.report
+    assert report is not None
+    assert report.received.size == sum(len(part.body) for part in request.parts)
+    assert (report.status, report.code, report.message) == (200, "ok", "")
+    assert (report.size, report.media_type) == (len(response.body), response.content_type)
+    assert report.times.server_timing() == response.headers["Server-Timing"]
+    sizes = [(picture.width, picture.height) for picture in report.pictures]
+    assert sizes == [(30, 80) if name == "bmp" else (60, 40)] * (2 if "two" in name else 1)
+    assert {(picture.code, picture.instances) for picture in report.pictures} == {("ok", 1)}
+
+
+def test_each_picture_that_failed_is_reported_with_its_own_code() -> None:
+    detector = FakeDetector(lambda pixels: bool(pixels[0, 0, 0] == 20), Failure.OUT_OF_MEMORY)
+    parts = [part for name in ("png", "bmp") for part in GOOD[name].parts]
+    request = HttpRequest({}, (*parts, *BAD["truncated"][0].parts))
+    (response,) = pipeline(detector).run([request])
+    assert response.report is not None
+    assert response.report.code == "ok"
+    assert response.report.pictures == (
+        PictureReport(60, 40, instances=1),
+        PictureReport(30, 80, "out_of_memory"),
+        PictureReport(code="bad_request"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("query", "options"),
+    [
+        pytest.param({}, {}, id="none"),
+        pytest.param({"masks": "rle"}, {}, id="the-default"),
+        pytest.param(
+            {"classes": "cube,ball", "masks": "none"},
+            {"classes": [0, 1], "masks": "none"},
+            id="others",
+        ),
+    ],
+)
+def test_the_options_that_differ_from_the_defaults_are_reported(
+    query: Mapping[str, str], options: Mapping[str, Any]
+) -> None:
+    (response,) = pipeline().run([replace(GOOD["png"], query=query)])
+    assert response.report is not None
+    assert response.report.options == options
+
+
+@pytest.mark.parametrize(
+    ("header", "reported"),
+    [
+        pytest.param(None, "none", id="none"),
+        pytest.param("Image/PNG", "image/png", id="known"),
+        pytest.param("multipart/form-data; boundary=secret", "multipart/form-data", id="a-form"),
+        pytest.param("text/secret", "other", id="unknown"),
+    ],
+)
+def test_a_content_type_is_reported_only_where_it_is_a_known_one(
+    header: str | None, reported: str
+) -> None:
+    headers = {} if header is None else {"content-type": header}
+    (response,) = pipeline().run([replace(GOOD["png"], headers=headers)])
+    assert response.report is not None
+    assert response.report.received.media_type == reported
+
+
+def test_an_answer_without_a_report_is_as_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handler.pipeline.request_report", lambda *_: 1 // 0)
+    good, bad = pipeline().run([GOOD["png"], BAD["empty"][0]])
+    assert (good.status, good.report, bad.status, bad.report) == (200, None, 400, None)
 
 
 def test_a_response_over_the_limit_is_a_413() -> None:

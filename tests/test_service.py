@@ -19,6 +19,9 @@ from handler.pictures import Picture
 from handler.pipeline import Pipeline
 from handler.service import Detectron2Handler, publish_response, to_request, worker_device
 from handler.settings import Settings
+from handler.telemetry.forwards import ForwardLog
+from handler.telemetry.publisher import DeclaredMetric, Publisher
+from handler.telemetry.reporter import Reporter
 from tests.bodies import image_bytes, noise, npy_bytes
 from tests.fakes import FakeDetector, facts
 
@@ -205,9 +208,15 @@ def test_every_status_of_the_contract_has_a_phrase(status: int) -> None:
     assert phrase
 
 
-def serving(detector: FakeDetector) -> Detectron2Handler:
+def serving(
+    detector: FakeDetector, declared: Mapping[str, DeclaredMetric] | None = None
+) -> Detectron2Handler:
+    """A worker that has loaded; `declared` metrics are TorchServe's."""
     worker = Detectron2Handler()
     worker.pipeline = Pipeline(detector, facts("ball"), Settings())
+    worker.reporter = Reporter(
+        Publisher(declared or {}, "shapes"), ForwardLog(), torch.device("cpu"), "shapes", True
+    )
     return worker
 
 

@@ -55,6 +55,17 @@ def test_a_text_setting_comes_from_the_environment_too() -> None:
     assert load_settings({}, {"D2SERVE_PADDING": "batch"}) == Settings(padding="batch")
 
 
+@pytest.mark.parametrize("text", ["true", "false"])
+def test_a_switch_comes_from_the_environment_too(text: str) -> None:
+    assert load_settings({}, {"D2SERVE_REQUEST_LOG": text}).request_log is (text == "true")
+
+
+@pytest.mark.parametrize("value", [None, 0, 1, "yes", []])
+def test_a_switch_is_true_or_false(value: Any) -> None:
+    with pytest.raises(SettingsError, match=r"request_log is .*; use true or false$"):
+        load_settings({"request_log": value}, {})
+
+
 @pytest.mark.parametrize(("name", "least"), INTEGERS)
 def test_the_least_value_is_accepted(name: str, least: int) -> None:
     assert getattr(load_settings({name: least}, {}), name) == least

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from handler.detections import Detections
 from handler.pictures import Picture
+from handler.telemetry.forwards import ForwardLog
 
 Size: TypeAlias = tuple[int, int]
 
@@ -81,6 +82,11 @@ class ModelDetector(Detector, Protocol):
 
     def detect(self, pictures: Sequence[Picture]) -> list[Outcome]:
         """Takes UInt8[H, W, 3] RGB pictures of any sizes; outcomes in the same order."""
+        ...
+
+    @property
+    def forwards(self) -> ForwardLog:
+        """What went through the network together since it was last asked."""
         ...
 
     def warm_up(self) -> None:

@@ -24,6 +24,7 @@ from handler.rcnn.instances import Found
 from handler.rcnn.network import Network
 from handler.rcnn.optimise import optimise
 from handler.settings import Settings
+from handler.telemetry.forwards import ForwardLog
 
 CONFIG_FILE = "config.yaml"
 WEIGHTS_FILE = "weights.npz"
@@ -79,6 +80,11 @@ class NativeDetector:
     def max_detections(self) -> int:
         """How many detections of one picture the network gives at most."""
         return self.model.config.output.max_detections
+
+    @property
+    def forwards(self) -> ForwardLog:
+        """What went through the network together since it was last asked."""
+        return self.runner.forwards
 
     def warm_up(self) -> None:
         """Runs one grey picture, so that the first client does not wait for one-time set-up.

@@ -12,6 +12,7 @@ from handler.detector.batching import group
 from handler.detector.interface import Failure, Outcome, Prepared, Size
 from handler.settings import Settings
 from handler.telemetry import Stopwatch
+from handler.telemetry.forwards import Forward, ForwardLog
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,9 @@ class BatchRunner:
         padded_size: height and width that a picture of a height and width has inside the network
             when it runs alone.
         settings: `padding` and `images_per_forward` say which run together.
+
+    Attributes:
+        forwards: those that ran, until somebody takes them.
     """
 
     def __init__(
@@ -35,6 +39,7 @@ class BatchRunner:
         self.network = network
         self.padded_size = padded_size
         self.settings = settings
+        self.forwards = ForwardLog()
 
     def run(self, pictures: Iterable[Prepared]) -> Iterator[tuple[int, Outcome]]:
         """Each picture's position and outcome, as soon as it is known; a forward that fails is
@@ -60,11 +65,15 @@ class BatchRunner:
             )
         except Exception as error:  # whatever it is, the picture at fault's neighbours get answers
             logger.exception("the forward of %d pictures failed", len(pictures))
+            elapsed_ms, failure = watch.elapsed_ms(), _failure(error)
+            short = failure is Failure.OUT_OF_MEMORY
+            self.forwards.add(Forward(len(pictures), elapsed_ms, failed=True, out_of_memory=short))
             if len(pictures) == 1:
-                return [Outcome(_failure(error), watch.elapsed_ms(), batch=1)]
+                return [Outcome(failure, elapsed_ms, batch=1)]
             half = len(pictures) // 2
             return [*self._forward(pictures[:half]), *self._forward(pictures[half:])]
         elapsed_ms = watch.elapsed_ms()
+        self.forwards.add(Forward(len(pictures), elapsed_ms))
         return [Outcome(detections, elapsed_ms, len(pictures)) for detections in found]
 
 

@@ -25,6 +25,7 @@ from handler.rcnn.checkpoint import CheckpointError, is_derived, read_weights
 from handler.rcnn.image_batch import resize_picture
 from handler.rcnn.yaml_config import ConfigError
 from handler.settings import Settings
+from handler.telemetry.forwards import ForwardLog
 
 LAZY_CONFIG_FILE = "lazy_config.yaml"
 CHANNEL_ORDERS = ("RGB", "BGR")
@@ -95,6 +96,11 @@ class UpstreamDetector:
     def max_detections(self) -> int:
         """How many detections of one picture the network gives at most."""
         return self.limits.max_detections
+
+    @property
+    def forwards(self) -> ForwardLog:
+        """What went through the network together since it was last asked."""
+        return self.runner.forwards
 
     def warm_up(self) -> None:
         """Runs one grey picture, so that the first client does not wait for one-time set-up.

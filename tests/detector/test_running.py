@@ -41,10 +41,14 @@ def pictures(*values: int, sides: Sequence[int] | None = None) -> list[Prepared]
 def run(
     network: Network, images: Sequence[Prepared], **settings: int | str
 ) -> list[tuple[int, Outcome]]:
-    """Outcomes by position, in the order in which they came; heights pad to multiples of 8."""
+    """Outcomes by position, in the order in which they came."""
+    return list(runner(network, **settings).run(images))
+
+
+def runner(network: Network, **settings: int | str) -> BatchRunner:
+    """Heights pad to multiples of 8."""
     chosen = Settings(**settings)  # type: ignore[arg-type]
-    runner = BatchRunner(network, lambda size: (-(-size[0] // 8) * 8, size[1]), chosen)
-    return list(runner.run(images))
+    return BatchRunner(network, lambda size: (-(-size[0] // 8) * 8, size[1]), chosen)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +108,21 @@ def test_a_failure_is_halved_down_to_the_picture_at_fault() -> None:
     assert network.batches == [4, 2, 2, 1, 1]
 
 
+def test_forwards_are_remembered_with_their_sizes_and_how_they_ended() -> None:
+    running = runner(Network())
+    list(running.run(pictures(1, 2, 9, 4)))
+    forwards = running.forwards.take()
+    assert [(forward.images, forward.failed, forward.out_of_memory) for forward in forwards] == [
+        (4, True, False),
+        (2, False, False),
+        (2, True, False),
+        (1, True, True),
+        (1, False, False),
+    ]
+
+
 def test_nothing_runs_without_pictures() -> None:
-    network = Network()
-    assert run(network, []) == []
+    running = runner(network := Network())
+    assert list(running.run([])) == []
     assert network.batches == []
+    assert running.forwards.take() == ()

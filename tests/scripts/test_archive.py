@@ -56,6 +56,7 @@ def test_the_archive_holds_all_that_serving_needs(archive: Path, repo_root: Path
     }
     assert names == sources | {
         "service.py",
+        "handler/metrics.yaml",
         "config.yaml",
         "weights.npz",
         "classes.json",

@@ -8,6 +8,7 @@ from scripts.ports import LOOPBACK, Ports
 from scripts.properties import read_properties
 from scripts.torchserve import (
     CONFIG,
+    METRICS_CONFIG,
     ServerError,
     running_server,
     server_environment,
@@ -21,7 +22,14 @@ PORTS = Ports(1, 2, 3, 4, 5)
 def test_only_the_ports_differ_from_the_repositorys_settings() -> None:
     generated, committed = server_properties(PORTS), read_properties(CONFIG)
     changed = {key for key, value in generated.items() if committed.get(key) != value}
-    assert changed == set(PORTS.as_properties())
+    assert changed == {*PORTS.as_properties(), METRICS_CONFIG}
+
+
+def test_the_metrics_are_found_from_whatever_folder_the_server_runs_in() -> None:
+    metrics = Path(server_properties(PORTS)[METRICS_CONFIG])
+    assert metrics.is_absolute()
+    assert metrics == CONFIG.parent / read_properties(CONFIG)[METRICS_CONFIG]
+    assert metrics.is_file()
 
 
 @pytest.mark.parametrize("key", read_properties(CONFIG))

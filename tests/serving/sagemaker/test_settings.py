@@ -1,5 +1,7 @@
 """What an operator of an endpoint can set by environment variables alone."""
 
+import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +9,10 @@ import httpx
 
 from scripts.aws.environment import container_environment
 from scripts.sagemaker_container import Container, running_container
+from scripts.server_logs import CONSOLE
 from tests.serving.contract.rows import Array, png_of
-from tests.serving.served import workers_of
+from tests.serving.prometheus import counted, sum_of
+from tests.serving.served import request_line, workers_of
 
 WITHIN_S = 120
 
@@ -30,7 +34,7 @@ def test_what_deploy_sets_is_what_torchserve_serves_with(container: Container) -
 
 
 def test_an_operators_own_settings_win(
-    package: Path, tmp_path: Path, http: httpx.Client, picture: Array
+    repo_root: Path, package: Path, tmp_path: Path, http: httpx.Client, picture: Array
 ) -> None:
     own = {
         "SAGEMAKER_TS_BATCH_SIZE": "3",
@@ -40,6 +44,7 @@ def test_an_operators_own_settings_win(
         "SAGEMAKER_TS_RESPONSE_TIMEOUT": "33",
         "TS_MAX_REQUEST_SIZE": "50000",
         "D2SERVE_MAX_IMAGE_PIXELS": "100",
+        **documented_metrics(repo_root),
     }
     environment = container_environment("realtime", own)
     with running_container(package, environment, log_dir=tmp_path / "logs") as container:
@@ -56,3 +61,27 @@ def test_an_operators_own_settings_win(
         too_many_pixels = png_of(picture[:11, :10]).post(http, url)
         assert too_many_pixels.json()["error"]["code"] == "too_large"
         assert png_of(picture[:10, :10]).post(http, url).status_code == 200
+        added = counted(
+            container.ports, Counter(), lambda now: sum_of(now, "d2serve_batch_requests_sum") == 2
+        )
+        # Healthy is as soon as the first of the two has started.
+        assert sum_of(added, "d2serve_worker_starts_total") >= 1
+        assert sum_of(added, "d2serve_pixels_total") == 100
+
+
+def test_metrics_that_nobody_can_read_there_fill_no_log(
+    container: Container, http: httpx.Client, picture: Array
+) -> None:
+    answer = png_of(picture).post(http, f"{container.url}/invocations")
+    request_line(container, answer.headers["x-request-id"])
+    console = container.logs.text(CONSOLE)
+    assert answer.headers["x-request-id"] in console
+    assert "[METRICS]d2serve" not in console
+
+
+def documented_metrics(repo_root: Path) -> dict[str, str]:
+    """The variables of docs/operating.md, less where to listen: here that is on free ports."""
+    page = (repo_root / "docs" / "operating.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(TS_METRICS_\w+)` \| `(\S+)` \|$", page, re.MULTILINE)
+    assert len(rows) == 3
+    return {name: value for name, value in rows if name != "TS_METRICS_ADDRESS"}

@@ -1,0 +1,79 @@
+"""What a metrics port says, and which of it a query asks for."""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+
+import httpx
+
+from scripts.ports import LOOPBACK, Ports
+from tests.serving.served import written_soon
+
+# A series' name and labels, as text.
+Series = str
+LINE = re.compile(r"^(?P<name>\w+)\{(?P<labels>.*?),?\} (?P<value>\S+)$", re.MULTILINE)
+TYPE = re.compile(r"^# TYPE (\w+) (\w+)$", re.MULTILINE)
+# Of where it runs, alone.
+HOSTNAME = re.compile(r',Hostname="[^"]*"')
+KEYWORDS = {"by", "without", "on", "ignoring", "and", "or", "unless", "bool", "offset"}
+
+
+def scrape(ports: Ports) -> str:
+    """What Prometheus would read."""
+    answer = httpx.get(f"http://{LOOPBACK}:{ports.metrics}/metrics", trust_env=False)
+    assert answer.is_success, answer.text
+    return answer.text
+
+
+def series_of(text: str) -> "Counter[Series]":
+    """Values by name and labels, less the host's name."""
+    return Counter(
+        {
+            f"{match['name']}{{{HOSTNAME.sub('', match['labels'])}}}": float(match["value"])
+            for match in LINE.finditer(text)
+        }
+    )
+
+
+def sum_of(series: "Counter[Series]", name: str) -> float:
+    """A metric's value over all labels."""
+    return sum(value for key, value in series.items() if key.startswith(f"{name}{{"))
+
+
+def names_of(text: str) -> set[str]:
+    """All names that a query may use: a histogram has three."""
+    names = set()
+    for name, kind in TYPE.findall(text):
+        suffixes = ("_bucket", "_sum", "_count") if kind == "histogram" else ("",)
+        names |= {name + suffix for suffix in suffixes}
+    return names
+
+
+def names_in(expression: str) -> set[str]:
+    """The metrics that a PromQL expression asks for."""
+    without_labels = re.sub(r"\{[^}]*\}|\[[^\]]*\]", " ", expression)
+    without_grouping = re.sub(r"\b(by|without|on|ignoring)\s*\([^)]*\)", " ", without_labels)
+    identifiers = re.findall(r"(?<![\w.])([A-Za-z_:][\w:]*)(?!\s*\()(?![\w:])", without_grouping)
+    return set(identifiers) - KEYWORDS
+
+
+def labels_in(expression: str) -> set[str]:
+    """The labels that it picks or groups by."""
+    picked = re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"", expression)
+    grouped = re.findall(r"\b(?:by|without|on|ignoring)\s*\(([^)]*)\)", expression)
+    return {*picked, *(name.strip() for names in grouped for name in names.split(","))}
+
+
+def counted(
+    ports: Ports, before: "Counter[Series]", enough: Callable[["Counter[Series]"], bool]
+) -> "Counter[Series]":
+    """What was added since `before`, once it is enough: a server counts after it has answered."""
+
+    def added() -> "Counter[Series] | None":
+        now = series_of(scrape(ports))
+        now.subtract(before)
+        return now if enough(now) else None
+
+    found = written_soon(added)
+    assert found is not None
+    return found

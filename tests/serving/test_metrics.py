@@ -1,0 +1,121 @@
+"""What an operator sees of a running server: its metrics port and its log."""
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from handler.telemetry.metrics import batch_samples, start_samples
+from scripts.server_logs import MODEL, SERVER
+from scripts.torchserve import Server
+from tests.bodies import image_bytes, npy_bytes
+from tests.serving.prometheus import (
+    counted,
+    scrape,
+    series_of,
+    sum_of,
+)
+from tests.serving.served import request_line
+from tests.telemetry.samples import BAD, GOOD, batch_of
+
+LABELS = 'ModelName="shapes",Level="Model"'
+REFUSALS: dict[tuple[int, str], dict[str, Any]] = {
+    (400, "bad_request"): {"content": b"\x89PNG\r\n\x1a\n"},
+    (406, "not_acceptable"): {"headers": {"Accept": "audio/*"}},
+    (413, "too_large"): {"content": npy_bytes(np.zeros((7_100, 7_100), np.uint8))},
+    (415, "unsupported_media_type"): {"content": b"hello"},
+    (422, "unprocessable"): {"content": npy_bytes(np.zeros((9, 9), np.int64))},
+}
+
+
+def ask(http: httpx.Client, url: str, content: bytes, **given: Any) -> httpx.Response:
+    return http.post(url, **{"content": content, **given})
+
+
+def test_each_request_is_counted_once_and_with_what_it_took(
+    server: Server, http: httpx.Client, url: str, picture: "np.ndarray[Any, Any]"
+) -> None:
+    before = series_of(scrape(server.ports))
+    png, pair = image_bytes(picture, "PNG"), npy_bytes(np.stack([picture, picture[::-1]]))
+    answers = [ask(http, url, png), ask(http, url, png), ask(http, url, pair)]
+    for (status, code), given in REFUSALS.items():
+        refused = ask(http, url, **{"content": png, **given})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (status, code)
+    asked = len(answers) + len(REFUSALS)
+    added = counted(
+        server.ports, before, lambda now: sum_of(now, "d2serve_batch_requests_sum") == asked
+    )
+    wanted = {("200", "ok"): 3.0, **{(str(status), code): 1.0 for status, code in REFUSALS}}
+    for (label, code), count in wanted.items():
+        key = f'd2serve_requests_total{{{LABELS},Status="{label}",Code="{code}"}}'
+        assert added[key] == count, key
+    assert sum_of(added, "d2serve_requests_total") == asked
+    assert added[f"d2serve_batch_requests_count{{{LABELS}}}"] == asked
+    found = [answer for response in answers for answer in predictions(response)]
+    assert added[f'd2serve_images_total{{{LABELS},Code="ok"}}'] == len(found) == 4
+    instances = sum(len(answer["labels"]) for answer in found)
+    assert added[f"d2serve_instances_total{{{LABELS}}}"] == instances > 0
+    height, width = picture.shape[:2]
+    assert added[f"d2serve_pixels_total{{{LABELS}}}"] == 4 * height * width
+    assert added[f"d2serve_forward_images_sum{{{LABELS}}}"] == 4
+    assert added[f"d2serve_forward_images_count{{{LABELS}}}"] == 3
+    assert added[f'd2serve_forward_images_bucket{{{LABELS},le="1.0"}}'] == 2
+    for stage, count in {"decode": asked, "forward": 3, "encode": 3}.items():
+        assert added[f'd2serve_stage_seconds_count{{{LABELS},Stage="{stage}"}}'] == count
+        assert added[f'd2serve_stage_seconds_sum{{{LABELS},Stage="{stage}"}}'] > 0
+    stages = sum_of(added, "d2serve_stage_seconds_sum")
+    assert stages <= added[f"d2serve_batch_seconds_sum{{{LABELS}}}"]
+    assert added[f"d2serve_batch_seconds_count{{{LABELS}}}"] == asked
+    assert sum_of(added, "ts_inference_requests_total") == asked
+
+
+def predictions(response: httpx.Response) -> list[dict[str, Any]]:
+    content = response.json()
+    answers: list[dict[str, Any]] = content.get("predictions", [content])
+    return answers
+
+
+def test_requests_of_one_batch_are_counted_each(
+    server: Server, http: httpx.Client, url: str, png: Path
+) -> None:
+    before = series_of(scrape(server.ports))
+    bodies = [png.read_bytes(), b"hello"] * 8
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda body: ask(http, url, body), bodies))
+    added = counted(
+        server.ports, before, lambda now: sum_of(now, "d2serve_batch_requests_sum") == len(bodies)
+    )
+    assert sum_of(added, "d2serve_batch_requests_count") < len(bodies)
+    assert added[f'd2serve_requests_total{{{LABELS},Status="200",Code="ok"}}'] == 8
+    assert sum_of(added, "d2serve_requests_total") == len(bodies)
+    assert added[f"d2serve_forward_images_sum{{{LABELS}}}"] == 8
+    assert sum_of(added, "d2serve_stage_seconds_count") == len(bodies) + 8 + sum_of(
+        added, "d2serve_forward_images_count"
+    )
+
+
+def test_every_metric_that_a_worker_without_a_gpu_has_is_there(
+    server: Server, http: httpx.Client, url: str, png: Path
+) -> None:
+    ask(http, url, png.read_bytes())
+    emitted = {sample.name for sample in (*start_samples(), *batch_samples(batch_of(GOOD, BAD)))}
+    counted(server.ports, Counter(), lambda now: sum_of(now, "d2serve_instances_total") > 0)
+    text = scrape(server.ports)
+    series = series_of(text)
+    for name in (*emitted, "d2serve_worker_memory_bytes"):
+        assert any(key.startswith(name) for key in series), name
+    assert series[f"d2serve_worker_starts_total{{{LABELS}}}"] >= 1
+    assert series[f"d2serve_out_of_memory_splits_total{{{LABELS}}}"] == 0
+    assert "# TYPE d2serve_device_memory_bytes gauge" in text
+    [worker] = [key for key in series if key.startswith("d2serve_worker_memory_bytes")]
+    [loaded] = [key for key in series if key.startswith("WorkerLoadTime")]
+    assert 'WorkerName="W-9000-shapes_1.0"' in worker
+    assert 'WorkerName="W-9000-shapes_1.0"' in loaded
+
+
+def test_metrics_fill_no_log(server: Server, http: httpx.Client, url: str, png: Path) -> None:
+    request_line(server, ask(http, url, png.read_bytes()).headers["x-request-id"])
+    assert "[METRICS]" not in server.logs.text(SERVER) + server.logs.text(MODEL)

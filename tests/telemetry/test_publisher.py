@@ -1,0 +1,55 @@
+"""Which samples reach the server, and with which labels."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from handler.telemetry.metrics import Sample
+from handler.telemetry.publisher import Publisher
+
+
+class Metric:
+    """Remembers what it is given."""
+
+    def __init__(self, *dimension_names: str) -> None:
+        self.dimension_names: Sequence[str] = dimension_names
+        self.given: list[tuple[float, list[str]]] = []
+
+    def add_or_update(self, value: float, dimension_values: list[str]) -> None:
+        self.given.append((value, dimension_values))
+
+
+SAMPLE = Sample("answers", 3, {"Code": "ok", "Status": "200"})
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "given"),
+    [
+        pytest.param(["ModelName", "Level", "Status"], ["m", "Model", "200"], id="some"),
+        pytest.param(["Code", "Status", "ModelName"], ["ok", "200", "m"], id="in-their-order"),
+        pytest.param([], [], id="none"),
+    ],
+)
+def test_a_sample_has_the_labels_that_are_declared(dimensions: list[str], given: list[str]) -> None:
+    metric = Metric(*dimensions)
+    Publisher({"answers": metric}, "m").publish([SAMPLE])
+    assert metric.given == [(3, given)]
+
+
+def test_what_nobody_declared_is_left_out() -> None:
+    metric = Metric()
+    Publisher({"others": metric}, "m").publish([SAMPLE])
+    assert metric.given == []
+
+
+def test_what_is_declared_with_other_labels_is_left_out_and_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    odd, good = Metric("Colour"), Metric("Code")
+    publisher = Publisher({"answers": odd, "others": good}, "m")
+    publisher.publish([SAMPLE, Sample("others", 1, {"Code": "ok"}), SAMPLE])
+    assert odd.given == []
+    assert good.given == [(1, ["ok"])]
+    [line] = caplog.messages
+    assert "answers is not published" in line
+    assert "Colour" in line
