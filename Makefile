@@ -22,7 +22,7 @@ HANDLER_SOURCES := $(shell find handler -name '*.py' 2>/dev/null)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo serve test environments archive package sagemaker-local deploy undeploy \
-  transform clarify predict lint format fuzz test-pythons clean
+  transform clarify predict bench-peers lint format fuzz test-pythons clean
 
 help: ## List the commands
 	@awk -F ' ?## ' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -100,6 +100,10 @@ predict: $(INSTALLED) ## Send one picture or a folder to a server or an endpoint
 	fi
 	@$(RUN) -m scripts.predict "$$IMAGE" $${URL:+--url "$$URL"} $${ENDPOINT:+--endpoint "$$ENDPOINT"} \
 	  $${REGION:+--region "$$REGION"} $${TARGET_MODEL:+--target-model "$$TARGET_MODEL"}
+
+bench-peers: $(INSTALLED) $(CONTAINER_INSTALLED) ## Requests/s beside other servers of the same model, in turns: [MODELS="shapes r50"] [PEERS=] [PRECISIONS=fp32] [SECONDS=20] [ROUNDS=3]
+	@exec $(RUN) -m bench.peers $${MODELS:+--models $$MODELS} $${PEERS:+--peers $$PEERS} \
+	  $${PRECISIONS:+--precisions $$PRECISIONS} $${SECONDS:+--seconds "$$SECONDS"} $${ROUNDS:+--rounds "$$ROUNDS"}
 
 lint: $(INSTALLED) ## Check style, formatting and types
 	@$(RUN) -m ruff check
