@@ -101,9 +101,9 @@ predict: $(INSTALLED) ## Send one picture or a folder to a server or an endpoint
 	@$(RUN) -m scripts.predict "$$IMAGE" $${URL:+--url "$$URL"} $${ENDPOINT:+--endpoint "$$ENDPOINT"} \
 	  $${REGION:+--region "$$REGION"} $${TARGET_MODEL:+--target-model "$$TARGET_MODEL"}
 
-bench-peers: $(INSTALLED) $(CONTAINER_INSTALLED) ## Requests/s beside other servers of the same model, in turns: [MODELS="shapes r50"] [PEERS=] [PRECISIONS=fp32] [SECONDS=20] [ROUNDS=3]
+bench-peers: $(INSTALLED) $(CONTAINER_INSTALLED) ## Requests/s beside other servers of the same model, in turns: [MODELS="shapes r50"] [PEERS=] [PRECISIONS=fp32] [TURN=seconds] [ROUNDS=3]
 	@exec $(RUN) -m bench.peers $${MODELS:+--models $$MODELS} $${PEERS:+--peers $$PEERS} \
-	  $${PRECISIONS:+--precisions $$PRECISIONS} $${SECONDS:+--seconds "$$SECONDS"} $${ROUNDS:+--rounds "$$ROUNDS"}
+	  $${PRECISIONS:+--precisions $$PRECISIONS} $${TURN:+--seconds "$$TURN"} $${ROUNDS:+--rounds "$$ROUNDS"}
 
 lint: $(INSTALLED) ## Check style, formatting and types
 	@$(RUN) -m ruff check
