@@ -22,7 +22,7 @@ HANDLER_SOURCES := $(shell find handler -name '*.py' -o -name '*.yaml' 2>/dev/nu
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo serve test environments archive package sagemaker-local deploy undeploy \
-  transform clarify predict loadtest lint format fuzz test-pythons clean
+  transform clarify predict loadtest bench-peers lint format fuzz test-pythons clean
 
 help: ## List the commands
 	@awk -F ' ?## ' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -105,6 +105,10 @@ predict: $(INSTALLED) ## Send one picture or a folder to a server or an endpoint
 loadtest: $(if $(or $(MODEL),$(URL)),$(INSTALLED),$(SHAPES_MAR)) ## Load over settings and clients to out/loadtest/report.html: [MODEL=] [URL=] [PICTURES=] [P99_MS=] [QUICK=1]
 	@exec $(RUN) -m bench.load $${MODEL:+--model "$$MODEL"} $${URL:+--url "$$URL"} $${PICTURES:+--pictures "$$PICTURES"} \
 	  $${P99_MS:+--p99-ms "$$P99_MS"} $${QUICK:+--quick}
+
+bench-peers: $(INSTALLED) $(CONTAINER_INSTALLED) ## Requests/s beside other servers of the same model, in turns: [MODELS="shapes r50"] [PEERS=] [PRECISIONS=fp32] [TURN=seconds] [ROUNDS=3]
+	@exec $(RUN) -m bench.peers $${MODELS:+--models $$MODELS} $${PEERS:+--peers $$PEERS} \
+	  $${PRECISIONS:+--precisions $$PRECISIONS} $${TURN:+--seconds "$$TURN"} $${ROUNDS:+--rounds "$$ROUNDS"}
 
 lint: $(INSTALLED) ## Check style, formatting and types
 	@$(RUN) -m ruff check

@@ -21,13 +21,17 @@ PEERS = Path(__file__).parent
 SHIPPED = ("handler", "bench/__init__.py", "bench/peers/__init__.py", "bench/peers/predictor.py")
 # Of our archives' settings those that are TorchServe's.
 SERVING = {name: value for name, value in SERVING_DEFAULTS.items() if name != "handler"}
+# TorchServe's own default, for peers that loop over a batch. They gain nothing by a larger one,
+# and TorchServe reads a worker's answer anew from its begin with each piece that comes: that of
+# eight requests with masks as lists, 100 MB, took longer than `responseTimeout`.
+LOOPING_BATCH = 1
 
 
 def naive_archive(model: Model, folder: Path) -> Path:
     """Peer (a) as `folder`/naive.mar."""
     content = _content(model, folder / "content")
     options = ["--handler", str(PEERS / "naive.py"), "--extra-files", str(content)]
-    return _archive("naive", options, folder)
+    return _archive("naive", options, folder, LOOPING_BATCH)
 
 
 def object_detector_archive(folder: Path) -> Path:
@@ -41,7 +45,7 @@ def object_detector_archive(folder: Path) -> Path:
         stand_in.mkdir(parents=True)
         shutil.copyfile(PEERS / "stand_in_captum.py", stand_in / "attr.py")
         options += ["--extra-files", str(stand_in.parent)]
-    return _archive("object_detector", options, folder)
+    return _archive("object_detector", options, folder, SERVING["batchSize"])
 
 
 def toolkit_package(model: Model, folder: Path) -> Path:
@@ -70,9 +74,9 @@ def _content(model: Model, folder: Path) -> Path:
     return folder
 
 
-def _archive(name: str, options: Sequence[str], folder: Path) -> Path:
+def _archive(name: str, options: Sequence[str], folder: Path, batch: int) -> Path:
     serving = folder / SERVING_FILE
-    write_yaml(serving, SERVING)
+    write_yaml(serving, SERVING | {"batchSize": batch})
     command = [
         *(sys.executable, "-m", "model_archiver.model_packaging", "--model-name", name),
         *("--version", "1.0", "--config-file", str(serving), "--export-path", str(folder)),

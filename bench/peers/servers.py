@@ -1,8 +1,9 @@
 """Ours and its peers as running servers.
 
-Each has one worker, our batch size and batch delay. Waiting threads sleep in all of them, which is
-`make serve`'s setting and not their own: threads that spin would make the peers depend on whatever
-else the machine does. OMP_WAIT_POLICY, where set, holds for all.
+Each has one worker and our batch delay, and our batch size unless it loops over the batch. Waiting
+threads sleep in all of them, which is `make serve`'s setting and not their own: with threads that
+spin the peers would depend on whatever else the machine does. OMP_WAIT_POLICY, where set, holds
+for all.
 """
 
 import os
@@ -12,7 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.peers.models import Model
-from bench.peers.packing import naive_archive, object_detector_archive, toolkit_package
+from bench.peers.packing import (
+    LOOPING_BATCH,
+    naive_archive,
+    object_detector_archive,
+    toolkit_package,
+)
 from scripts.archive import SERVING_DEFAULTS, build_archive
 from scripts.aws.environment import container_environment
 from scripts.sagemaker_container import running_container
@@ -74,7 +80,7 @@ def object_detector(_model: Model, folder: Path) -> Iterator[str]:
 
 @contextmanager
 def toolkit(model: Model, folder: Path) -> Iterator[str]:
-    """Peer (b), in AWS's container with our batch size and limits, and its own defaults beyond."""
+    """Peer (b), in AWS's container with our limits, and its own defaults beyond."""
     package = toolkit_package(model, folder)
     with running_container(
         package, _without_door() | _openmp(), log_dir=folder / "logs"
@@ -91,7 +97,8 @@ def _torchserve(archive: Path, folder: Path) -> Iterator[str]:
 
 def _without_door() -> dict[str, str]:
     """A script has no worker of ours that could open a front door."""
-    environment = container_environment("transform", {})
+    batch = {"SAGEMAKER_TS_BATCH_SIZE": str(LOOPING_BATCH)}
+    environment = container_environment("transform", batch)
     return {name: value for name, value in environment.items() if not name.endswith("ADDRESS")}
 
 
