@@ -1,12 +1,14 @@
 """The plot of a run: where whole requests spend their time, and how much longer peers take."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bench.contest import DETECTRON2, OURS, Result
 from bench.machine import summary
@@ -42,64 +44,74 @@ STYLE = {
     "axes.grid.axis": "x",
     "grid.color": GRID,
 }
-WIDTH, ROW_HEIGHT, MARGIN = 12.0, 0.24, 1.1
+WIDTH, ROW_HEIGHT, TITLE_HEIGHT = 12.0, 0.24, 0.4
+# What a panel's title and axis take.
+ROWS_AROUND = 3.5
 DPI = 130
+
+Draw: TypeAlias = Callable[[Axes, Sequence[Result]], None]
+Panel: TypeAlias = tuple[Draw, Sequence[Result]]
 
 
 def plot_run(run: Run, path: Path) -> None:
-    """Writes the PNG: bars of what has parts, then dots of what has peers."""
-    parted = [result for result in run.results if result.ours.parts]
+    """Writes the PNG: for each stage and model bars of its parts, then dots of all peers."""
+    panels: list[Panel] = [
+        (_bars, results) for results in _by_stage_and_model(run.results) if results
+    ]
     compared = [result for result in run.results if result.peers]
+    panels += [(_dots, compared)] if compared else []
+    heights = [_rows(draw, results) + ROWS_AROUND for draw, results in panels]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, _height(parted, compared)), layout="constrained")
+        size = (WIDTH, max(1, sum(heights)) * ROW_HEIGHT + TITLE_HEIGHT)
+        figure = Figure(figsize=size, layout="constrained")
         figure.suptitle(summary(run.machine), fontsize=8, x=0.01, ha="left")
-        panels = [panel for panel in (_rows_of_bars(parted), len(compared)) if panel]
-        axes = figure.subplots(
-            len(panels), 1, squeeze=False, gridspec_kw={"height_ratios": [n + 4 for n in panels]}
-        )[:, 0]
-        remaining = list(axes)
-        if parted:
-            _bars(remaining.pop(0), parted)
-        if compared:
-            _dots(remaining.pop(0), compared)
+        for index, (draw, results) in enumerate(panels):
+            grid = figure.add_gridspec(len(panels), 1, height_ratios=heights)
+            draw(figure.add_subplot(grid[index]), results)
         figure.savefig(path, dpi=DPI)
 
 
-def _height(parted: Sequence[Result], compared: Sequence[Result]) -> float:
-    return (_rows_of_bars(parted) + len(compared)) * ROW_HEIGHT + 2 * MARGIN + 0.6
+def _by_stage_and_model(results: Sequence[Result]) -> list[list[Result]]:
+    """What has parts; models differ too much in time to share an axis."""
+    together: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        if result.ours.parts:
+            together.setdefault((result.stage, result.model), []).append(result)
+    return list(together.values())
 
 
-def _rows_of_bars(parted: Sequence[Result]) -> int:
-    return sum(len(result.timings) for result in parted)
+def _rows(draw: Draw, results: Sequence[Result]) -> int:
+    return len(results) if draw is _dots else sum(len(result.timings) for result in results)
 
 
-def _bars(axes: Axes, parted: Sequence[Result]) -> None:
-    """Stacked milliseconds a picture, ours above its peers; a mark at the whole's median."""
-    labels = []
-    for result in parted:
+def _bars(axes: Axes, results: Sequence[Result]) -> None:
+    """Stacked milliseconds a picture, ours above its peers; a line at the whole's median."""
+    labels: list[str] = []
+    named: dict[str, str] = {}
+    for result in results:
         for timing in result.timings:
             row, left = len(labels), 0.0
-            labels.append(f"{result.stage} {result.case}   {timing.name}")
+            labels.append(f"{result.case}   {timing.name}")
             for part, seconds in timing.parts.items():
-                width = _median(seconds) * 1e3 / result.pictures
-                axes.barh(row, width, left=left, height=0.72, color=PART_COLOURS.get(part, INK))
+                width = float(np.median(seconds)) * 1e3 / result.pictures
+                named[part] = PART_COLOURS.get(part, INK)
+                axes.barh(row, width, left=left, height=0.72, color=named[part])
                 left += width
-            whole = timing.median * 1e3 / result.pictures
-            axes.plot([whole] * 2, [row - 0.4, row + 0.4], color=INK, linewidth=1.2)
-            axes.annotate(
-                f"{whole:,.0f} ms", (max(left, whole), row), (4, 0), textcoords="offset points",
-                va="center", fontsize=8,
-            )
-        if result is not parted[-1]:
+            _mark_whole(axes, row, left, timing.median * 1e3 / result.pictures)
+        if result is not results[-1]:
             axes.axhline(len(labels) - 0.5, color=GRID, linewidth=0.8)
     _name_rows(axes, labels)
-    named = dict.fromkeys(part for result in parted for each in result.timings for part in each.parts)
-    for part in named:
-        axes.barh(0, 0, color=PART_COLOURS.get(part, INK), label=part)
-    axes.set_title("Milliseconds of one picture, by part")
-    axes.set_xlabel("medians; the line is the whole, which is less than its parts where they overlap")
-    axes.legend(loc="lower right", frameon=False, ncols=2)
-    axes.margins(x=0.08)
+    axes.set_title(f"{results[0].stage}, {results[0].model}: milliseconds of one picture")
+    axes.margins(x=0.1)
+    _legend(axes, named, "s")
+
+
+def _mark_whole(axes: Axes, row: int, parts_end: float, whole: float) -> None:
+    """Parts that overlap are longer than the whole."""
+    axes.plot([whole] * 2, [row - 0.4, row + 0.4], color=INK, linewidth=1.2)
+    text = f"{whole:,.0f} ms" if whole >= 10 else f"{whole:.1f} ms"
+    end = (max(parts_end, whole), row)
+    axes.annotate(text, end, (4, 0), textcoords="offset points", va="center", fontsize=8)
 
 
 def _dots(axes: Axes, compared: Sequence[Result]) -> None:
@@ -111,21 +123,32 @@ def _dots(axes: Axes, compared: Sequence[Result]) -> None:
             low, high = times.quartiles
             whiskers = [[times.median - low], [high - times.median]]
             axes.errorbar(
-                times.median, row, xerr=whiskers, fmt="o", markersize=5, capsize=2.5,
+                times.median,
+                row,
+                xerr=whiskers,
+                fmt="o",
+                markersize=5,
+                capsize=2.5,
                 color=colours[timing.name],
             )
         if row + 1 < len(compared) and compared[row + 1].stage != result.stage:
             axes.axhline(row + 0.5, color=GRID, linewidth=0.8)
     axes.axvline(1, color=INK, linewidth=1)
-    _name_rows(axes, [f"{result.stage}   {result.case}" for result in compared])
+    _name_rows(axes, [f"{result.stage}   {result.title}" for result in compared])
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_title(f"Time beside {OURS}'s: right of 1x the other is slower")
     axes.set_xlabel("medians of the rounds' ratios, with quartiles")
+    _legend(axes, colours, "o")
+
+
+def _legend(axes: Axes, colours: Mapping[str, str], marker: str) -> None:
+    """Beside the plot, where it hides nothing."""
     for name, colour in colours.items():
-        axes.plot([], [], "o", color=colour, label=name)
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+        axes.plot([], [], marker, color=colour, label=name)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1.05), frameon=False)
 
 
 def _name_rows(axes: Axes, labels: Sequence[str]) -> None:
@@ -145,8 +168,3 @@ def _colours(compared: Sequence[Result]) -> dict[str, str]:
     return colours | {
         name: OTHER_COLOURS[index % len(OTHER_COLOURS)] for index, name in enumerate(others)
     }
-
-
-def _median(values: Sequence[float]) -> float:
-    ordered = sorted(values)
-    return (ordered[len(ordered) // 2] + ordered[(len(ordered) - 1) // 2]) / 2
