@@ -77,9 +77,9 @@ def print_table(title: str, columns: Sequence[str], rows: Rows, numbers_from: in
     table = Table(title=title, title_justify="left")
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index >= numbers_from else "left")
-    before = ""
+    before, firsts = "", {row[0] for row in rows}
     for row in rows:
-        if before and row[0] != before:
+        if before and row[0] != before and len(firsts) < len(rows):
             table.add_section()
         table.add_row(*(Text(cell) for cell in row))
         before = row[0]
