@@ -13,7 +13,7 @@ import torch
 
 from bench import upstream
 from bench.contest import Contest, Result, hold
-from bench.machine import describe_machine
+from bench.machine import describe_machine, load_average
 from bench.progress import Tell, progress
 from bench.report import report
 from bench.results import Run, write_run
@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for result in held(scale, given.only or list(STAGES), rounds, given.seconds):
         # Each time, so that a run that is stopped leaves what it has.
         timed = replace(timed, results=(*timed.results, result))
+        timed.machine["load_average_after"] = load_average()
         write_run(path, timed)
     print(f"every timing is in {path}")
     report(timed, given.output)
@@ -64,7 +65,7 @@ def held(scale: Scale, stages: Sequence[str], rounds: int, within_s: float) -> I
 
 
 def _teller(tell: Tell, contest: Contest, rounds: int) -> Callable[[int], None]:
-    text = " ".join((f"{contest.stage}:", contest.model, contest.case))
+    text = f"{contest.stage}: {contest.title}"
     tell(text, 0.0)
     return lambda done: tell(text, done / rounds)
 

@@ -156,11 +156,13 @@ def _report(measured: Measured, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     content = {"machine": machine, **asdict(measured), "table": dict(measured.rows())}
     (folder / "memory.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    written = ["memory.json"]
     if measured.samples:
         from bench.memory_plot import plot_memory
 
         plot_memory(measured, folder / "memory.png")
-    print(f"memory.json{' and memory.png are' if measured.samples else ' is'} in {folder}")
+        written.append("memory.png")
+    print(f"written into {folder}: {', '.join(written)}")
 
 
 def _mega(size: int) -> str:

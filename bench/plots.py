@@ -46,7 +46,7 @@ STYLE = {
 }
 WIDTH, ROW_HEIGHT, TITLE_HEIGHT = 12.0, 0.24, 0.4
 # What a panel's title and axis take.
-ROWS_AROUND = 3.5
+ROWS_AROUND = 3.0
 DPI = 130
 
 Draw: TypeAlias = Callable[[Axes, Sequence[Result]], None]
@@ -65,9 +65,9 @@ def plot_run(run: Run, path: Path) -> None:
         size = (WIDTH, max(1, sum(heights)) * ROW_HEIGHT + TITLE_HEIGHT)
         figure = Figure(figsize=size, layout="constrained")
         figure.suptitle(summary(run.machine), fontsize=8, x=0.01, ha="left")
-        for index, (draw, results) in enumerate(panels):
-            grid = figure.add_gridspec(len(panels), 1, height_ratios=heights)
-            draw(figure.add_subplot(grid[index]), results)
+        grid = figure.add_gridspec(max(1, len(panels)), 1, height_ratios=heights or None)
+        for place, (draw, results) in zip(grid, panels, strict=False):
+            draw(figure.add_subplot(place), results)
         figure.savefig(path, dpi=DPI)
 
 
@@ -101,7 +101,8 @@ def _bars(axes: Axes, results: Sequence[Result]) -> None:
         if result is not results[-1]:
             axes.axhline(len(labels) - 0.5, color=GRID, linewidth=0.8)
     _name_rows(axes, labels)
-    axes.set_title(f"{results[0].stage}, {results[0].model}: milliseconds of one picture")
+    whose = f"{results[0].stage}, {results[0].model}"
+    axes.set_title(f"{whose}: milliseconds of one picture; the line is the whole")
     axes.margins(x=0.1)
     _legend(axes, named, "s")
 

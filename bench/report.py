@@ -33,7 +33,7 @@ def report(timed: Run, folder: Path) -> None:
 
         plot_run(timed, folder / PLOT)
         written.append(PLOT)
-    print(f"{' and '.join(written)} are in {folder}")
+    print(f"written into {folder}: {', '.join(written)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
