@@ -65,7 +65,7 @@ def held(scale: Scale, stages: Sequence[str], rounds: int, within_s: float) -> I
 
 
 def _teller(tell: Tell, contest: Contest, rounds: int) -> Callable[[int], None]:
-    text = f"{contest.stage}: {contest.title}"
+    text = " ".join(filter(None, (f"{contest.stage}:", contest.model, contest.case)))
     tell(text, 0.0)
     return lambda done: tell(text, done / rounds)
 

@@ -44,11 +44,6 @@ class Contest:
     pictures: int = 1
     note: str = ""
 
-    @property
-    def title(self) -> str:
-        """The case, with the model where one runs."""
-        return f"{self.model} {self.case}" if self.model else self.case
-
 
 @dataclass(frozen=True)
 class Result:

@@ -29,7 +29,7 @@ def report(timed: Run, folder: Path) -> None:
             f"python -m bench.report {folder / 'results.json'}"
         )
     else:
-        from bench.plots import plot_run
+        from bench.plots.page import plot_run
 
         plot_run(timed, folder / PLOT)
         written.append(PLOT)

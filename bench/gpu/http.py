@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
+from bench.checkpoints import checkpoint_of
 from bench.clients import for_seconds, send_all
 from bench.gpu.plan import Plan
 from bench.gpu.rate import Rate
-from bench.memory import checkpoint_of
 from bench.scale import picture_of
 from bench.stages.decode import encoded
 from scripts.archive import SERVING_DEFAULTS, build_archive

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bench.memory import Measured, bare_peak, batch_of, checkpoint_of
-from bench.memory_plot import plot_memory
-from bench.resident import Sample, Sampler, settled, slope
+from bench.checkpoints import checkpoint_of
+from bench.memory.measured import Measured, batch_of
+from bench.memory.plot import plot_memory
+from bench.memory.processes import bare_peak
+from bench.memory.resident import Sample, Sampler, settled, slope
 from bench.scale import picture_of
 from tests.goldens.cases import TINY
 
@@ -29,11 +31,11 @@ def test_the_table_has_the_worker_beside_the_bare_model() -> None:
     assert dict(measured.rows()) == {
         "bare model, peak at batch 4": "250",
         "worker, ready": "200",
-        "worker, after 10 requests": "310",
-        "worker, after 100 requests": "400",
+        "worker, after a tenth of the requests": "314",
+        "worker, at the end": "396",
         "worker, most": "400",
         "worker's most / bare": "1.60",
-        "growth with 1,000 requests, from the 10th on": "+1000.00",
+        "growth in 1,000 requests, after a tenth": "+1000.00",
     }
     assert len(Measured("model", 4, 0, 250 * MEGA, []).rows()) == 1
     assert (batch_of(4), batch_of(40)) == (4, 8)

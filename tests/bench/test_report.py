@@ -55,7 +55,7 @@ def test_the_report_does_without(
 
 
 def test_the_plot_has_a_row_for_each_bar_and_each_contest(tmp_path: Path) -> None:
-    from bench.plots import plot_run
+    from bench.plots.page import plot_run
 
     run = run_with_parts()
     plot_run(run, tmp_path / "few.png")

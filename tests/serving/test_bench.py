@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from bench.gpu.http import HTTP, rate_of
-from bench.memory import worker_pid, worker_samples
+from bench.memory.processes import worker_pid, worker_samples
 from scripts.torchserve import Server
 
 pytestmark = pytest.mark.serving

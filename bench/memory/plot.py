@@ -1,26 +1,22 @@
 """The plot of a worker's memory over its requests."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from bench.plots import DPI, GRID, INK, STYLE
-from bench.resident import settled, slope
-
-if TYPE_CHECKING:
-    from bench.memory import Measured
+from bench.memory.measured import MEGA, Measured
+from bench.memory.resident import settled, slope
+from bench.plots.style import DPI, GRID, INK, STYLE
 
 SIZE = (9.0, 4.5)
 BLUE, ORANGE = "#0072B2", "#D55E00"
 # What a worker may take, of the bare model's memory.
 ALLOWED = 1.3
-MEGA = 1e6
 
 
-def plot_memory(measured: "Measured", path: Path) -> None:
+def plot_memory(measured: Measured, path: Path) -> None:
     """Writes the PNG: the worker's line, its trend, and what the bare model takes."""
     done = [sample.done for sample in measured.samples]
     resident = [sample.resident / MEGA for sample in measured.samples]

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -60,7 +60,7 @@ class Sampler:
             time.sleep(self.every_s)
 
 
-def slope(samples: list[Sample]) -> float:
+def slope(samples: Sequence[Sample]) -> float:
     """Bytes for each further request, by least squares; 0 where all have as many requests."""
     done = np.array([sample.done for sample in samples], dtype=float)
     if len(done) == 0 or done.min() == done.max():
@@ -69,6 +69,6 @@ def slope(samples: list[Sample]) -> float:
     return float(np.polyfit(done, resident, 1)[0])
 
 
-def settled(samples: list[Sample], requests: int) -> list[Sample]:
+def settled(samples: Sequence[Sample], requests: int) -> list[Sample]:
     """What comes after the first tenth of the requests: by then every batch size has run."""
     return [sample for sample in samples if sample.done >= requests / 10]

@@ -1,6 +1,6 @@
 """A model in a process of its own, with nothing around it: what its memory has to be.
 
-`python -m bench.bare CONFIG CHECKPOINT PICTURE BATCH THREADS`; see `bench.memory`.
+`python -m bench.memory.bare CONFIG CHECKPOINT PICTURE BATCH THREADS`; see `bench.memory`.
 """
 
 import sys
@@ -16,7 +16,7 @@ from handler.rcnn.checkpoint import read_checkpoint
 from handler.rcnn.config import load_config
 from handler.settings import Settings
 
-FORWARDS = 5
+FORWARDS = 3
 
 
 def main(config: str, checkpoint: str, picture: str, batch: str, threads: str) -> None:
