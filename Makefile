@@ -34,9 +34,10 @@ serve: $(if $(MODEL),$(INSTALLED),$(SHAPES_MAR)) ## Serve in the foreground: [MO
 	@exec $(RUN) -m scripts.serve $${MODEL:+--model "$$MODEL"} $${PORT:+--port "$$PORT"}
 
 # Threads that spin while they wait take the cores of other processes, of which the tests start several.
-test: ## Run all tests, those against a real TorchServe too
+# The tests of a file run in one process, so that they share the servers that they ask for.
+test: ## Run all tests, those against a real TorchServe too: [PROCESSES=3]
 	@$(MAKE) --no-print-directory --jobs=3 environments
-	@OMP_WAIT_POLICY=$${OMP_WAIT_POLICY:-PASSIVE} $(RUN) -m pytest
+	@OMP_WAIT_POLICY=$${OMP_WAIT_POLICY:-PASSIVE} $(RUN) -m pytest --numprocesses "$${PROCESSES:-3}" --dist loadfile
 
 environments: $(INSTALLED) $(SDK_INSTALLED) $(CONTAINER_INSTALLED)
 
