@@ -29,7 +29,7 @@ STAGES: dict[str, Callable[[Scale], Iterator[Contest]]] = {
 }
 OUTPUT = Path("out", "bench")
 ROUNDS, QUICK_ROUNDS = 15, 2
-SECONDS = 20.0
+SECONDS = 10.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

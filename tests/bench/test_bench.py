@@ -10,6 +10,8 @@ from bench.upstream import installed
 from scripts.errors import CommandError
 
 
+# Detectron2's own habits, where it is installed.
+@pytest.mark.filterwarnings("ignore:torch.meshgrid:UserWarning")
 def test_every_stage_is_timed_and_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,6 +28,8 @@ def test_without_a_gpu_it_says_so_in_a_line(
     assert capsys.readouterr().err == "bench.gpu needs a CUDA GPU, and torch finds none here\n"
 
 
+# Detectron2's own habits, where it is installed.
+@pytest.mark.filterwarnings("ignore:torch.meshgrid:UserWarning")
 def test_all_of_it_on_the_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--device", "cpu", "--quick", "--without-http", "--output", str(tmp_path)]
     assert gpu.main(arguments) == 0
