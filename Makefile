@@ -115,7 +115,7 @@ format: $(INSTALLED) ## Rewrite the code as `make lint` wants it
 bench: $(INSTALLED) ## Time every stage beside its peers, and whole requests: [BENCH="--quick --only decode forward ..."]; to out/bench/
 	@exec $(RUN) -m bench $$BENCH
 
-bench-gpu: $(INSTALLED) ## On a machine with a CUDA GPU: forward, pipeline and HTTP in one table, under 8 minutes: [BENCH=]
+bench-gpu: $(INSTALLED) ## On a machine with a CUDA GPU: forward, whole requests and HTTP in one table: [BENCH=]
 	@exec $(RUN) -m bench.gpu $$BENCH
 
 fuzz: $(INSTALLED) ## Mutated requests through the pipeline, a tenth as many to a real server: [EXAMPLES=20000]

@@ -1,6 +1,7 @@
-"""`make bench-gpu`: the network, whole requests and HTTP on a CUDA GPU, in under 8 minutes.
+"""`make bench-gpu`: the network, whole requests and HTTP on a CUDA GPU.
 
-Prints one table and writes gpu.json. What is not installed (detectron2, TorchServe) is left out.
+Made to take less than 8 minutes. Prints one table and writes gpu.json. What is not installed
+(detectron2, TorchServe) is left out.
 """
 
 import argparse

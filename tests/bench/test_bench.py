@@ -1,6 +1,7 @@
 """`make bench` as a whole, on sizes that take a moment."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from bench.__main__ import STAGES, main
 from bench.upstream import installed
 from scripts.errors import CommandError
+from tests.environment import clean_environment
 
 
 # Detectron2's own habits, where it is installed.
@@ -41,6 +43,20 @@ def test_a_stage_alone(tmp_path: Path) -> None:
     main(["--quick", "--rounds", "1", "--only", "nms", "--output", str(tmp_path)])
     content = json.loads((tmp_path / "results.json").read_text())
     assert {each["stage"] for each in content["results"]} == {"nms"}
+
+
+@pytest.mark.parametrize("target", ["bench", "bench-gpu"])
+def test_make_hands_the_options_on(target: str, repo_root: Path) -> None:
+    refused = subprocess.run(
+        ["make", "-o", ".venv/.installed", target, "BENCH=--quick --no-such"],
+        cwd=repo_root,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode != 0
+    assert "unrecognized arguments: --no-such" in refused.stderr
 
 
 def test_a_device_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
