@@ -22,7 +22,7 @@ HANDLER_SOURCES := $(shell find handler -name '*.py' -o -name '*.yaml' 2>/dev/nu
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo serve test environments archive package sagemaker-local deploy undeploy \
-  transform clarify predict loadtest bench-peers lint format fuzz test-pythons clean
+  transform clarify predict loadtest bench-peers bench bench-gpu lint format fuzz test-pythons clean
 
 help: ## List the commands
 	@awk -F ' ?## ' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -118,6 +118,13 @@ lint: $(INSTALLED) ## Check style, formatting and types
 format: $(INSTALLED) ## Rewrite the code as `make lint` wants it
 	@$(RUN) -m ruff check --fix
 	@$(RUN) -m ruff format
+
+# BENCH's words come from the command line as they are: `make bench BENCH="--only masks --rounds 31"`.
+bench: $(INSTALLED) ## Time every stage beside its peers, and whole requests: [BENCH="--quick --only decode forward ..."]; to out/bench/
+	@exec $(RUN) -m bench $$BENCH
+
+bench-gpu: $(INSTALLED) ## On a machine with a CUDA GPU: forward, whole requests and HTTP in one table: [BENCH=]
+	@exec $(RUN) -m bench.gpu $$BENCH
 
 fuzz: $(INSTALLED) ## Mutated requests through the pipeline, a tenth as many to a real server: [EXAMPLES=20000]
 	@D2SERVE_FUZZ_EXAMPLES="$${EXAMPLES:-20000}" $(RUN) -m pytest -s --hypothesis-show-statistics tests/fuzz
