@@ -24,7 +24,7 @@ from PIL import Image
 
 SIZE_WH = (640, 480)
 REQUESTS = ("first", "second")
-COLUMNS = ("ready s", *(f"{name} ms" for name in REQUESTS), "RSS MB", "peak MB")
+COLUMNS = ("ready s", *(f"{name} ms" for name in REQUESTS), "RSS MB", "own MB", "peak MB")
 
 Figures = Mapping[str, float]
 
@@ -34,7 +34,8 @@ def start(folder: Path, environment: Mapping[str, str] = os.environ) -> Figures:
 
     Returns:
         By COLUMNS: seconds from the process's start to a loaded worker, milliseconds of its first
-        and its second request, and its resident memory after them, and at most, in MB.
+        and its second request, its resident memory after them, the part of it that it does not
+        share with the system's cache or other processes, and the most it had, in MB.
 
     Raises:
         subprocess.CalledProcessError: the worker does not start.
@@ -51,9 +52,10 @@ def start(folder: Path, environment: Mapping[str, str] = os.environ) -> Figures:
 
 def _work(folder: str, started: float) -> Figures:
     """What `start` runs in the new process; imports by hand are the worker's own."""
+    from ts.context import Context
+
     from handler.messages import HttpRequest, Part
     from handler.service import Detectron2Handler
-    from ts.context import Context
 
     worker = Detectron2Handler()
     worker.initialize(Context("model", folder, {}, 1, None, "0.12.0"))
@@ -68,7 +70,7 @@ def _work(folder: str, started: float) -> Figures:
         taken_ms.append(1e3 * (perf_counter() - begun))
     memory = psutil.Process().memory_full_info()
     peak_kb = int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
-    values = (ready_s, *taken_ms, memory.rss / 1e6, peak_kb / 1e3)
+    values = (ready_s, *taken_ms, memory.rss / 1e6, memory.uss / 1e6, peak_kb / 1e3)
     return dict(zip(COLUMNS, values, strict=True))
 
 

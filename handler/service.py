@@ -18,11 +18,12 @@ from handler.lifecycle.front_door import open_front_door
 from handler.messages import HttpRequest, HttpResponse, Part
 from handler.model_facts import ModelFacts
 from handler.pipeline import Pipeline
-from handler.settings import SERVING_FILE, read_settings, read_workers
+from handler.settings import SERVING_FILE, picture_sizes, read_settings, read_workers
 from handler.telemetry import Stopwatch
 from handler.telemetry.publisher import DeclaredMetric, Publisher
 from handler.telemetry.reporter import Reporter
 from handler.threads import decode_threads, take_threads
+from handler.warm_up import warm_up
 
 RAW_BODY = "body"
 # TorchServe's own in a query string: which model is asked.
@@ -37,7 +38,7 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
         self.activity = Activity()
 
     def initialize(self, context: Any) -> None:
-        """Loads the unpacked archive on the worker's device and runs one picture through it.
+        """Loads the unpacked archive on the worker's device and runs pictures through it.
 
         Only then is the server open to others, where a front door is asked for.
         """
@@ -47,7 +48,6 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
         take_threads(settings.threads, workers)
         device = worker_device(context)
         detector = load_detector(folder, device, settings)
-        detector.warm_up()
         names = read_class_names(folder / CLASSES_FILE)
         counts = ClassCounts(detector.num_classes, detector.num_stuff_classes)
         check_class_names(names, counts, CLASSES_FILE)
@@ -60,6 +60,8 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
         )
         executor = start_executor(decode_threads(settings.decode_threads, workers))
         self.pipeline = Pipeline(detector, model, settings, executor)
+        batches = {1} if device.type == "cpu" else {1, settings.images_per_forward}
+        warm_up(self.pipeline, picture_sizes(settings.warm_up_sizes), sorted(batches))
         publisher = Publisher(declared_metrics(context), context.model_name)
         self.reporter = Reporter(
             publisher, detector.forwards, device, context.model_name, settings.request_log

@@ -32,10 +32,11 @@ def forward_rates(plan: Plan) -> Iterator[Rate]:
 
 def pipeline_rates(plan: Plan, precision: str) -> Iterator[Rate]:
     """From pixels, then from JPEGs to JSON, as a worker does it."""
-    pipeline = pipeline_of(plan.scale, plan.model, precision)
+    detector = plan.scale.detector(plan.model, precision)
+    pipeline = pipeline_of(detector, plan.model.name)
     picture = picture_of(plan.picture_wh)
     for batch in plan.pipeline_batches:
-        run = partial(pipeline.detector.detect, [picture] * batch)
+        run = partial(detector.detect, [picture] * batch)
         yield measure(DETECT, precision, batch, run, plan)
     body = encoded(picture, "JPEG")
     for batch in plan.pipeline_batches:

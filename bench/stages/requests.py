@@ -8,11 +8,13 @@ from bench import upstream
 from bench.contest import DETECTRON2, OURS, Contest, Contestant
 from bench.scale import Scale, picture_of
 from bench.stages.decode import encoded
+from handler.detector.native import NativeDetector
+from handler.executors import start_executor
 from handler.messages import HttpRequest, HttpResponse, Part
 from handler.model_facts import ModelFacts
 from handler.pipeline import Pipeline
 from handler.settings import Settings
-from tests.goldens.cases import GoldenModel
+from handler.threads import decode_threads
 
 STAGE = "requests"
 JPEG = "image/jpeg"
@@ -27,7 +29,7 @@ def contests(scale: Scale) -> Iterator[Contest]:
         body = encoded(picture_of(scale.picture_wh), "JPEG")
         peer = upstream.Upstream(model, scale.device) if upstream.installed() else None
         for precision in scale.precisions:
-            pipeline = pipeline_of(scale, model, precision)
+            pipeline = pipeline_of(scale.detector(model, precision), model.name)
             for batch in scale.batches:
                 contestants = {OURS: ours(pipeline, [body] * batch)}
                 if peer is not None:
@@ -36,12 +38,11 @@ def contests(scale: Scale) -> Iterator[Contest]:
                 yield Contest(STAGE, case, contestants, model.name, batch)
 
 
-def pipeline_of(scale: Scale, model: GoldenModel, precision: str) -> Pipeline:
+def pipeline_of(detector: NativeDetector, name: str) -> Pipeline:
     """What a worker has, apart from the server."""
-    detector = scale.detector(model, precision)
     names = tuple(f"class {index}" for index in range(detector.num_classes))
-    facts = ModelFacts(model.name, names, detector.score_threshold, detector.max_detections)
-    return Pipeline(detector, facts, Settings(precision=precision))
+    facts = ModelFacts(name, names, detector.score_threshold, detector.max_detections)
+    return Pipeline(detector, facts, Settings(), start_executor(decode_threads(0, workers=1)))
 
 
 def ours(pipeline: Pipeline, bodies: Sequence[bytes]) -> Contestant:

@@ -40,7 +40,9 @@ class Reporter:
     _memory_due_s: float = field(default=0.0, init=False)
 
     def started(self) -> None:
-        """The worker has loaded its model."""
+        """The worker has loaded its model and is warm."""
+        # No client asked for the forwards so far.
+        self.forwards.take()
         self.publisher.publish(start_samples())
 
     def answered(self, requests: Sequence[RequestReport], elapsed_ms: float, worker: str) -> None:

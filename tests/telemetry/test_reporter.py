@@ -35,6 +35,16 @@ def test_a_batch_is_published_with_the_forwards_since_the_last_one() -> None:
     assert sizes.given == [(2, []), (1, [])]
 
 
+def test_forwards_before_the_start_are_no_clients() -> None:
+    images = Metric()
+    worker = reporting(forward_images=images)
+    worker.forwards.add(Forward(8, 1.0))
+    worker.started()
+    worker.forwards.add(Forward(1, 1.0))
+    worker.answered([GOOD], 5.0, "W-9000")
+    assert images.given == [(1, [])]
+
+
 def test_a_start_is_published() -> None:
     starts = Metric()
     reporting(worker_starts_total=starts).started()
