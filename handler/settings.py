@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from handler.bounded_yaml import load_yaml
 from handler.options import OPTION_NAMES
 
 SERVING_FILE = "model-config.yaml"
@@ -133,8 +134,8 @@ def _content(serving_file: Path) -> Mapping[str, Any]:
     if not serving_file.exists():
         return {}
     try:
-        content = yaml.safe_load(serving_file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = load_yaml(serving_file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:  # UnicodeDecodeError is one too
         raise SettingsError(f"{serving_file.name} is not YAML: {error}") from error
     if not isinstance(content, Mapping):
         raise SettingsError(f"{serving_file.name} must be a mapping, e.g. batchSize: 8")

@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from handler.bounded_yaml import BoundedLoader
 from handler.rcnn.interpolation import resolve
 from handler.rcnn.yaml_config import ConfigError
 
@@ -18,7 +19,7 @@ OBJECT = "object:"
 PARTIAL = "object/apply:functools.partial"
 
 
-class LazyLoader(yaml.SafeLoader):
+class LazyLoader(BoundedLoader):
     """Plain YAML, and Python's objects as the names they go by."""
 
 
@@ -51,7 +52,7 @@ LazyLoader.add_multi_constructor(PYTHON, _described)
 def is_lazy_config(path: Path) -> bool:
     """Whether a YAML file has the shape of a lazy config; False where it cannot be read."""
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+        root = yaml.compose(path.read_text(encoding="utf-8"), BoundedLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return False
     return isinstance(root, yaml.MappingNode) and any(
@@ -69,7 +70,7 @@ def read_lazy_config(path: Path) -> dict[str, Any]:
         content = yaml.load(path.read_text(encoding="utf-8"), LazyLoader)  # noqa: S506, a safe one
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config {path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"config {path} is not YAML of a lazy config: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"config {path} must be a YAML mapping, not {type(content).__name__}")

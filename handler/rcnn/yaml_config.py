@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from handler.bounded_yaml import BoundedLoader
 from handler.rcnn.arithmetic import evaluate
 
 BASE_KEY = "_BASE_"
@@ -16,7 +17,7 @@ class ConfigError(ValueError):
     """A config that cannot be read or asks for something that is not supported."""
 
 
-class ConfigLoader(yaml.SafeLoader):
+class ConfigLoader(BoundedLoader):
     """Plain YAML, and the one tag that Detectron2's own configs have."""
 
 
@@ -87,7 +88,7 @@ def _parse(path: Path) -> dict[str, Any]:
         raise ConfigError(f"config {path} cannot be read: {error}") from error
     try:
         content = yaml.load(text, ConfigLoader)  # noqa: S506, a safe loader
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # such as a month of 13
         raise ConfigError(f"config {path} is not plain YAML: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"config {path} must be a YAML mapping, not {type(content).__name__}")
