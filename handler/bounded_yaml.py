@@ -46,10 +46,11 @@ class BoundedLoader(yaml.SafeLoader):
         self._depth += 1
         self._require(self._depth, Extent(), event)
         node = super().compose_node(parent, index)
+        mark = event.start_mark
         if isinstance(event, yaml.AliasEvent):
             extent = self._extents.get(id(node))
             if extent is None:
-                raise yaml.composer.ComposerError(None, None, "it holds itself", event.start_mark)
+                raise yaml.composer.ComposerError(None, None, "it holds itself", mark)
         else:
             extent = Extent(self._inside.values + 1, self._inside.height + 1)
             self._extents[id(node)] = extent
