@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from handler.lifecycle.draining import GRPC_PORT
 from handler.lifecycle.draining import KEY_FILE as KEY_FILE_VARIABLE
 from scripts.errors import CommandError
 from scripts.exposure import Exposure
@@ -133,7 +134,8 @@ def running_server(
             process = subprocess.Popen(
                 _command(home, link),
                 cwd=home,
-                env=server_environment(os.environ, home, java_home, logs.folder),
+                env=server_environment(os.environ, home, java_home, logs.folder)
+                | {GRPC_PORT: str(server_ports.grpc_inference)},
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
