@@ -22,7 +22,7 @@ HANDLER_SOURCES := $(shell find handler -name '*.py' 2>/dev/null)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo serve test environments archive package sagemaker-local deploy undeploy \
-  transform clarify predict lint format fuzz test-pythons clean
+  transform clarify predict sbom lint format fuzz test-pythons clean
 
 help: ## List the commands
 	@awk -F ' ?## ' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -104,6 +104,9 @@ predict: $(INSTALLED) ## Send one picture or a folder to a server or an endpoint
 	@D2SERVE_TOKEN="$(if $(filter command,$(origin TOKEN)),$$TOKEN,$$D2SERVE_TOKEN)" \
 	  $(RUN) -m scripts.predict "$$IMAGE" $${URL:+--url "$$URL"} $${CA:+--ca "$$CA"} $${ENDPOINT:+--endpoint "$$ENDPOINT"} \
 	  $${REGION:+--region "$$REGION"} $${TARGET_MODEL:+--target-model "$$TARGET_MODEL"}
+
+sbom: $(INSTALLED) ## Write out/sbom.cdx.json, a CycloneDX bill of what serving runs on and, with NAME=, an archive's files
+	@$(RUN) -m scripts.sbom $${NAME:+--name "$$NAME"}
 
 lint: $(INSTALLED) ## Check style, formatting and types
 	@$(RUN) -m ruff check

@@ -30,7 +30,7 @@ class BoundedLoader(yaml.SafeLoader):
     """Plain YAML of at most MOST_VALUES values, DEEPEST_NESTING deep, aliases written out.
 
     Raises:
-        yaml.YAMLError: there is more of it, or a node holds itself.
+        yaml.YAMLError: there is more of it, a node holds itself, or a value is none of its tag.
     """
 
     def __init__(self, stream: str | bytes) -> None:
@@ -58,6 +58,15 @@ class BoundedLoader(yaml.SafeLoader):
         self._inside = before.beside(extent)
         self._require(self._depth, self._inside, event)
         return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """As PyYAML's, whose constructors let Python's own errors through, as for a month of 13."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, AttributeError) as error:
+            raise yaml.constructor.ConstructorError(
+                None, None, str(error), node.start_mark
+            ) from error
 
     def _require(self, depth: int, inside: Extent, event: Any) -> None:
         if inside.values > MOST_VALUES:

@@ -135,7 +135,7 @@ def _content(serving_file: Path) -> Mapping[str, Any]:
         return {}
     try:
         content = load_yaml(serving_file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:  # UnicodeDecodeError is one too
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"{serving_file.name} is not YAML: {error}") from error
     if not isinstance(content, Mapping):
         raise SettingsError(f"{serving_file.name} must be a mapping, e.g. batchSize: 8")

@@ -70,7 +70,7 @@ def read_lazy_config(path: Path) -> dict[str, Any]:
         content = yaml.load(path.read_text(encoding="utf-8"), LazyLoader)  # noqa: S506, a safe one
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config {path} cannot be read: {error}") from error
-    except (yaml.YAMLError, ValueError) as error:
+    except yaml.YAMLError as error:
         raise ConfigError(f"config {path} is not YAML of a lazy config: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"config {path} must be a YAML mapping, not {type(content).__name__}")

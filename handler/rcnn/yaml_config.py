@@ -88,7 +88,7 @@ def _parse(path: Path) -> dict[str, Any]:
         raise ConfigError(f"config {path} cannot be read: {error}") from error
     try:
         content = yaml.load(text, ConfigLoader)  # noqa: S506, a safe loader
-    except (yaml.YAMLError, ValueError) as error:  # such as a month of 13
+    except yaml.YAMLError as error:
         raise ConfigError(f"config {path} is not plain YAML: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"config {path} must be a YAML mapping, not {type(content).__name__}")

@@ -8,7 +8,7 @@ import pytest
 from tests.environment import clean_environment
 
 DOCUMENTED = {
-    *("help", "demo", "serve", "test", "archive", "predict", "lint", "fuzz"),
+    *("help", "demo", "serve", "test", "archive", "predict", "lint", "fuzz", "sbom"),
     *("package", "sagemaker-local", "deploy", "undeploy", "transform", "clarify"),
 }
 # No test installs anything.
