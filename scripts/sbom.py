@@ -3,7 +3,7 @@
 import argparse
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -42,14 +42,15 @@ def bill_of_materials(archive: Path | None = None) -> dict[str, Any]:
             cannot be read.
     """
     packages = _runtime_packages()
+    files = read_archive(archive) if archive else None
     bill: dict[str, Any] = {
         "bomFormat": "CycloneDX",
         "specVersion": SPEC_VERSION,
         "version": 1,
-        "metadata": {"component": _subject(archive)},
+        "metadata": {"component": _subject(archive, files)},
         "components": [
             *(_package(each) for each in packages.values()),
-            *(_files(archive) if archive else ()),
+            *(_files(archive, files) if archive and files else ()),
         ],
         "dependencies": [
             {"ref": _purl(each), "dependsOn": sorted(_purl(packages[n]) for n in _needs(each))}
@@ -105,11 +106,10 @@ def _needs(package: Distribution) -> set[str]:
     return {canonicalize_name(need.name) for need in here}
 
 
-def _subject(archive: Path | None) -> Component:
-    subject = {"type": "application", "name": "d2serve", "bom-ref": "d2serve"}
-    if archive is None:
-        return subject
-    model = model_of(read_archive(archive)[MANIFEST], archive)
+def _subject(archive: Path | None, files: Mapping[str, bytes] | None) -> Component:
+    if archive is None or files is None:
+        return {"type": "application", "name": "d2serve", "bom-ref": "d2serve"}
+    model = model_of(files[MANIFEST], archive)
     return {
         "type": "machine-learning-model",
         "name": model["modelName"],
@@ -150,8 +150,7 @@ def _licenses(package: Distribution) -> list[dict[str, Any]]:
     return [{"license": {"name": name}} for name in sorted(names or words)]
 
 
-def _files(archive: Path) -> Iterator[Component]:
-    files = read_archive(archive)
+def _files(archive: Path, files: Mapping[str, bytes]) -> Iterator[Component]:
     if SUMS_FILE not in files:
         raise CommandError(f"{archive} has no {SUMS_FILE}; build it again with `make archive`")
     for name, sha256 in sorted(parse_sums(files[SUMS_FILE]).items()):

@@ -154,7 +154,9 @@ def assert_overlays(out: Path, samples: Path) -> None:
 
 
 def test_every_link_of_the_readme_and_the_docs_leads_somewhere(repo_root: Path) -> None:
-    for page in [repo_root / "README.md", *(repo_root / "docs").glob("*.md")]:
+    pages = [*repo_root.glob("*.md"), *(repo_root / "docs").glob("*.md")]
+    assert repo_root / "SECURITY.md" in pages
+    for page in pages:
         for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
