@@ -14,18 +14,23 @@ from pathlib import Path
 import httpx
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from handler.lifecycle.draining import GRPC_PORT
+from handler.lifecycle.draining import KEY_FILE as KEY_FILE_VARIABLE
 from scripts.errors import CommandError
+from scripts.exposure import Exposure
 from scripts.java import find_java
 from scripts.ports import LOOPBACK, Ports
 from scripts.processes import end_process_group
 from scripts.properties import read_properties, write_properties
 from scripts.server_logs import CONSOLE, SERVER, ServerLogs
+from scripts.tokens import KEY_FILE, authorization, read_token
 from scripts.waiting_threads import WAITING_THREADS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIG = REPOSITORY / "config.properties"
 LOG_CONFIG = REPOSITORY / "scripts" / "log4j2.xml"
 METRICS_CONFIG = "metrics_config"
+THIS_MACHINE = Exposure()
 # The server puts its workers' sockets in there, and macOS allows their paths 104 bytes.
 LONGEST_TEMP_DIR = 64
 # TorchServe logs these and goes on: with no model, with default settings, or with a worker that
@@ -49,11 +54,13 @@ class Server:
     ports: Ports
     logs: ServerLogs
     process: subprocess.Popen[bytes]
+    exposure: Exposure
+    key_file: Path
 
     @property
     def url(self) -> str:
-        """The inference API, without a path."""
-        return f"http://{LOOPBACK}:{self.ports.inference}"
+        """The inference API as this machine reaches it, without a path."""
+        return f"{self.exposure.scheme}://{self.exposure.host}:{self.ports.inference}"
 
     @property
     def management_url(self) -> str:
@@ -84,8 +91,10 @@ class Server:
         for sign, failure in SIGNS_OF_FAILURE.items():
             if sign in server_log:
                 raise self._error(failure)
+        token = read_token(self.key_file, "management") if self.exposure.needs_token else None
+        url = f"{self.management_url}/models/{self.model_name}"
         try:
-            answer = httpx.get(f"{self.management_url}/models/{self.model_name}", trust_env=False)
+            answer = httpx.get(url, headers=authorization(token), trust_env=False)
         except httpx.TransportError:
             return False
         if answer.is_error:
@@ -103,43 +112,56 @@ class Server:
 
 @contextmanager
 def running_server(
-    model: Path, *, log_dir: Path, ports: Ports | None = None, ready_within_s: float = 180
+    model: Path,
+    *,
+    log_dir: Path,
+    ports: Ports | None = None,
+    exposure: Exposure = THIS_MACHINE,
+    ready_within_s: float = 180,
 ) -> Iterator[Server]:
     """Serve `model` (a .mar, or a folder with the same content) while the `with` block runs.
 
-    The server has its own ports, logs and temporary folder (there TorchServe keeps its pid file
-    and sockets, and unpacks archives), so that any number of them can run side by side.
+    The server has its own ports, logs and temporary folder (there TorchServe keeps its pid file,
+    sockets and tokens, and unpacks archives), so that any number of them can run side by side.
     """
     _check_archive(model)
     java_home = find_java().home
     logs = ServerLogs(log_dir)
     with temporary_home() as home:
         server_ports = ports or Ports.free()
-        write_properties(home / CONFIG.name, server_properties(server_ports))
+        write_properties(home / CONFIG.name, server_properties(server_ports, exposure))
         link = _link_into_store(model, home)
         with (logs.folder / CONSOLE).open("ab") as console:
             process = subprocess.Popen(
                 _command(home, link),
                 cwd=home,
-                env=server_environment(os.environ, home, java_home, logs.folder),
+                env=server_environment(os.environ, home, java_home, logs.folder)
+                | {GRPC_PORT: str(server_ports.grpc_inference)},
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         try:
-            server = Server(link.stem, server_ports, logs, process)
+            key_file = home / KEY_FILE
+            server = Server(link.stem, server_ports, logs, process, exposure, key_file)
             server.wait_until_ready(ready_within_s)
             yield server
         finally:
             end_process_group(process)
 
 
-def server_properties(ports: Ports) -> dict[str, str]:
-    """The repository's config.properties, listening on these ports, from whatever folder."""
+def server_properties(ports: Ports, exposure: Exposure = THIS_MACHINE) -> dict[str, str]:
+    """The repository's config.properties, from whatever folder, listening on these ports for those
+    who may ask."""
     properties = read_properties(CONFIG)
     metrics = str(REPOSITORY / properties[METRICS_CONFIG])
-    return properties | {METRICS_CONFIG: metrics} | ports.as_properties()
+    return (
+        properties
+        | {METRICS_CONFIG: metrics}
+        | ports.as_properties()
+        | exposure.as_properties(ports)
+    )
 
 
 def server_environment(
@@ -164,6 +186,7 @@ def server_environment(
             "TEMP": str(home),
             "LOG_LOCATION": str(log_dir),
             "METRICS_LOCATION": str(log_dir),
+            KEY_FILE_VARIABLE: str(home / KEY_FILE),
         }
     )
 

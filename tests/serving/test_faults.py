@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
+from handler.integrity import SUMS_FILE
 from scripts.torchserve import Server, running_server
 from tests.serving.contract.rows import png_of
 
@@ -46,6 +47,7 @@ def faulty_server(shapes_mar: Path, tmp_path_factory: pytest.TempPathFactory) ->
     with zipfile.ZipFile(shapes_mar) as archive:
         archive.extractall(folder)
     (folder / "service.py").write_text(FAULTY_SERVICE)
+    (folder / SUMS_FILE).unlink()
     with running_server(folder, log_dir=tmp_path_factory.mktemp("logs")) as running:
         yield running
 
