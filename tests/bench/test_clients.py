@@ -34,9 +34,11 @@ def counting_server(refused: bytes = b"bad") -> Iterator[tuple[str, list[bytes]]
     with ThreadingHTTPServer(("127.0.0.1", 0), Counting) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/predictions/model", bodies
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/predictions/model", bodies
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_every_body_is_sent_once_by_several_clients() -> None:

@@ -106,7 +106,7 @@ def test_a_package_keeps_its_own_sums(archive: Path, tmp_path: Path, multi_model
     [
         pytest.param({"service.py": b"import os"}, "changed 'service.py'", id="changed"),
         pytest.param({"more.py": b""}, "additional 'more.py'", id="additional"),
-        pytest.param({"weights.npz": None}, "missing 'weights.npz'", id="missing"),
+        pytest.param({"weights.pt": None}, "missing 'weights.pt'", id="missing"),
     ],
 )
 def test_an_archive_whose_files_are_not_its_own_is_refused(
@@ -118,7 +118,7 @@ def test_an_archive_whose_files_are_not_its_own_is_refused(
 
 def test_an_archive_of_an_older_version_gets_sums(archive: Path) -> None:
     package = build_package(rewritten(archive, {SUMS: None})).path
-    assert b"  weights.npz\n" in content(package, SUMS)
+    assert b"  weights.pt\n" in content(package, SUMS)
 
 
 @pytest.mark.parametrize(

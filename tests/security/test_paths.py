@@ -62,9 +62,9 @@ def test_an_archive_with_files_outside_is_refused(tmp_path: Path, name: str) -> 
 
 
 def test_a_link_in_an_archive_is_refused(tmp_path: Path) -> None:
-    link = zipfile.ZipInfo("weights.npz")
+    link = zipfile.ZipInfo("weights.pt")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    with pytest.raises(CommandError, match=r"a\.mar holds 'weights\.npz', which is a link"):
+    with pytest.raises(CommandError, match=r"a\.mar holds 'weights\.pt', which is a link"):
         build_package(zipped(tmp_path / "a.mar", link, content=b"/etc/passwd"))
 
 
@@ -94,9 +94,9 @@ def tarred(path: Path, *entries: tarfile.TarInfo) -> Path:
 
 HOSTILE_ENTRIES = {
     **{name: [entry(name)] for name in OUTSIDE if "\\" not in name},
-    "symlink": [entry("weights.npz", tarfile.SYMTYPE, "../../victim")],
-    "absolute-symlink": [entry("weights.npz", tarfile.SYMTYPE, "/etc/passwd")],
-    "hardlink": [entry("weights.npz", tarfile.LNKTYPE, "../../victim")],
+    "symlink": [entry("weights.pt", tarfile.SYMTYPE, "../../victim")],
+    "absolute-symlink": [entry("weights.pt", tarfile.SYMTYPE, "/etc/passwd")],
+    "hardlink": [entry("weights.pt", tarfile.LNKTYPE, "../../victim")],
     "through-a-link": [entry("up", tarfile.SYMTYPE, ".."), entry("up/evil.py")],
     "device": [entry("null", tarfile.CHRTYPE)],
     "fifo": [entry("pipe", tarfile.FIFOTYPE)],

@@ -16,7 +16,7 @@ import torch
 
 from handler.messages import HttpRequest, Part
 from handler.pipeline import Pipeline
-from handler.rcnn.checkpoint import CheckpointError, read_weights
+from handler.rcnn.checkpoint import CheckpointError, read_npz, read_weights
 from handler.settings import Settings
 from scripts.archive import main
 from scripts.errors import CommandError
@@ -134,10 +134,24 @@ def assert_loads_dangerously(array: bytes, trace: Path) -> None:
     trace.unlink()
 
 
-def test_a_command_in_an_archives_weights_does_not_run(tmp_path: Path, trace: Path) -> None:
+def test_a_command_in_an_older_archives_weights_does_not_run(tmp_path: Path, trace: Path) -> None:
     weights = tmp_path / "weights.npz"
     weights.write_bytes(npz_of(Command(trace)))
     assert_loads_dangerously(weights.read_bytes(), trace)
     with pytest.raises(CheckpointError, match=r"weights weights\.npz cannot be read"):
-        read_weights(weights)
+        read_npz(weights)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_command_in_an_archives_weights_does_not_run(
+    tmp_path: Path, trace: Path, mapped: bool
+) -> None:
+    weights = tmp_path / "weights.pt"
+    torch.save({"layer": Command(trace)}, weights)
+    torch.load(weights, weights_only=False)
+    assert trace.exists(), "the payload is none"
+    trace.unlink()
+    with pytest.raises(CheckpointError, match=r"weights weights\.pt cannot be read"):
+        read_weights(weights, mapped=mapped)
     assert not trace.exists()

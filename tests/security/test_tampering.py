@@ -25,7 +25,7 @@ def context_of(folder: Path) -> Context:
     return Context("shapes", str(folder), {}, 1, None, "0.12.0")
 
 
-@pytest.mark.parametrize("name", ["weights.npz", "config.yaml", "classes.json"])
+@pytest.mark.parametrize("name", ["weights.pt", "config.yaml", "classes.json"])
 def test_files_are_checked_before_any_is_read(unpacked: Path, name: str) -> None:
     (unpacked / name).write_bytes(b"\x80 neither YAML nor JSON nor zip")
     (unpacked / "model-config.yaml").write_text("nonsense: [")
@@ -34,14 +34,14 @@ def test_files_are_checked_before_any_is_read(unpacked: Path, name: str) -> None
 
 
 def test_make_serve_names_the_file(unpacked: Path, tmp_path: Path) -> None:
-    weights = bytearray((unpacked / "weights.npz").read_bytes())
+    weights = bytearray((unpacked / "weights.pt").read_bytes())
     weights[len(weights) // 2] ^= 1
-    (unpacked / "weights.npz").write_bytes(weights)
+    (unpacked / "weights.pt").write_bytes(weights)
     shutil.copy(unpacked / "classes.json", unpacked / "more.json")
     with (
         pytest.raises(ServerError) as refused,
         running_server(unpacked, log_dir=tmp_path / "logs") as server,
     ):
         httpx.get(f"{server.url}/ping", trust_env=False)
-    reason = "SHA256SUMS: additional 'more.json', changed 'weights.npz'"
+    reason = "SHA256SUMS: additional 'more.json', changed 'weights.pt'"
     assert reason in str(refused.value)
