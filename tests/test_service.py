@@ -1,9 +1,11 @@
 import json
+import logging
 import os
 import zipfile
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,13 +18,21 @@ from handler import service
 from handler.messages import HttpRequest, HttpResponse, Part
 from handler.pictures import Picture
 from handler.pipeline import Pipeline
-from handler.service import Detectron2Handler, publish_response, to_request, worker_device
+from handler.service import (
+    Detectron2Handler,
+    declared_metrics,
+    publish_response,
+    to_request,
+    worker_device,
+    worker_name,
+)
 from handler.settings import Settings
 from handler.telemetry.forwards import ForwardLog
 from handler.telemetry.publisher import DeclaredMetric, Publisher
 from handler.telemetry.reporter import Reporter
 from tests.bodies import image_bytes, noise, npy_bytes
 from tests.fakes import FakeDetector, facts
+from tests.telemetry.metric import Metric
 
 PNG = image_bytes(noise(30, 40, 3), "PNG")
 NPY = npy_bytes(noise(30, 40, 3))
@@ -251,6 +261,60 @@ def test_a_batch_is_handled_end_to_end_each_request_with_its_own_answer() -> Non
         assert "decode;dur=" in context.get_response_headers(index)["Server-Timing"]
 
 
+class Connection:
+    """A worker's end of its socket."""
+
+    def __init__(self, address: Any) -> None:
+        self.address = address
+
+    def getsockname(self) -> Any:
+        return self.address
+
+
+@pytest.mark.parametrize(
+    ("address", "number"),
+    [
+        pytest.param("/tmp/.ts.sock.9003", "9003", id="unix"),
+        pytest.param(("127.0.0.1", 9004), "9004", id="tcp"),
+        pytest.param("", "", id="unknown"),
+    ],
+)
+def test_a_worker_is_called_what_torchserve_calls_it(address: Any, number: str) -> None:
+    _, context = batch_in_context()
+    context.manifest = {"model": {"modelVersion": "1.0"}}
+    context.cl_socket = Connection(address)
+    assert worker_name(context) == f"W-{number}-shapes_1.0"
+
+
+def test_outside_a_server_a_worker_has_no_number() -> None:
+    _, context = batch_in_context()
+    assert worker_name(context) == "W--shapes_"
+
+
+def test_the_metrics_are_those_that_the_server_declares() -> None:
+    _, context = batch_in_context()
+    assert declared_metrics(context) == {}
+    counter, gauge = Metric(), Metric()
+    context.metrics = SimpleNamespace(cache={"counter": {"a": counter}, "gauge": {"b": gauge}})
+    assert list(declared_metrics(context).items()) == [("a", counter), ("b", gauge)]
+
+
+def test_each_answer_is_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    counter = Metric("Code")
+    rows, context = batch_in_context(
+        wire_request([("body", bytearray(PNG), "")], {}),
+        wire_request([("body", bytearray(b"?"), "")], {}),
+        wire_request([("body", bytearray(PNG), "")], {}),
+    )
+    with caplog.at_level(logging.INFO):
+        serving(FakeDetector(), {"d2serve_requests_total": counter}).handle(rows, context)
+    assert counter.given == [(2, ["ok"]), (1, ["unsupported_media_type"])]
+    lines = [json.loads(line) for line in caplog.messages if line.startswith("{")]
+    assert [line["status"] for line in lines] == [200, 415, 200]
+    assert {line["id"] for line in lines} == {"1234"}
+    assert all(line["batch_ms"] > 0 for line in lines)
+
+
 def test_a_worker_is_active_while_it_answers() -> None:
     idle_s: list[float] = []
 
@@ -337,6 +401,22 @@ def test_a_loaded_worker_opens_its_door_and_closes_it_when_told_to_stop(
     assert asked.opened == [os.environ]
     on_stop = asked.close if has_door else None
     assert asked.held == [(worker.activity, os.environ, 7, on_stop)]
+
+
+@pytest.mark.parametrize("wanted", ["true", "false"])
+def test_a_loaded_worker_counts_its_start_and_logs_as_it_is_told(
+    loading: Context, monkeypatch: pytest.MonkeyPatch, wanted: str
+) -> None:
+    starts = Metric()
+    loading.metrics = SimpleNamespace(cache={"counter": {"d2serve_worker_starts_total": starts}})
+    monkeypatch.setenv("D2SERVE_REQUEST_LOG", wanted)
+    Lifecycle(monkeypatch)
+    worker = Detectron2Handler()
+    worker.initialize(loading)
+    assert isinstance(worker.pipeline.detector, NativeDetector)
+    assert starts.given == [(1, [])]
+    assert worker.reporter.logs_requests is (wanted == "true")
+    assert worker.reporter.forwards is worker.pipeline.detector.forwards
 
 
 def test_no_time_to_drain_is_no_draining(loading: Context, monkeypatch: pytest.MonkeyPatch) -> None:

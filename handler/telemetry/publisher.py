@@ -12,7 +12,10 @@ logger = logging.getLogger(__name__)
 class DeclaredMetric(Protocol):
     """One of the server's metrics, as TorchServe's metrics cache has them."""
 
-    dimension_names: Sequence[str]
+    @property
+    def dimension_names(self) -> Sequence[str]:
+        """Names of its labels, in the order in which it takes their values."""
+        ...
 
     def add_or_update(self, value: float, dimension_values: list[str]) -> None:
         """Adds to a counter, observes in a histogram, sets a gauge."""

@@ -1,23 +1,10 @@
 """Which samples reach the server, and with which labels."""
 
-from collections.abc import Sequence
-
 import pytest
 
 from handler.telemetry.metrics import Sample
 from handler.telemetry.publisher import Publisher
-
-
-class Metric:
-    """Remembers what it is given."""
-
-    def __init__(self, *dimension_names: str) -> None:
-        self.dimension_names: Sequence[str] = dimension_names
-        self.given: list[tuple[float, list[str]]] = []
-
-    def add_or_update(self, value: float, dimension_values: list[str]) -> None:
-        self.given.append((value, dimension_values))
-
+from tests.telemetry.metric import Metric
 
 SAMPLE = Sample("answers", 3, {"Code": "ok", "Status": "200"})
 

@@ -13,8 +13,8 @@ from handler.telemetry.forwards import Forward, ForwardLog
 from handler.telemetry.memory import read_memory
 from handler.telemetry.publisher import Publisher
 from handler.telemetry.reporter import MEMORY_EVERY_S, Reporter
+from tests.telemetry.metric import Metric
 from tests.telemetry.samples import BAD, GOOD
-from tests.telemetry.test_publisher import Metric
 
 CPU = torch.device("cpu")
 
