@@ -58,7 +58,7 @@ def measured_loads(monkeypatch: pytest.MonkeyPatch) -> list[Traffic]:
 
 
 class Servers:
-    """Servers that start, but for one of the settings."""
+    """Servers that start, one at a time, but for one of the settings."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
@@ -67,6 +67,7 @@ class Servers:
 
     @contextmanager
     def __call__(self, settings: ServingSettings | None) -> Iterator[Opened]:
+        assert self.closed == sum(each != BROKEN for each in self.opened)
         self.opened.append(settings)
         if settings == BROKEN:
             raise ServerError("has a worker that died; the end of its log:\n\nline\nline")
