@@ -22,7 +22,7 @@ HANDLER_SOURCES := $(shell find handler -name '*.py' 2>/dev/null)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo serve test environments archive package sagemaker-local deploy undeploy \
-  transform clarify predict bench-peers lint format fuzz test-pythons clean
+  transform clarify predict lint format bench bench-peers bench-gpu fuzz test-pythons clean
 
 help: ## List the commands
 	@awk -F ' ?## ' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,9 +34,10 @@ serve: $(if $(MODEL),$(INSTALLED),$(SHAPES_MAR)) ## Serve in the foreground: [MO
 	@exec $(RUN) -m scripts.serve $${MODEL:+--model "$$MODEL"} $${PORT:+--port "$$PORT"}
 
 # Threads that spin while they wait take the cores of other processes, of which the tests start several.
-test: ## Run all tests, those against a real TorchServe too
+# The tests of a file run in one process, so that they share the servers that they ask for.
+test: ## Run all tests, those against a real TorchServe too: [PROCESSES=3]
 	@$(MAKE) --no-print-directory --jobs=3 environments
-	@OMP_WAIT_POLICY=$${OMP_WAIT_POLICY:-PASSIVE} $(RUN) -m pytest
+	@OMP_WAIT_POLICY=$${OMP_WAIT_POLICY:-PASSIVE} $(RUN) -m pytest --numprocesses "$${PROCESSES:-3}" --dist loadfile
 
 environments: $(INSTALLED) $(SDK_INSTALLED) $(CONTAINER_INSTALLED)
 
@@ -113,6 +114,13 @@ lint: $(INSTALLED) ## Check style, formatting and types
 format: $(INSTALLED) ## Rewrite the code as `make lint` wants it
 	@$(RUN) -m ruff check --fix
 	@$(RUN) -m ruff format
+
+# BENCH's words come from the command line as they are: `make bench BENCH="--only masks --rounds 31"`.
+bench: $(INSTALLED) ## Time every stage beside its peers, and whole requests: [BENCH="--quick --only decode forward ..."]; to out/bench/
+	@exec $(RUN) -m bench $$BENCH
+
+bench-gpu: $(INSTALLED) ## On a machine with a CUDA GPU: forward, whole requests and HTTP in one table: [BENCH=]
+	@exec $(RUN) -m bench.gpu $$BENCH
 
 fuzz: $(INSTALLED) ## Mutated requests through the pipeline, a tenth as many to a real server: [EXAMPLES=20000]
 	@D2SERVE_FUZZ_EXAMPLES="$${EXAMPLES:-20000}" $(RUN) -m pytest -s --hypothesis-show-statistics tests/fuzz

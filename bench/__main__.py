@@ -6,14 +6,15 @@ Writes results.json, results.md and results.png. Peers that are not installed ar
 import argparse
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from bench import upstream
 from bench.contest import Contest, Result, hold
-from bench.machine import describe_machine
-from bench.progress import progress
+from bench.machine import describe_machine, load_average
+from bench.progress import Tell, progress
 from bench.report import report
 from bench.results import Run, write_run
 from bench.scale import Scale, quick_scale, quickest_precisions
@@ -28,7 +29,7 @@ STAGES: dict[str, Callable[[Scale], Iterator[Contest]]] = {
 }
 OUTPUT = Path("out", "bench")
 ROUNDS, QUICK_ROUNDS = 15, 2
-SECONDS = 20.0
+SECONDS = 10.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,24 +43,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rounds = given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS)
     if not upstream.installed():
         print("detectron2 is left out of the peers, as it is not installed")
-    machine = describe_machine(device)
-    results = tuple(timed(scale, given.only or list(STAGES), rounds, given.seconds))
+    timed = Run(describe_machine(device), ())
     given.output.mkdir(parents=True, exist_ok=True)
     path = given.output / "results.json"
-    write_run(path, Run(machine, results))
+    for result in held(scale, given.only or list(STAGES), rounds, given.seconds):
+        # Each time, so that a run that is stopped leaves what it has.
+        timed = replace(timed, results=(*timed.results, result))
+        timed.machine["load_average_after"] = load_average()
+        write_run(path, timed)
     print(f"every timing is in {path}")
-    report(Run(machine, results), given.output)
+    report(timed, given.output)
     return 0
 
 
-def timed(scale: Scale, stages: Sequence[str], rounds: int, within_s: float) -> Iterator[Result]:
+def held(scale: Scale, stages: Sequence[str], rounds: int, within_s: float) -> Iterator[Result]:
     """Holds the contests of these stages, one after another."""
     with progress() as tell:
         contests = itertools.chain.from_iterable(STAGES[name](scale) for name in stages)
         for contest in contests:
-            text = f"{contest.stage}: {contest.case}"
-            tell(text, 0.0)
-            yield hold(contest, rounds, within_s, lambda done, text=text: tell(text, done / rounds))
+            yield hold(contest, rounds, within_s, _teller(tell, contest, rounds))
+
+
+def _teller(tell: Tell, contest: Contest, rounds: int) -> Callable[[int], None]:
+    text = " ".join(filter(None, (f"{contest.stage}:", contest.model, contest.case)))
+    tell(text, 0.0)
+    return lambda done: tell(text, done / rounds)
 
 
 def chosen_device(name: str) -> torch.device:
@@ -81,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds",
         type=float,
         default=SECONDS,
-        help="of one contest, after which no round begins but the first three; default: %(default)s",
+        help="for one contest, if three rounds do not take longer; default: %(default)s",
     )
     parser.add_argument("--threads", type=int, help="CPU threads of torch; default: its own")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

@@ -32,6 +32,7 @@ class Contest:
         stage: the part of a request's way that it is about.
         case: which work, in a few words.
         contestants: by name; the first is ours, beside which the others are shown.
+        model: the network's name; empty where none runs.
         pictures: how many one run works on.
         note: what the reader has to know; empty where there is nothing.
     """
@@ -39,6 +40,7 @@ class Contest:
     stage: str
     case: str
     contestants: Mapping[str, Contestant]
+    model: str = ""
     pictures: int = 1
     note: str = ""
 
@@ -49,9 +51,15 @@ class Result:
 
     stage: str
     case: str
+    model: str
     pictures: int
     note: str
     timings: tuple[Timing, ...]
+
+    @property
+    def title(self) -> str:
+        """The case, with the model where one runs."""
+        return f"{self.model} {self.case}" if self.model else self.case
 
     @property
     def ours(self) -> Timing:
@@ -81,7 +89,14 @@ def hold(
         replace(timing, parts=_parts(contest.contestants[timing.name].laps, len(timing.seconds)))
         for timing in timings
     ]
-    return Result(contest.stage, contest.case, contest.pictures, contest.note, tuple(timings))
+    return Result(
+        stage=contest.stage,
+        case=contest.case,
+        model=contest.model,
+        pictures=contest.pictures,
+        note=contest.note,
+        timings=tuple(timings),
+    )
 
 
 def _parts(laps: Sequence[Mapping[str, float]], rounds: int) -> dict[str, tuple[float, ...]]:

@@ -29,11 +29,11 @@ def report(timed: Run, folder: Path) -> None:
             f"python -m bench.report {folder / 'results.json'}"
         )
     else:
-        from bench.plots import plot_run
+        from bench.plots.page import plot_run
 
         plot_run(timed, folder / PLOT)
         written.append(PLOT)
-    print(f"{' and '.join(written)} are in {folder}")
+    print(f"written into {folder}: {', '.join(written)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,6 +12,8 @@ from bench.timing import Timing, ratio
 COLUMNS = ("stage", "case", "who", "ms, median", "quartiles", "pictures/s", f"x {OURS}")
 NUMBERS_FROM = 3
 TITLE = "Medians and quartiles of rounds in alternation; x: time beside ours in the same round"
+# In place of the model, before a part of what stands above.
+INDENT = "  of it"
 # What is piped on has no width of its own.
 PIPED_WIDTH = 160
 
@@ -20,7 +22,9 @@ Rows = Sequence[Sequence[str]]
 
 def rows_of(results: Sequence[Result]) -> list[tuple[str, ...]]:
     """The cells of every contestant, and of the parts of its time, below `COLUMNS`."""
-    return [row for result in results for each in (result, *parts_of(result)) for row in _rows(each)]
+    return [
+        row for result in results for each in (result, *parts_of(result)) for row in _rows(each)
+    ]
 
 
 def notes_of(results: Sequence[Result]) -> list[str]:
@@ -38,14 +42,16 @@ def parts_of(result: Result) -> Iterator[Result]:
             if part in timing.parts and any(timing.parts[part])
         )
         if timings and timings[0].name == result.ours.name:
-            yield replace(result, case=f"  {part}", timings=timings)
+            yield replace(result, case=part, model=INDENT, timings=timings)
 
 
 def markdown(run: Run) -> str:
     """The whole run as a page: machine, table, notes."""
     table = markdown_table(COLUMNS, rows_of(run.results))
     notes = [f"- {note}" for note in notes_of(run.results)]
-    return "\n".join([summary(run.machine), "", f"{TITLE}.", "", *table, "", *notes]).rstrip() + "\n"
+    return (
+        "\n".join([summary(run.machine), "", f"{TITLE}.", "", *table, "", *notes]).rstrip() + "\n"
+    )
 
 
 def markdown_table(columns: Sequence[str], rows: Rows) -> list[str]:
@@ -71,9 +77,9 @@ def print_table(title: str, columns: Sequence[str], rows: Rows, numbers_from: in
     table = Table(title=title, title_justify="left")
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index >= numbers_from else "left")
-    before = ""
+    before, firsts = "", {row[0] for row in rows}
     for row in rows:
-        if before and row[0] != before:
+        if before and row[0] != before and len(firsts) < len(rows):
             table.add_section()
         table.add_row(*(Text(cell) for cell in row))
         before = row[0]
@@ -87,7 +93,7 @@ def _rows(result: Result) -> Iterator[tuple[str, ...]]:
         low, high = timing.quartiles
         yield (
             result.stage,
-            result.case,
+            result.title,
             timing.name,
             _digits(timing.median * 1e3),
             f"{_digits(low * 1e3)}..{_digits(high * 1e3)}",
@@ -104,7 +110,7 @@ def _ratio(timing: Timing, ours: Timing) -> str:
 
 def _about(result: Result) -> str:
     """A whole stage, or the one case that the note speaks of."""
-    return f"{result.stage} {result.case}" if result.ours.parts else result.stage
+    return f"{result.stage} {result.title}" if result.ours.parts else result.stage
 
 
 def _digits(value: float) -> str:

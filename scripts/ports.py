@@ -1,12 +1,14 @@
 """The five ports that one TorchServe listens on."""
 
 import socket
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from random import SystemRandom
 
 from scripts.errors import CommandError
 
 LOOPBACK = "127.0.0.1"
+# Below those that systems give to connections, so that none takes a port before it is listened on.
+CHOICE = range(10_000, 32_000)
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Ports:
 
     @classmethod
     def free(cls) -> "Ports":
-        """Five ports that nobody listens on."""
+        """Five ports that nobody listens on, those of the HTTP APIs in a row."""
         return cls(*_free_ports(5))
 
     @classmethod
@@ -29,13 +31,14 @@ class Ports:
         """Inference on `port`, management and metrics on the next two, gRPC on free ones."""
         if not 1 <= port <= 65533:
             raise CommandError(f"port {port} is out of range; take one of 1 to 65533")
-        for number in range(port, port + 3):
+        http = range(port, port + 3)
+        for number in http:
             if not _is_free(number):
                 raise CommandError(
                     f"port {number} is in use ({port} to {port + 2} are needed); "
                     f"choose others, as in: make serve PORT={port + 1000 if port < 64000 else 8080}"
                 )
-        return cls(port, port + 1, port + 2, *_free_ports(2))
+        return cls(*http, *_free_ports(2, besides=http))
 
     def as_properties(self) -> dict[str, str]:
         """The lines of config.properties that say where to listen."""
@@ -59,9 +62,10 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listener in listeners:
-            listener.bind((LOOPBACK, 0))
-        return [listener.getsockname()[1] for listener in listeners]
+def _free_ports(count: int, besides: range = range(0)) -> range:
+    """So many in a row, at random: who else looks for ports at this moment finds others."""
+    while True:
+        first = SystemRandom().choice(CHOICE)
+        ports = range(first, first + count)
+        if all(port not in besides and _is_free(port) for port in ports):
+            return ports

@@ -32,7 +32,9 @@ def contests(scale: Scale) -> Iterator[Contest]:
         for response_type in NAMES:
             if response_type == "npz" and size_wh != scale.sizes_wh[0]:
                 continue
-            callables = {OURS: partial(_ours, picture, found, response_type)}
+            callables: dict[str, Callable[[], bytes]] = {
+                OURS: partial(_ours, picture, found, response_type)
+            }
             if upstream.installed():
                 callables |= _peers(found, response_type)
             contestants = {name: Contestant(call) for name, call in callables.items()}

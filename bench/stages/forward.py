@@ -30,7 +30,7 @@ def contests(scale: Scale) -> Iterator[Contest]:
             if peer is not None:
                 contestants[DETECTRON2] = _theirs(peer, picture)
             note = _note(detector, picture, None if scale.device.type == "cuda" else peer)
-            yield Contest(STAGE, f"{model.name} {precision}", contestants, note=note)
+            yield Contest(STAGE, precision, contestants, model.name, note=note)
 
 
 def _ours(detector: NativeDetector, picture: Picture) -> Contestant:
@@ -69,5 +69,3 @@ def _note(detector: NativeDetector, picture: Picture, peer: "upstream.Upstream |
         f"{same.box_error_px:.4f} px at most, scores by {same.score_error:.6f}, the least mask IoU "
         f"is {1.0 if same.mask_iou is None else same.mask_iou:.4f}"
     )
-
-

@@ -32,8 +32,8 @@ def contests(scale: Scale) -> Iterator[Contest]:
                 contestants = {OURS: ours(pipeline, [body] * batch)}
                 if peer is not None:
                     contestants[DETECTRON2] = _theirs(peer, [body] * batch)
-                case = f"{model.name} {precision}, batch {batch}"
-                yield Contest(STAGE, case, contestants, pictures=batch)
+                case = f"{precision}, batch {batch}"
+                yield Contest(STAGE, case, contestants, model.name, batch)
 
 
 def pipeline_of(scale: Scale, model: GoldenModel, precision: str) -> Pipeline:

@@ -37,3 +37,18 @@ def test_a_ratio_is_taken_round_by_round() -> None:
 def test_a_ratio_of_other_rounds_is_an_error() -> None:
     with pytest.raises(ValueError, match="peer has 1 rounds and ours 2: time them together"):
         ratio(Timing("peer", (1.0,)), Timing("ours", (1.0, 2.0)))
+
+
+@pytest.mark.parametrize(("within_s", "rounds"), [(0.0, 3), (40.0, 4), (41.0, 5), (1e9, 9)])
+def test_no_round_begins_after_the_time_but_the_first_three(within_s: float, rounds: int) -> None:
+    moments = iter(range(0, 1000, 10))
+    done: list[int] = []
+    [timing] = in_alternation(
+        {"a": lambda: None},
+        rounds=9,
+        clock=lambda: next(moments),
+        within_s=within_s,
+        after_round=done.append,
+    )
+    assert len(timing.seconds) == rounds
+    assert done == list(range(1, rounds + 1))

@@ -20,6 +20,11 @@ def test_free_ports_differ() -> None:
     assert len(set(astuple(Ports.free()))) == 5
 
 
+def test_free_ports_of_the_http_apis_are_in_a_row() -> None:
+    inference, management, metrics, *_ = astuple(Ports.free())
+    assert (management, metrics) == (inference + 1, inference + 2)
+
+
 def test_starting_at_takes_three_in_a_row() -> None:
     start = Ports.free().inference
     ports = Ports.starting_at(start)

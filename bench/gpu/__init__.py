@@ -1,0 +1,1 @@
+"""All that has to be known of a machine with a GPU, in one short run: `python -m bench.gpu`."""

@@ -1,0 +1,1 @@
+"""How much memory a worker holds, and how much the bare model would."""
