@@ -22,7 +22,7 @@ HANDLER_SOURCES := $(shell find handler -name '*.py' 2>/dev/null)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo serve test environments archive package sagemaker-local deploy undeploy \
-  transform clarify predict lint format bench bench-peers bench-gpu fuzz test-pythons clean
+  transform clarify predict loadtest lint format bench bench-peers bench-gpu fuzz test-pythons clean
 
 help: ## List the commands
 	@awk -F ' ?## ' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -102,9 +102,9 @@ predict: $(INSTALLED) ## Send one picture or a folder to a server or an endpoint
 	@$(RUN) -m scripts.predict "$$IMAGE" $${URL:+--url "$$URL"} $${ENDPOINT:+--endpoint "$$ENDPOINT"} \
 	  $${REGION:+--region "$$REGION"} $${TARGET_MODEL:+--target-model "$$TARGET_MODEL"}
 
-bench-peers: $(INSTALLED) $(CONTAINER_INSTALLED) ## Requests/s beside other servers of the same model, in turns: [MODELS="shapes r50"] [PEERS=] [PRECISIONS=fp32] [TURN=seconds] [ROUNDS=3]
-	@exec $(RUN) -m bench.peers $${MODELS:+--models $$MODELS} $${PEERS:+--peers $$PEERS} \
-	  $${PRECISIONS:+--precisions $$PRECISIONS} $${TURN:+--seconds "$$TURN"} $${ROUNDS:+--rounds "$$ROUNDS"}
+loadtest: $(if $(or $(MODEL),$(URL)),$(INSTALLED),$(SHAPES_MAR)) ## Load over settings and clients to out/loadtest/report.html: [MODEL=] [URL=] [PICTURES=] [P99_MS=] [QUICK=1]
+	@exec $(RUN) -m bench.load $${MODEL:+--model "$$MODEL"} $${URL:+--url "$$URL"} $${PICTURES:+--pictures "$$PICTURES"} \
+	  $${P99_MS:+--p99-ms "$$P99_MS"} $${QUICK:+--quick}
 
 lint: $(INSTALLED) ## Check style, formatting and types
 	@$(RUN) -m ruff check
@@ -118,6 +118,9 @@ format: $(INSTALLED) ## Rewrite the code as `make lint` wants it
 # BENCH's words come from the command line as they are: `make bench BENCH="--only masks --rounds 31"`.
 bench: $(INSTALLED) ## Time every stage beside its peers, and whole requests: [BENCH="--quick --only decode forward ..."]; to out/bench/
 	@exec $(RUN) -m bench $$BENCH
+
+bench-peers: $(INSTALLED) $(CONTAINER_INSTALLED) ## Requests/s beside other servers of the same model, over HTTP: [BENCH="--models shapes r50 --seconds 120 ..."]
+	@exec $(RUN) -m bench.peers $$BENCH
 
 bench-gpu: $(INSTALLED) ## On a machine with a CUDA GPU: forward, whole requests and HTTP in one table: [BENCH=]
 	@exec $(RUN) -m bench.gpu $$BENCH

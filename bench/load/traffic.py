@@ -41,12 +41,18 @@ class ClosedLoop:
 
     clients: int
 
+    def __str__(self) -> str:
+        return "1 client" if self.clients == 1 else f"{self.clients} clients"
+
 
 @dataclass(frozen=True)
 class OpenLoop:
     """Requests that come as a Poisson process, whether or not earlier ones have been answered."""
 
     requests_per_s: float
+
+    def __str__(self) -> str:
+        return f"{self.requests_per_s:.1f} requests/s, open loop"
 
 
 Traffic = ClosedLoop | OpenLoop

@@ -27,6 +27,8 @@ class FakeServer:
     url: str = ""
     bodies: Counter[bytes] = field(default_factory=Counter)
     headers: list[dict[str, str]] = field(default_factory=list)
+    at_once: int = 0
+    most_at_once: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -41,7 +43,11 @@ def running(fake: FakeServer) -> Iterator[FakeServer]:
                 number = len(fake.headers)
                 fake.bodies[body] += 1
                 fake.headers.append(dict(self.headers))
+                fake.at_once += 1
+                fake.most_at_once = max(fake.most_at_once, fake.at_once)
             time.sleep(fake.lag_s)
+            with fake.lock:
+                fake.at_once -= 1
             status, answer = fake.answer(number)
             self.send_response(status)
             self.send_header("Content-Length", str(len(answer) + fake.declared_extra))

@@ -21,7 +21,7 @@ def test_a_closed_loop_sends_every_picture_equally_often_and_counts_good_answers
     pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    monkeypatch.setenv("LOCUST_USERS", "nonsense")
+    monkeypatch.setenv("LOCUST_RUN_TIME", "nonsense")
     with running(FakeServer(lag_s=0.02)) as fake:
         load = measure(Target(fake.url, pictures), ClosedLoop(4), 1.0, warm_up_seconds=0.2)
     assert load.statuses == {200: load.requests}
@@ -61,7 +61,8 @@ def test_a_server_that_is_gone_is_no_answer(pictures: list[Path]) -> None:
 def test_an_open_loop_does_not_wait_for_answers(pictures: list[Path]) -> None:
     with running(FakeServer(lag_s=0.5)) as fake:
         load = measure(Target(fake.url, pictures), OpenLoop(40), 1.0, warm_up_seconds=0.5)
-    # One client that waited for each answer would send 2 requests a second.
+    # A source that waited for each answer would send one at a time.
+    assert fake.most_at_once > 5
     assert load.requests > 20
     assert load.statuses == {200: load.requests}
 
