@@ -110,10 +110,6 @@ loadtest: $(if $(or $(MODEL),$(URL)),$(INSTALLED),$(SHAPES_MAR)) ## Load over se
 	@exec $(RUN) -m bench.load $${MODEL:+--model "$$MODEL"} $${URL:+--url "$$URL"} $${PICTURES:+--pictures "$$PICTURES"} \
 	  $${P99_MS:+--p99-ms "$$P99_MS"} $${QUICK:+--quick}
 
-bench-peers: $(INSTALLED) $(CONTAINER_INSTALLED) ## Requests/s beside other servers of the same model, in turns: [MODELS="shapes r50"] [PEERS=] [PRECISIONS=fp32] [TURN=seconds] [ROUNDS=3]
-	@exec $(RUN) -m bench.peers $${MODELS:+--models $$MODELS} $${PEERS:+--peers $$PEERS} \
-	  $${PRECISIONS:+--precisions $$PRECISIONS} $${TURN:+--seconds "$$TURN"} $${ROUNDS:+--rounds "$$ROUNDS"}
-
 sbom: $(INSTALLED) ## Write out/sbom.cdx.json, a CycloneDX bill of what serving runs on and, with NAME=, an archive's files
 	@$(RUN) -m scripts.sbom $${NAME:+--name "$$NAME"}
 
@@ -129,6 +125,9 @@ format: $(INSTALLED) ## Rewrite the code as `make lint` wants it
 # BENCH's words come from the command line as they are: `make bench BENCH="--only masks --rounds 31"`.
 bench: $(INSTALLED) ## Time every stage beside its peers, and whole requests: [BENCH="--quick --only decode forward ..."]; to out/bench/
 	@exec $(RUN) -m bench $$BENCH
+
+bench-peers: $(INSTALLED) $(CONTAINER_INSTALLED) ## Requests/s beside other servers of the same model, over HTTP: [BENCH="--models shapes r50 --seconds 120 ..."]
+	@exec $(RUN) -m bench.peers $$BENCH
 
 bench-gpu: $(INSTALLED) ## On a machine with a CUDA GPU: forward, whole requests and HTTP in one table: [BENCH=]
 	@exec $(RUN) -m bench.gpu $$BENCH
