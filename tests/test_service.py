@@ -15,6 +15,7 @@ from ts.protocol.otf_message_handler import create_predict_response
 from ts.service import Service
 
 from handler import service
+from handler.detector.native import NativeDetector
 from handler.messages import HttpRequest, HttpResponse, Part
 from handler.pictures import Picture
 from handler.pipeline import Pipeline

@@ -6,7 +6,6 @@ import pytest
 
 from scripts.errors import CommandError
 from scripts.ports import LOOPBACK, Ports
-from tests.free_ports import first_of_three
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ def test_free_ports_of_the_http_apis_are_in_a_row() -> None:
 
 
 def test_starting_at_takes_three_in_a_row() -> None:
-    start = first_of_three()
+    start = Ports.free().inference
     ports = Ports.starting_at(start)
     assert astuple(ports)[:3] == (start, start + 1, start + 2)
     assert len(set(astuple(ports))) == 5
@@ -65,7 +64,7 @@ def test_a_port_that_is_busy_on_all_addresses_is_named() -> None:
 
 
 def test_a_port_that_is_busy_on_another_address_is_not() -> None:
-    port = first_of_three()
+    port = Ports.free().inference
     with socket.socket() as listener:
         listener.bind(("127.0.0.2", port))
         listener.listen()

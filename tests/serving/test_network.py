@@ -20,11 +20,10 @@ import pytest
 
 from scripts import predict
 from scripts.exposure import ANY, Certificate
-from scripts.ports import LOOPBACK
+from scripts.ports import LOOPBACK, Ports
 from scripts.server_logs import MODEL, ServerLogs
 from tests.certificates import self_signed
 from tests.environment import clean_environment
-from tests.free_ports import first_of_three
 
 pytestmark = pytest.mark.serving
 
@@ -59,7 +58,7 @@ class Opened:
 def opened(
     repo_root: Path, shapes_mar: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Opened]:
-    port = first_of_three()
+    port = Ports.free().inference
     certificate = self_signed(tmp_path_factory.mktemp("certificate"))
     command = [sys.executable, "-m", "scripts.serve", "--model", str(shapes_mar)]
     command += ["--port", str(port), "--address", ANY]

@@ -16,9 +16,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from scripts.ports import LOOPBACK
+from scripts.ports import LOOPBACK, Ports
 from tests.environment import clean_environment
-from tests.free_ports import first_of_three
 
 README_PORT = "8080"
 # This very run is what `make test` does.
@@ -44,7 +43,7 @@ def example_answer(repo_root: Path) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def port() -> str:
-    return str(first_of_three())
+    return str(Ports.free().inference)
 
 
 @pytest.fixture(scope="module")
