@@ -15,6 +15,7 @@ from torchvision.ops import roi_align
 from handler.detections import Detections, Panoptic, Segment
 from handler.detector.rotated import enclosing_boxes, masks_over
 from handler.rcnn.boxes import clip, larger_than
+from handler.rcnn.instances import limits
 
 # Of masks that come as pixels of the whole picture: that of a box is resampled to this side.
 CROPPED_MASK_SIDE = 224
@@ -67,7 +68,8 @@ def label_segments(
 
 def _instances(found: Any, size_hw: tuple[int, int]) -> dict[str, Any]:
     boxes = _boxes(found)
-    upright = clip(enclosing_boxes(boxes) if boxes.shape[1] == 5 else boxes, size_hw)
+    upright = enclosing_boxes(boxes) if boxes.shape[1] == 5 else boxes
+    upright = clip(upright, limits([size_hw], boxes.device))
     order = torch.argsort(_confidences(found), descending=True, stable=True)
     order = order[larger_than(upright, 0.0)[order]]
     found, upright = found[order], upright[order]

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from handler.detections import Detections
+from handler.detector.found import detections_of
 from handler.detector.interface import Outcome
 from handler.detector.precision import choose_dtype
 from handler.detector.running import BatchRunner, Size
@@ -20,9 +20,9 @@ from handler.rcnn.checkpoint import read_weights
 from handler.rcnn.config import load_config
 from handler.rcnn.config.model import PanopticConfig
 from handler.rcnn.image_batch import padded_size, resize_picture
-from handler.rcnn.instances import Found
 from handler.rcnn.network import Network
 from handler.rcnn.optimise import optimise
+from handler.rcnn.transfer import to_device
 from handler.settings import Settings
 
 CONFIG_FILE = "config.yaml"
@@ -103,9 +103,8 @@ class NativeDetector:
         return padded_size(size_hw, backbone.size_divisibility, backbone.square_size)
 
     def _network(self, images: Sequence[Tensor], sizes_hw: Sequence[Size]) -> list[Detections]:
-        on_device = [image.to(self.device, non_blocking=True) for image in images]
-        found = self.model(on_device, sizes_hw)
-        detections = [_detections(*pair) for pair in zip(found, sizes_hw, strict=True)]
+        on_device = [to_device(image, self.device) for image in images]
+        detections = detections_of(self.model(on_device, sizes_hw), sizes_hw)
         family = self.model.config.family
         if isinstance(family, PanopticConfig):
             return [_with_panoptic(image, family) for image in detections]
@@ -114,19 +113,6 @@ class NativeDetector:
 
 def _size(picture: Picture) -> tuple[int, int]:
     return picture.shape[0], picture.shape[1]
-
-
-def _detections(found: Found, size_hw: tuple[int, int]) -> Detections:
-    instances = found.instances
-    return Detections(
-        size_hw=size_hw,
-        boxes_xyxy=instances.boxes.numpy(force=True),
-        scores=instances.scores.numpy(force=True),
-        classes=instances.classes.numpy(force=True),
-        masks=_array(instances.masks),
-        keypoints=_array(instances.keypoints),
-        semantic=_array(found.semantic),
-    )
 
 
 def _with_panoptic(found: Detections, config: PanopticConfig) -> Detections:
@@ -139,7 +125,3 @@ def _with_panoptic(found: Detections, config: PanopticConfig) -> Detections:
         config.instance_threshold,
     )
     return replace(found, panoptic=combined)
-
-
-def _array(tensor: Tensor | None) -> Any:
-    return None if tensor is None else tensor.numpy(force=True)

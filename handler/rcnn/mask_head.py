@@ -1,6 +1,7 @@
 """The mask head (He et al. 2017; `detectron2.modeling.roi_heads.mask_head`)."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from handler.rcnn.config.roi_heads import MaskHeadConfig
@@ -32,8 +33,23 @@ class MaskHead(nn.Sequential):
         Returns:
             Float32[M, 2S, 2S], probabilities in 0..1 over the box's extent.
         """
-        logits = self(pooled)
+        *convs, deconv, relu, predictor = self
+        hidden = relu(_upsample(nn.Sequential(*convs)(pooled), deconv))
         channel = torch.zeros_like(classes) if self.class_agnostic else classes
-        rows = torch.arange(len(classes), device=classes.device)
-        probabilities: Tensor = logits[rows, channel].float().sigmoid()
-        return probabilities
+        # Of all classes' masks only the box's own is worked out.
+        weight, bias = predictor.weight[channel, :, 0], predictor.bias[channel]
+        logits = torch.baddbmm(bias[:, None, None], hidden.flatten(1, 4), weight)
+        # Rows of cells and of each cell, then columns of cells and of each cell.
+        in_order = logits.view(hidden.shape[:-1]).transpose(2, 3)
+        return in_order.flatten(3).flatten(1, 2).float().sigmoid()
+
+
+def _upsample(hidden: Tensor, deconv: nn.ConvTranspose2d) -> Tensor:
+    """Float[M, C, S, S] -> Float[M, S, S, 2, 2, C']: for each cell the four it becomes.
+
+    A 2x2 transposed convolution of stride 2 is a 1x1 convolution, which is quicker on a CPU.
+    """
+    assert deconv.bias is not None
+    weight = deconv.weight.permute(2, 3, 1, 0).flatten(0, 2)[:, :, None, None]
+    cells = F.conv2d(hidden, weight, deconv.bias.repeat(4))
+    return cells.permute(0, 2, 3, 1).unflatten(3, (2, 2, -1))
