@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from handler.detections import Detections
@@ -41,7 +40,7 @@ def _fields(found: Found) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in fields.items() if tensor is not None}
 
 
-def _detections(fields: dict[str, npt.NDArray[Any]], size_hw: tuple[int, int]) -> Detections:
+def _detections(fields: dict[str, Any], size_hw: tuple[int, int]) -> Detections:
     semantic = fields.pop("semantic", None)
     boxes = fields["boxes_xyxy"]
     full = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)

@@ -22,6 +22,7 @@ from handler.rcnn.config.model import PanopticConfig
 from handler.rcnn.image_batch import padded_size, resize_picture
 from handler.rcnn.network import Network
 from handler.rcnn.optimise import optimise
+from handler.rcnn.packing import pack
 from handler.rcnn.transfer import to_device
 from handler.settings import Settings
 
@@ -43,6 +44,8 @@ class NativeDetector:
 
     def __init__(self, model: Network, device: torch.device, settings: Settings) -> None:
         self.model = optimise(model, choose_dtype(settings.precision, device))
+        if device.type == "cpu":
+            pack(self.model)
         self.device = device
         self.runner = BatchRunner(self._network, self._padded_size, settings)
 

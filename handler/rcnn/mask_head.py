@@ -8,6 +8,16 @@ from handler.rcnn.config.roi_heads import MaskHeadConfig
 from handler.rcnn.layers import Conv2d
 
 
+class MaskPredictor(nn.Conv2d):
+    """A 1x1 convolution of which each box takes one channel, so that only that is worked out."""
+
+    def forward(self, hidden: Tensor, channels: Tensor) -> Tensor:  # type: ignore[override]
+        """Float[M, P, C] of P pixels and Int64[M] -> Float[M, P, 1]."""
+        assert self.bias is not None
+        weight, bias = self.weight[channels, :, 0], self.bias[channels]
+        return torch.baddbmm(bias[:, None, None], hidden, weight)
+
+
 class MaskHead(nn.Sequential):
     """Convolutions, a 2x upsampling and one mask per class (`MaskRCNNConvUpsampleHead`)."""
 
@@ -20,7 +30,7 @@ class MaskHead(nn.Sequential):
         self.add_module("deconv", nn.ConvTranspose2d(in_channels, config.conv_dim, 2, stride=2))
         self.add_module("deconv_relu", nn.ReLU(inplace=True))
         masks = 1 if config.class_agnostic else num_classes
-        self.add_module("predictor", nn.Conv2d(config.conv_dim, masks, 1))
+        self.add_module("predictor", MaskPredictor(config.conv_dim, masks, 1))
         self.class_agnostic = config.class_agnostic
 
     def predict(self, pooled: Tensor, classes: Tensor) -> Tensor:
@@ -35,13 +45,11 @@ class MaskHead(nn.Sequential):
         """
         *convs, deconv, relu, predictor = self
         hidden = relu(_upsample(nn.Sequential(*convs)(pooled), deconv))
-        channel = torch.zeros_like(classes) if self.class_agnostic else classes
-        # Of all classes' masks only the box's own is worked out.
-        weight, bias = predictor.weight[channel, :, 0], predictor.bias[channel]
-        logits = torch.baddbmm(bias[:, None, None], hidden.flatten(1, 4), weight)
-        # Rows of cells and of each cell, then columns of cells and of each cell.
-        in_order = logits.view(hidden.shape[:-1]).transpose(2, 3)
-        return in_order.flatten(3).flatten(1, 2).float().sigmoid()
+        channels = torch.zeros_like(classes) if self.class_agnostic else classes
+        logits = predictor(hidden.flatten(1, 4), channels).view(hidden.shape[:-1])
+        # Rows of cells and the two of each cell, then columns likewise.
+        probabilities: Tensor = logits.transpose(2, 3).flatten(3).flatten(1, 2).float().sigmoid()
+        return probabilities
 
 
 def _upsample(hidden: Tensor, deconv: nn.ConvTranspose2d) -> Tensor:
