@@ -19,7 +19,13 @@ from handler.rcnn.build import build_model
 from handler.rcnn.checkpoint import read_weights
 from handler.rcnn.config import load_config
 from handler.rcnn.config.model import PanopticConfig
-from handler.rcnn.image_batch import padded_size, resize_picture
+from handler.rcnn.image_batch import (
+    padded_size,
+    planar,
+    resize_on_device,
+    resize_picture,
+    shortest_edge_size,
+)
 from handler.rcnn.network import Network
 from handler.rcnn.optimise import optimise
 from handler.rcnn.packing import pack
@@ -47,6 +53,8 @@ class NativeDetector:
         if device.type == "cpu":
             pack(self.model)
         self.device = device
+        self.resizes_on_device = settings.resize == "device"
+        self._prepare = planar if self.resizes_on_device else resize_picture
         self.runner = BatchRunner(self._network, self._padded_size, settings)
 
     @classmethod
@@ -91,22 +99,23 @@ class NativeDetector:
         """
         side = self.model.config.input.min_size or 256
         picture = np.full((side, side, 3), 127, dtype=np.uint8)
-        self._network([self._resize(picture)], [_size(picture)])
+        self._network([self._prepare(picture, self.model.config.input)], [_size(picture)])
 
     def detect(self, pictures: Sequence[Picture]) -> list[Outcome]:
         """Detects in UInt8[H, W, 3] RGB pictures of any sizes; outcomes in the same order."""
-        resized = [self._resize(picture) for picture in pictures]
-        return self.runner.run(resized, [_size(picture) for picture in pictures])
-
-    def _resize(self, picture: Picture) -> Tensor:
-        return resize_picture(picture, self.model.config.input)
+        images = [self._prepare(picture, self.model.config.input) for picture in pictures]
+        return self.runner.run(images, [_size(picture) for picture in pictures])
 
     def _padded_size(self, size_hw: Size) -> Size:
-        backbone = self.model.backbone
+        entry, backbone = self.model.config.input, self.model.backbone
+        if self.resizes_on_device:
+            size_hw = shortest_edge_size(size_hw, entry.min_size, entry.max_size)
         return padded_size(size_hw, backbone.size_divisibility, backbone.square_size)
 
     def _network(self, images: Sequence[Tensor], sizes_hw: Sequence[Size]) -> list[Detections]:
         on_device = [to_device(image, self.device) for image in images]
+        if self.resizes_on_device:
+            on_device = [resize_on_device(image, self.model.config.input) for image in on_device]
         detections = detections_of(self.model(on_device, sizes_hw), sizes_hw)
         family = self.model.config.family
         if isinstance(family, PanopticConfig):

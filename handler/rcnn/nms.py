@@ -49,6 +49,11 @@ def nms_of_levels(levels: Sequence[Tensor], threshold: float) -> list[Tensor]:
     """
     if levels[0].device.type == "cpu":
         return [torch.stack([_in_turn(boxes, threshold) for boxes in level]) for level in levels]
+    return pad_and_suppress(levels, threshold)
+
+
+def pad_and_suppress(levels: Sequence[Tensor], threshold: float) -> list[Tensor]:
+    """`nms_of_levels` in the way that a GPU takes: all levels together."""
     most = max(level.shape[1] for level in levels)
     padded = torch.cat([F.pad(level, (0, 0, 0, most - level.shape[1])) for level in levels])
     kept = nms_in_parallel(padded, threshold).view(len(levels), -1, most)
