@@ -17,6 +17,12 @@ ENVIRONMENT_PREFIX = "D2SERVE_"
 PADDINGS = ("image", "batch")
 RUNTIMES = ("native", "detectron2")
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
+RESIZES = ("pil", "device")
+# Of SageMaker's PyTorch container; where the first are set, it does not read the second.
+WORKERS = (
+    ("SAGEMAKER_TS_MIN_WORKERS", "SAGEMAKER_TS_MAX_WORKERS"),
+    ("SAGEMAKER_MODEL_SERVER_WORKERS",),
+)
 # Where Pillow itself stops, as a guard against decompression bombs.
 PILLOW_LIMIT = 178_956_970
 # Deeper, Python's own JSON parser would stop with an error of its own.
@@ -68,6 +74,8 @@ class Settings:
         request_log: whether the log has a line of JSON for each request.
         warm_up_sizes: `WIDTHxHEIGHT` of pictures, with spaces between, that go through a worker
             before it is ready; see `picture_sizes`.
+        resize: who scales pictures to the network's size. `pil` is Pillow on the CPU, as
+            Detectron2; `device` is the network's device, whose pixels differ by 1 of 255 at most.
         drain_seconds: how long TorchServe, told to stop, waits for the requests that run; 0 does
             not wait.
         runtime: `native` runs the model on our own network, `detectron2` on the upstream package,
@@ -93,6 +101,7 @@ class Settings:
     decode_threads: int = 0
     precision: str = "fp32"
     warm_up_sizes: str = "640x480 480x640"
+    resize: str = "pil"
     drain_seconds: int = 20
     request_log: bool = True
     runtime: str = "native"
@@ -110,10 +119,16 @@ class Settings:
         _require_one_of("padding", self.padding, PADDINGS)
         _require_one_of("runtime", self.runtime, RUNTIMES)
         _require_one_of("precision", self.precision, PRECISIONS)
+        _require_one_of("resize", self.resize, RESIZES)
         if self.runtime == "detectron2" and self.precision in ("bf16", "fp16"):
             raise SettingsError(
                 f"handler setting precision is {self.precision!r}; the detectron2 package computes "
                 "in fp32, so use fp32 or auto"
+            )
+        if self.runtime == "detectron2" and self.resize != "pil":
+            raise SettingsError(
+                f"handler setting resize is {self.resize!r}; the detectron2 package resizes with "
+                "Pillow, so use pil"
             )
 
 
@@ -147,15 +162,25 @@ def read_settings(serving_file: Path) -> Settings:
     return load_settings(_content(serving_file).get("handler"))
 
 
-def read_workers(serving_file: Path) -> int:
-    """How many workers TorchServe may start by a model-config.yaml; 1 where it does not say.
+def read_workers(serving_file: Path, environment: Mapping[str, str] = os.environ) -> int:
+    """How many workers TorchServe may start; 1 where nothing says.
+
+    A model-config.yaml says so, else the variables that SageMaker's container makes TorchServe's
+    settings of.
 
     Raises:
         SettingsError: the file is no YAML mapping.
     """
     content = _content(serving_file)
-    given = (content.get(name) for name in ("minWorkers", "maxWorkers"))
-    return max([1, *(count for count in given if isinstance(count, int))])
+    given: list[list[Any]] = [
+        [content.get(name) for name in ("minWorkers", "maxWorkers")],
+        *([_value(environment.get(name, "")) for name in names] for names in WORKERS),
+    ]
+    for source in given:
+        counts = [count for count in source if isinstance(count, int)]
+        if counts:
+            return max(1, *counts)
+    return 1
 
 
 def _content(serving_file: Path) -> Mapping[str, Any]:

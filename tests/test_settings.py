@@ -120,6 +120,14 @@ def test_an_unknown_precision_is_refused_with_the_valid_ones(value: Any) -> None
         load_settings({"precision": value}, {})
 
 
+def test_who_resizes_is_one_of_two_and_the_upstream_package_takes_pillow() -> None:
+    assert load_settings({"resize": "device"}, {}) == Settings(resize="device")
+    with pytest.raises(SettingsError, match=r"resize is 'gpu'; use one of pil, device"):
+        load_settings({"resize": "gpu"}, {})
+    with pytest.raises(SettingsError, match=r"resize is 'device'; the detectron2 package.*use pil"):
+        load_settings({"resize": "device", "runtime": "detectron2"}, {})
+
+
 def test_the_environment_chooses_a_precision() -> None:
     assert load_settings({}, {"D2SERVE_PRECISION": "bf16"}) == Settings(precision="bf16")
 

@@ -63,4 +63,24 @@ def test_the_archive_says_how_many_workers_there_may_be(
     file = tmp_path / "model-config.yaml"
     if text is not None:
         file.write_text(text, encoding="utf-8")
-    assert read_workers(file) == workers
+    assert read_workers(file, {}) == workers
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "workers"),
+    [
+        ("", {"SAGEMAKER_TS_MAX_WORKERS": "3"}, 3),
+        ("", {"SAGEMAKER_TS_MIN_WORKERS": "2", "SAGEMAKER_TS_MAX_WORKERS": "4"}, 4),
+        ("", {"SAGEMAKER_MODEL_SERVER_WORKERS": "2"}, 2),
+        ("", {"SAGEMAKER_TS_MAX_WORKERS": "3", "SAGEMAKER_MODEL_SERVER_WORKERS": "8"}, 3),
+        ("maxWorkers: 2", {"SAGEMAKER_TS_MAX_WORKERS": "3"}, 2),
+        ("", {"SAGEMAKER_TS_MAX_WORKERS": "many"}, 1),
+        ("", {"SAGEMAKER_TS_MAX_WORKERS": "0"}, 1),
+    ],
+)
+def test_sagemakers_variables_say_it_where_the_archive_does_not(
+    tmp_path: Path, text: str, environment: dict[str, str], workers: int
+) -> None:
+    file = tmp_path / "model-config.yaml"
+    file.write_text(f"batchSize: 8\n{text}\n", encoding="utf-8")
+    assert read_workers(file, environment) == workers

@@ -14,6 +14,7 @@ from torch import Tensor
 from handler.detections import Detections, Panoptic, Segment
 from handler.detector.rotated import enclosing_boxes, masks_over
 from handler.rcnn.boxes import clip, larger_than
+from handler.rcnn.instances import limits
 
 # Of masks that come as pixels of the whole picture: that of a box is resampled to this side.
 CROPPED_MASK_SIDE = 224
@@ -66,7 +67,8 @@ def label_segments(
 
 def _instances(found: Any, size_hw: tuple[int, int]) -> dict[str, Any]:
     boxes = _boxes(found)
-    upright = clip(enclosing_boxes(boxes) if boxes.shape[1] == 5 else boxes, size_hw)
+    upright = enclosing_boxes(boxes) if boxes.shape[1] == 5 else boxes
+    upright = clip(upright, limits([size_hw], boxes.device))
     order = torch.argsort(_confidences(found), descending=True, stable=True)
     order = order[larger_than(upright, 0.0)[order]]
     found, upright = found[order], upright[order]

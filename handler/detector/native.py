@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from handler.detections import Detections
+from handler.detector.found import detections_of
 from handler.detector.interface import Outcome, Prepared, Size
 from handler.detector.precision import choose_dtype
 from handler.detector.running import BatchRunner
@@ -19,10 +19,17 @@ from handler.rcnn.build import build_model, build_optimised
 from handler.rcnn.checkpoint import read_npz, read_weights
 from handler.rcnn.config import load_config
 from handler.rcnn.config.model import PanopticConfig
-from handler.rcnn.image_batch import padded_size, resize_picture
-from handler.rcnn.instances import Found
+from handler.rcnn.image_batch import (
+    padded_size,
+    planar,
+    resize_on_device,
+    resize_picture,
+    shortest_edge_size,
+)
 from handler.rcnn.network import Network
 from handler.rcnn.optimise import optimise
+from handler.rcnn.packing import pack
+from handler.rcnn.transfer import to_device
 from handler.settings import Settings
 from handler.telemetry.forwards import ForwardLog
 
@@ -46,7 +53,11 @@ class NativeDetector:
 
     def __init__(self, model: Network, device: torch.device, settings: Settings) -> None:
         self.model = optimise(model, choose_dtype(settings.precision, device))
+        if device.type == "cpu":
+            pack(self.model)
         self.device = device
+        self.resizes_on_device = settings.resize == "device"
+        self._prepare = planar if self.resizes_on_device else resize_picture
         self.runner = BatchRunner(self._network, self._padded_size, settings)
 
     @classmethod
@@ -106,10 +117,9 @@ class NativeDetector:
         self._network([prepared.image], [prepared.size_hw])
 
     def prepare(self, picture: Picture) -> Prepared:
-        """Resizes UInt8[H, W, 3] RGB as the network wants it."""
-        return Prepared(
-            resize_picture(picture, self.model.config.input), (picture.shape[0], picture.shape[1])
-        )
+        """UInt8[H, W, 3] RGB as the network wants it, resized unless the device does that."""
+        image = self._prepare(picture, self.model.config.input)
+        return Prepared(image, (picture.shape[0], picture.shape[1]))
 
     def stream(self, pictures: Iterable[Prepared]) -> Iterator[tuple[int, Outcome]]:
         """Each picture's position and outcome, micro-batch by micro-batch."""
@@ -121,30 +131,20 @@ class NativeDetector:
         return [outcomes[position] for position in range(len(pictures))]
 
     def _padded_size(self, size_hw: Size) -> Size:
-        backbone = self.model.backbone
+        entry, backbone = self.model.config.input, self.model.backbone
+        if self.resizes_on_device:
+            size_hw = shortest_edge_size(size_hw, entry.min_size, entry.max_size)
         return padded_size(size_hw, backbone.size_divisibility, backbone.square_size)
 
     def _network(self, images: Sequence[Tensor], sizes_hw: Sequence[Size]) -> list[Detections]:
-        on_device = [image.to(self.device, non_blocking=True) for image in images]
-        found = self.model(on_device, sizes_hw)
-        detections = [_detections(*pair) for pair in zip(found, sizes_hw, strict=True)]
+        on_device = [to_device(image, self.device) for image in images]
+        if self.resizes_on_device:
+            on_device = [resize_on_device(image, self.model.config.input) for image in on_device]
+        detections = detections_of(self.model(on_device, sizes_hw), sizes_hw)
         family = self.model.config.family
         if isinstance(family, PanopticConfig):
             return [_with_panoptic(image, family) for image in detections]
         return detections
-
-
-def _detections(found: Found, size_hw: tuple[int, int]) -> Detections:
-    instances = found.instances
-    return Detections(
-        size_hw=size_hw,
-        boxes_xyxy=instances.boxes.numpy(force=True),
-        scores=instances.scores.numpy(force=True),
-        classes=instances.classes.numpy(force=True),
-        masks=_array(instances.masks),
-        keypoints=_array(instances.keypoints),
-        semantic=_array(found.semantic),
-    )
 
 
 def _with_panoptic(found: Detections, config: PanopticConfig) -> Detections:
@@ -157,7 +157,3 @@ def _with_panoptic(found: Detections, config: PanopticConfig) -> Detections:
         config.instance_threshold,
     )
     return replace(found, panoptic=combined)
-
-
-def _array(tensor: Tensor | None) -> Any:
-    return None if tensor is None else tensor.numpy(force=True)

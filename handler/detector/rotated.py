@@ -9,6 +9,8 @@ import math
 import torch
 from torch import Tensor
 
+from handler.rcnn.boxes import around
+
 MASK_SIDE = 56
 
 
@@ -18,15 +20,7 @@ def enclosing_boxes(rotated: Tensor) -> Tensor:
     cosine, sine = _cosine_and_sine(angle)
     half_width = (width * cosine.abs() + height * sine.abs()) / 2
     half_height = (width * sine.abs() + height * cosine.abs()) / 2
-    return torch.stack(
-        (
-            centre_x - half_width,
-            centre_y - half_height,
-            centre_x + half_width,
-            centre_y + half_height,
-        ),
-        dim=-1,
-    )
+    return around(centre_x, centre_y, half_width, half_height)
 
 
 def masks_over(rotated: Tensor, boxes_xyxy: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from handler.masks.dense import paste_densely
 from handler.masks.sampling import box_coordinates, sample
 
 THRESHOLD = 0.5
@@ -15,6 +16,8 @@ MARGIN_PER_CELL = 2e-6
 # Small enough for the cache; so many pixels of boxes, were they all to be sampled, fit in memory.
 BLOCK_PIXELS = 1 << 21
 LEAST_ROWS = 64
+# Pixels of one mask that are singled out at most, about.
+MOST_DOUBTS = 1 << 16
 # In place of a line's rise of nothing.
 NO_RISE = 1e-12
 
@@ -49,6 +52,12 @@ class Runs:
         """Each mask's bounds."""
         return (self.bounds[start:end] for start, end in pairwise(self.offsets.tolist()))
 
+    def with_mask(self, mask: int, bounds: Integers) -> "Runs":
+        """With the runs of a mask that has none."""
+        offsets = self.offsets.copy()
+        offsets[mask + 1 :] += len(bounds)
+        return Runs(np.insert(self.bounds, self.offsets[mask], bounds), offsets, self.size_hw)
+
 
 def paste_runs(probabilities: Floats, boxes_xyxy: Floats, size_hw: tuple[int, int]) -> Runs:
     """Resamples masks from their boxes to the picture's pixels, bilinear, at least 0.5 is set.
@@ -61,7 +70,8 @@ def paste_runs(probabilities: Floats, boxes_xyxy: Floats, size_hw: tuple[int, in
     2. between knots on either side of 0.5 a division says where a run begins or ends;
     3. a pixel so near 0.5 that rounding decides is sampled in the very steps of Detectron2.
 
-    The columns of all masks take each step together, in blocks that stay in the cache.
+    The columns of all masks take each step together, in blocks that stay in the cache. Only a mask
+    of which rounding decides very many pixels is sampled as a whole.
 
     Args:
         probabilities: Float32[N, M, M] in 0..1 over the boxes' extents; NaN counts as 0.
@@ -69,6 +79,17 @@ def paste_runs(probabilities: Floats, boxes_xyxy: Floats, size_hw: tuple[int, in
             is cut off; a box without width or height has no pixels.
         size_hw: height and width of the picture.
     """
+    dense = _dense(probabilities, boxes_xyxy, size_hw)
+    # An empty box has no pixels.
+    others = np.where(dense[:, None], np.float32(0), boxes_xyxy)
+    runs = _paste_by_columns(probabilities, others, size_hw)
+    for mask in np.flatnonzero(dense):
+        own = paste_densely(probabilities[mask], boxes_xyxy[mask], size_hw, THRESHOLD)
+        runs = runs.with_mask(mask, own)
+    return runs
+
+
+def _paste_by_columns(probabilities: Floats, boxes_xyxy: Floats, size_hw: tuple[int, int]) -> Runs:
     pasting = _Pasting(probabilities, boxes_xyxy, size_hw)
     columns = pasting.columns()
     events = [pasting.events(columns[block]) for block in pasting.blocks(columns)]
@@ -78,6 +99,18 @@ def paste_runs(probabilities: Floats, boxes_xyxy: Floats, size_hw: tuple[int, in
     first_pixels = np.arange(len(boxes_xyxy) + 1) * pasting.stride
     offsets = np.searchsorted(bounds, first_pixels)
     return Runs(bounds - np.repeat(first_pixels[:-1], np.diff(offsets)), offsets, size_hw)
+
+
+def _dense(probabilities: Floats, boxes_xyxy: Floats, size_hw: tuple[int, int]) -> Booleans:
+    """Bool[N]: of which masks rounding decides more pixels than are worth singling out."""
+    side = probabilities.shape[-1]
+    doubtful = np.abs(probabilities - np.float32(THRESHOLD)) <= MARGIN_PER_CELL * side
+    shares = doubtful.sum(axis=(1, 2)) / max(1, side * side)
+    height, width = size_hw
+    inside = np.clip(boxes_xyxy.astype(np.float64), 0, (width, height, width, height))
+    areas = (inside[:, 2:] - inside[:, :2]).prod(axis=1)
+    dense: Booleans = shares * areas > MOST_DOUBTS
+    return dense
 
 
 @dataclass(frozen=True)

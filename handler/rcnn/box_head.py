@@ -1,14 +1,16 @@
 """The box head: class scores and refined boxes from proposals (Fast R-CNN, Girshick 2015)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from handler.rcnn.boxes import apply_deltas, clip
 from handler.rcnn.config.roi_heads import BoxHeadConfig, BoxPredictorConfig, SelectionConfig
-from handler.rcnn.instances import Instances, SizeHW
+from handler.rcnn.instances import Instances, SizeHW, image_indices, limits
 from handler.rcnn.layers import Conv2d
-from handler.rcnn.nms import batched_nms
+from handler.rcnn.selection import Unsorted, best_of_images
 
 
 class ConvFCHead(nn.Sequential):
@@ -29,6 +31,22 @@ class ConvFCHead(nn.Sequential):
             self.out_size = config.fc_dim
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """What a box head says of P proposals of all images, before any is dropped.
+
+    scores: Float32[P, K] without the background's; deltas: Float[P, K * 4], or Float[P, 4] where
+    class-agnostic; proposals: Float32[P, 4] that the deltas move; weights: what those are divided
+    by; counts: how many of the P each image has.
+    """
+
+    scores: Tensor
+    deltas: Tensor
+    proposals: Tensor
+    weights: tuple[float, ...]
+    counts: list[int]
+
+
 class BoxPredictor(nn.Module):
     """Scores and box deltas for every class (`FastRCNNOutputLayers`)."""
 
@@ -39,39 +57,33 @@ class BoxPredictor(nn.Module):
         self.cls_score = nn.Linear(in_size, config.num_classes + 1)
         self.bbox_pred = nn.Linear(in_size, box_classes * 4)
 
-    def forward(self, features: Tensor, proposals: Tensor) -> tuple[Tensor, Tensor]:
-        """Float[M, ...] and Float32[M, 4] -> Float32[M, K] scores without the background's, and
-        Float32[M, K, 4] boxes, or Float32[M, 1, 4] where class-agnostic."""
+    def forward(self, features: Tensor, proposals: Tensor, counts: list[int]) -> Candidates:
+        """Of Float[P, ...] and Float32[P, 4] proposals, `counts` for each image."""
         features = features.flatten(1).to(self.cls_score.weight.dtype)
         logits = self.cls_score(features)
         scores = logits.sigmoid() if self.config.sigmoid_scores else logits.softmax(dim=-1)
-        boxes = apply_deltas(self.bbox_pred(features), proposals, self.config.box_weights)
-        return scores[:, :-1], boxes
+        deltas = self.bbox_pred(features)
+        return Candidates(scores[:, :-1], deltas, proposals, self.config.box_weights, counts)
 
 
 def select_boxes(
-    scores: Sequence[Tensor],
-    boxes: Sequence[Tensor],
-    sizes_hw: Sequence[SizeHW],
-    config: SelectionConfig,
-) -> list[Instances]:
+    candidates: Candidates, sizes_hw: Sequence[SizeHW], config: SelectionConfig
+) -> Instances:
     """Threshold, class-wise NMS and top-k of every image (`fast_rcnn_inference`).
 
+    Only boxes above the threshold are worked out.
+
     Args:
-        scores: per image Float[P, K] in 0..1.
-        boxes: per image Float32[P, K or 1, 4] xyxy in input pixels.
-        sizes_hw: what boxes are clipped to.
+        candidates: of all images.
+        sizes_hw: what the images' boxes are clipped to.
     """
-    return [_select_of_image(*image, config) for image in zip(scores, boxes, sizes_hw, strict=True)]
-
-
-def _select_of_image(
-    scores: Tensor, boxes: Tensor, size_hw: SizeHW, config: SelectionConfig
-) -> Instances:
-    finite = boxes.flatten(1).isfinite().all(dim=1) & scores.isfinite().all(dim=1)
-    good = (scores > config.score_threshold) & finite[:, None]
-    rows, classes = good.nonzero(as_tuple=True)
-    chosen = boxes[rows, 0] if boxes.shape[1] == 1 else boxes[rows, classes]
-    chosen, chosen_scores = clip(chosen, size_hw), scores[rows, classes].float()
-    keep = batched_nms(chosen, chosen_scores, classes, config.nms_threshold)
-    return Instances(chosen, chosen_scores, classes).select(keep[: config.max_detections])
+    scores, deltas = candidates.scores, candidates.deltas
+    finite = deltas.isfinite().all(dim=1) & scores.isfinite().all(dim=1)
+    rows, classes = torch.where((scores > config.score_threshold) & finite[:, None])
+    by_class = deltas.unflatten(1, (deltas.shape[1] // 4, 4))
+    chosen = by_class[rows, 0] if by_class.shape[1] == 1 else by_class[rows, classes]
+    boxes = apply_deltas(chosen, candidates.proposals[rows], candidates.weights)[:, 0]
+    image = image_indices(candidates.counts, rows.device)[rows]
+    boxes = clip(boxes, limits(sizes_hw, rows.device)[image])
+    found = Unsorted(boxes, scores[rows, classes].float(), classes, image)
+    return best_of_images(found, len(sizes_hw), config.nms_threshold, config.max_detections)

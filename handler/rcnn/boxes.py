@@ -21,7 +21,10 @@ def apply_deltas(deltas: Tensor, boxes_xyxy: Tensor, weights: tuple[float, ...])
         Float32[N, K, 4].
     """
     per_box = deltas.float().view(len(deltas), deltas.shape[1] // 4, 4)
-    dx, dy, dw, dh = (per_box / per_box.new_tensor(weights)).unbind(-1)
+    # By numbers, because a tensor of them would first have to get to the device.
+    dx, dy, dw, dh = (
+        delta / weight for delta, weight in zip(per_box.unbind(-1), weights, strict=True)
+    )
     boxes = boxes_xyxy.float()
     sizes = boxes[:, 2:] - boxes[:, :2]
     centres = boxes[:, :2] + 0.5 * sizes
@@ -29,25 +32,24 @@ def apply_deltas(deltas: Tensor, boxes_xyxy: Tensor, weights: tuple[float, ...])
     centre_y = dy * sizes[:, 1:] + centres[:, 1:]
     half_width = 0.5 * (dw.clamp(max=LOG_SCALE_LIMIT).exp() * sizes[:, :1])
     half_height = 0.5 * (dh.clamp(max=LOG_SCALE_LIMIT).exp() * sizes[:, 1:])
-    return torch.stack(
-        (
-            centre_x - half_width,
-            centre_y - half_height,
-            centre_x + half_width,
-            centre_y + half_height,
-        ),
-        dim=-1,
-    )
+    return around(centre_x, centre_y, half_width, half_height)
 
 
-def clip(boxes_xyxy: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Limits x to [0, W] and y to [0, H]."""
-    height, width = size_hw
-    x = boxes_xyxy[..., 0::2].clamp(0, width)
-    y = boxes_xyxy[..., 1::2].clamp(0, height)
-    return torch.stack((x, y), dim=-1).flatten(-2)
+def around(x: Tensor, y: Tensor, half_width: Tensor, half_height: Tensor) -> Tensor:
+    """Float[..., 4] boxes by their centres and halves of their sides, Float[...] each."""
+    return torch.stack((x - half_width, y - half_height, x + half_width, y + half_height), dim=-1)
+
+
+def clip(boxes_xyxy: Tensor, limits: Tensor) -> Tensor:
+    """Limits boxes to 0 and to what x1, y1, x2 and y2 may be at most.
+
+    Args:
+        boxes_xyxy: Float32[..., 4].
+        limits: Float32[4], or with the boxes' dimensions before.
+    """
+    return torch.minimum(boxes_xyxy.clamp(min=0), limits)
 
 
 def larger_than(boxes_xyxy: Tensor, side: float) -> Tensor:
-    """Bool[N]: which boxes are both wider and higher than `side`."""
-    return ((boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]) > side).all(dim=1)
+    """Bool[...]: which of Float[..., 4] are both wider and higher than `side`."""
+    return ((boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]) > side).all(dim=-1)

@@ -6,10 +6,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from handler.rcnn.box_head import BoxPredictor, ConvFCHead
-from handler.rcnn.boxes import clip
-from handler.rcnn.instances import SizeHW, concatenate
+from handler.rcnn.box_head import BoxPredictor, Candidates, ConvFCHead
+from handler.rcnn.boxes import apply_deltas, clip
+from handler.rcnn.instances import SizeHW, image_indices, limits
+from handler.rcnn.pooler import Pyramid
 from handler.rcnn.roi_heads import StandardROIHeads
+from handler.rcnn.rpn import Proposals
 
 
 class CascadeROIHeads(StandardROIHeads):
@@ -19,21 +21,19 @@ class CascadeROIHeads(StandardROIHeads):
     box_predictor: nn.ModuleList
 
     def score(
-        self, levels: Sequence[Tensor], proposals: Sequence[Tensor], sizes_hw: Sequence[SizeHW]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Per image Float[P, K] scores and Float32[P, 1, 4] boxes for its proposals."""
-        _, counts = concatenate(proposals)
-        boxes = list(proposals)
-        stage_scores: list[Tensor] = []
+        self, pyramid: Pyramid, proposals: Proposals, sizes_hw: Sequence[SizeHW]
+    ) -> Candidates:
+        """What the last stage makes of the boxes, with all stages' mean scores."""
+        boxes, counts = proposals.boxes, proposals.counts
+        borders = limits(sizes_hw, boxes.device)[image_indices(counts, boxes.device)]
+        stages: list[Candidates] = []
         for head, predictor in zip(self.box_head, self.box_predictor, strict=True):
-            if stage_scores:
-                boxes = [clip(image, size) for image, size in zip(boxes, sizes_hw, strict=True)]
-            features = head(self.box_pooler(levels, boxes))
-            scores, refined = predictor(features, torch.cat(boxes))
-            stage_scores.append(scores)
-            boxes = list(torch.split(refined[:, 0], counts))
-        mean = torch.stack(stage_scores).sum(dim=0) * (1.0 / len(stage_scores))
-        return list(torch.split(mean, counts)), [image[:, None] for image in boxes]
+            if stages:
+                boxes = clip(_refined(stages[-1]), borders)
+            features = head(self.box_pooler(pyramid, boxes, counts))
+            stages.append(predictor(features, boxes, counts))
+        scores = torch.stack([stage.scores for stage in stages]).sum(dim=0) * (1.0 / len(stages))
+        return replace(stages[-1], scores=scores)
 
     def _add_box_heads(self, in_channels: int) -> None:
         config = self.config
@@ -43,3 +43,7 @@ class CascadeROIHeads(StandardROIHeads):
             predictor = replace(config.predictor, box_weights=weights)
             self.box_head.append(head)
             self.box_predictor.append(BoxPredictor(head.out_size, predictor))
+
+
+def _refined(stage: Candidates) -> Tensor:
+    return apply_deltas(stage.deltas, stage.proposals, stage.weights)[:, 0]

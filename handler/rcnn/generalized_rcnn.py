@@ -33,14 +33,10 @@ class GeneralizedRCNN(Network):
         original_sizes_hw: Sequence[SizeHW],
     ) -> list[Found]:
         """See `Network.find`."""
-        proposals = [image.boxes for image in self.proposal_generator(features, sizes_hw)]
+        proposals = self.proposal_generator(features, sizes_hw)
         instances = self.roi_heads(features, proposals, sizes_hw)
-        return [
-            Found(rescale(image, size_hw, original_hw))
-            for image, size_hw, original_hw in zip(
-                instances, sizes_hw, original_sizes_hw, strict=True
-            )
-        ]
+        scaled = rescale(instances, sizes_hw, original_sizes_hw)
+        return [Found(image) for image in scaled.by_image()]
 
 
 def build_roi_heads(

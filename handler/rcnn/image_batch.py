@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -57,6 +58,29 @@ def resize_picture(picture: npt.NDArray[np.uint8], config: Resizing) -> Tensor:
     resized = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
     pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)
     return pixels.flip(0) if config.channel_order == "BGR" else pixels
+
+
+def planar(picture: npt.NDArray[np.uint8], config: Resizing) -> Tensor:
+    """UInt8[H, W, 3] RGB -> UInt8[3, H, W] in the config's channel order, not resized."""
+    # A copy, because decoders give arrays that must not be written to, which torch warns of.
+    pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1)
+    return pixels.flip(0) if config.channel_order == "BGR" else pixels
+
+
+def resize_on_device(image: Tensor, config: Resizing) -> Tensor:
+    """UInt8[3, H, W] -> UInt8[3, H', W'] as `resize_picture` does it, within 1 of its values.
+
+    As Pillow: columns first, then rows, rounded to whole numbers after each.
+    """
+    height, width = shortest_edge_size(
+        (image.shape[-2], image.shape[-1]), config.min_size, config.max_size
+    )
+    pixels = image[None]
+    for size in ((image.shape[-2], width), (height, width)):
+        if size != pixels.shape[-2:]:
+            pixels = F.interpolate(pixels.float(), size, mode="bilinear", antialias=True)
+            pixels = pixels.add_(0.5).floor_().clamp_(0, 255).to(torch.uint8)
+    return pixels[0]
 
 
 def padded_size(

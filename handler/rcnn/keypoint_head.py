@@ -1,10 +1,10 @@
 """The keypoint head (He et al. 2017, section 5; `detectron2.modeling.roi_heads.keypoint_head`)."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from handler.rcnn.config.roi_heads import KeypointHeadConfig
+from handler.rcnn.heatmaps import find_peaks
 from handler.rcnn.layers import Conv2d
 
 
@@ -33,25 +33,4 @@ class KeypointHead(nn.Sequential):
         heatmaps = F.interpolate(
             self(pooled).float(), scale_factor=2.0, mode="bilinear", align_corners=False
         )
-        points = [_locate(*region) for region in zip(heatmaps, boxes, strict=True)]
-        return torch.stack(points) if points else heatmaps.new_zeros((0, heatmaps.shape[1], 3))
-
-
-def _locate(heatmaps: Tensor, box: Tensor) -> Tensor:
-    """The peaks of Float[K, S, S] logits, resampled to the pixels of their box
-    (`detectron2.structures.keypoints.heatmaps_to_keypoints`)."""
-    size = (box[2:] - box[:2]).clamp(min=1)
-    width, height = (int(side) for side in size.ceil())
-    resampled = F.interpolate(
-        heatmaps[None], size=(height, width), mode="bicubic", align_corners=False
-    )[0].flatten(1)
-    peak = resampled.argmax(dim=1)
-    pixel = torch.stack((peak % width, peak // width), dim=1)
-    centre = (pixel + 0.5) * (size / size.ceil()) + box[:2]
-    return torch.cat((centre, _scores(heatmaps, resampled)[:, None]), dim=1)
-
-
-def _scores(heatmaps: Tensor, resampled: Tensor) -> Tensor:
-    """The softmax at each peak, over the heatmap's own cells so that boxes of all sizes compare."""
-    highest = resampled.amax(dim=1)
-    return 1.0 / (heatmaps.flatten(1) - highest[:, None]).exp().sum(dim=1)
+        return find_peaks(heatmaps, boxes)

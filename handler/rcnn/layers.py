@@ -92,3 +92,7 @@ class Conv2d(nn.Conv2d):
         if self.norm is not None:
             output = self.norm(output)
         return F.relu_(output) if self.relu else output
+
+    def add_relu(self, input: Tensor, other: Tensor) -> Tensor:  # noqa: A002, torch names it so
+        """ReLU of the output and Float[N, out_channels, H', W'], which may be overwritten."""
+        return F.relu_(self(input).add_(other))

@@ -17,10 +17,14 @@ class Network(nn.Module, ABC):
 
     A family adds its heads, under the names that Detectron2 gives them, and says in `find` what
     they make of the backbone's features.
+
+    Attributes:
+        dtype: what the layers compute in.
     """
 
     pixel_mean: Tensor
     pixel_std: Tensor
+    dtype = torch.float32
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -48,8 +52,7 @@ class Network(nn.Module, ABC):
         normalised = [(image - self.pixel_mean) / self.pixel_std for image in images]
         backbone = self.backbone
         batch = pad_to_batch(normalised, backbone.size_divisibility, backbone.square_size)
-        dtype = next(backbone.parameters()).dtype
-        return batch.to(dtype, memory_format=torch.channels_last)
+        return batch.to(self.dtype, memory_format=torch.channels_last)
 
     @abstractmethod
     def find(

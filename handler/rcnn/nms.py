@@ -1,43 +1,116 @@
-"""Non-maximum suppression by class, as `torchvision.ops.batched_nms` computes it."""
+"""Non-maximum suppression of several groups of boxes at once."""
+
+from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from handler.torchvision_parts import load_operators
 
-OPERATORS = load_operators("_C", "torchvision", ["nms"])
-# Up to here torchvision sets the classes' boxes apart and suppresses once; as their coordinates
-# round differently then, ours must do so too.
-MOST_AT_ONCE = {"cpu": 1000, "cuda": 5000}
+nms = load_operators("_C", "torchvision", ["nms"]).nms
+# Up to here one product of all pairs is quicker than a loop over the groups; torchvision's choice.
+PAIRWISE_VALUES = {"cpu": 4_000, "cuda": 100_000}
+# Pairs of boxes that are compared at once on a GPU, which bounds memory.
+PAIRS_AT_ONCE = 1 << 23
+# How often `_fixed_point` steps before it asks the GPU whether anything still changes.
+STEPS_AT_ONCE = 8
 
 
-def batched_nms(boxes: Tensor, scores: Tensor, classes: Tensor, threshold: float) -> Tensor:
-    """Int64[K]: which boxes no better one of their class overlaps by more than the threshold, by
-    falling score.
+def grouped_nms(boxes_xyxy: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
+    """Int64[K]: which boxes stay, best first, when those of a group suppress each other.
+
+    A group's answer is the same whatever other groups there are: they are moved apart in float64,
+    where that rounds nothing away.
 
     Args:
-        boxes: Float[N, 4], x1, y1, x2, y2.
-        scores: Float[N].
-        classes: Int64[N].
-        threshold: intersection over union, 0..1.
+        boxes_xyxy: Float32[N, 4].
+        scores: Float32[N].
+        groups: Int64[N].
+        threshold: the IoU above which the lower score goes.
     """
-    if len(boxes) > MOST_AT_ONCE[boxes.device.type]:
-        return _class_by_class(boxes, scores, classes, threshold)
-    if len(boxes) == 0:
-        return classes.new_zeros(0)
-    apart = classes.to(boxes) * (boxes.max() + 1)
-    return _nms(boxes + apart[:, None], scores, threshold)
+    if boxes_xyxy.numel() > PAIRWISE_VALUES.get(boxes_xyxy.device.type, 0):
+        return _group_by_group(boxes_xyxy, scores, groups, threshold)
+    if len(boxes_xyxy) == 0:
+        return groups
+    exact = boxes_xyxy.double()
+    span = exact.max() - exact.min() + 1
+    return nms(exact + (groups * span)[:, None], scores.double(), threshold)
 
 
-def _class_by_class(boxes: Tensor, scores: Tensor, classes: Tensor, threshold: float) -> Tensor:
-    kept = torch.zeros_like(classes, dtype=torch.bool)
-    for each in classes.unique():
-        (own,) = torch.where(classes == each)
-        kept[own[_nms(boxes[own], scores[own], threshold)]] = True
+def _group_by_group(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
+    kept = torch.zeros_like(groups, dtype=torch.bool)
+    for group in groups.unique():
+        (own,) = torch.where(groups == group)
+        kept[own[nms(boxes[own], scores[own], threshold)]] = True
     (indices,) = torch.where(kept)
     return indices[scores[indices].argsort(descending=True)]
 
 
-def _nms(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
-    kept: Tensor = OPERATORS.nms(boxes, scores, threshold)
+def nms_of_levels(levels: Sequence[Tensor], threshold: float) -> list[Tensor]:
+    """Which boxes stay when those of one image and one level suppress each other.
+
+    Args:
+        levels: each Float32[N, K, 4] xyxy of N images, best first. An empty box suppresses none
+            and stays.
+        threshold: the IoU above which the later one goes.
+
+    Returns:
+        for each level Bool[N, K].
+    """
+    if levels[0].device.type == "cpu":
+        return [torch.stack([_in_turn(boxes, threshold) for boxes in level]) for level in levels]
+    return pad_and_suppress(levels, threshold)
+
+
+def pad_and_suppress(levels: Sequence[Tensor], threshold: float) -> list[Tensor]:
+    """`nms_of_levels` in the way that a GPU takes: all levels together."""
+    most = max(level.shape[1] for level in levels)
+    padded = torch.cat([F.pad(level, (0, 0, 0, most - level.shape[1])) for level in levels])
+    kept = nms_in_parallel(padded, threshold).view(len(levels), -1, most)
+    return [mask[:, : level.shape[1]] for mask, level in zip(kept, levels, strict=True)]
+
+
+def nms_in_parallel(boxes_xyxy: Tensor, threshold: float) -> Tensor:
+    """Bool[G, K] of Float32[G, K, 4], best first: which boxes stay in each of G groups.
+
+    Every box is suppressed by the better ones that stay. Taken as a step from "all stay", that
+    reaches what going through the boxes in turn gives, after as many steps as the longest chain
+    of suppressions (Cluster-NMS, Zheng et al. 2021).
+    """
+    together = max(1, PAIRS_AT_ONCE // boxes_xyxy.shape[1] ** 2)
+    suppresses = torch.cat([_overlaps(part) > threshold for part in boxes_xyxy.split(together)])
+    return _fixed_point(suppresses.triu_(diagonal=1))
+
+
+def _fixed_point(suppresses: Tensor) -> Tensor:
+    """Of Bool[G, K, K], whether the first index suppresses the second."""
+    kept = torch.ones(suppresses.shape[:2], dtype=torch.bool, device=suppresses.device)
+    while True:
+        for _ in range(STEPS_AT_ONCE):
+            before, kept = kept, ~(suppresses & kept[:, :, None]).any(dim=1)
+        if torch.equal(before, kept):
+            return kept
+
+
+def _overlaps(boxes: Tensor) -> Tensor:
+    """Float32[G, K, K] IoU of Float32[G, K, 4], rounded as torchvision rounds it; NaN of two
+    empty boxes."""
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    areas = (x2 - x1) * (y2 - y1)
+    width = _shared(x1, x2)
+    intersections = width.mul_(_shared(y1, y2))
+    return intersections / (areas[:, :, None] + areas[:, None] - intersections)
+
+
+def _shared(starts: Tensor, ends: Tensor) -> Tensor:
+    """Float32[G, K, K]: how long Float32[G, K] stretches lie in each other."""
+    end = torch.minimum(ends[:, :, None], ends[:, None])
+    return end.sub_(torch.maximum(starts[:, :, None], starts[:, None])).clamp_(min=0)
+
+
+def _in_turn(boxes: Tensor, threshold: float) -> Tensor:
+    ranks = torch.arange(len(boxes), 0, -1, dtype=boxes.dtype)
+    kept = torch.zeros(len(boxes), dtype=torch.bool)
+    kept[nms(boxes, ranks, threshold)] = True
     return kept

@@ -37,6 +37,7 @@ def optimise(model: Network, dtype: torch.dtype = torch.float32) -> Network:
         if isinstance(module, ConvFCHead):
             _convolve(module)
     _convert(model, dtype)
+    model.dtype = dtype
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -2,15 +2,39 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from handler.rcnn.config.roi_heads import PoolerConfig
+from handler.rcnn.instances import image_indices
 from handler.rcnn.roi_align import roi_align
 
 CANONICAL_BOX_SIZE = 224
 CANONICAL_LEVEL = 4
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """Feature maps as RoIAlign takes them, so that they are converted once for all poolers.
+
+    Attributes:
+        maps: per level Float32[N, C, H/s, W/s].
+        dtype: what the layers compute in, and what is pooled comes as.
+    """
+
+    maps: list[Tensor]
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, features: Sequence[Tensor]) -> "Pyramid":
+        """From Float[N, C, H/s, W/s] of the backbone's."""
+        on_cpu = features[0].device.type == "cpu"
+        # torchvision's kernel on a GPU would itself undo channels_last, for each pooler.
+        layout = torch.preserve_format if on_cpu else torch.contiguous_format
+        maps = [feature.to(torch.float32, memory_format=layout) for feature in features]
+        return cls(maps, features[0].dtype)
 
 
 class ROIPooler:
@@ -21,42 +45,45 @@ class ROIPooler:
         self.strides = tuple(strides)
         self.first_level = int(math.log2(strides[0]))
 
-    def __call__(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
+    def __call__(self, pyramid: Pyramid, boxes: Tensor, counts: Sequence[int]) -> Tensor:
         """Pools all boxes of all images.
 
         Args:
-            features: per level Float[N, C, H/s, W/s].
-            boxes: per image Float[P, 4] xyxy in input pixels.
+            pyramid: of the N images.
+            boxes: Float32[P, 4] xyxy in input pixels, one image after the other.
+            counts: how many of the P each image has.
 
         Returns:
-            Float[sum of P, C, resolution, resolution], images in order.
+            Float[P, C, resolution, resolution].
         """
-        rois = _with_image_index(boxes)
-        if len(features) == 1:
-            return self._pool(features[0], rois, self.strides[0])
-        levels = self._levels(rois[:, 1:])
+        rois = torch.cat((image_indices(counts, boxes.device)[:, None].to(boxes), boxes), dim=1)
+        if len(self.strides) == 1:
+            return self._pool(pyramid, 0, rois)
+        levels = self._levels(boxes)
+        order = levels.argsort(stable=True)
+        each = torch.arange(len(self.strides), device=levels.device)[:, None]
+        on_levels = order.split((levels == each).sum(dim=1).tolist())
         side = self.config.resolution
         pooled = torch.empty(
-            (len(rois), features[0].shape[1], side, side),
-            dtype=features[0].dtype,
-            device=features[0].device,
+            (len(rois), pyramid.maps[0].shape[1], side, side),
+            dtype=pyramid.dtype,
+            device=rois.device,
             memory_format=torch.channels_last,
         )
-        for level, (feature, stride) in enumerate(zip(features, self.strides, strict=True)):
-            (chosen,) = torch.where(levels == level)
-            pooled.index_put_((chosen,), self._pool(feature, rois[chosen], stride))
+        for level, chosen in enumerate(on_levels):
+            pooled.index_put_((chosen,), self._pool(pyramid, level, rois[chosen]))
         return pooled
 
-    def _pool(self, feature: Tensor, rois: Tensor, stride: int) -> Tensor:
+    def _pool(self, pyramid: Pyramid, level: int, rois: Tensor) -> Tensor:
         pooled = roi_align(
-            feature.float(),
+            pyramid.maps[level],
             rois,
             self.config.resolution,
-            1.0 / stride,
+            1.0 / self.strides[level],
             self.config.sampling_ratio,
             self.config.aligned,
         )
-        return pooled.to(feature.dtype)
+        return pooled.to(pyramid.dtype)
 
     def _levels(self, boxes: Tensor) -> Tensor:
         sizes = boxes[:, 2:] - boxes[:, :2]
@@ -64,11 +91,3 @@ class ROIPooler:
         levels = torch.floor(CANONICAL_LEVEL + torch.log2(side / CANONICAL_BOX_SIZE + 1e-8))
         last_level = self.first_level + len(self.strides) - 1
         return levels.clamp(self.first_level, last_level).long() - self.first_level
-
-
-def _with_image_index(boxes: Sequence[Tensor]) -> Tensor:
-    rows = [
-        torch.cat((image_boxes.new_full((len(image_boxes), 1), index), image_boxes), dim=1)
-        for index, image_boxes in enumerate(boxes)
-    ]
-    return torch.cat(rows)

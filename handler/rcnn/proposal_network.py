@@ -26,14 +26,10 @@ class ProposalNetwork(Network):
     ) -> list[Found]:
         """See `Network.find`."""
         proposals = self.proposal_generator(features, sizes_hw)
-        return [
-            Found(rescale(_as_instances(image), size_hw, original_hw))
-            for image, size_hw, original_hw in zip(
-                proposals, sizes_hw, original_sizes_hw, strict=True
-            )
-        ]
+        scaled = rescale(_as_instances(proposals), sizes_hw, original_sizes_hw)
+        return [Found(image) for image in scaled.by_image()]
 
 
 def _as_instances(proposals: Proposals) -> Instances:
     classes = torch.zeros(len(proposals.boxes), dtype=torch.int64, device=proposals.boxes.device)
-    return Instances(proposals.boxes, proposals.logits.sigmoid(), classes)
+    return Instances(proposals.boxes, proposals.logits.sigmoid(), classes, proposals.counts)

@@ -1,19 +1,19 @@
 """ROI heads that share the backbone's last stage, "C4" (`detectron2...roi_heads.Res5ROIHeads`)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 
 from handler.rcnn.backbone import Backbone
 from handler.rcnn.box_head import BoxPredictor, select_boxes
 from handler.rcnn.config.backbone import ResNetConfig
 from handler.rcnn.config.roi_heads import ROIHeadsConfig
-from handler.rcnn.instances import Instances, SizeHW, concatenate
+from handler.rcnn.instances import Instances, SizeHW
 from handler.rcnn.mask_head import MaskHead
-from handler.rcnn.pooler import ROIPooler
+from handler.rcnn.pooler import Pyramid, ROIPooler
 from handler.rcnn.resnet import make_stage, stage_shape
-from handler.rcnn.roi_heads import with_masks
+from handler.rcnn.rpn import Proposals
 
 RES5 = 3
 
@@ -34,20 +34,15 @@ class Res5ROIHeads(nn.Module):
             self.mask_head = MaskHead(shape.out_channels, config.predictor.num_classes, config.mask)
 
     def forward(
-        self,
-        features: dict[str, Tensor],
-        proposals: Sequence[Tensor],
-        sizes_hw: Sequence[SizeHW],
-    ) -> list[Instances]:
+        self, features: dict[str, Tensor], proposals: Proposals, sizes_hw: Sequence[SizeHW]
+    ) -> Instances:
         """See `StandardROIHeads.forward`."""
-        levels = [features[name] for name in self.config.in_features]
-        all_proposals, counts = concatenate(proposals)
-        regions = self.res5(self.pooler(levels, proposals))
-        scores, boxes = self.box_predictor(regions.mean(dim=(2, 3)), all_proposals)
-        found = select_boxes(
-            torch.split(scores, counts), torch.split(boxes, counts), sizes_hw, self.config.selection
-        )
+        pyramid = Pyramid.of([features[name] for name in self.config.in_features])
+        boxes, counts = proposals.boxes, proposals.counts
+        regions = self.res5(self.pooler(pyramid, boxes, counts))
+        candidates = self.box_predictor(regions.mean(dim=(2, 3)), boxes, counts)
+        found = select_boxes(candidates, sizes_hw, self.config.selection)
         if self.mask_head is None:
             return found
-        regions = self.res5(self.pooler(levels, [image.boxes for image in found]))
-        return with_masks(self.mask_head, regions, found)
+        regions = self.res5(self.pooler(pyramid, found.boxes, found.counts))
+        return replace(found, masks=self.mask_head.predict(regions, found.classes))

@@ -54,7 +54,7 @@ class BasicBlock(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Float[N, in, H, W] -> Float[N, out, H/stride, W/stride]."""
         shortcut = features if self.shortcut is None else self.shortcut(features)
-        return F.relu_(self.conv2(self.conv1(features)).add_(shortcut))
+        return self.conv2.add_relu(self.conv1(features), shortcut)
 
 
 class BottleneckBlock(nn.Module):
@@ -81,7 +81,7 @@ class BottleneckBlock(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Float[N, in, H, W] -> Float[N, out, H/stride, W/stride]."""
         shortcut = features if self.shortcut is None else self.shortcut(features)
-        return F.relu_(self.conv3(self.conv2(self.conv1(features))).add_(shortcut))
+        return self.conv3.add_relu(self.conv2(self.conv1(features)), shortcut)
 
 
 class DeformBottleneckBlock(nn.Module):
@@ -112,7 +112,7 @@ class DeformBottleneckBlock(nn.Module):
         shortcut = features if self.shortcut is None else self.shortcut(features)
         hidden = self.conv1(features)
         hidden = self.conv2(hidden, *self.conv2_offset.sampling(hidden))
-        return F.relu_(self.conv3(hidden).add_(shortcut))
+        return self.conv3.add_relu(hidden, shortcut)
 
 
 class ResNet(nn.Module):

@@ -9,10 +9,10 @@ from handler.rcnn.anchors import Anchors
 from handler.rcnn.boxes import apply_deltas
 from handler.rcnn.config.dense import RetinaNetConfig
 from handler.rcnn.config.model import ModelConfig
-from handler.rcnn.instances import Found, Instances, SizeHW, rescale
+from handler.rcnn.instances import Found, SizeHW, rescale
 from handler.rcnn.layers import make_norm
 from handler.rcnn.network import Network
-from handler.rcnn.nms import batched_nms
+from handler.rcnn.selection import Unsorted, best_of_images
 
 
 class RetinaNetHead(nn.Module):
@@ -51,36 +51,44 @@ class RetinaNet(Network):
         original_sizes_hw: Sequence[SizeHW],
     ) -> list[Found]:
         """See `Network.find`."""
-        levels = [features[name] for name in self.family.in_features]
-        predicted = [self.head(level) for level in levels]
-        anchors = [self.anchors(index, level) for index, level in enumerate(levels)]
-        found = []
-        for image, (size_hw, original_hw) in enumerate(
-            zip(sizes_hw, original_sizes_hw, strict=True)
-        ):
-            candidates = [
-                self._best_of_level(logits[image], deltas[image], level_anchors)
-                for (logits, deltas), level_anchors in zip(predicted, anchors, strict=True)
-            ]
-            found.append(Found(rescale(self._select(candidates), size_hw, original_hw)))
-        return found
+        maps = [features[name] for name in self.family.in_features]
+        levels = [self._best_of_level(level, feature) for level, feature in enumerate(maps)]
+        found = _above(_joined(levels), self.family.score_threshold)
+        best = best_of_images(
+            found, len(sizes_hw), self.family.nms_threshold, self.family.max_detections
+        )
+        scaled = rescale(best, sizes_hw, original_sizes_hw)
+        return [Found(image) for image in scaled.by_image()]
 
-    def _best_of_level(self, logits: Tensor, deltas: Tensor, anchors: Tensor) -> Instances:
-        """Of Float[A, K] logits the best ones above the threshold, decoded."""
-        best_logits, best = logits.flatten().topk(min(self.family.topk_per_level, logits.numel()))
+    def _best_of_level(self, level: int, feature: Tensor) -> Unsorted:
+        """The topk_per_level best classes of anchors of each image, decoded."""
+        logits, deltas = self.head(feature)
+        anchors = self.anchors(level, feature)
+        classes = logits.shape[2]
+        flat = logits.flatten(1)
+        best_logits, best = flat.topk(min(self.family.topk_per_level, flat.shape[1]), dim=1)
+        rows = best // classes
+        deltas = deltas.gather(1, rows[..., None].expand(-1, -1, 4)).flatten(0, 1)
+        boxes = apply_deltas(deltas, anchors[rows.flatten()], self.family.box_weights)[:, 0]
+        images = torch.arange(len(best), device=best.device)[:, None].expand_as(best)
         scores = best_logits.float().sigmoid()
-        above = scores > self.family.score_threshold
-        scores, best = scores[above], best[above]
-        rows, classes = best // logits.shape[1], best % logits.shape[1]
-        boxes = apply_deltas(deltas[rows], anchors[rows], self.family.box_weights)[:, 0]
-        return Instances(boxes, scores, classes)
+        return Unsorted(boxes, scores.flatten(), (best % classes).flatten(), images.flatten())
 
-    def _select(self, levels: Sequence[Instances]) -> Instances:
-        boxes = torch.cat([level.boxes for level in levels])
-        scores = torch.cat([level.scores for level in levels])
-        classes = torch.cat([level.classes for level in levels])
-        keep = batched_nms(boxes, scores, classes, self.family.nms_threshold)
-        return Instances(boxes, scores, classes).select(keep[: self.family.max_detections])
+
+def _above(found: Unsorted, threshold: float) -> Unsorted:
+    (chosen,) = torch.where(found.scores > threshold)
+    return Unsorted(
+        found.boxes[chosen], found.scores[chosen], found.classes[chosen], found.images[chosen]
+    )
+
+
+def _joined(levels: Sequence[Unsorted]) -> Unsorted:
+    return Unsorted(
+        torch.cat([level.boxes for level in levels]),
+        torch.cat([level.scores for level in levels]),
+        torch.cat([level.classes for level in levels]),
+        torch.cat([level.images for level in levels]),
+    )
 
 
 def _subnet(channels: int, config: RetinaNetConfig) -> nn.Sequential:

@@ -10,20 +10,22 @@ from handler.rcnn.anchors import Anchors
 from handler.rcnn.backbone import Backbone
 from handler.rcnn.boxes import apply_deltas, clip, larger_than
 from handler.rcnn.config.dense import RPNConfig
-from handler.rcnn.instances import SizeHW
+from handler.rcnn.instances import SizeHW, limits
 from handler.rcnn.layers import Conv2d
-from handler.rcnn.nms import batched_nms
+from handler.rcnn.nms import nms_of_levels
 
 
 @dataclass(frozen=True)
 class Proposals:
-    """Boxes of one image that may hold an object, best first.
+    """Boxes that may hold an object, one image after the other, best first in each.
 
-    boxes: Float32[P, 4] xyxy in input pixels; logits: Float32[P] of objectness.
+    boxes: Float32[P, 4] xyxy in input pixels; logits: Float32[P] of objectness; counts: how many of
+    the P each image has.
     """
 
     boxes: Tensor
     logits: Tensor
+    counts: list[int]
 
 
 class RPNHead(nn.Module):
@@ -60,42 +62,41 @@ class RPN(nn.Module):
         in_channels = backbone.channels[config.in_features[0]]
         self.rpn_head = RPNHead(in_channels, config.anchors.per_cell, config.conv_dims)
 
-    def forward(self, features: dict[str, Tensor], sizes_hw: Sequence[SizeHW]) -> list[Proposals]:
-        """Proposals of every image, at most post_nms_topk.
+    def forward(self, features: dict[str, Tensor], sizes_hw: Sequence[SizeHW]) -> Proposals:
+        """Proposals of every image, at most post_nms_topk each.
 
         Args:
             features: by name Float[N, C, H/s, W/s].
             sizes_hw: the N images' heights and widths, padding apart.
         """
-        boxes, scores, levels = [], [], []
-        for level, name in enumerate(self.config.in_features):
-            level_boxes, level_scores = self._best_of_level(level, features[name])
-            boxes.append(level_boxes)
-            scores.append(level_scores)
-            levels.append(torch.full_like(level_scores[0], level, dtype=torch.int64))
-        all_boxes, all_scores = torch.cat(boxes, dim=1), torch.cat(scores, dim=1)
-        all_levels = torch.cat(levels)
-        return [
-            self._select(image_boxes, image_scores, all_levels, size_hw)
-            for image_boxes, image_scores, size_hw in zip(
-                all_boxes, all_scores, sizes_hw, strict=True
-            )
+        borders = limits(sizes_hw, features[self.config.in_features[0]].device)
+        levels = [
+            self._best_of_level(level, features[name], borders)
+            for level, name in enumerate(self.config.in_features)
         ]
+        boxes, scores = (torch.cat(parts, dim=1) for parts in zip(*levels, strict=True))
+        kept = nms_of_levels([level_boxes for level_boxes, _ in levels], self.config.nms_threshold)
+        scores = scores.where(torch.cat(kept, dim=1), -torch.inf)
+        best, order = scores.topk(min(self.config.post_nms_topk, scores.shape[1]), dim=1)
+        boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4))
+        counts = best.isfinite().sum(dim=1).tolist()
+        ragged = [
+            (image_boxes[:count], image_logits[:count])
+            for image_boxes, image_logits, count in zip(boxes, best, counts, strict=True)
+        ]
+        boxes, best = (torch.cat(parts) for parts in zip(*ragged, strict=True))
+        return Proposals(boxes, best, counts)
 
-    def _best_of_level(self, level: int, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """The pre_nms_topk best anchors of a level, decoded: Float[N, K, 4] and Float[N, K]."""
+    def _best_of_level(self, level: int, feature: Tensor, borders: Tensor) -> tuple[Tensor, Tensor]:
+        """The pre_nms_topk best anchors of a level, decoded and clipped to Float32[N, 4]:
+        Float32[N, K, 4] and Float32[N, K], an empty box and -inf where there is no proposal."""
         logits, deltas = self.rpn_head(feature)
         anchors = self.anchors(level, feature)
         scores, best = logits.topk(min(self.config.pre_nms_topk, logits.shape[1]), dim=1)
         deltas = deltas.gather(1, best[..., None].expand(-1, -1, 4))
         boxes = apply_deltas(deltas.flatten(0, 1), anchors[best.flatten()], self.config.box_weights)
-        return boxes.view_as(deltas), scores
-
-    def _select(self, boxes: Tensor, logits: Tensor, levels: Tensor, size_hw: SizeHW) -> Proposals:
-        finite = boxes.isfinite().all(dim=1) & logits.isfinite()
-        clipped = clip(boxes, size_hw)
-        valid = finite & larger_than(clipped, self.config.min_box_size)
-        clipped, logits, levels = clipped[valid], logits[valid].float(), levels[valid]
-        keep = batched_nms(clipped, logits, levels, self.config.nms_threshold)
-        keep = keep[: self.config.post_nms_topk]
-        return Proposals(clipped[keep], logits[keep])
+        boxes = boxes.view_as(deltas)
+        clipped = clip(boxes, borders[:, None])
+        valid = boxes.isfinite().all(dim=-1) & scores.isfinite()
+        valid &= larger_than(clipped, self.config.min_box_size)
+        return clipped.where(valid[..., None], 0.0), scores.float().where(valid, -torch.inf)

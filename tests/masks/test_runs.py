@@ -1,6 +1,11 @@
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 
+from handler.masks import runs as runs_module
+from handler.masks.dense import paste_densely
 from handler.masks.paste import regions
 from handler.masks.rle import encode_rles
 from handler.masks.runs import paste_runs
@@ -55,6 +60,36 @@ def test_masks_of_a_half_all_over_are_as_rounding_has_it() -> None:
     masks = np.full((3, 28, 28), 0.5, dtype=np.float32)
     boxes = np.array([(0, 0, 390, 300), (3.3, 5.7, 371.9, 222.2), (9, 9, 9, 50)], dtype=np.float32)
     assert_same(Instances(masks, boxes, (300, 400)))
+
+
+@pytest.mark.parametrize("size_hw", [(300, 400), (70, 1500), (1500, 70)], ids=str)
+def test_large_masks_of_a_half_are_sampled_as_a_whole(
+    size_hw: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    height, width = size_hw
+    generator = np.random.default_rng(7)
+    masks = np.full((4, 28, 28), 0.5, dtype=np.float32)
+    masks[1] = generator.random((28, 28))
+    masks[2, 3:9, 4:20] = generator.random((6, 16))
+    masks[3, 5:7] = 0
+    boxes = np.array(
+        [
+            (0, 0, width, height),
+            (1, 2, width - 3, height - 4),
+            (3.3, 1.7, width - 9.1, height - 2.2),
+            (-30.5, -9.25, width + 20, height + 7),
+        ],
+        dtype=np.float32,
+    )
+    sampled = []
+
+    def spy(*arguments: Any) -> npt.NDArray[np.int64]:
+        sampled.append(arguments)
+        return paste_densely(*arguments)
+
+    monkeypatch.setattr(runs_module, "paste_densely", spy)
+    assert_same(Instances(masks, boxes, size_hw))
+    assert len(sampled) == 3
 
 
 def test_no_instances_have_no_runs() -> None:

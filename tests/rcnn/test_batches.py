@@ -17,7 +17,6 @@ from handler.rcnn.config.model import RCNNConfig
 from handler.rcnn.generalized_rcnn import GeneralizedRCNN
 from handler.rcnn.instances import Found
 from handler.rcnn.network import Network
-from handler.rcnn.optimise import optimise
 from handler.settings import Settings
 from tests.goldens.cases import TINY
 
@@ -25,12 +24,15 @@ BOX_NOISE_PX = 0.01
 SIZES_HW = [(256, 320), (320, 256), (256, 320), (90, 200), (256, 330)]
 
 
+def build() -> Network:
+    by_name = {golden.name: golden for golden in TINY}
+    return by_name["mask_rcnn_r50"].build()
+
+
 @pytest.fixture(scope="module")
 def model() -> GeneralizedRCNN:
-    by_name = {golden.name: golden for golden in TINY}
-    model = by_name["mask_rcnn_r50"].build()
+    model = build()
     assert isinstance(model, GeneralizedRCNN)
-    optimise(model)
     return model
 
 
@@ -96,8 +98,8 @@ def test_no_pictures_no_outcomes(model: GeneralizedRCNN) -> None:
 
 
 def with_family(model: Network, family: RCNNConfig) -> Network:
-    changed = optimise(build_network(replace(model.config, family=family)))
-    changed.load_state_dict(model.state_dict())
+    changed = build_network(replace(model.config, family=family))
+    changed.load_state_dict(build().state_dict())
     return changed.eval()
 
 
@@ -173,8 +175,7 @@ def test_a_picture_that_fails_the_forward_leaves_its_neighbours_their_answers(
             return super().forward(images, original_sizes_hw)
 
     failing = FailsOnTheSmall(model.config, family)
-    optimise(failing)
-    failing.load_state_dict(model.state_dict())
+    failing.load_state_dict(build().state_dict())
     outcomes = detector(failing.eval(), padding="batch").detect(pictures)
     failed = [outcome.found is failure for outcome in outcomes]
     assert failed == [height < 100 for height, _ in SIZES_HW]

@@ -39,8 +39,9 @@ def test_apply_deltas_equals_the_formula(count: int, classes: int) -> None:
 
 def test_clip_limits_x_to_the_width_and_y_to_the_height() -> None:
     boxes = torch.tensor([[-5.0, -6.0, 300.0, 200.0], [1.0, 2.0, 3.0, 4.0]])
-    assert clip(boxes, (100, 250)).tolist() == [[0, 0, 250, 100], [1, 2, 3, 4]]
-    assert clip(boxes[:0], (100, 250)).shape == (0, 4)
+    limits = torch.tensor([250.0, 100.0, 250.0, 100.0])
+    assert clip(boxes, limits).tolist() == [[0, 0, 250, 100], [1, 2, 3, 4]]
+    assert clip(boxes[:0], limits).shape == (0, 4)
 
 
 def test_larger_than_asks_for_both_sides() -> None:

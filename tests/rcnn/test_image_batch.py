@@ -6,7 +6,14 @@ import torch
 from PIL import Image
 
 from handler.rcnn.config.model import InputConfig
-from handler.rcnn.image_batch import pad_to_batch, padded_size, resize_picture, shortest_edge_size
+from handler.rcnn.image_batch import (
+    pad_to_batch,
+    padded_size,
+    planar,
+    resize_on_device,
+    resize_picture,
+    shortest_edge_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +44,35 @@ def test_resizes_as_pillow_does_in_the_channel_order_of_the_config(order: str) -
     resized = resize_picture(picture, config)
     assert resized.dtype == torch.uint8
     np.testing.assert_array_equal(resized.permute(1, 2, 0).numpy(), reference)
+
+
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+@pytest.mark.parametrize(
+    ("size_hw", "min_size"),
+    [
+        pytest.param((30, 40), 61, id="larger"),
+        pytest.param((300, 401), 100, id="smaller"),
+        pytest.param((100, 1000), 50, id="limited by the longer side"),
+        pytest.param((90, 120), 90, id="as it is"),
+        pytest.param((37, 41), 0, id="no resize"),
+        pytest.param((1, 700), 60, id="a line"),
+    ],
+)
+def test_the_device_resizes_as_pillow_does_within_one_of_255(
+    size_hw: tuple[int, int], min_size: int, order: str
+) -> None:
+    picture = np.random.default_rng(1).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
+    picture.flags.writeable = False
+    config = InputConfig(order, min_size, 200, (0.0,) * 3, (1.0,) * 3)
+    expected, found = (
+        resize_picture(picture, config),
+        resize_on_device(planar(picture, config), config),
+    )
+    assert found.dtype == torch.uint8
+    difference = (found.int() - expected.int()).abs()
+    assert found.shape == expected.shape
+    assert difference.max() <= 1
+    assert difference.float().mean() <= 0.02
 
 
 @pytest.mark.parametrize(
