@@ -36,7 +36,8 @@ class Prepared:
     """A picture as it enters the network.
 
     Attributes:
-        image: UInt8[3, H, W] in the network's order of channels; resized, unless its device does that.
+        image: UInt8[3, H, W] in the network's order of channels; resized, unless the network's
+            device does that.
         size_hw: the picture's own height and width, in whose pixels the answer is.
     """
 
