@@ -90,8 +90,12 @@ def _parser() -> argparse.ArgumentParser:
         flag = "--" + name.replace("_", "-")
         parser.add_argument(flag, type=kind, nargs="+", metavar="N", help=_help(name, what))
     parser.add_argument("--threads", type=_whole, help="of each worker; default: cores / workers")
-    parser.add_argument("--seconds", type=_positive, help=_help("seconds", "of each point"))
-    parser.add_argument("--warm-up", type=_positive, help=_help("warm_up", "seconds before it"))
+    parser.add_argument(
+        "--seconds", type=_positive, help=_help("seconds", "of each point, at least")
+    )
+    parser.add_argument(
+        "--warm-up", type=_positive, help=_help("warm_up", "seconds before each point, at least")
+    )
     return parser
 
 

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from bench.load.answers import NO_ANSWER, Answer
-from bench.load.figures import Load, Window, answered_in_window, due_in_window, summarise
+from bench.load.figures import Load, Window, summarise
 from bench.load.plan import PLAN_VARIABLE, Plan
 from bench.load.traffic import ClosedLoop, OpenLoop, Target, Traffic
 from scripts.errors import CommandError
@@ -46,8 +46,10 @@ def measure(
         traffic: in a closed loop the clients wait for their answers; in an open one each request
             is sent when it is due, and its latency counts from then, even if the generator was
             late or all connections were taken.
-        seconds: how long to measure.
-        warm_up_seconds: of the same traffic before, which is not measured.
+        seconds: how long to measure; in a closed loop at least twice as long as an answer takes,
+            for few requests are sent otherwise.
+        warm_up_seconds: of the same traffic before, which is not measured; at least as long as an
+            answer takes, for all clients begin at once.
         timeout_seconds: how long to wait for an answer; the request then counts as failed.
 
     Raises:
@@ -67,9 +69,7 @@ def measure(
         _run_locust(plan, traffic, Path(folder) / "locust.log")
         noted = json.loads(result.read_text(encoding="utf-8"))
     answers = [Answer(*row) for row in noted["answers"]]
-    choose = answered_in_window if isinstance(traffic, ClosedLoop) else due_in_window
-    window = Window(seconds, noted["began_at"], noted["cpu_s"])
-    return summarise(answers, choose(answers, seconds), window)
+    return summarise(answers, Window(seconds, noted["began_at"], noted["cpu_s"]))
 
 
 def _run_locust(plan: Plan, traffic: Traffic, log: Path) -> None:

@@ -18,8 +18,7 @@ class Load:
     """What came of some seconds of traffic.
 
     Attributes:
-        requests: in a closed loop those answered within the window, in an open one those due
-            within it; unanswered ones included.
+        requests: those due within the window, however late they were answered, if at all.
         failures: how many of them have a status other than 200, or no whole answer.
         requests_per_s: good answers that arrived within the window, by its length.
         latency_ms: percentile to milliseconds from the intended sending to the whole answer, of
@@ -54,15 +53,20 @@ class Window:
     cpu_s: float
 
 
-def summarise(answers: Sequence[Answer], counted: Sequence[Answer], window: Window) -> Load:
+def summarise(answers: Sequence[Answer], window: Window) -> Load:
     """The figures of one window.
 
+    Throughput is of what came within the window, latency of what was sent within it: counted by
+    its answers, a short window would miss just the slow ones.
+
     Args:
-        answers: all requests, warm-up and drain included.
-        counted: those whose latency and status belong to the window.
+        answers: all requests, those of the warm-up included.
         window: what was measured.
     """
-    in_time = sum(answer.good for answer in answered_in_window(answers, window.seconds))
+    counted = [each for each in answers if 0 <= each.due < window.seconds]
+    in_time = sum(
+        each.good for each in answers if each.done is not None and 0 <= each.done < window.seconds
+    )
     return Load(
         requests=len(counted),
         failures=sum(not answer.good for answer in counted),
@@ -73,16 +77,6 @@ def summarise(answers: Sequence[Answer], counted: Sequence[Answer], window: Wind
         began_at=window.began_at,
         generator_cpu_percent=100 * window.cpu_s / window.seconds,
     )
-
-
-def answered_in_window(answers: Sequence[Answer], seconds: float) -> list[Answer]:
-    """Of a closed loop: those done within the window, and those still waiting at the end."""
-    return [each for each in answers if each.done is None or 0 <= each.done < seconds]
-
-
-def due_in_window(answers: Sequence[Answer], seconds: float) -> list[Answer]:
-    """Of an open loop: those to be sent within the window, however late they were answered."""
-    return [each for each in answers if 0 <= each.due < seconds]
 
 
 def _percentiles_ms(counted: Sequence[Answer]) -> dict[int, float]:

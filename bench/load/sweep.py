@@ -16,6 +16,8 @@ from bench.load.serving import ServingSettings
 from bench.load.traffic import ClosedLoop, OpenLoop, Target, Traffic
 from scripts.errors import CommandError
 
+# A point takes at least as long as each client sends so many requests.
+ROUNDS = 2
 RUNNING_SERVER = "the running server"
 
 
@@ -27,8 +29,8 @@ class SweepPlan:
         settings: to be tried; [None] for a server that runs already.
         clients: of the closed loops.
         fractions: rates of the open loops, of the best rate in a closed one.
-        seconds: of each point.
-        warm_up_seconds: before each point.
+        seconds: of each point, at least; those at which clients wait long take longer.
+        warm_up_seconds: before each point, at least.
         p99_ms: see `recommend`.
     """
 
@@ -96,10 +98,14 @@ def _measure_all(
     left = len(traffics)
     try:
         server = servers.open(settings)
-        _try(server.target)
+        answer_s = _try(server.target)
         for traffic in traffics:
             tell(f"{name}: {traffic}", 0)
-            measured.points.append(_measure(plan, settings, server, traffic))
+            wait_s = answer_s * (traffic.clients if isinstance(traffic, ClosedLoop) else 1)
+            point = _measure(plan, settings, server, traffic, wait_s)
+            measured.points.append(point)
+            if point.load.requests_per_s:
+                answer_s = 1 / point.load.requests_per_s
             tell(f"{name}: {traffic}", 1)
             left -= 1
     except CommandError as error:
@@ -108,16 +114,30 @@ def _measure_all(
 
 
 def _measure(
-    plan: SweepPlan, settings: ServingSettings | None, server: Opened, traffic: Traffic
+    plan: SweepPlan,
+    settings: ServingSettings | None,
+    server: Opened,
+    traffic: Traffic,
+    wait_s: float,
 ) -> Point:
+    """Measures one point; its clients will wait about `wait_s` for an answer."""
     with sampling(server.process) as samples:
-        load = measure(server.target, traffic, plan.seconds, warm_up_seconds=plan.warm_up_seconds)
+        load = measure(
+            server.target,
+            traffic,
+            max(plan.seconds, ROUNDS * wait_s),
+            warm_up_seconds=max(plan.warm_up_seconds, wait_s),
+        )
     cpu = samples.use(load.began_at, load.seconds)
     return Point(settings, traffic, load, cpu, os.cpu_count() or 1)
 
 
-def _try(target: Target) -> None:
-    """Raises CommandError where the first picture is not answered with a 200."""
+def _try(target: Target) -> float:
+    """The seconds that the first picture takes.
+
+    Raises:
+        CommandError: it is not answered with a 200.
+    """
     picture = target.pictures[0]
     try:
         answer = httpx.post(
@@ -132,3 +152,4 @@ def _try(target: Target) -> None:
     if answer.status_code != HTTPStatus.OK:
         told = " ".join(answer.text.split())[:200]
         raise CommandError(f"{target.url} answered {picture} with {answer.status_code}: {told}")
+    return answer.elapsed.total_seconds()

@@ -72,8 +72,8 @@ def cpu_over_clients(own: Sequence[Point]) -> Figure:
         axes.plot(clients, values, color=colour, marker="o")
     cores = own[0].cores
     axes.axhline(cores, color=GREY, linestyle="--", linewidth=1)
-    axes.text(clients[0], 1.01 * cores, f"all {cores} cores", color=GREY, va="bottom")
-    axes.set_ylim(0, 1.1 * cores)
+    axes.text(clients[0], 1.03 * cores, f"all {cores} cores", color=GREY, va="bottom")
+    axes.set_ylim(0, 1.15 * cores)
     axes.set_ylabel("busy cores")
     label_ends(axes, [(values[-1], name, colour) for name, (values, colour) in lines.items()])
     return figure

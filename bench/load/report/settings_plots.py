@@ -86,7 +86,7 @@ def throughput_over_light_latency(
     for workers, marker in markers.items():
         axes.plot([], [], marker, color=GREY, label=counted(workers, "worker"))
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.08 * axes.dataLim.y1)
     axes.set_xlim(0, 1.08 * max(map(p99, light)))
     axes.set_xlabel(f"p99 with {light[0].traffic} (ms)")
     axes.set_ylabel("best throughput (requests/s)")

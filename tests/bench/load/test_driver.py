@@ -25,7 +25,8 @@ def test_a_closed_loop_sends_every_picture_equally_often_and_counts_good_answers
     with running(FakeServer(lag_s=0.02)) as fake:
         load = measure(Target(fake.url, pictures), ClosedLoop(4), 1.0, warm_up_seconds=0.2)
     assert load.statuses == {200: load.requests}
-    assert (load.failures, load.requests_per_s) == (0, load.requests)
+    assert load.failures == 0
+    assert abs(load.requests_per_s - load.requests) <= 4  # those under way at begin and end
     assert 0 < load.requests < len(fake.headers)
     assert max(fake.bodies.values()) - min(fake.bodies.values()) <= 4
     assert {headers["Content-Type"] for headers in fake.headers} == {"image/jpeg", "image/png"}
@@ -39,9 +40,10 @@ def test_what_is_refused_or_cut_off_is_counted_and_is_no_throughput(pictures: li
     with running(FakeServer(lambda number: answers[number % 4], lag_s=0.01)) as fake:
         load = measure(Target(fake.url, pictures), ClosedLoop(1), 1.0, warm_up_seconds=0.1)
     good = round(load.requests_per_s)
-    assert load.requests == sum(load.statuses.values()) == good + load.failures
-    assert abs(load.failures - 3 * good) <= 3
-    assert abs(load.statuses[503] - good) <= 1
+    assert load.requests == sum(load.statuses.values())
+    assert abs(load.requests - good - load.failures) <= 1
+    assert abs(load.failures - 3 * good) <= 5
+    assert abs(load.statuses[503] - good) <= 2
 
 
 def test_an_answer_that_breaks_off_is_a_failure(pictures: list[Path]) -> None:

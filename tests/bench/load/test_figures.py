@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from bench.load.answers import NO_ANSWER, Answer, is_whole
-from bench.load.figures import Window, answered_in_window, due_in_window, summarise
+from bench.load.figures import Window, summarise
 
 WARM_UP = Answer(-0.5, -0.1, 200, True)
 ACROSS_THE_BEGIN = Answer(-0.2, 0.1, 200, True)
@@ -19,17 +19,8 @@ ALL = [WARM_UP, ACROSS_THE_BEGIN, INSIDE, REFUSED, BROKEN, LATE, UNANSWERED, AFT
 WINDOW = Window(2.0, began_at=1000.0, cpu_s=1.9)
 
 
-def test_a_closed_loop_counts_what_was_answered_within_the_window() -> None:
-    counted = answered_in_window(ALL, WINDOW.seconds)
-    assert counted == [ACROSS_THE_BEGIN, INSIDE, REFUSED, BROKEN, UNANSWERED]
-
-
-def test_an_open_loop_counts_what_was_due_within_the_window_however_late_it_came() -> None:
-    assert due_in_window(ALL, WINDOW.seconds) == [INSIDE, REFUSED, BROKEN, LATE, UNANSWERED]
-
-
-def test_throughput_is_of_good_answers_that_came_in_time_and_latency_from_the_due_time() -> None:
-    load = summarise(ALL, due_in_window(ALL, WINDOW.seconds), WINDOW)
+def test_throughput_is_of_what_came_in_time_and_the_rest_of_what_was_due_in_time() -> None:
+    load = summarise(ALL, WINDOW)
     assert (load.requests, load.failures) == (5, 3)
     assert load.requests_per_s == 1.0  # ACROSS_THE_BEGIN and INSIDE in two seconds
     assert load.latency_ms[50] == pytest.approx(600)  # of INSIDE's 400 and LATE's 800
@@ -40,7 +31,7 @@ def test_throughput_is_of_good_answers_that_came_in_time_and_latency_from_the_du
 
 
 def test_without_a_good_answer_there_is_no_latency() -> None:
-    load = summarise([REFUSED], [REFUSED], WINDOW)
+    load = summarise([REFUSED], WINDOW)
     assert (load.requests_per_s, load.latency_ms, load.failures) == (0, {}, 1)
 
 

@@ -146,6 +146,22 @@ def test_an_interrupted_sweep_keeps_its_points(
     assert len(measured.points) == servers.closed == 1
 
 
+def test_where_clients_wait_long_a_point_takes_longer(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times: list[tuple[float, float]] = []
+
+    def measure(_: Target, __: Traffic, seconds: float, *, warm_up_seconds: float) -> Load:
+        times.append((seconds, warm_up_seconds))
+        return load(2.0, 100)
+
+    monkeypatch.setattr(sweep_module, "measure", measure)
+    plan = SweepPlan([ONE], [1, 4, 16], [0.5], 4.0, 1.0)
+    sweep(plan, Servers(target), Measured(), Progress())
+    # 4 clients share 2 answers a second, so each waits 2 seconds; 16 clients wait 8.
+    assert times == [(4, 1), (4, 2), (16, 8), (4, 1)]
+
+
 @pytest.mark.parametrize("status", [404, 503])
 @pytest.mark.usefixtures("measured_loads")
 def test_a_server_that_refuses_the_first_picture_is_not_put_under_load(
