@@ -23,7 +23,7 @@ SHIPPED = ("handler", "bench/__init__.py", "bench/peers/__init__.py", "bench/pee
 SERVING = {name: value for name, value in SERVING_DEFAULTS.items() if name != "handler"}
 # TorchServe's own default, for peers that loop over a batch. They gain nothing by a larger one,
 # and TorchServe reads a worker's answer anew from its begin with each piece that comes: that of
-# eight requests with masks as lists, 100 MB, took longer than `responseTimeout`.
+# eight requests with masks as lists, 100 MB, took longer than `responseTimeout` on busy cores.
 LOOPING_BATCH = 1
 
 
