@@ -10,21 +10,13 @@ from typing import Any
 import torch
 from ts.torch_handler.base_handler import BaseHandler
 
-from handler.class_names import CLASSES_FILE, ClassCounts, check_class_names, read_class_names
-from handler.detector.loading import load_detector
-from handler.executors import start_executor
-from handler.integrity import check_folder
 from handler.lifecycle.draining import Activity, hold_while_busy
 from handler.lifecycle.front_door import open_front_door
+from handler.loading import load_pipeline
 from handler.messages import HttpRequest, HttpResponse, Part
-from handler.model_facts import ModelFacts
-from handler.pipeline import Pipeline
-from handler.settings import SERVING_FILE, picture_sizes, read_settings, read_workers
 from handler.telemetry import Stopwatch
 from handler.telemetry.publisher import DeclaredMetric, Publisher
 from handler.telemetry.reporter import Reporter
-from handler.threads import decode_threads, take_threads
-from handler.warm_up import warm_up
 
 RAW_BODY = "body"
 # TorchServe's own in a query string: which model is asked.
@@ -43,30 +35,15 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
 
         Only then is the server open to others, where a front door is asked for.
         """
-        folder = Path(context.system_properties["model_dir"])
-        check_folder(folder)
-        settings = read_settings(folder / SERVING_FILE)
-        workers = read_workers(folder / SERVING_FILE)
-        take_threads(settings.threads, workers)
-        device = worker_device(context)
-        detector = load_detector(folder, device, settings)
-        names = read_class_names(folder / CLASSES_FILE)
-        counts = ClassCounts(detector.num_classes, detector.num_stuff_classes)
-        check_class_names(names, counts, CLASSES_FILE)
-        model = ModelFacts(
-            context.model_name,
-            names.things,
-            detector.score_threshold,
-            detector.max_detections,
-            names.stuff,
-        )
-        executor = start_executor(decode_threads(settings.decode_threads, workers))
-        self.pipeline = Pipeline(detector, model, settings, executor)
-        batches = {1} if device.type == "cpu" else {1, settings.images_per_forward}
-        warm_up(self.pipeline, picture_sizes(settings.warm_up_sizes), sorted(batches))
-        publisher = Publisher(declared_metrics(context), context.model_name)
+        folder, device = Path(context.system_properties["model_dir"]), worker_device(context)
+        self.pipeline = load_pipeline(folder, device, context.model_name)
+        settings = self.pipeline.settings
         self.reporter = Reporter(
-            publisher, detector.forwards, device, context.model_name, settings.request_log
+            Publisher(declared_metrics(context), context.model_name),
+            self.pipeline.detector.forwards,
+            device,
+            context.model_name,
+            settings.request_log,
         )
         self.reporter.started()
         door = open_front_door(os.environ)

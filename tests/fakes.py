@@ -9,6 +9,7 @@ from handler.detections import Detections
 from handler.detector.interface import Failure, Outcome, Prepared
 from handler.model_facts import ModelFacts
 from handler.pictures import Picture
+from handler.telemetry.forwards import ForwardLog
 
 
 def facts(*class_names: str, score_threshold: float = 0.0, max_detections: int = 100) -> ModelFacts:
@@ -58,6 +59,7 @@ class FakeDetector:
         self.failure = failure
         self.finds_class = finds_class
         self.pictures_per_call: list[int] = []
+        self.forwards = ForwardLog()
 
     def prepare(self, picture: Picture) -> Prepared:
         height, width = picture.shape[:2]

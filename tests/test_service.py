@@ -368,7 +368,7 @@ class Lifecycle:
         self.opened: list[Mapping[str, str]] = []
         self.held: list[tuple[object, ...]] = []
         self.warmed_up: list[tuple[object, ...]] = []
-        monkeypatch.setattr(service, "warm_up", lambda *asked: self.warmed_up.append(asked))
+        monkeypatch.setattr("handler.loading.warm_up", lambda *asked: self.warmed_up.append(asked))
         monkeypatch.setattr(service, "open_front_door", self._open)
         monkeypatch.setattr(service, "hold_while_busy", lambda *asked: self.held.append(asked))
 
@@ -435,7 +435,7 @@ def test_a_worker_that_cannot_warm_up_opens_no_door(
         raise RuntimeError("out of memory")
 
     asked = Lifecycle(monkeypatch)
-    monkeypatch.setattr(service, "warm_up", fail)
+    monkeypatch.setattr("handler.loading.warm_up", fail)
     with pytest.raises(RuntimeError, match="out of memory"):
         Detectron2Handler().initialize(loading)
     assert (asked.opened, asked.held) == ([], [])

@@ -24,13 +24,9 @@ import torch
 
 from bench.load.traffic import shuffled_rounds
 from bench.peers.models import REPOSITORY
-from handler.class_names import CLASSES_FILE, read_class_names
-from handler.detector.loading import load_detector
+from handler.loading import load_pipeline
 from handler.messages import HttpRequest, Part
-from handler.model_facts import ModelFacts
 from handler.pipeline import Pipeline
-from handler.settings import SERVING_FILE, read_settings, read_workers
-from handler.threads import take_threads
 from scripts.errors import CommandError, run
 from scripts.waiting_threads import WAITING_THREADS
 
@@ -86,16 +82,6 @@ def run_bare(pipeline: Pipeline, bodies: Sequence[bytes], batch: int, seconds: f
     return Bare(batch, tuple(taken))
 
 
-def load_pipeline(folder: Path) -> Pipeline:
-    """What a worker on the CPU makes of an unpacked archive."""
-    settings = read_settings(folder / SERVING_FILE)
-    take_threads(settings.threads, read_workers(folder / SERVING_FILE))
-    detector = load_detector(folder, torch.device("cpu"), settings)
-    names = read_class_names(folder / CLASSES_FILE)
-    limits = detector.score_threshold, detector.max_detections
-    return Pipeline(detector, ModelFacts("bare", names.things, *limits, names.stuff), settings)
-
-
 def _seconds_of(pipeline: Pipeline, requests: Sequence[HttpRequest]) -> float:
     start = time.perf_counter()
     responses = pipeline.run(requests)
@@ -122,7 +108,7 @@ def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="d2serve-bare-") as folder:
         with zipfile.ZipFile(given.archive) as packed:
             packed.extractall(folder)
-        pipeline = load_pipeline(Path(folder))
+        pipeline = load_pipeline(Path(folder), torch.device("cpu"), "bare")
     bodies = [picture.read_bytes() for picture in given.pictures]
     print(json.dumps(asdict(run_bare(pipeline, bodies, given.batch, given.seconds))))
     return 0

@@ -48,6 +48,11 @@ class Prepared:
 class Detector(Protocol):
     """Whatever finds instances in pictures, many at a time."""
 
+    @property
+    def forwards(self) -> ForwardLog:
+        """What went through the network together since it was last asked."""
+        ...
+
     def prepare(self, picture: Picture) -> Prepared:
         """Takes UInt8[H, W, 3] RGB of any size, on any thread."""
         ...
@@ -83,11 +88,6 @@ class ModelDetector(Detector, Protocol):
 
     def detect(self, pictures: Sequence[Picture]) -> list[Outcome]:
         """Takes UInt8[H, W, 3] RGB pictures of any sizes; outcomes in the same order."""
-        ...
-
-    @property
-    def forwards(self) -> ForwardLog:
-        """What went through the network together since it was last asked."""
         ...
 
     def warm_up(self) -> None:

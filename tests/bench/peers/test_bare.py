@@ -2,8 +2,10 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+import torch
 
-from bench.peers.bare import Bare, load_pipeline, measure_bare, run_bare
+from bench.peers.bare import Bare, measure_bare, run_bare
+from handler.loading import load_pipeline
 from scripts.errors import CommandError
 
 
@@ -26,7 +28,12 @@ def test_a_refused_picture_is_no_timing(shapes_mar: Path, tmp_path: Path) -> Non
     with ZipFile(shapes_mar) as packed:
         packed.extractall(tmp_path)
     with pytest.raises(CommandError, match=r"the bare loop refused a picture: .*unsupported"):
-        run_bare(load_pipeline(tmp_path), [b"no picture"], batch=2, seconds=0.001)
+        run_bare(
+            load_pipeline(tmp_path, torch.device("cpu"), "bare"),
+            [b"no picture"],
+            batch=2,
+            seconds=0.001,
+        )
 
 
 def test_what_a_process_says_of_its_failure_is_told(tmp_path: Path) -> None:
