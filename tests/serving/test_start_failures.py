@@ -10,7 +10,7 @@ from scripts.torchserve import ServerError, running_server
 HANDLERS = {
     "raises": (
         "def handle(data, context):\n    raise ValueError('weights.pt is missing')\n",
-        r"worker that died(.|\n)*ValueError: weights\.npz is missing",
+        r"worker that died(.|\n)*ValueError: weights\.pt is missing",
     ),
     "exits": (
         "import os\n\ndef handle(data, context):\n    os._exit(3)\n",
