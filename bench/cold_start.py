@@ -67,8 +67,10 @@ def _work(folder: str, started: float) -> Figures:
     taken_ms = []
     for _ in REQUESTS:
         begun = perf_counter()
-        worker.pipeline.run([request])
+        [response] = worker.pipeline.run([request])
         taken_ms.append(1e3 * (perf_counter() - begun))
+        if response.status != 200:
+            raise RuntimeError(f"the worker answered {response.status}: {response.body!r}")
     status = Path("/proc/self/status").read_text()
     memory_mb = (int(status.partition(f"{name}:")[2].split()[0]) / 1e3 for name in MEMORY)
     return dict(zip(COLUMNS, (ready_s, *taken_ms, *memory_mb), strict=True))
