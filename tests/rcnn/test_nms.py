@@ -5,9 +5,9 @@ import torch
 import torchvision.ops
 from torch import Tensor
 
-from handler.rcnn.nms import MOST_AT_ONCE, batched_nms
+from handler.rcnn import nms
 
-LIMIT = MOST_AT_ONCE["cpu"]
+LIMIT = 1000  # where torchvision changes its way
 
 
 def boxes_of(count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -24,6 +24,23 @@ def boxes_of(count: int) -> tuple[Tensor, Tensor, Tensor]:
 def test_keeps_what_torchvision_keeps(count: int) -> None:
     boxes, scores, classes = boxes_of(count)
     expected = torchvision.ops.batched_nms(boxes, scores, classes, 0.5)
-    kept = batched_nms(boxes, scores, classes, 0.5)
+    kept = nms.batched_nms(boxes, scores, classes, 0.5)
     assert torch.equal(kept, expected)
     assert count < 300 or 0 < len(kept) < count
+
+
+@pytest.mark.parametrize(("count", "times"), [(LIMIT, 1), (LIMIT + 1, 5)])
+def test_classes_go_together_up_to_where_torchvision_takes_them_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, count: int, times: int
+) -> None:
+    """The two ways round differently, and the goldens are of torchvision's."""
+    together: list[int] = []
+    suppress = nms._nms
+
+    def counted(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
+        together.append(len(boxes))
+        return suppress(boxes, scores, threshold)
+
+    monkeypatch.setattr(nms, "_nms", counted)
+    nms.batched_nms(*boxes_of(count), 0.5)
+    assert (len(together), sum(together)) == (times, count)
