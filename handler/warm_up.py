@@ -2,13 +2,17 @@
 
 import io
 import json
+import logging
 from collections.abc import Collection, Iterable
+from http import HTTPStatus
 
 import numpy as np
 from PIL import Image
 
-from handler.messages import HttpRequest, Part
+from handler.messages import HttpRequest, HttpResponse, Part
 from handler.pipeline import Pipeline
+
+logger = logging.getLogger(__name__)
 
 
 def warm_up(
@@ -17,25 +21,31 @@ def warm_up(
     """Sends JPEGs through all stages, because libraries load parts, and networks choose kernels and
     take memory, for the first picture of a size.
 
+    A size that the settings refuse is left out: clients cannot send it either.
+
     Args:
         pipeline: what clients will use.
         sizes_wh: widths and heights in pixels.
         batches: how many pictures of a size go together; each number is tried.
 
     Raises:
-        RuntimeError: a picture is not answered.
+        RuntimeError: a picture that clients may send is not answered.
     """
     for size_wh in sizes_wh:
         request = HttpRequest({}, (Part("image/jpeg", _noise(size_wh)),), {}, "warm-up")
         for count in batches:
             for response in pipeline.run([request] * count):
-                if response.status != 200:
-                    width, height = size_wh
-                    message = json.loads(response.body)["error"]["message"]
-                    raise RuntimeError(
-                        f"warming up with {count} of {width}x{height} failed: {message} "
-                        f"({response.status}); the log above may tell more"
-                    )
+                _check(response, f"warming up with {count} of {size_wh[0]}x{size_wh[1]}")
+
+
+def _check(response: HttpResponse, what: str) -> None:
+    if response.status == HTTPStatus.OK:
+        return
+    message = json.loads(response.body)["error"]["message"]
+    if response.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        logger.warning("%s is left out: %s", what, message)
+        return
+    raise RuntimeError(f"{what} failed: {message} ({response.status}); the log above may tell more")
 
 
 def _noise(size_wh: tuple[int, int]) -> bytes:

@@ -2,10 +2,22 @@
 
 import os
 import subprocess
+import time
 from contextlib import suppress
 
 import psutil
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+POLL_S = 0.2
+
+
+def wait_for(process: subprocess.Popen[bytes]) -> None:
+    """Return when the process has ended; whatever signal comes meanwhile is handled within moments.
+
+    One that comes right before a call that waits for good would be handled after the call.
+    """
+    while process.poll() is None:
+        time.sleep(POLL_S)
 
 
 def end_process_group(leader: subprocess.Popen[bytes], grace_s: float = 15) -> None:

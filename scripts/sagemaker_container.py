@@ -16,7 +16,7 @@ from handler.lifecycle.front_door import PUBLIC_ADDRESS
 from scripts.errors import CommandError
 from scripts.java import find_java
 from scripts.ports import LOOPBACK, Ports
-from scripts.processes import end_process_group
+from scripts.processes import end_process_group, wait_for
 from scripts.server_logs import CONSOLE, ServerLogs
 from scripts.torchserve import REPOSITORY, temporary_home
 
@@ -84,7 +84,7 @@ class Container:
 
     def wait_until_gone(self) -> None:
         """Blocks for as long as the container runs, then raises what happened to it."""
-        self.process.wait()
+        wait_for(self.process)
         raise self._error("ended on its own")
 
     def _is_healthy_or_raises(self) -> bool:

@@ -20,7 +20,7 @@ from scripts.errors import CommandError
 from scripts.exposure import Exposure
 from scripts.java import find_java
 from scripts.ports import LOOPBACK, Ports
-from scripts.processes import end_process_group
+from scripts.processes import end_process_group, wait_for
 from scripts.properties import read_properties, write_properties
 from scripts.server_logs import CONSOLE, SERVER, ServerLogs
 from scripts.tokens import KEY_FILE, authorization, read_token
@@ -81,7 +81,7 @@ class Server:
 
     def wait_until_gone(self) -> None:
         """Block for as long as the server runs, then raise what happened to it."""
-        self.process.wait()
+        wait_for(self.process)
         raise self._error("ended on its own")
 
     def _is_ready(self) -> bool:

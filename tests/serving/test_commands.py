@@ -17,6 +17,9 @@ from scripts.ports import Ports
 from tests.environment import clean_environment
 from tests.serving.traffic import picture_body
 
+# Far longer than it takes, so that a server that never ends fails its test.
+ENDS_WITHIN_S = 120
+
 
 @pytest.fixture
 def folder(samples: list[Path], tmp_path: Path) -> Path:
@@ -72,7 +75,7 @@ def test_serve_says_where_and_stops_when_told(
     assert f"--data-binary @picture.jpg {url}" in greeting
     assert picture_body(jpeg).post(http, url).status_code == 200
     serving.send_signal(stop)
-    assert serving.wait() == 0
+    assert serving.wait(timeout=ENDS_WITHIN_S) == 0
     with pytest.raises(httpx.ConnectError):
         http.get(url)
 
@@ -88,6 +91,6 @@ def test_make_passes_sigterm_on_to_the_server(
         assert process.stdout is not None
         assert "is served at" in process.stdout.readline()
         process.terminate()
-        process.wait()
+        process.wait(timeout=ENDS_WITHIN_S)
     with pytest.raises(httpx.ConnectError):
         http.get(f"http://127.0.0.1:{port}/ping")
