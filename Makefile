@@ -39,7 +39,7 @@ serve: $(if $(MODEL),$(INSTALLED),$(SHAPES_MAR)) ## Serve in the foreground: [MO
 # The tests of a file run in one process, so that they share the servers that they ask for.
 test: ## Run all tests, those against a real TorchServe too: [PROCESSES=3]
 	@$(MAKE) --no-print-directory --jobs=3 environments
-	@OMP_WAIT_POLICY=$${OMP_WAIT_POLICY:-PASSIVE} $(RUN) -m pytest --numprocesses "$${PROCESSES:-3}" --dist loadfile
+	@OMP_WAIT_POLICY=$${OMP_WAIT_POLICY:-PASSIVE} $(RUN) -m pytest --numprocesses "$${PROCESSES:-3}" --dist loadfile --no-loadscope-reorder
 
 environments: $(INSTALLED) $(SDK_INSTALLED) $(CONTAINER_INSTALLED)
 

@@ -3,7 +3,9 @@
 import signal
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
+
+STOPS = (signal.SIGTERM, signal.SIGHUP)
 
 
 class CommandError(Exception):
@@ -15,8 +17,8 @@ def run(main: Callable[[], int]) -> NoReturn:
 
     SIGTERM and SIGHUP unwind the command as Ctrl-C does, so that no server is left behind.
     """
-    for stop in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(stop, signal.default_int_handler)
+    for stop in STOPS:
+        signal.signal(stop, _unwind)
     try:
         sys.exit(main())
     except CommandError as error:
@@ -24,3 +26,11 @@ def run(main: Callable[[], int]) -> NoReturn:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _unwind(*_: Any) -> NoReturn:
+    """Once: where make and its child are both told to stop, make tells the child again, and that
+    must not cut short what ends the servers."""
+    for stop in STOPS:
+        signal.signal(stop, signal.SIG_IGN)
+    raise KeyboardInterrupt
