@@ -1,18 +1,24 @@
 """The walk of one batch: [HttpRequest] -> [HttpResponse], no server in sight.
 
-Three stages, each over all requests of the batch: `decode`, `detect`, `encode`. A request that
-cannot be served carries its RequestError along in its slot; the other slots never notice.
+Three stages. Each request is decoded and encoded by itself, on the threads of an executor; the
+detector takes the pictures of all of them in the order of the requests and runs micro-batches of
+them. So the next requests are decoded and those of the last micro-batch encoded while one is in the
+network. A request that cannot be served carries its RequestError along in its slot; the other slots
+never notice.
 """
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import replace
 from typing import TypeVar
 
-from handler.detections import Detections
-from handler.detector.interface import Detector, Failure, Outcome
-from handler.errors import RequestError, internal, out_of_memory
+from handler.detector.interface import Detector, Prepared
+from handler.errors import RequestError, internal
+from handler.executors import Inline
+from handler.gathering import Gathering
 from handler.inputs.body import read_body
 from handler.inputs.decode import decode_items
 from handler.inputs.options import OptionReader, read_custom_attributes
@@ -22,7 +28,7 @@ from handler.outputs.accept import JSON, choose_response
 from handler.outputs.render import Answer, render
 from handler.pictures import Picture
 from handler.settings import Settings
-from handler.slots import DecodedRequest, DetectedRequest, FailedRequest
+from handler.slots import DecodedRequest, DetectedRequest, FailedRequest, PreparedRequest
 from handler.telemetry import StageTimes, Stopwatch
 from handler.wrapping import Style
 
@@ -35,52 +41,79 @@ Result = TypeVar("Result")
 class Pipeline:
     """Serves whole batches of requests with one detector.
 
+    Args:
+        detector: runs in the thread that calls `run`.
+        model: what clients may know of it.
+        settings: what the operator chose.
+        executor: where requests are decoded and encoded.
+
     Raises:
         SettingsError: a default option in the settings is not valid for the model.
     """
 
-    def __init__(self, detector: Detector, model: ModelFacts, settings: Settings) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        model: ModelFacts,
+        settings: Settings,
+        executor: Executor | None = None,
+    ) -> None:
         self.detector = detector
         self.model = model
         self.settings = settings
+        self.executor = executor or Inline()
         self.option_reader = OptionReader(model, settings.options)
 
     def run(self, requests: Sequence[HttpRequest]) -> list[HttpResponse]:
-        """All three stages; as many responses as requests, in order."""
-        return self.encode(self.detect(self.decode(requests)))
+        """As many responses as requests, in order."""
+        decoding = deque(self.executor.submit(self.decode, request) for request in requests)
+        encoding = {
+            index: self.executor.submit(self.encode, slot)
+            for index, slot in self._detect(_results(decoding))
+        }
+        return [encoding[index].result() for index in range(len(requests))]
 
-    def decode(self, requests: Sequence[HttpRequest]) -> list[DecodedRequest | FailedRequest]:
-        """Bytes and headers -> pictures and options."""
-        return [self._decode(request) for request in requests]
-
-    def detect(
-        self, slots: Sequence[DecodedRequest | FailedRequest]
-    ) -> list[DetectedRequest | FailedRequest]:
-        """One walk through the detector for the good pictures of all requests together."""
-        pictures = [
-            picture
-            for slot in slots
-            if isinstance(slot, DecodedRequest)
-            for picture in slot.pictures
-            if not isinstance(picture, RequestError)
-        ]
-        outcomes = iter(self._outcomes(pictures))
-        return [
-            slot if isinstance(slot, FailedRequest) else _with_outcomes(slot, outcomes)
-            for slot in slots
-        ]
-
-    def encode(self, slots: Sequence[DetectedRequest | FailedRequest]) -> list[HttpResponse]:
-        """Detections and errors -> status, headers and bytes."""
-        return [self._encode(slot) for slot in slots]
-
-    def _decode(self, request: HttpRequest) -> DecodedRequest | FailedRequest:
+    def decode(self, request: HttpRequest) -> PreparedRequest | FailedRequest:
+        """Bytes and headers -> options, and pictures as the detector wants them."""
         watch = Stopwatch()
-        decoded = _guarded(lambda: self._read(request))
-        times = StageTimes(decode_ms=watch.elapsed_ms())
-        if isinstance(decoded, RequestError):
-            return FailedRequest(request.request_id, decoded, times)
-        return replace(decoded, times=times)
+        read = _guarded(lambda: self._read(request))
+        if isinstance(read, RequestError):
+            return FailedRequest(request.request_id, read, StageTimes(watch.elapsed_ms()))
+        prepared = tuple(map(self._prepare, read.pictures))
+        return PreparedRequest(replace(read, times=StageTimes(watch.elapsed_ms())), prepared)
+
+    def encode(self, slot: DetectedRequest | FailedRequest) -> HttpResponse:
+        """Detections or an error -> status, headers and bytes."""
+        if isinstance(slot, FailedRequest):
+            return _error_response(slot)
+        watch = Stopwatch()
+        body = _guarded(lambda: self._body(slot))
+        times = replace(slot.times, encode_ms=watch.elapsed_ms())
+        if isinstance(body, RequestError):
+            return _error_response(FailedRequest(slot.decoded.request_id, body, times))
+        return HttpResponse(
+            200, slot.decoded.choice.media_type, body, _headers(times, slot.decoded.value_ranges)
+        )
+
+    def _detect(
+        self, slots: Iterable[PreparedRequest | FailedRequest]
+    ) -> Iterator[tuple[int, DetectedRequest | FailedRequest]]:
+        """One walk through the detector for the good pictures of all requests together; each
+        request's position and slot, as soon as none of its pictures is missing."""
+        gathering = Gathering(slots)
+        try:
+            for position, outcome in self.detector.stream(gathering.pictures()):
+                gathering.put(position, outcome)
+                yield from gathering.completed()
+        except Exception:  # what is missing fails, what is there stays
+            logger.exception("the detector failed")
+        gathering.abandon()
+        yield from gathering.completed()
+
+    def _prepare(self, picture: Picture | RequestError) -> Prepared | RequestError:
+        if isinstance(picture, RequestError):
+            return picture
+        return _guarded(lambda: self.detector.prepare(picture))
 
     def _read(self, request: HttpRequest) -> DecodedRequest:
         envelope = read_body(request, self.settings)
@@ -99,24 +132,6 @@ class Pipeline:
             StageTimes(decode_ms=0.0),
         )
 
-    def _outcomes(self, pictures: Sequence[Picture]) -> list[Outcome]:
-        found = _guarded(lambda: self.detector.detect(pictures)) if pictures else []
-        if isinstance(found, RequestError):
-            return [Outcome(Failure.FAULT, forward_ms=0.0, batch=0)] * len(pictures)
-        return found
-
-    def _encode(self, slot: DetectedRequest | FailedRequest) -> HttpResponse:
-        if isinstance(slot, FailedRequest):
-            return _error_response(slot)
-        watch = Stopwatch()
-        body = _guarded(lambda: self._body(slot))
-        times = replace(slot.times, encode_ms=watch.elapsed_ms())
-        if isinstance(body, RequestError):
-            return _error_response(FailedRequest(slot.decoded.request_id, body, times))
-        return HttpResponse(
-            200, slot.decoded.choice.media_type, body, _headers(times, slot.decoded.value_ranges)
-        )
-
     def _body(self, slot: DetectedRequest) -> bytes:
         decoded = slot.decoded
         answer = Answer(
@@ -129,28 +144,10 @@ class Pipeline:
         return render(answer, self.model, self.settings.max_response_bytes)
 
 
-def _with_outcomes(decoded: DecodedRequest, outcomes: Iterator[Outcome]) -> DetectedRequest:
-    """Takes this request's share of the outcomes, which come in the order of its good pictures."""
-    found: list[Detections | RequestError] = []
-    times = decoded.times
-    for picture in decoded.pictures:
-        if isinstance(picture, RequestError):
-            found.append(picture)
-            continue
-        outcome = next(outcomes)
-        found.append(_found(outcome))
-        times = replace(
-            times,
-            forward_ms=max(times.forward_ms, outcome.forward_ms),
-            batch=max(times.batch, outcome.batch),
-        )
-    return DetectedRequest(decoded, tuple(found), times)
-
-
-def _found(outcome: Outcome) -> Detections | RequestError:
-    if outcome.found is Failure.OUT_OF_MEMORY:
-        return out_of_memory()
-    return internal() if isinstance(outcome.found, Failure) else outcome.found
+def _results(futures: "deque[Future[Result]]") -> Iterator[Result]:
+    """In order, each forgotten when it is handed out, so that its pictures can go."""
+    while futures:
+        yield futures.popleft().result()
 
 
 def _guarded(stage: Callable[[], Result]) -> Result | RequestError:

@@ -12,14 +12,14 @@ from ts.torch_handler.base_handler import BaseHandler
 
 from handler.class_names import CLASSES_FILE, ClassCounts, check_class_names, read_class_names
 from handler.detector.loading import load_detector
+from handler.executors import start_executor
 from handler.lifecycle.draining import Activity, hold_while_busy
 from handler.lifecycle.front_door import open_front_door
 from handler.messages import HttpRequest, HttpResponse, Part
 from handler.model_facts import ModelFacts
 from handler.pipeline import Pipeline
 from handler.settings import SERVING_FILE, read_settings, read_workers
-from handler.slots import DecodedRequest, DetectedRequest, FailedRequest
-from handler.threads import take_threads
+from handler.threads import decode_threads, take_threads
 
 RAW_BODY = "body"
 # TorchServe's own in a query string: which model is asked.
@@ -40,7 +40,8 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
         """
         folder = Path(context.system_properties["model_dir"])
         settings = read_settings(folder / SERVING_FILE)
-        take_threads(settings.threads, read_workers(folder / SERVING_FILE))
+        workers = read_workers(folder / SERVING_FILE)
+        take_threads(settings.threads, workers)
         detector = load_detector(folder, worker_device(context), settings)
         detector.warm_up()
         names = read_class_names(folder / CLASSES_FILE)
@@ -53,7 +54,8 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
             detector.max_detections,
             names.stuff,
         )
-        self.pipeline = Pipeline(detector, model, settings)
+        executor = start_executor(decode_threads(settings.decode_threads, workers))
+        self.pipeline = Pipeline(detector, model, settings, executor)
         door = open_front_door(os.environ)
         if settings.drain_seconds:
             on_stop = door.close if door else None
@@ -66,28 +68,24 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
         with self.activity:
             return self.postprocess(self.inference(self.preprocess(data)))
 
-    def preprocess(self, data: Sequence[Mapping[str, Any]]) -> list[DecodedRequest | FailedRequest]:
-        """Bytes and headers of every request -> pictures."""
-        requests = [
+    def preprocess(self, data: Sequence[Mapping[str, Any]]) -> list[HttpRequest]:
+        """TorchServe's rows and headers -> requests."""
+        return [
             to_request(
                 row, self.context.get_all_request_header(index), self.context.get_request_id(index)
             )
             for index, row in enumerate(data)
         ]
-        return self.pipeline.decode(requests)
 
-    def inference(
-        self, data: Sequence[DecodedRequest | FailedRequest]
-    ) -> list[DetectedRequest | FailedRequest]:
-        """Pictures of all requests -> detections."""
-        return self.pipeline.detect(data)
+    def inference(self, data: Sequence[HttpRequest]) -> list[HttpResponse]:
+        """Requests -> responses: decoding, the network and encoding, which overlap."""
+        return self.pipeline.run(data)
 
-    def postprocess(self, data: Sequence[DetectedRequest | FailedRequest]) -> list[bytes]:
-        """Detections -> each request's own status, headers and body."""
-        responses = self.pipeline.encode(data)
-        for index, response in enumerate(responses):
+    def postprocess(self, data: Sequence[HttpResponse]) -> list[bytes]:
+        """Responses -> each request's own status and headers for TorchServe, and the bodies."""
+        for index, response in enumerate(data):
             publish_response(response, self.context, index)
-        return [response.body for response in responses]
+        return [response.body for response in data]
 
 
 def worker_device(context: Any) -> torch.device:

@@ -30,7 +30,7 @@ POSITIVE = (
     "max_npy_header_bytes",
     "images_per_forward",
 )
-NOT_NEGATIVE = ("threads", "drain_seconds")
+NOT_NEGATIVE = ("threads", "decode_threads", "drain_seconds")
 
 
 class SettingsError(ValueError):
@@ -57,6 +57,8 @@ class Settings:
             never depends on the neighbours in its batch; `batch` pads all to the largest, as
             Detectron2's ImageList does, which saves forwards and moves boxes near the borders.
         threads: CPU threads of the network in one worker; 0 shares the cores among the workers.
+        decode_threads: threads of one worker that decode and encode requests beside the network;
+            0 is its share of the cores, 1 does all in one thread.
         precision: what our own network's layers compute in. `fp32` gives Detectron2's numbers;
             `bf16` and `fp16` are quicker where the hardware has them, and move answers a little;
             `auto` picks by device. Boxes, scores and masks come as float32 in any case.
@@ -82,6 +84,7 @@ class Settings:
     images_per_forward: int = 8
     padding: str = "image"
     threads: int = 0
+    decode_threads: int = 0
     precision: str = "fp32"
     drain_seconds: int = 20
     runtime: str = "native"

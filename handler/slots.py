@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from handler.detections import Detections
+from handler.detector.interface import Prepared
 from handler.errors import RequestError
 from handler.outputs.accept import Choice
 from handler.pictures import Picture
@@ -23,6 +24,14 @@ class DecodedRequest:
     choice: Choice
     wrapping: Wrapping
     times: StageTimes
+
+
+@dataclass(frozen=True)
+class PreparedRequest:
+    """A decoded request and each of its pictures as it enters the network, or why it cannot."""
+
+    decoded: DecodedRequest
+    prepared: tuple[Prepared | RequestError, ...]
 
 
 @dataclass(frozen=True)

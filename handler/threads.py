@@ -1,4 +1,4 @@
-"""How many CPU threads the network of one of several workers takes."""
+"""How many CPU threads one of several workers takes, for the network and beside it."""
 
 import os
 from collections.abc import Mapping
@@ -23,3 +23,13 @@ def take_threads(threads: int, workers: int, environment: Mapping[str, str] = os
         torch.set_num_threads(threads)
     elif OPENMP_THREADS not in environment:
         torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+
+
+def decode_threads(threads: int, workers: int) -> int:
+    """How many threads decode and encode requests beside the network, at least 1.
+
+    Args:
+        threads: how many; 0 is this worker's share of the cores.
+        workers: processes that share the machine, at least 1.
+    """
+    return threads or max(1, (os.cpu_count() or 1) // workers)

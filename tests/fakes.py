@@ -1,11 +1,12 @@
 """Stand-ins for the network."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
+import torch
 
 from handler.detections import Detections
-from handler.detector.interface import Failure, Outcome
+from handler.detector.interface import Failure, Outcome, Prepared
 from handler.model_facts import ModelFacts
 from handler.pictures import Picture
 
@@ -58,16 +59,17 @@ class FakeDetector:
         self.finds_class = finds_class
         self.pictures_per_call: list[int] = []
 
-    def detect(self, pictures: Sequence[Picture]) -> list[Outcome]:
-        self.pictures_per_call.append(len(pictures))
-        return [
-            Outcome(
-                found=self.failure if self.fails_on(picture) else self._find(picture),
-                forward_ms=12.5,
-                batch=len(pictures),
-            )
-            for picture in pictures
-        ]
+    def prepare(self, picture: Picture) -> Prepared:
+        height, width = picture.shape[:2]
+        return Prepared(torch.from_numpy(picture).permute(2, 0, 1), (height, width))
+
+    def stream(self, pictures: Iterable[Prepared]) -> Iterator[tuple[int, Outcome]]:
+        together = [prepared.image.permute(1, 2, 0).numpy() for prepared in pictures]
+        if together:
+            self.pictures_per_call.append(len(together))
+        for position, picture in enumerate(together):
+            found = self.failure if self.fails_on(picture) else self._find(picture)
+            yield position, Outcome(found, forward_ms=12.5, batch=len(together))
 
     def _find(self, picture: Picture) -> Detections:
         height, width = picture.shape[:2]

@@ -1,8 +1,10 @@
+import itertools
 import json
 import logging
 import re
+import threading
 from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from handler.detector.interface import Failure, Outcome
+from handler.detector.interface import Failure, Outcome, Prepared
+from handler.executors import start_executor
 from handler.messages import HttpRequest, HttpResponse, Part
+from handler.outputs.render import render
 from handler.pictures import Picture
 from handler.pipeline import Pipeline
 from handler.settings import Settings, SettingsError
-from handler.slots import DecodedRequest
+from handler.slots import PreparedRequest
 from handler.wrapping import Style
 from tests.bodies import image_bytes, noise, npy_bytes
 from tests.fakes import FakeDetector, facts
@@ -244,11 +248,16 @@ def test_a_failed_picture_among_several_has_its_error_in_its_place() -> None:
     assert failed["error"]["code"] == "internal"
 
 
-class BrokenDetector:
-    """Raises, which no detector should."""
+class BrokenDetector(FakeDetector):
+    """Raises, which no detector should, after some outcomes."""
 
-    def detect(self, pictures: Sequence[Picture]) -> list[Outcome]:
-        raise ValueError(f"secret words at /opt/ml/model, {len(pictures)} pictures")
+    def __init__(self, after: int = 0) -> None:
+        super().__init__()
+        self.after = after
+
+    def stream(self, pictures: Iterable[Prepared]) -> Iterator[tuple[int, Outcome]]:
+        yield from super().stream(itertools.islice(pictures, self.after))
+        raise ValueError("secret words at /opt/ml/model")
 
 
 def test_a_detector_that_raises_gives_500_and_leaves_the_clients_own_errors() -> None:
@@ -261,6 +270,33 @@ def test_a_detector_that_raises_gives_500_and_leaves_the_clients_own_errors() ->
         "internal",
     ]
     assert b"secret" not in first.body + third.body
+
+
+def test_a_detector_that_raises_midway_leaves_the_answers_that_are_there() -> None:
+    requests = [png_request(1), GOOD["npy-of-two"], png_request(2), BAD["text"][0]]
+    first, second, third, fourth = pipeline(BrokenDetector(after=2)).run(requests)
+    assert scores(first) == [1]
+    found, missing = json.loads(second.body)["predictions"]
+    assert (found["scores"], missing["error"]["code"]) == ([0.156863], "internal")
+    require_error(third, 500, "internal")
+    require_error(fourth, 415, "unsupported_media_type")
+
+
+class CannotPrepare(FakeDetector):
+    """Raises on pictures whose first red value is 50."""
+
+    def prepare(self, picture: Picture) -> Prepared:
+        if picture[0, 0, 0] == 50:
+            raise ValueError("secret words at /opt/ml/model")
+        return super().prepare(picture)
+
+
+def test_a_fault_while_preparing_a_picture_stays_in_its_place() -> None:
+    responses = pipeline(CannotPrepare()).run([png_request(1), png_request(50), GOOD["npy-of-two"]])
+    assert scores(responses[0]) == [1]
+    require_error(responses[1], 500, "internal")
+    good, failed = json.loads(responses[2].body)["predictions"]
+    assert (good["scores"], failed["error"]["code"]) == ([0.156863], "internal")
 
 
 class BrokenHeaders(Mapping[str, str]):
@@ -352,9 +388,9 @@ def test_the_last_source_of_an_option_wins(source: str) -> None:
     options, query, headers, parameters = SOURCES[source]
     body = json.dumps({"image": base64_png(3), **parameters}).encode()
     request = request_of(body, "application/json", headers, query)
-    (slot,) = pipeline(options=options).decode([request])
-    assert isinstance(slot, DecodedRequest)
-    assert slot.choice.options.max_detections == 4
+    slot = pipeline(options=options).decode(request)
+    assert isinstance(slot, PreparedRequest)
+    assert slot.decoded.choice.options.max_detections == 4
 
 
 def test_accept_wins_over_response_type() -> None:
@@ -426,9 +462,9 @@ def test_a_response_over_the_limit_is_a_413() -> None:
     ],
 )
 def test_an_array_with_a_leading_n_is_a_batch(array: "np.ndarray[Any, Any]", style: Style) -> None:
-    (slot,) = pipeline().decode([request_of(npy_bytes(array), "application/x-npy")])
-    assert isinstance(slot, DecodedRequest)
-    assert slot.wrapping.style is style
+    slot = pipeline().decode(request_of(npy_bytes(array), "application/x-npy"))
+    assert isinstance(slot, PreparedRequest)
+    assert slot.decoded.wrapping.style is style
 
 
 def test_clarify_gets_a_batch_of_one_back_as_one() -> None:
@@ -440,3 +476,89 @@ def test_clarify_gets_a_batch_of_one_back_as_one() -> None:
     (response,) = pipeline().run([request_of(body, "application/x-npy")])
     assert scores(response) == [51]
     assert "labels" in json.loads(response.body)
+
+
+PATIENCE_S = 20
+
+
+def on_threads(threads: int, detector: FakeDetector) -> Pipeline:
+    return Pipeline(detector, facts(*NAMES), Settings(), start_executor(threads))
+
+
+def test_on_threads_everyone_gets_in_order_what_they_get_in_one() -> None:
+    requests = [*GOOD.values(), *(request for request, _, _ in BAD.values())] * 3
+    alone = pipeline().run(requests)
+    together = on_threads(4, FakeDetector()).run(requests)
+    assert [(r.status, r.content_type, r.body) for r in together] == [
+        (r.status, r.content_type, r.body) for r in alone
+    ]
+
+
+class Meeting(FakeDetector):
+    """Prepares no picture before as many are being prepared as are to meet."""
+
+    def __init__(self, parties: int) -> None:
+        super().__init__()
+        self.barrier = threading.Barrier(parties)
+
+    def prepare(self, picture: Picture) -> Prepared:
+        self.barrier.wait(PATIENCE_S)
+        return super().prepare(picture)
+
+
+def test_requests_are_decoded_side_by_side() -> None:
+    responses = on_threads(3, Meeting(3)).run([png_request(red) for red in (1, 2, 3)])
+    assert [scores(response) for response in responses] == [[1], [2], [3]]
+
+
+class OneByOne(FakeDetector):
+    """Runs a picture at a time; during the first forward, waits for what should go on meanwhile."""
+
+    def __init__(self, awaited: threading.Event) -> None:
+        super().__init__()
+        self.awaited = awaited
+
+    def stream(self, pictures: Iterable[Prepared]) -> Iterator[tuple[int, Outcome]]:
+        for position, picture in enumerate(pictures):
+            if position == 1:
+                assert self.awaited.wait(PATIENCE_S), "nothing went on beside the network"
+            ((_, outcome),) = super().stream([picture])
+            yield position, outcome
+
+
+def test_answers_are_encoded_while_the_network_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded = threading.Event()
+
+    def render_and_tell(*arguments: Any) -> bytes:
+        body = render(*arguments)
+        encoded.set()
+        return body
+
+    monkeypatch.setattr("handler.pipeline.render", render_and_tell)
+    responses = on_threads(2, OneByOne(encoded)).run([png_request(red) for red in (1, 2)])
+    assert [scores(response) for response in responses] == [[1], [2]]
+
+
+class LastTold(OneByOne):
+    """Tells when the picture whose first red value is 3 is being prepared, which before the network
+    has begun it never is."""
+
+    def __init__(self) -> None:
+        super().__init__(threading.Event())
+        self.begun = threading.Event()
+
+    def prepare(self, picture: Picture) -> Prepared:
+        if picture[0, 0, 0] == 3:
+            assert self.begun.wait(PATIENCE_S), "the network waited for the last request"
+            self.awaited.set()
+        return super().prepare(picture)
+
+    def stream(self, pictures: Iterable[Prepared]) -> Iterator[tuple[int, Outcome]]:
+        for entry in super().stream(pictures):
+            self.begun.set()
+            yield entry
+
+
+def test_requests_are_decoded_while_the_network_runs() -> None:
+    responses = on_threads(2, LastTold()).run([png_request(red) for red in (1, 2, 3)])
+    assert [scores(response) for response in responses] == [[1], [2], [3]]

@@ -1,12 +1,16 @@
 """What every detector offers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Protocol
+from typing import Protocol, TypeAlias
+
+from torch import Tensor
 
 from handler.detections import Detections
 from handler.pictures import Picture
+
+Size: TypeAlias = tuple[int, int]
 
 
 class Failure(Enum):
@@ -26,11 +30,29 @@ class Outcome:
     batch: int
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A picture as it enters the network.
+
+    Attributes:
+        image: UInt8[3, H, W], resized, in the network's order of channels.
+        size_hw: the picture's own height and width, in whose pixels the answer is.
+    """
+
+    image: Tensor
+    size_hw: Size
+
+
 class Detector(Protocol):
     """Whatever finds instances in pictures, many at a time."""
 
-    def detect(self, pictures: Sequence[Picture]) -> list[Outcome]:
-        """Takes UInt8[H, W, 3] RGB pictures of any sizes; outcomes in the same order."""
+    def prepare(self, picture: Picture) -> Prepared:
+        """Takes UInt8[H, W, 3] RGB of any size, on any thread."""
+        ...
+
+    def stream(self, pictures: Iterable[Prepared]) -> Iterator[tuple[int, Outcome]]:
+        """Each picture's position and outcome as soon as it is known, in any order; takes no more
+        pictures than it needs for that."""
         ...
 
 
@@ -55,6 +77,10 @@ class ModelDetector(Detector, Protocol):
     @property
     def max_detections(self) -> int:
         """How many detections of one picture the network gives at most."""
+        ...
+
+    def detect(self, pictures: Sequence[Picture]) -> list[Outcome]:
+        """Takes UInt8[H, W, 3] RGB pictures of any sizes; outcomes in the same order."""
         ...
 
     def warm_up(self) -> None:

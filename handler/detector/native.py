@@ -1,6 +1,6 @@
 """The detector on our own network."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from handler.detections import Detections
-from handler.detector.interface import Outcome
+from handler.detector.interface import Outcome, Prepared, Size
 from handler.detector.precision import choose_dtype
-from handler.detector.running import BatchRunner, Size
+from handler.detector.running import BatchRunner
 from handler.masks.panoptic import combine
 from handler.pictures import Picture
 from handler.rcnn.build import build_model
@@ -88,15 +88,23 @@ class NativeDetector:
         """
         side = self.model.config.input.min_size or 256
         picture = np.full((side, side, 3), 127, dtype=np.uint8)
-        self._network([self._resize(picture)], [_size(picture)])
+        prepared = self.prepare(picture)
+        self._network([prepared.image], [prepared.size_hw])
+
+    def prepare(self, picture: Picture) -> Prepared:
+        """Resizes UInt8[H, W, 3] RGB as the network wants it."""
+        return Prepared(
+            resize_picture(picture, self.model.config.input), (picture.shape[0], picture.shape[1])
+        )
+
+    def stream(self, pictures: Iterable[Prepared]) -> Iterator[tuple[int, Outcome]]:
+        """Each picture's position and outcome, micro-batch by micro-batch."""
+        return self.runner.run(pictures)
 
     def detect(self, pictures: Sequence[Picture]) -> list[Outcome]:
         """Detects in UInt8[H, W, 3] RGB pictures of any sizes; outcomes in the same order."""
-        resized = [self._resize(picture) for picture in pictures]
-        return self.runner.run(resized, [_size(picture) for picture in pictures])
-
-    def _resize(self, picture: Picture) -> Tensor:
-        return resize_picture(picture, self.model.config.input)
+        outcomes = dict(self.stream(map(self.prepare, pictures)))
+        return [outcomes[position] for position in range(len(pictures))]
 
     def _padded_size(self, size_hw: Size) -> Size:
         backbone = self.model.backbone
@@ -110,10 +118,6 @@ class NativeDetector:
         if isinstance(family, PanopticConfig):
             return [_with_panoptic(image, family) for image in detections]
         return detections
-
-
-def _size(picture: Picture) -> tuple[int, int]:
-    return picture.shape[0], picture.shape[1]
 
 
 def _detections(found: Found, size_hw: tuple[int, int]) -> Detections:

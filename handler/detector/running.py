@@ -1,7 +1,7 @@
 """Runs pictures through a network so that none of them changes another's answer."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 import torch
@@ -9,13 +9,12 @@ from torch import Tensor
 
 from handler.detections import Detections
 from handler.detector.batching import group
-from handler.detector.interface import Failure, Outcome
+from handler.detector.interface import Failure, Outcome, Prepared, Size
 from handler.settings import Settings
 from handler.telemetry import Stopwatch
 
 logger = logging.getLogger(__name__)
 
-Size: TypeAlias = tuple[int, int]
 Network: TypeAlias = Callable[[Sequence[Tensor], Sequence[Size]], list[Detections]]
 
 
@@ -37,35 +36,36 @@ class BatchRunner:
         self.padded_size = padded_size
         self.settings = settings
 
-    def run(self, images: Sequence[Tensor], sizes_hw: Sequence[Size]) -> list[Outcome]:
-        """Outcomes in the order of the pictures; a forward that fails is halved down to the
-        picture at fault."""
-        outcomes: dict[int, Outcome] = {}
-        for indices in group(self._batch_keys(images), self.settings.images_per_forward):
-            together = self._forward([images[i] for i in indices], [sizes_hw[i] for i in indices])
-            outcomes.update(zip(indices, together, strict=True))
-        return [outcomes[index] for index in range(len(images))]
+    def run(self, pictures: Iterable[Prepared]) -> Iterator[tuple[int, Outcome]]:
+        """Each picture's position and outcome, as soon as it is known; a forward that fails is
+        halved down to the picture at fault."""
+        for together in group(pictures, self._batch_key, self.settings.images_per_forward):
+            positions = [position for position, _ in together]
+            yield from zip(
+                positions, self._forward([picture for _, picture in together]), strict=True
+            )
 
-    def _batch_keys(self, images: Sequence[Tensor]) -> list[Size]:
+    def _batch_key(self, picture: Prepared) -> Hashable:
+        height, width = self.padded_size((picture.image.shape[1], picture.image.shape[2]))
         if self.settings.padding == "batch":
-            return [(0, 0)] * len(images)
-        return [self.padded_size((image.shape[1], image.shape[2])) for image in images]
+            # Wide and tall ones would pad each other to a square.
+            return (height > width) - (height < width)
+        return height, width
 
-    def _forward(self, images: list[Tensor], sizes_hw: list[Size]) -> list[Outcome]:
+    def _forward(self, pictures: Sequence[Prepared]) -> list[Outcome]:
         watch = Stopwatch()
         try:
-            found = self.network(images, sizes_hw)
+            found = self.network(
+                [picture.image for picture in pictures], [picture.size_hw for picture in pictures]
+            )
         except Exception as error:  # whatever it is, the picture at fault's neighbours get answers
-            logger.exception("the forward of %d pictures failed", len(images))
-            if len(images) == 1:
+            logger.exception("the forward of %d pictures failed", len(pictures))
+            if len(pictures) == 1:
                 return [Outcome(_failure(error), watch.elapsed_ms(), batch=1)]
-            half = len(images) // 2
-            return [
-                *self._forward(images[:half], sizes_hw[:half]),
-                *self._forward(images[half:], sizes_hw[half:]),
-            ]
+            half = len(pictures) // 2
+            return [*self._forward(pictures[:half]), *self._forward(pictures[half:])]
         elapsed_ms = watch.elapsed_ms()
-        return [Outcome(detections, elapsed_ms, len(images)) for detections in found]
+        return [Outcome(detections, elapsed_ms, len(pictures)) for detections in found]
 
 
 def _failure(error: Exception) -> Failure:

@@ -3,7 +3,7 @@
 The one module of `handler` that knows the package, which is imported only where it is used.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -16,9 +16,9 @@ from torch import Tensor
 
 from handler.detections import Detections
 from handler.detector.answers import BOX_MASKS, Answer, detections_of, label_segments
-from handler.detector.interface import Outcome
+from handler.detector.interface import Outcome, Prepared, Size
 from handler.detector.native import CONFIG_FILE, WEIGHTS_FILE
-from handler.detector.running import BatchRunner, Size
+from handler.detector.running import BatchRunner
 from handler.detector.upstream_limits import limits_of
 from handler.pictures import Picture
 from handler.rcnn.checkpoint import CheckpointError, is_derived, read_weights
@@ -104,13 +104,23 @@ class UpstreamDetector:
         """
         side = self.resizing.min_size or 256
         picture = np.full((side, side, 3), 127, dtype=np.uint8)
-        self._network([resize_picture(picture, self.resizing)], [(side, side)])
+        prepared = self.prepare(picture)
+        self._network([prepared.image], [prepared.size_hw])
+
+    def prepare(self, picture: Picture) -> Prepared:
+        """Resizes UInt8[H, W, 3] RGB as the network wants it."""
+        return Prepared(
+            resize_picture(picture, self.resizing), (picture.shape[0], picture.shape[1])
+        )
+
+    def stream(self, pictures: Iterable[Prepared]) -> Iterator[tuple[int, Outcome]]:
+        """Each picture's position and outcome, micro-batch by micro-batch."""
+        return self.runner.run(pictures)
 
     def detect(self, pictures: Sequence[Picture]) -> list[Outcome]:
         """Detects in UInt8[H, W, 3] RGB pictures of any sizes; outcomes in the same order."""
-        resized = [resize_picture(picture, self.resizing) for picture in pictures]
-        sizes_hw = [(picture.shape[0], picture.shape[1]) for picture in pictures]
-        return self.runner.run(resized, sizes_hw)
+        outcomes = dict(self.stream(map(self.prepare, pictures)))
+        return [outcomes[position] for position in range(len(pictures))]
 
     def _network(self, images: Sequence[Tensor], sizes_hw: Sequence[Size]) -> list[Detections]:
         inputs = [

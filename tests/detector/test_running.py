@@ -1,14 +1,15 @@
 """Which pictures share a forward, and what one that fails does to the others."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
 from torch import Tensor
 
 from handler.detections import Detections
-from handler.detector.interface import Failure
-from handler.detector.running import BatchRunner, Size
+from handler.detector.interface import Failure, Outcome, Prepared, Size
+from handler.detector.running import BatchRunner
 from handler.settings import Settings
 from tests.fakes import detections_of
 
@@ -29,44 +30,72 @@ class Network:
         ]
 
 
-def pictures(*values: int, sides: Sequence[int] | None = None) -> list[Tensor]:
+def pictures(*values: int, sides: Sequence[int] | None = None) -> list[Prepared]:
+    """Of a width of 8, each of a size of its own before it was resized."""
     return [
-        torch.full((3, side, 4), value, dtype=torch.uint8)
-        for value, side in zip(values, sides or [4] * len(values), strict=True)
+        Prepared(torch.full((3, side, 8), value, dtype=torch.uint8), (10, 10 + index))
+        for index, (value, side) in enumerate(zip(values, sides or [8] * len(values), strict=True))
     ]
 
 
-def runner(network: Network, **settings: int | str) -> BatchRunner:
-    """Pads heights to multiples of 8."""
+def run(
+    network: Network, images: Sequence[Prepared], **settings: int | str
+) -> list[tuple[int, Outcome]]:
+    """Outcomes by position, in the order in which they came; heights pad to multiples of 8."""
     chosen = Settings(**settings)  # type: ignore[arg-type]
-    return BatchRunner(network, lambda size: (-(-size[0] // 8) * 8, size[1]), chosen)
+    runner = BatchRunner(network, lambda size: (-(-size[0] // 8) * 8, size[1]), chosen)
+    return list(runner.run(images))
 
 
 @pytest.mark.parametrize(
     ("settings", "batches"),
     [
-        pytest.param({}, [3, 2], id="by padded size"),
-        pytest.param({"images_per_forward": 2}, [2, 1, 2], id="at most two"),
-        pytest.param({"padding": "batch"}, [5], id="all together"),
+        pytest.param({}, [[0, 2, 4], [1, 3]], id="by padded size"),
+        pytest.param({"images_per_forward": 2}, [[0, 2], [1, 3], [4]], id="at most two"),
+        pytest.param({"padding": "batch"}, [[0, 2, 4], [1, 3]], id="square and tall"),
     ],
 )
-def test_pictures_run_in_groups_and_answers_keep_their_order(
-    settings: dict[str, int | str], batches: list[int]
+def test_pictures_run_in_groups_and_answers_are_of_their_own_picture(
+    settings: dict[str, int | str], batches: list[list[int]]
 ) -> None:
     network = Network()
-    images = pictures(1, 2, 3, 4, 5, sides=[4, 16, 8, 9, 1])
-    outcomes = runner(network, **settings).run(images, [(10, 10 + i) for i in range(5)])
-    assert network.batches == batches
-    found = [outcome.found for outcome in outcomes]
-    assert [f.boxes_xyxy[0, 2] for f in found if isinstance(f, Detections)] == [1, 2, 3, 4, 5]
-    assert [f.size_hw for f in found if isinstance(f, Detections)] == [
-        (10, 10 + i) for i in range(5)
-    ]
+    outcomes = run(network, pictures(1, 2, 3, 4, 5, sides=[4, 16, 8, 9, 1]), **settings)
+    assert [position for position, _ in outcomes] == list(itertools.chain(*batches))
+    assert network.batches == [len(batch) for batch in batches]
+    for position, outcome in outcomes:
+        assert isinstance(outcome.found, Detections)
+        assert outcome.found.boxes_xyxy[0, 2] == position + 1
+        assert outcome.found.size_hw == (10, 10 + position)
+
+
+def test_batch_padding_keeps_wide_tall_and_square_apart() -> None:
+    """Pictures of other sizes but one orientation run together."""
+    network = Network()
+    images = pictures(1, 2, 3, 4, sides=[16, 32, 8, 5])
+    images += [Prepared(torch.ones(3, 8, width, dtype=torch.uint8), (8, 9)) for width in (9, 60)]
+    together = run(network, images, padding="batch")
+    assert network.batches == [2, 2, 2]
+    assert [position for position, _ in together] == list(range(6))
+
+
+def test_outcomes_come_before_the_next_group_is_taken() -> None:
+    taken: list[int] = []
+
+    def images() -> Iterator[Prepared]:
+        for picture in pictures(1, 2, 3, 4):
+            taken.append(int(picture.image[0, 0, 0]))
+            yield picture
+
+    runner = BatchRunner(Network(), lambda size: size, Settings(images_per_forward=2))
+    outcomes = runner.run(images())
+    assert [next(outcomes)[0], next(outcomes)[0]] == [0, 1]
+    assert taken == [1, 2]
+    assert [position for position, _ in outcomes] == [2, 3]
 
 
 def test_a_failure_is_halved_down_to_the_picture_at_fault() -> None:
     network = Network()
-    outcomes = runner(network).run(pictures(1, 2, 9, 4), [(4, 4)] * 4)
+    outcomes = [outcome for _, outcome in run(network, pictures(1, 2, 9, 4))]
     assert [isinstance(outcome.found, Detections) for outcome in outcomes] == [
         *(True, True, False, True)
     ]
@@ -77,5 +106,5 @@ def test_a_failure_is_halved_down_to_the_picture_at_fault() -> None:
 
 def test_nothing_runs_without_pictures() -> None:
     network = Network()
-    assert runner(network).run([], []) == []
+    assert run(network, []) == []
     assert network.batches == []
