@@ -1,6 +1,7 @@
 """TorchServe's face of d2serve: the only module that knows TorchServe."""
 
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -11,6 +12,7 @@ import torch
 from ts.torch_handler.base_handler import BaseHandler
 
 from handler.class_names import CLASSES_FILE, ClassCounts, check_class_names, read_class_names
+from handler.detector.failures import DeviceLostError
 from handler.detector.loading import load_detector
 from handler.executors import start_executor
 from handler.lifecycle.draining import Activity, hold_while_busy
@@ -20,6 +22,8 @@ from handler.model_facts import ModelFacts
 from handler.pipeline import Pipeline
 from handler.settings import SERVING_FILE, read_settings, read_workers
 from handler.threads import decode_threads, take_threads
+
+logger = logging.getLogger(__name__)
 
 RAW_BODY = "body"
 # TorchServe's own in a query string: which model is asked.
@@ -63,10 +67,19 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
         self.initialized = True
 
     def handle(self, data: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
-        """Takes a batch of TorchServe's requests; gives as many bodies, in order."""
+        """Takes a batch of TorchServe's requests; gives as many bodies, in order.
+
+        A worker that has lost its device ends: TorchServe answers its batch by errors and starts
+        another one.
+        """
         self.context = context
-        with self.activity:
-            return self.postprocess(self.inference(self.preprocess(data)))
+        try:
+            with self.activity:
+                return self.postprocess(self.inference(self.preprocess(data)))
+        except DeviceLostError:
+            logger.critical("the device is lost, so this worker ends", exc_info=True)
+            # At once: what CUDA would tidy up on the way out may hang on the lost device.
+            os._exit(1)
 
     def preprocess(self, data: Sequence[Mapping[str, Any]]) -> list[HttpRequest]:
         """TorchServe's rows and headers -> requests."""
