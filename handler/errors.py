@@ -1,6 +1,10 @@
 """The one error that a client sees."""
 
+from http import HTTPStatus
 from typing import Any
+
+# Seconds that a client is asked to wait after a 503.
+RETRY_AFTER_S = 1
 
 
 class RequestError(Exception):
@@ -20,6 +24,14 @@ class RequestError(Exception):
         self.message = message
         self.hint = hint
 
+    def headers(self) -> dict[str, str]:
+        """The header fields that go with it, apart from the body's."""
+        return (
+            {"Retry-After": str(RETRY_AFTER_S)}
+            if self.status == HTTPStatus.SERVICE_UNAVAILABLE
+            else {}
+        )
+
     def body(self) -> dict[str, Any]:
         """The contract's error body."""
         return {"error": {"code": self.code, "message": self.message, "hint": self.hint}}
@@ -28,6 +40,20 @@ class RequestError(Exception):
 def bad_request(message: str, hint: str) -> RequestError:
     """400: the body, a header or an option is not as it must be."""
     return RequestError(400, "bad_request", message, hint)
+
+
+def not_found() -> RequestError:
+    """404: no such route, or no such model."""
+    return RequestError(
+        404, "not_found", "there is no such route or model", "POST pictures to /invocations"
+    )
+
+
+def method_not_allowed() -> RequestError:
+    """405: the route is there, the method is not."""
+    return RequestError(
+        405, "method_not_allowed", "the route does not have this method", "POST pictures to it"
+    )
 
 
 def not_acceptable(message: str, hint: str) -> RequestError:
@@ -48,6 +74,11 @@ def unsupported_media_type(message: str, hint: str) -> RequestError:
 def unprocessable(message: str, hint: str) -> RequestError:
     """422: decodes, but cannot be a picture."""
     return RequestError(422, "unprocessable", message, hint)
+
+
+def overloaded(message: str) -> RequestError:
+    """503: nothing is wrong with the request, but the server has no time for it now."""
+    return RequestError(503, "overloaded", message, "send it again a little later")
 
 
 def out_of_memory() -> RequestError:
