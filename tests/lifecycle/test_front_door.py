@@ -1,10 +1,12 @@
 """The port that a server's workers open together, against a stand-in for the server."""
 
+import os
 import socket
 import socketserver
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,7 +57,13 @@ def state(tmp_path: Path) -> Path:
 @contextmanager
 def opened(port: int, upstream: str, state: Path) -> Iterator[FrontDoor]:
     """A door; at the end its relay has ended too."""
-    door = FrontDoor(f"{LOOPBACK}:{port}", upstream, state)
+    with let_go(FrontDoor(f"{LOOPBACK}:{port}", upstream, state)) as door:
+        yield door
+
+
+@contextmanager
+def let_go(door: FrontDoor) -> Iterator[FrontDoor]:
+    """At the end the door is closed and its relay has ended."""
     try:
         yield door
         door.close()
@@ -289,14 +297,16 @@ def test_a_door_needs_to_know_what_is_behind_it(upstream: str | None) -> None:
         open_front_door(environment)
 
 
-def test_a_door_is_opened_as_the_environment_says(upstream: str, port: int) -> None:
+def test_a_door_is_opened_as_the_environment_says(
+    upstream: str, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     environment = {
         "D2SERVE_PUBLIC_ADDRESS": f"{LOOPBACK}:{port}",
         "TS_INFERENCE_ADDRESS": f"http://{upstream}",
     }
     door = open_front_door(environment)
     assert door
-    with door.process:
-        with connect(port) as connection:
-            assert say(connection, b"hello") == GREETING + b"hello"
-        door.close()
+    with let_go(door), connect(port) as connection:
+        assert say(connection, b"hello") == GREETING + b"hello"
+    assert {path.stem for path in tmp_path.iterdir()} == {f"d2serve-{os.getppid()}"}
