@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+# The header by which a front door says when a request arrived: seconds of this machine's monotonic
+# clock, which all of its processes share.
+ARRIVED = "x-d2serve-arrived"
+
 
 @dataclass(frozen=True)
 class Part:

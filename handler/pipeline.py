@@ -22,6 +22,7 @@ from handler.gathering import Gathering
 from handler.inputs.body import read_body
 from handler.inputs.decode import decode_items
 from handler.inputs.options import OptionReader, read_custom_attributes
+from handler.inputs.patience import check_patience
 from handler.messages import HttpRequest, HttpResponse
 from handler.model_facts import ModelFacts
 from handler.outputs.accept import JSON, choose_response
@@ -116,6 +117,7 @@ class Pipeline:
         return _guarded(lambda: self.detector.prepare(picture))
 
     def _read(self, request: HttpRequest) -> DecodedRequest:
+        check_patience(request.headers, self.settings.longest_wait_seconds)
         envelope = read_body(request, self.settings)
         attributes = read_custom_attributes(request.headers.get(CUSTOM_ATTRIBUTES, ""))
         options = self.option_reader.read(request.query, attributes, envelope.parameters)
@@ -167,7 +169,8 @@ def _error_response(slot: FailedRequest) -> HttpResponse:
         "refused request %s: %d %s: %s", slot.request_id, error.status, error.code, error.message
     )
     body = json.dumps(error.body()).encode("ascii")
-    return HttpResponse(error.status, JSON, body, _headers(slot.times, ()))
+    headers = _headers(slot.times, ()) | error.headers()
+    return HttpResponse(error.status, JSON, body, headers)
 
 
 def _headers(times: StageTimes, value_ranges: Sequence[str]) -> dict[str, str]:

@@ -30,7 +30,7 @@ POSITIVE = (
     "max_npy_header_bytes",
     "images_per_forward",
 )
-NOT_NEGATIVE = ("threads", "decode_threads", "drain_seconds")
+NOT_NEGATIVE = ("threads", "decode_threads", "drain_seconds", "longest_wait_seconds")
 
 
 class SettingsError(ValueError):
@@ -64,6 +64,8 @@ class Settings:
             `auto` picks by device. Boxes, scores and masks come as float32 in any case.
         drain_seconds: how long TorchServe, told to stop, waits for the requests that run; 0 does
             not wait.
+        longest_wait_seconds: a request that has been here for longer when its batch begins is
+            refused, because its client has given up; 0 refuses none.
         runtime: `native` runs the model on our own network, `detectron2` on the upstream package,
             which has to be installed. The archive's builder chose it.
         options: defaults of requests' options, by their names; checked against the model where
@@ -87,6 +89,7 @@ class Settings:
     decode_threads: int = 0
     precision: str = "fp32"
     drain_seconds: int = 20
+    longest_wait_seconds: int = 60
     runtime: str = "native"
     options: Mapping[str, Any] = field(default_factory=dict)
 

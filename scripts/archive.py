@@ -33,6 +33,7 @@ SERVING_DEFAULTS: dict[str, Any] = {
     "maxWorkers": 1,
     "batchSize": 8,
     "maxBatchDelay": 20,
+    "jobQueueSize": 64,
     "responseTimeout": 120,
     "startupTimeout": 300,
     # All of them, so that an operator finds what can be changed.

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from handler.lifecycle.draining import GRPC_PORT
+from handler.lifecycle.front_door import PUBLIC_ADDRESS, SERVER_ADDRESS
 from scripts.errors import CommandError
 from scripts.java import find_java
 from scripts.ports import LOOPBACK, Ports
@@ -76,6 +79,13 @@ class Server:
         self.process.wait()
         raise self._error("ended on its own")
 
+    def stop(self) -> None:
+        """Ask TorchServe to end, and return when it has: when what runs has been answered."""
+        # Its launcher, which heads the group, would die of a SIGTERM and not pass it on.
+        for torchserve in psutil.Process(self.process.pid).children():
+            torchserve.terminate()
+        self.process.wait()
+
     def _is_ready(self) -> bool:
         if self.process.poll() is not None:
             raise self._error("ended while it was starting")
@@ -102,25 +112,33 @@ class Server:
 
 @contextmanager
 def running_server(
-    model: Path, *, log_dir: Path, ports: Ports | None = None, ready_within_s: float = 180
+    model: Path,
+    *,
+    log_dir: Path,
+    ports: Ports | None = None,
+    ready_within_s: float = 180,
+    front_door: bool = False,
 ) -> Iterator[Server]:
     """Serve `model` (a .mar, or a folder with the same content) while the `with` block runs.
 
     The server has its own ports, logs and temporary folder (there TorchServe keeps its pid file
-    and sockets, and unpacks archives), so that any number of them can run side by side.
+    and sockets, and unpacks archives), so that any number of them can run side by side. With a
+    front door, the worker opens the inference port, and TorchServe listens on another one.
     """
     _check_archive(model)
     java_home = find_java().home
     logs = ServerLogs(log_dir)
     with temporary_home() as home:
         server_ports = ports or Ports.free()
-        write_properties(home / CONFIG.name, server_properties(server_ports))
+        own_ports = server_ports.behind_a_door() if front_door else server_ports
+        write_properties(home / CONFIG.name, server_properties(own_ports))
         link = _link_into_store(model, home)
         with (logs.folder / CONSOLE).open("ab") as console:
             process = subprocess.Popen(
                 _command(home, link),
                 cwd=home,
-                env=server_environment(os.environ, home, java_home, logs.folder),
+                env=server_environment(os.environ, home, java_home, logs.folder)
+                | (door_environment(server_ports, own_ports) if front_door else {}),
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
@@ -163,6 +181,15 @@ def server_environment(
             "METRICS_LOCATION": str(log_dir),
         }
     )
+
+
+def door_environment(public: Ports, own: Ports) -> dict[str, str]:
+    """What a worker needs to know to open `public` in front of `own`, and to keep it on a stop."""
+    return {
+        PUBLIC_ADDRESS: f"{LOOPBACK}:{public.inference}",
+        SERVER_ADDRESS: f"http://{LOOPBACK}:{own.inference}",
+        GRPC_PORT: str(own.grpc_inference),
+    }
 
 
 def _check_archive(model: Path) -> None:

@@ -6,9 +6,8 @@ TorchServe tells a handler neither when a request came nor how long it waited in
 import re
 
 from handler.lifecycle.http1 import HEAD_END, LONGEST_HEAD, parse_head
+from handler.messages import ARRIVED
 
-# Seconds of this machine's monotonic clock, which all of its processes share.
-ARRIVED = "x-d2serve-arrived"
 NOT_UNDERSTOOD = ("HEAD", "CONNECT")
 REQUEST_LINE = re.compile(r"([A-Z]+) [^ ]+ HTTP/1\.1")
 

@@ -14,6 +14,7 @@ SINGLE_MODEL = {
     "SAGEMAKER_TS_MIN_WORKERS": "1",
     "SAGEMAKER_TS_MAX_WORKERS": "1",
     "TS_DEFAULT_STARTUP_TIMEOUT": "300",  # seconds
+    "TS_JOB_QUEUE_SIZE": "64",
     # SageMaker sends requests as soon as /ping is answered, and TorchServe answers it while the
     # model still loads: so SageMaker's port is opened by the worker, when it has loaded the model.
     PUBLIC_ADDRESS: "0.0.0.0:8080",
@@ -50,5 +51,7 @@ def container_environment(mode: str, given: Mapping[str, str]) -> dict[str, str]
     sizes = {"TS_MAX_REQUEST_SIZE": body, "TS_MAX_RESPONSE_SIZE": body}
     environment = SETTINGS[mode] | WAITING_THREADS | sizes
     if mode in RESPONSE_TIMEOUT_S:
-        environment["SAGEMAKER_TS_RESPONSE_TIMEOUT"] = str(RESPONSE_TIMEOUT_S[mode])
+        seconds = str(RESPONSE_TIMEOUT_S[mode])
+        environment["SAGEMAKER_TS_RESPONSE_TIMEOUT"] = seconds
+        environment["D2SERVE_LONGEST_WAIT_SECONDS"] = seconds
     return {**environment, **given}
