@@ -8,7 +8,7 @@ FITTING_BEFORE_MORE = 100
 
 
 class MemoryLimit:
-    """A bound on the pixels of one forward: none at first, halved by each failure for memory."""
+    """A bound on the pixels of one forward: none at first, then what has fitted."""
 
     def __init__(self) -> None:
         self._pixels = math.inf
@@ -20,16 +20,13 @@ class MemoryLimit:
             return None
         return max(1, int(self._pixels // pixels_each))
 
-    def failed(self, pixels: int) -> None:
-        """So many pixels did not fit."""
-        self._pixels = min(self._pixels, pixels / 2)
-        self._fitted = 0
-
-    def fitted(self, pixels: int) -> None:
-        """So many pixels did."""
-        if 2 * pixels <= self._pixels:
-            return
-        self._fitted += 1
-        if self._fitted == FITTING_BEFORE_MORE:
-            self._pixels *= 2
+    def ran(self, pixels: int, *, together: int) -> None:
+        """Of so many pixels all are done, so many `together` at most."""
+        if together < pixels:
+            self._pixels = together
             self._fitted = 0
+        elif 2 * pixels > self._pixels:
+            self._fitted += 1
+            if self._fitted == FITTING_BEFORE_MORE:
+                self._pixels *= 2
+                self._fitted = 0

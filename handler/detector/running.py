@@ -63,8 +63,15 @@ class BatchRunner:
         """Outcomes in order, of no more pictures at once than have fitted."""
         begin = 0
         while begin < len(pictures):
-            most = self.memory.pictures(self._largest(pictures[begin:])) or len(pictures)
-            yield from self._forward(pictures[begin : begin + most])
+            pixels = self._largest(pictures[begin:])
+            most = self.memory.pictures(pixels) or len(pictures)
+            part = pictures[begin : begin + most]
+            outcomes = self._forward(part)
+            # A picture that fails alone says nothing of how many others fit.
+            if not any(isinstance(outcome.found, Failure) for outcome in outcomes):
+                together = max(outcome.batch for outcome in outcomes)
+                self.memory.ran(pixels * len(part), together=pixels * together)
+            yield from outcomes
             begin += most
 
     def _forward(self, pictures: Sequence[Prepared]) -> list[Outcome]:
@@ -76,25 +83,18 @@ class BatchRunner:
         if len(pictures) == 1:
             return [Outcome(found, watch.elapsed_ms(), batch=1)]
         half = len(pictures) // 2
-        halves = (pictures[:half], pictures[half:])
-        return [outcome for part in halves for outcome in self._within_memory(part)]
+        return [*self._forward(pictures[:half]), *self._forward(pictures[half:])]
 
     def _attempt(self, pictures: Sequence[Prepared]) -> list[Detections] | Failure:
         """When it returns, what a forward that failed had on the device is free again."""
-        pixels = self._largest(pictures) * len(pictures)
         try:
-            found = self.network(
+            return self.network(
                 [picture.image for picture in pictures], [picture.size_hw for picture in pictures]
             )
         except Exception as error:  # whatever it is, the picture at fault's neighbours get answers
             logger.exception("the forward of %d pictures failed", len(pictures))
             failure = failure_of(error)
-        else:
-            self.memory.fitted(pixels)
-            return found
         if failure is Failure.OUT_OF_MEMORY:
-            if len(pictures) > 1:
-                self.memory.failed(pixels)
             torch.cuda.empty_cache()
         return failure
 

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 
-from handler.errors import RequestError, bad_request, overloaded
+from handler.errors import bad_request, overloaded
 from handler.messages import ARRIVED
 
 TIMEOUT = "x-d2serve-timeout-ms"

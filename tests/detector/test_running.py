@@ -135,7 +135,7 @@ def test_a_size_that_fitted_is_remembered() -> None:
     network = SmallDevice(pixels=2 * 64)
     runner = runner_of(network)
     assert len(list(runner.run(pictures(*range(8))))) == 8
-    assert network.batches == [8, 4, 2, 2, 2, 2]
+    assert network.batches == [8, 4, 2, 2, 4, 2, 2]
     network.batches.clear()
     outcomes = [outcome for _, outcome in runner.run(pictures(1, 2, 3, 4, 5))]
     assert network.batches == [2, 2, 1]
@@ -147,6 +147,15 @@ def test_pictures_too_large_for_the_device_get_nothing_and_small_ones_run_on_tog
     runner = runner_of(network)
     large = [outcome.found for _, outcome in runner.run(pictures(1, 2, sides=[64, 64]))]
     assert large == [Failure.OUT_OF_MEMORY] * 2
+    network.batches.clear()
+    list(runner.run(pictures(1, 2, 3, 4)))
+    assert network.batches == [4]
+
+
+def test_a_picture_that_fails_alone_does_not_part_the_others() -> None:
+    network = Network()
+    runner = runner_of(network)
+    list(runner.run(pictures(1, 9, 3, 4)))
     network.batches.clear()
     list(runner.run(pictures(1, 2, 3, 4)))
     assert network.batches == [4]
@@ -178,4 +187,4 @@ def test_a_failed_forward_holds_no_memory_while_the_halves_run(
 
     outcomes = BatchRunner(network, lambda size: size, Settings()).run(pictures(1, 2, 3))
     assert all(isinstance(outcome.found, Detections) for _, outcome in outcomes)
-    assert len(held) == 4
+    assert len(held) == 5
