@@ -17,7 +17,8 @@ import pytest
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from handler.lifecycle.front_door import FrontDoor, FrontDoorError, open_front_door
-from handler.lifecycle.relay import address
+from handler.lifecycle.locks import FileLock
+from handler.lifecycle.relay import address, presence_file
 from scripts.ports import LOOPBACK, Ports
 
 TIMEOUT_S = 20
@@ -189,6 +190,13 @@ def test_the_port_outlives_the_worker_that_opened_it(upstream: str, port: int, s
         with opened(port, upstream, state):
             pass
     assert_refused(port)
+
+
+def test_a_worker_is_ready_from_the_opening_to_the_closing(door: FrontDoor, state: Path) -> None:
+    presence = FileLock(presence_file(state))
+    assert presence.is_held_by_others()
+    door.close()
+    assert not presence.is_held_by_others()
 
 
 def test_who_stands_by_takes_the_port_over(upstream: str, port: int, state: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler.lifecycle.requests import RequestStream
@@ -22,6 +22,7 @@ NO_HTTP = b"\x16\x03\x01 a TLS hello, say \r\n\r\n"
 ENDLESS = b"GET / HTTP/1.1\r\nA: " + b"a" * 70_000
 ARRIVED = re.compile(rb"\r\nx-d2serve-arrived: ([0-9.]+)(?=\r\n\r\n)")
 
+quickly = settings(max_examples=25)
 cuts = st.lists(st.integers(0, 400), max_size=8).map(sorted)
 
 
@@ -51,6 +52,7 @@ def sent_in_pieces(stream: RequestStream, sent: bytes, at: Sequence[int], now: f
         (b"", 0, False),
     ],
 )
+@quickly
 @given(at=cuts)
 def test_each_request_that_is_understood_gets_one_field_and_nothing_else_changes(
     sent: bytes, understood: int, blind: bool, at: list[int]

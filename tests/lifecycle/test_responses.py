@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler.lifecycle.responses import ResponseStream
 
+quickly = settings(max_examples=25)
 cuts = st.lists(st.integers(0, 600), max_size=8).map(sorted)
 
 
@@ -82,6 +83,7 @@ def received_in_pieces(stream: ResponseStream, sent: bytes, at: Sequence[int]) -
 
 
 @pytest.mark.parametrize("sent", [*PASSED, b"".join(PASSED), b""])
+@quickly
 @given(at=cuts)
 def test_what_is_not_torchserves_own_passes(sent: bytes, at: list[int]) -> None:
     stream = ResponseStream(ready)
@@ -91,6 +93,7 @@ def test_what_is_not_torchserves_own_passes(sent: bytes, at: list[int]) -> None:
 
 
 @pytest.mark.parametrize("sent", NOT_UNDERSTOOD)
+@quickly
 @given(at=cuts)
 def test_from_what_is_not_understood_on_all_passes(sent: bytes, at: list[int]) -> None:
     stream = ResponseStream(ready)
@@ -105,6 +108,7 @@ def test_what_is_no_http_passes(sent: bytes, at: list[int]) -> None:
 
 
 @pytest.mark.parametrize(("sent", "status", "code"), REWRITTEN)
+@quickly
 @given(at=cuts)
 def test_torchserves_errors_become_the_contracts(
     sent: bytes, status: int, code: str, at: list[int]
