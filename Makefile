@@ -22,7 +22,7 @@ HANDLER_SOURCES := $(shell find handler -name '*.py' 2>/dev/null)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo serve test environments archive package sagemaker-local deploy undeploy \
-  transform clarify predict lint format fuzz test-pythons clean
+  transform clarify predict loadtest lint format fuzz test-pythons clean
 
 help: ## List the commands
 	@awk -F ' ?## ' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -101,6 +101,10 @@ predict: $(INSTALLED) ## Send one picture or a folder to a server or an endpoint
 	fi
 	@$(RUN) -m scripts.predict "$$IMAGE" $${URL:+--url "$$URL"} $${ENDPOINT:+--endpoint "$$ENDPOINT"} \
 	  $${REGION:+--region "$$REGION"} $${TARGET_MODEL:+--target-model "$$TARGET_MODEL"}
+
+loadtest: $(if $(or $(MODEL),$(URL)),$(INSTALLED),$(SHAPES_MAR)) ## Load over settings and clients to out/loadtest/report.html: [MODEL=] [URL=] [PICTURES=] [P99_MS=] [QUICK=1]
+	@exec $(RUN) -m bench.load $${MODEL:+--model "$$MODEL"} $${URL:+--url "$$URL"} $${PICTURES:+--pictures "$$PICTURES"} \
+	  $${P99_MS:+--p99-ms "$$P99_MS"} $${QUICK:+--quick}
 
 lint: $(INSTALLED) ## Check style, formatting and types
 	@$(RUN) -m ruff check
