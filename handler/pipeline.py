@@ -67,9 +67,11 @@ class Pipeline:
 
     def run(self, requests: Sequence[HttpRequest]) -> list[HttpResponse]:
         """As many responses as requests, in order."""
-        decoding = deque(self.executor.submit(self.decode, request) for request in requests)
+        # Nothing of a request alone overlaps.
+        executor = self.executor if len(requests) > 1 else Inline()
+        decoding = deque(executor.submit(self.decode, request) for request in requests)
         encoding = {
-            index: self.executor.submit(self.encode, slot)
+            index: executor.submit(self.encode, slot)
             for index, slot in self._detect(_results(decoding))
         }
         return [encoding[index].result() for index in range(len(requests))]

@@ -20,8 +20,9 @@ from handler.lifecycle.front_door import open_front_door
 from handler.messages import HttpRequest, HttpResponse, Part
 from handler.model_facts import ModelFacts
 from handler.pipeline import Pipeline
-from handler.settings import SERVING_FILE, read_settings, read_workers
+from handler.settings import SERVING_FILE, picture_sizes, read_settings, read_workers
 from handler.threads import decode_threads, take_threads
+from handler.warm_up import warm_up
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
         self.activity = Activity()
 
     def initialize(self, context: Any) -> None:
-        """Loads the unpacked archive on the worker's device and runs one picture through it.
+        """Loads the unpacked archive on the worker's device and runs pictures through it.
 
         Only then is the server open to others, where a front door is asked for.
         """
@@ -46,8 +47,8 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
         settings = read_settings(folder / SERVING_FILE)
         workers = read_workers(folder / SERVING_FILE)
         take_threads(settings.threads, workers)
-        detector = load_detector(folder, worker_device(context), settings)
-        detector.warm_up()
+        device = worker_device(context)
+        detector = load_detector(folder, device, settings)
         names = read_class_names(folder / CLASSES_FILE)
         counts = ClassCounts(detector.num_classes, detector.num_stuff_classes)
         check_class_names(names, counts, CLASSES_FILE)
@@ -60,6 +61,8 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
         )
         executor = start_executor(decode_threads(settings.decode_threads, workers))
         self.pipeline = Pipeline(detector, model, settings, executor)
+        batches = {1} if device.type == "cpu" else {1, settings.images_per_forward}
+        warm_up(self.pipeline, picture_sizes(settings.warm_up_sizes), sorted(batches))
         door = open_front_door(os.environ)
         if settings.drain_seconds:
             on_stop = door.close if door else None

@@ -1,6 +1,7 @@
 """The archive's `handler:` section of `model-config.yaml` as one validated dataclass."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -30,6 +31,7 @@ POSITIVE = (
     "max_npy_header_bytes",
     "images_per_forward",
 )
+SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})", re.ASCII)
 NOT_NEGATIVE = ("threads", "decode_threads", "drain_seconds", "longest_wait_seconds")
 
 
@@ -62,6 +64,8 @@ class Settings:
         precision: what our own network's layers compute in. `fp32` gives Detectron2's numbers;
             `bf16` and `fp16` are quicker where the hardware has them, and move answers a little;
             `auto` picks by device. Boxes, scores and masks come as float32 in any case.
+        warm_up_sizes: `WIDTHxHEIGHT` of pictures, with spaces between, that go through a worker
+            before it is ready; see `picture_sizes`.
         drain_seconds: how long TorchServe, told to stop, waits for the requests that run; 0 does
             not wait.
         longest_wait_seconds: a request that has been here for longer when its batch begins is
@@ -88,6 +92,7 @@ class Settings:
     threads: int = 0
     decode_threads: int = 0
     precision: str = "fp32"
+    warm_up_sizes: str = "640x480 480x640"
     drain_seconds: int = 20
     longest_wait_seconds: int = 60
     runtime: str = "native"
@@ -100,6 +105,7 @@ class Settings:
             _require_integer(name, getattr(self, name), least=0)
         _require_at_most("max_image_pixels", self.max_image_pixels, PILLOW_LIMIT, "Pillow")
         _require_at_most("max_json_nesting", self.max_json_nesting, DEEPEST_NESTING, "Python")
+        picture_sizes(self.warm_up_sizes)
         _require_one_of("padding", self.padding, PADDINGS)
         _require_one_of("runtime", self.runtime, RUNTIMES)
         _require_one_of("precision", self.precision, PRECISIONS)
@@ -111,6 +117,22 @@ class Settings:
 
 
 SETTING_NAMES = tuple(entry.name for entry in fields(Settings) if entry.name != "options")
+
+
+def picture_sizes(text: str) -> tuple[tuple[int, int], ...]:
+    """Widths and heights of `WIDTHxHEIGHT WIDTHxHEIGHT ...`; none of an empty text.
+
+    Raises:
+        SettingsError: the text is another.
+    """
+    sizes = [SIZE.fullmatch(size) for size in text.split()] if isinstance(text, str) else [None]
+    found = tuple((int(size[1]), int(size[2])) for size in sizes if size)
+    if len(found) < len(sizes):
+        raise SettingsError(
+            f"handler setting warm_up_sizes is {text!r}; use widths and heights such as "
+            "'640x480 480x640', or '' for none"
+        )
+    return found
 
 
 def read_settings(serving_file: Path) -> Settings:

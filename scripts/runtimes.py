@@ -21,6 +21,7 @@ from handler.rcnn.checkpoint import Weights, write_weights
 from handler.rcnn.config import parse_config
 from handler.rcnn.config.values import MisspeltKeyError
 from handler.rcnn.lazy_yaml import is_lazy_config, read_lazy_config
+from handler.rcnn.optimise import optimise
 from handler.rcnn.yaml_config import ConfigError, read_yaml_config
 from handler.settings import RUNTIMES
 from scripts.lazy_config import save_lazy_config
@@ -98,7 +99,8 @@ def write_network(folder: Path, config: Path, weights: Weights, runtime: str) ->
 def _write_native(folder: Path, config: Path, weights: Weights) -> WrittenModel:
     explicit = _read(config)
     model_config = parse_config(explicit)
-    write_weights(folder / WEIGHTS_FILE, build_native(model_config, weights, CPU))
+    model = build_native(model_config, weights, CPU)
+    write_weights(folder / WEIGHTS_FILE, optimise(model))
     write_yaml(folder / CONFIG_FILE, explicit)
     output = model_config.output
     return WrittenModel(_naming(explicit), output.num_classes, output.num_stuff_classes)

@@ -573,3 +573,13 @@ class LastTold(OneByOne):
 def test_requests_are_decoded_while_the_network_runs() -> None:
     responses = on_threads(2, LastTold()).run([png_request(red) for red in (1, 2, 3)])
     assert [scores(response) for response in responses] == [[1], [2], [3]]
+
+
+def test_a_request_alone_is_served_in_the_callers_thread() -> None:
+    class Where(FakeDetector):
+        def prepare(self, picture: Picture) -> Prepared:
+            assert threading.current_thread() is threading.main_thread()
+            return super().prepare(picture)
+
+    (response,) = on_threads(2, Where()).run([png_request(1)])
+    assert scores(response) == [1]

@@ -13,7 +13,6 @@ from ts.protocol.otf_message_handler import create_predict_response
 from ts.service import Service
 
 from handler import service
-from handler.detector.native import NativeDetector
 from handler.messages import HttpRequest, HttpResponse, Part
 from handler.pictures import Picture
 from handler.pipeline import Pipeline
@@ -294,7 +293,8 @@ class Lifecycle:
         self.has_door = has_door
         self.opened: list[Mapping[str, str]] = []
         self.held: list[tuple[object, ...]] = []
-        monkeypatch.setattr(NativeDetector, "warm_up", lambda _: None)
+        self.warmed_up: list[tuple[object, ...]] = []
+        monkeypatch.setattr(service, "warm_up", lambda *asked: self.warmed_up.append(asked))
         monkeypatch.setattr(service, "open_front_door", self._open)
         monkeypatch.setattr(service, "hold_while_busy", lambda *asked: self.held.append(asked))
 
@@ -319,10 +319,12 @@ def test_a_loaded_worker_opens_its_door_and_closes_it_when_told_to_stop(
     loading: Context, monkeypatch: pytest.MonkeyPatch, has_door: bool
 ) -> None:
     monkeypatch.setenv("D2SERVE_DRAIN_SECONDS", "7")
+    monkeypatch.setenv("D2SERVE_WARM_UP_SIZES", "64x48")
     asked = Lifecycle(monkeypatch, has_door=has_door)
     worker = Detectron2Handler()
     worker.initialize(loading)
     assert worker.initialized
+    assert asked.warmed_up == [(worker.pipeline, ((64, 48),), [1])]
     assert asked.opened == [os.environ]
     on_stop = asked.close if has_door else None
     assert asked.held == [(worker.activity, os.environ, 7, on_stop)]
@@ -339,11 +341,11 @@ def test_no_time_to_drain_is_no_draining(loading: Context, monkeypatch: pytest.M
 def test_a_worker_that_cannot_warm_up_opens_no_door(
     loading: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_: NativeDetector) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError("out of memory")
 
     asked = Lifecycle(monkeypatch)
-    monkeypatch.setattr(NativeDetector, "warm_up", fail)
+    monkeypatch.setattr(service, "warm_up", fail)
     with pytest.raises(RuntimeError, match="out of memory"):
         Detectron2Handler().initialize(loading)
     assert (asked.opened, asked.held) == ([], [])

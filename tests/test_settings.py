@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from handler.settings import Settings, SettingsError, load_settings
+from handler.settings import Settings, SettingsError, load_settings, picture_sizes
 
 INTEGERS = (
     ("max_request_bytes", 1),
@@ -167,3 +167,21 @@ def test_defaults_of_options_stand_beside_the_settings(
 def test_a_limit_beyond_what_can_be_kept_is_told(name: str, value: int) -> None:
     with pytest.raises(SettingsError, match=name):
         load_settings({name: value}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [
+        ("640x480 480x640", ((640, 480), (480, 640))),
+        (" 1x99999 ", ((1, 99999),)),
+        ("", ()),
+    ],
+)
+def test_sizes_of_pictures_are_read(text: str, sizes: tuple[tuple[int, int], ...]) -> None:
+    assert picture_sizes(text) == sizes
+
+
+@pytest.mark.parametrize("text", ["640", "640x", "0x480", "640x480,480x640", "640X480", 640, None])
+def test_sizes_that_are_none_are_told(text: Any) -> None:
+    with pytest.raises(SettingsError, match=r"warm_up_sizes is .+ such as '640x480 480x640'"):
+        load_settings({"warm_up_sizes": text}, {})

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from handler.settings import read_workers
-from handler.threads import take_threads
+from handler.threads import decode_threads, take_threads
 
 CORES = 4
 
@@ -34,6 +34,17 @@ def test_a_number_that_is_set_stands() -> None:
 def test_what_the_environment_decided_stands() -> None:
     take_threads(0, 4, {"OMP_NUM_THREADS": "4"})
     assert torch.get_num_threads() == CORES
+
+
+@pytest.mark.parametrize(
+    ("threads", "workers", "expected"),
+    [(0, 1, 4), (0, 3, 1), (0, 9, 1), (1, 1, 1), (6, 2, 6)],
+)
+def test_decoding_takes_the_share_too_where_no_number_is_set(
+    monkeypatch: pytest.MonkeyPatch, threads: int, workers: int, expected: int
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: CORES)
+    assert decode_threads(threads, workers) == expected
 
 
 @pytest.mark.parametrize(

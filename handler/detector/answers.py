@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import roi_align
 
 from handler.detections import Detections, Panoptic, Segment
 from handler.detector.rotated import enclosing_boxes, masks_over
@@ -128,6 +127,8 @@ def _cropped(masks: Tensor, boxes_xyxy: Tensor) -> Tensor:
     CROPPED_MASK_SIDE pixels (`detectron2.structures.BitMasks.crop_and_resize` makes training
     targets in the same way). One at a time, because the floats take four times the memory.
     """
+    from torchvision.ops import roi_align  # takes its time to load, and few models need it
+
     side = CROPPED_MASK_SIDE
     crops = [
         roi_align(mask[None, None].float(), [box[None]], side, aligned=True)[0, 0]

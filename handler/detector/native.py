@@ -15,8 +15,8 @@ from handler.detector.precision import choose_dtype
 from handler.detector.running import BatchRunner
 from handler.masks.panoptic import combine
 from handler.pictures import Picture
-from handler.rcnn.build import build_model
-from handler.rcnn.checkpoint import read_weights
+from handler.rcnn.build import build_model, build_optimised
+from handler.rcnn.checkpoint import read_npz, read_weights
 from handler.rcnn.config import load_config
 from handler.rcnn.config.model import PanopticConfig
 from handler.rcnn.image_batch import padded_size, resize_picture
@@ -26,7 +26,9 @@ from handler.rcnn.optimise import optimise
 from handler.settings import Settings
 
 CONFIG_FILE = "config.yaml"
-WEIGHTS_FILE = "weights.npz"
+WEIGHTS_FILE = "weights.pt"
+# Of archives of before, whose weights were as in the checkpoint.
+PLAIN_WEIGHTS_FILE = "weights.npz"
 
 
 class NativeDetector:
@@ -57,8 +59,14 @@ class NativeDetector:
             SettingsError: the precision is not for this device.
         """
         config = load_config(folder / CONFIG_FILE)
-        model = build_model(config, read_weights(folder / WEIGHTS_FILE), device)
-        return cls(model, device, settings)
+        plain = folder / PLAIN_WEIGHTS_FILE
+        if plain.exists():
+            return cls(build_model(config, read_npz(plain), device), device, settings)
+        # Other precisions and devices take copies, and need the file no longer.
+        as_they_are = choose_dtype(settings.precision, device) is torch.float32
+        mapped = as_they_are and device.type == "cpu"
+        weights = read_weights(folder / WEIGHTS_FILE, mapped=mapped)
+        return cls(build_optimised(config, weights, device), device, settings)
 
     @property
     def num_classes(self) -> int:

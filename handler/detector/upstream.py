@@ -17,11 +17,11 @@ from torch import Tensor
 from handler.detections import Detections
 from handler.detector.answers import BOX_MASKS, Answer, detections_of, label_segments
 from handler.detector.interface import Outcome, Prepared, Size
-from handler.detector.native import CONFIG_FILE, WEIGHTS_FILE
+from handler.detector.native import CONFIG_FILE, PLAIN_WEIGHTS_FILE, WEIGHTS_FILE
 from handler.detector.running import BatchRunner
 from handler.detector.upstream_limits import limits_of
 from handler.pictures import Picture
-from handler.rcnn.checkpoint import CheckpointError, is_derived, read_weights
+from handler.rcnn.checkpoint import CheckpointError, is_derived, read_npz, read_weights
 from handler.rcnn.image_batch import resize_picture
 from handler.rcnn.yaml_config import ConfigError
 from handler.settings import Settings
@@ -73,7 +73,9 @@ class UpstreamDetector:
             ConfigError, CheckpointError: either does not fit.
         """
         model, resizing = build_model(folder, device)
-        load_weights(model, read_weights(folder / WEIGHTS_FILE))
+        plain = folder / PLAIN_WEIGHTS_FILE
+        stored = read_npz(plain) if plain.exists() else read_weights(folder / WEIGHTS_FILE)
+        load_weights(model, stored)
         return cls(model, resizing, device, settings)
 
     @property

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base as ExifTag
-from torchvision.io import ImageReadMode, decode_jpeg
 
 from handler.errors import (
     RequestError,
@@ -17,6 +16,10 @@ from handler.errors import (
 )
 from handler.inputs.image_guard import guarded_file
 from handler.pictures import Picture
+from handler.torchvision_parts import load_operators
+
+OPERATORS = load_operators("image", "image", ["decode_jpeg"])
+RGB = 3  # as `torchvision.io.ImageReadMode` numbers it
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"GIF8", b"II*\0", b"MM\0*")
@@ -79,7 +82,8 @@ def decode_with_torchvision(body: bytes) -> Picture:
     """
     # From a copy: torch wants memory that could be written to.
     encoded = torch.frombuffer(bytearray(body), dtype=torch.uint8)
-    pixels: Picture = decode_jpeg(encoded, ImageReadMode.RGB).permute(1, 2, 0).numpy()
+    upright = False  # that is done here, for all formats
+    pixels: Picture = OPERATORS.decode_jpeg(encoded, RGB, upright).permute(1, 2, 0).numpy()
     return pixels
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import find_objects
 
 from handler.masks.paste import MaskRegion
 
@@ -19,6 +18,8 @@ def label_regions(labels: npt.NDArray[np.int32]) -> Iterator[tuple[int, MaskRegi
     Yields:
         A label and its mask, which is no larger than the bounding box of the label's pixels.
     """
+    from scipy.ndimage import find_objects  # takes its time to load, and only panoptic maps need it
+
     for label, window in enumerate(find_objects(labels), start=1):
         if window is not None:
             rows, columns = window

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torchvision.ops import batched_nms
 
 from handler.rcnn.boxes import apply_deltas, clip
 from handler.rcnn.config.roi_heads import BoxHeadConfig, BoxPredictorConfig, SelectionConfig
 from handler.rcnn.instances import Instances, SizeHW
 from handler.rcnn.layers import Conv2d
+from handler.rcnn.nms import batched_nms
 
 
 class ConvFCHead(nn.Sequential):

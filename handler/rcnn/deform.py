@@ -3,7 +3,6 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import deform_conv2d
 
 from handler.rcnn.config.backbone import DeformConfig
 from handler.rcnn.layers import Conv2d, make_norm
@@ -49,6 +48,9 @@ class DeformConv2d(nn.Module):
 
     def forward(self, features: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
         """Float[N, C, H, W] and what `OffsetConv2d.sampling` gave -> Float[N, C, H', W']."""
+        # Takes its time to load, and few models need it.
+        from torchvision.ops import deform_conv2d
+
         output = deform_conv2d(
             features.to(self.weight.dtype),
             offsets,

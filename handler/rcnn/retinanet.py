@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import batched_nms
 
 from handler.rcnn.anchors import Anchors
 from handler.rcnn.boxes import apply_deltas
@@ -13,6 +12,7 @@ from handler.rcnn.config.model import ModelConfig
 from handler.rcnn.instances import Found, Instances, SizeHW, rescale
 from handler.rcnn.layers import make_norm
 from handler.rcnn.network import Network
+from handler.rcnn.nms import batched_nms
 
 
 class RetinaNetHead(nn.Module):

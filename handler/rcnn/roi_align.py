@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-import torchvision.ops
 from torch import Tensor
 
+from handler.torchvision_parts import load_operators
+
+OPERATORS = load_operators("_C", "torchvision", ["roi_align"])
 # Bounds the memory of the lists of cells, whatever the regions' sizes.
 REGIONS_AT_ONCE = 500
 
@@ -30,8 +32,8 @@ def roi_align(
         aligned: whether a pixel's centre is half a pixel from its corner.
     """
     if features.device.type != "cpu":
-        on_gpu: Tensor = torchvision.ops.roi_align(
-            features, rois, side, scale, sampling_ratio, aligned
+        on_gpu: Tensor = OPERATORS.roi_align(
+            features, rois, scale, side, side, sampling_ratio, aligned
         )
         return on_gpu
     parts = [

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import batched_nms
 
 from handler.rcnn.anchors import Anchors
 from handler.rcnn.backbone import Backbone
@@ -13,6 +12,7 @@ from handler.rcnn.boxes import apply_deltas, clip, larger_than
 from handler.rcnn.config.dense import RPNConfig
 from handler.rcnn.instances import SizeHW
 from handler.rcnn.layers import Conv2d
+from handler.rcnn.nms import batched_nms
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Packing a model: what an archive holds, and what is refused before one is written."""
 
+import io
 import json
 import pickle
 import subprocess
@@ -15,9 +16,11 @@ import torch
 import yaml
 
 from handler.class_names import ClassNamesError
+from handler.detections import Detections
 from handler.detector.native import NativeDetector
-from handler.rcnn.checkpoint import CheckpointError
-from handler.rcnn.config import ConfigError
+from handler.rcnn.build import build_model
+from handler.rcnn.checkpoint import CheckpointError, read_checkpoint
+from handler.rcnn.config import ConfigError, load_config
 from handler.settings import Settings
 from scripts.archive import SERVING_DEFAULTS, build_archive, main
 from scripts.errors import CommandError, run
@@ -57,7 +60,7 @@ def test_the_archive_holds_all_that_serving_needs(archive: Path, repo_root: Path
     assert names == sources | {
         "service.py",
         "config.yaml",
-        "weights.npz",
+        "weights.pt",
         "classes.json",
         "model-config.yaml",
         "MAR-INF/MANIFEST.json",
@@ -74,12 +77,59 @@ def test_the_manifest_names_handler_settings_and_the_version_that_sagemaker_bind
     assert model["modelVersion"] == "1.0"
 
 
-def test_the_weights_load_without_a_pickle_and_without_training_state(archive: Path) -> None:
-    with zipfile.ZipFile(archive) as packed, packed.open("weights.npz") as file:
-        weights = np.load(file, allow_pickle=False)
-        assert "backbone.bottom_up.stem.conv1.weight" in weights.files
-        assert not [name for name in weights.files if "big" in name or "iteration" in name]
-        assert {weights[name].dtype for name in weights.files} == {np.dtype(np.float32)}
+def stored_weights(archive: Path) -> dict[str, torch.Tensor]:
+    with zipfile.ZipFile(archive) as packed:
+        file = io.BytesIO(packed.read("weights.pt"))
+    weights: dict[str, torch.Tensor] = torch.load(file, weights_only=True)
+    return weights
+
+
+def test_the_weights_are_tensors_alone_without_training_state(archive: Path) -> None:
+    weights = stored_weights(archive)
+    assert "backbone.bottom_up.stem.conv1.weight" in weights
+    assert not [name for name in weights if "big" in name or "iteration" in name]
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+
+
+def test_the_weights_are_those_of_a_network_made_quick(archive: Path) -> None:
+    assert not [name for name in stored_weights(archive) if ".norm." in name]
+
+
+def test_a_worker_computes_with_the_weights_where_they_lie_in_the_archive(
+    archive: Path, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(archive) as packed:
+        packed.extractall(tmp_path)
+    detector = NativeDetector.from_folder(tmp_path, torch.device("cpu"), Settings())
+    [mapping] = [
+        line
+        for line in Path("/proc/self/maps").read_text().splitlines()
+        if line.endswith(str(tmp_path / "weights.pt"))
+    ]
+    start, end = (int(address, 16) for address in mapping.split()[0].split("-"))
+    weights = detector.model.state_dict()
+    assert [name for name, held in weights.items() if not start <= held.data_ptr() < end] == []
+
+
+def test_an_archive_of_before_with_plain_weights_is_served_as_well(
+    archive: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(archive) as packed:
+        packed.extractall(tmp_path)
+    picture = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    [now] = NativeDetector.from_folder(tmp_path, torch.device("cpu"), Settings()).detect([picture])
+    (tmp_path / "weights.pt").unlink()
+    model = build_model(
+        load_config(tmp_path / "config.yaml"), read_checkpoint(checkpoint), torch.device("cpu")
+    )
+    arrays = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    np.savez(tmp_path / "weights.npz", **arrays)
+    [old] = NativeDetector.from_folder(tmp_path, torch.device("cpu"), Settings()).detect([picture])
+    assert isinstance(now.found, Detections)
+    assert isinstance(old.found, Detections)
+    assert len(now.found) > 0
+    np.testing.assert_allclose(now.found.boxes_xyxy, old.found.boxes_xyxy, atol=1e-3)
+    np.testing.assert_allclose(now.found.scores, old.found.scores, atol=1e-5)
 
 
 def test_the_config_in_the_archive_stands_without_its_bases(archive: Path, tmp_path: Path) -> None:
@@ -306,10 +356,8 @@ def test_averaged_weights_are_taken_and_said_so(
 
 
 def assert_holds(archive: Path, weights: dict[str, torch.Tensor]) -> None:
-    name = "backbone.bottom_up.stem.conv1.weight"
-    with zipfile.ZipFile(archive) as packed, packed.open("weights.npz") as file:
-        stored = np.load(file, allow_pickle=False)
-        np.testing.assert_array_equal(stored[name], weights[name].numpy())
+    name = "proposal_generator.rpn_head.conv.weight"
+    assert torch.equal(stored_weights(archive)[name], weights[name])
 
 
 def test_it_says_where_nobody_named_the_classes(

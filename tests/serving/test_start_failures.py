@@ -9,8 +9,8 @@ from scripts.torchserve import ServerError, running_server
 
 HANDLERS = {
     "raises": (
-        "def handle(data, context):\n    raise ValueError('weights.npz is missing')\n",
-        r"worker that died(.|\n)*ValueError: weights\.npz is missing",
+        "def handle(data, context):\n    raise ValueError('weights.pt is missing')\n",
+        r"worker that died(.|\n)*ValueError: weights\.pt is missing",
     ),
     "exits": (
         "import os\n\ndef handle(data, context):\n    os._exit(3)\n",
@@ -63,7 +63,7 @@ def test_a_broken_model_config_is_reported(tmp_path: Path, model: Path) -> None:
 def test_a_damaged_archive_is_reported(tmp_path: Path) -> None:
     archive = tmp_path / "damaged.mar"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as content:
-        content.writestr("weights.npz", bytes(1000))
+        content.writestr("weights.pt", bytes(1000))
     content_bytes = archive.read_bytes()
     archive.write_bytes(content_bytes[:41] + b"\xff" * 5 + content_bytes[46:])
     with (

@@ -3,7 +3,7 @@
 from handler.rcnn.checkpoint.errors import CheckpointError
 from handler.rcnn.checkpoint.fitting import is_derived, load_weights
 from handler.rcnn.checkpoint.selection import Checkpoint, open_checkpoint, read_checkpoint
-from handler.rcnn.checkpoint.stored import read_weights, write_weights
+from handler.rcnn.checkpoint.stored import read_npz, read_weights, write_weights
 from handler.rcnn.checkpoint.weights import Weights
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "load_weights",
     "open_checkpoint",
     "read_checkpoint",
+    "read_npz",
     "read_weights",
     "write_weights",
 ]

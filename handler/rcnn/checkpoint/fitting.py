@@ -18,7 +18,7 @@ DERIVED_SUFFIXES = (".num_batches_tracked", ".fed_loss_cls_weights")
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Copies weights into the network, strictly, as float32.
+    """Puts weights into the network, strictly, as float32; those that are float32 are not copied.
 
     A name may lack the beginning that it has in the network, as those of converted checkpoints do
     (`detectron2.checkpoint.c2_model_loading.align_and_update_state_dicts`).
@@ -34,7 +34,8 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     misfit = describe_misfit(needed, given)
     if misfit:
         raise CheckpointError(misfit)
-    model.load_state_dict(given, strict=False)
+    fitting = {name: tensor.to(needed[name].dtype) for name, tensor in given.items()}
+    model.load_state_dict(fitting, strict=False, assign=True)
 
 
 def _aligned(given: Weights, needed: Weights) -> Weights:

@@ -44,7 +44,7 @@ def test_a_model_that_still_loads_is_not_healthy(package: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        pytest.param("weights.npz", b"broken", "weights.npz cannot be read", id="weights"),
+        pytest.param("weights.pt", b"broken", "weights.pt cannot be read", id="weights"),
         pytest.param(SERVICE, b"import nothing_like_it", "nothing_like_it", id="handler"),
     ],
 )

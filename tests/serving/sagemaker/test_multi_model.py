@@ -65,7 +65,7 @@ def test_models_are_loaded_listed_invoked_and_unloaded(
 def test_a_model_that_cannot_load_is_refused_and_not_listed(
     many: Container, package: Path, tmp_path: Path
 ) -> None:
-    broken = repacked(package, tmp_path / "broken.tar.gz", {"weights.npz": b"broken"})
+    broken = repacked(package, tmp_path / "broken.tar.gz", {"weights.pt": b"broken"})
     with pytest.raises(ContainerError, match="500"):
         load_model(many, broken, "broken")
     assert "broken" not in loaded(many)
