@@ -22,7 +22,7 @@ HANDLER_SOURCES := $(shell find handler -name '*.py' 2>/dev/null)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo serve test environments archive package sagemaker-local deploy undeploy \
-  transform clarify predict loadtest lint format fuzz test-pythons clean
+  transform clarify predict loadtest sbom lint format fuzz test-pythons clean
 
 help: ## List the commands
 	@awk -F ' ?## ' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,8 +30,10 @@ help: ## List the commands
 demo: $(SHAPES_MAR) ## Serve the bundled model, send its sample pictures, write overlays to out/
 	@exec $(RUN) -m scripts.demo
 
-serve: $(if $(MODEL),$(INSTALLED),$(SHAPES_MAR)) ## Serve in the foreground: [MODEL=model-store/NAME.mar] [PORT=8080]
-	@exec $(RUN) -m scripts.serve $${MODEL:+--model "$$MODEL"} $${PORT:+--port "$$PORT"}
+serve: $(if $(MODEL),$(INSTALLED),$(SHAPES_MAR)) ## Serve in the foreground: [MODEL=model-store/NAME.mar] [PORT=8080] [ADDRESS=0.0.0.0] [CERTIFICATE= KEY=]
+	@exec $(RUN) -m scripts.serve $${MODEL:+--model "$$MODEL"} $${PORT:+--port "$$PORT"} \
+	  $${ADDRESS:+--address "$$ADDRESS"} $${METRICS_ADDRESS:+--metrics-address "$$METRICS_ADDRESS"} \
+	  $${CERTIFICATE:+--certificate "$$CERTIFICATE"} $${KEY:+--key "$$KEY"}
 
 # Threads that spin while they wait take the cores of other processes, of which the tests start several.
 # The tests of a file run in one process, so that they share the servers that they ask for.
@@ -94,17 +96,22 @@ clarify: $(INSTALLED) ## Write SageMaker Clarify's analysis_config.json: ENDPOIN
 	@if [ -z "$$ENDPOINT" ]; then echo "usage: make clarify ENDPOINT=name [NAME=] [DATASET=s3://bucket/pictures/] [FILE=]" >&2; exit 2; fi
 	@exec $(RUN) -m scripts.aws.clarify --endpoint "$$ENDPOINT" $${NAME:+--name "$$NAME"} $${DATASET:+--dataset "$$DATASET"} $${FILE:+--output "$$FILE"}
 
-predict: $(INSTALLED) ## Send one picture or a folder to a server or an endpoint: IMAGE= [URL=] [ENDPOINT=] [REGION=] [TARGET_MODEL=]
+# A TOKEN that some other program left in the environment is not for our server.
+predict: $(INSTALLED) ## Send one picture or a folder to a server or an endpoint: IMAGE= [URL=] [TOKEN=] [CA=] [ENDPOINT=] [REGION=] [TARGET_MODEL=]
 	@if [ -z "$$IMAGE" ]; then \
-	  echo "usage: make predict IMAGE=picture-or-folder [URL=http://127.0.0.1:8080/invocations] [ENDPOINT=] [REGION=] [TARGET_MODEL=]" >&2; \
+	  echo "usage: make predict IMAGE=picture-or-folder [URL=http://127.0.0.1:8080/invocations] [TOKEN=] [CA=] [ENDPOINT=] [REGION=] [TARGET_MODEL=]" >&2; \
 	  exit 2; \
 	fi
-	@$(RUN) -m scripts.predict "$$IMAGE" $${URL:+--url "$$URL"} $${ENDPOINT:+--endpoint "$$ENDPOINT"} \
+	@D2SERVE_TOKEN="$(if $(filter command,$(origin TOKEN)),$$TOKEN,$$D2SERVE_TOKEN)" \
+	  $(RUN) -m scripts.predict "$$IMAGE" $${URL:+--url "$$URL"} $${CA:+--ca "$$CA"} $${ENDPOINT:+--endpoint "$$ENDPOINT"} \
 	  $${REGION:+--region "$$REGION"} $${TARGET_MODEL:+--target-model "$$TARGET_MODEL"}
 
 loadtest: $(if $(or $(MODEL),$(URL)),$(INSTALLED),$(SHAPES_MAR)) ## Load over settings and clients to out/loadtest/report.html: [MODEL=] [URL=] [PICTURES=] [P99_MS=] [QUICK=1]
 	@exec $(RUN) -m bench.load $${MODEL:+--model "$$MODEL"} $${URL:+--url "$$URL"} $${PICTURES:+--pictures "$$PICTURES"} \
 	  $${P99_MS:+--p99-ms "$$P99_MS"} $${QUICK:+--quick}
+
+sbom: $(INSTALLED) ## Write out/sbom.cdx.json, a CycloneDX bill of what serving runs on and, with NAME=, an archive's files
+	@$(RUN) -m scripts.sbom $${NAME:+--name "$$NAME"}
 
 lint: $(INSTALLED) ## Check style, formatting and types
 	@$(RUN) -m ruff check

@@ -15,6 +15,7 @@ from handler.class_names import CLASSES_FILE, ClassCounts, check_class_names, re
 from handler.detector.failures import DeviceLostError
 from handler.detector.loading import load_detector
 from handler.executors import start_executor
+from handler.integrity import check_folder
 from handler.lifecycle.draining import Activity, hold_while_busy
 from handler.lifecycle.front_door import open_front_door
 from handler.messages import HttpRequest, HttpResponse, Part
@@ -44,6 +45,7 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
         Only then is the server open to others, where a front door is asked for.
         """
         folder = Path(context.system_properties["model_dir"])
+        check_folder(folder)
         settings = read_settings(folder / SERVING_FILE)
         workers = read_workers(folder / SERVING_FILE)
         take_threads(settings.threads, workers)

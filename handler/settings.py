@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from handler.bounded_yaml import load_yaml
 from handler.options import OPTION_NAMES
 
 SERVING_FILE = "model-config.yaml"
@@ -161,7 +162,7 @@ def _content(serving_file: Path) -> Mapping[str, Any]:
     if not serving_file.exists():
         return {}
     try:
-        content = yaml.safe_load(serving_file.read_text(encoding="utf-8"))
+        content = load_yaml(serving_file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"{serving_file.name} is not YAML: {error}") from error
     if not isinstance(content, Mapping):

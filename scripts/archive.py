@@ -1,10 +1,7 @@
 """`make archive`: a Detectron2 config and checkpoint -> a model archive that TorchServe serves."""
 
 import argparse
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +18,8 @@ from handler.settings import SERVING_FILE, SETTING_NAMES, Settings
 from scripts.class_names import choose_class_names
 from scripts.errors import CommandError, run
 from scripts.lazy_config import as_yaml
-from scripts.model_store import MODEL_VERSION, NAME_PATTERN, STORE
+from scripts.model_store import STORE, check_name
+from scripts.packing import pack
 from scripts.runtimes import AUTO, WANTED, choose_runtime, write_network
 from scripts.yaml_files import write_yaml
 
@@ -54,7 +52,8 @@ def build_archive(
 ) -> Path:
     """Checks a model, proves it by one forward and packs it as `store`/`name`.mar.
 
-    Prints which class names and, where a checkpoint has several, which weights it took.
+    Prints what the model runs on, which class names and, where a checkpoint has several, which
+    weights it took. Equal models give equal bytes.
 
     Args:
         config: a YAML config of Detectron2, or a Python one, which is run.
@@ -71,21 +70,22 @@ def build_archive(
         PackageError: the model needs the detectron2 package, which cannot be imported.
         CommandError: the name, or a failure of the archiver.
     """
-    if not NAME_PATTERN.fullmatch(name):
-        raise CommandError(f"NAME {name!r}: use letters, digits, - and _, such as my-model")
+    check_name(name)
     # Only this build's own folder is written to, so builds of one name can run side by side.
     with (
         as_yaml(config) as readable,
         tempfile.TemporaryDirectory(prefix="d2serve-archive-") as temporary,
     ):
-        chosen = choose_runtime(runtime, readable).runtime
+        choice = choose_runtime(runtime, readable)
+        print(f"runtime: {choice.runtime} ({choice.reason})", flush=True)
         content = Path(temporary) / "content"
         content.mkdir()
         settings = SERVING_DEFAULTS | (serving or {})
-        settings["handler"] = settings["handler"] | {"runtime": chosen}
+        settings["handler"] = settings["handler"] | {"runtime": choice.runtime}
         write_model(content, readable, checkpoint, classes, weights_key, settings)
-        prove(content, chosen)
-        packed = _pack(content, name, Path(temporary))
+        prove(content, choice.runtime)
+        packed = Path(temporary) / f"{name}.mar"
+        pack(content, name, packed)
         store.mkdir(parents=True, exist_ok=True)
         return _move_into(store, packed)
 
@@ -130,24 +130,6 @@ def _told(read: Checkpoint) -> list[str]:
     ]
 
 
-def _pack(content: Path, name: str, temporary: Path) -> Path:
-    exported = temporary / "exported"
-    exported.mkdir()
-    command = [
-        *(sys.executable, "-m", "model_archiver.model_packaging"),
-        *("--model-name", name, "--version", MODEL_VERSION),
-        *("--handler", str(content / HANDLER.name / "service.py")),
-        *("--extra-files", str(content), "--config-file", str(content / SERVING_FILE)),
-        *("--export-path", str(exported)),
-    ]
-    # The archiver works in a folder of fixed name under the temporary one.
-    environment = {**os.environ, "TMPDIR": str(temporary)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise CommandError(f"torch-model-archiver failed:\n{done.stderr.strip()}")
-    return exported / f"{name}.mar"
-
-
 def _move_into(store: Path, packed: Path) -> Path:
     """In one step, so that nobody ever reads half an archive."""
     with tempfile.NamedTemporaryFile(dir=store, prefix=".", suffix=".mar", delete=False) as file:
@@ -161,18 +143,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Build an archive, or say what in the model's files is not as it must be."""
     given = _parser().parse_args(arguments)
     try:
-        with as_yaml(given.config) as config:
-            choice = choose_runtime(given.runtime, config)
-            print(f"runtime: {choice.runtime} ({choice.reason})", flush=True)
-            archive = build_archive(
-                config,
-                given.weights,
-                given.name,
-                given.model_store,
-                classes=given.classes,
-                weights_key=given.weights_key,
-                runtime=choice.runtime,
-            )
+        archive = build_archive(
+            given.config,
+            given.weights,
+            given.name,
+            given.model_store,
+            classes=given.classes,
+            weights_key=given.weights_key,
+            runtime=given.runtime,
+        )
     except (ConfigError, CheckpointError, ClassNamesError, PackageError) as error:
         raise CommandError(str(error)) from error
     megabytes = archive.stat().st_size / 1e6

@@ -4,9 +4,7 @@ import argparse
 import gzip
 import hashlib
 import io
-import json
 import tarfile
-import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,15 +13,16 @@ from typing import Any, BinaryIO
 
 import yaml
 
+from handler.bounded_yaml import load_yaml
+from handler.integrity import SUMS_FILE, sums_text
 from handler.settings import SERVING_FILE
 from scripts.errors import CommandError, run
-from scripts.model_store import MODEL_VERSION, STORE
+from scripts.members import check_tar, model_of, read_archive
+from scripts.model_store import MODEL_VERSION, STORE, check_name
+from scripts.packing import MANIFEST, manifest_bytes, sums_of, without_build_date
 
-MANIFEST = "MAR-INF/MANIFEST.json"
 SUFFIX = ".tar.gz"
 MULTI_MODEL_SUFFIX = ".mme.tar.gz"
-# The archiver's clock: it would make two packages of one model differ.
-BUILD_DATE = "createdOn"
 # Where the manifest names the model-config.yaml.
 CONFIG_FILE = "configFile"
 # Weights hardly shrink, however long gzip tries.
@@ -64,13 +63,14 @@ def build_package(archive: Path, *, multi_model: bool = False) -> Package:
     Raises:
         CommandError: there is no such archive, or it is not one that `make archive` wrote.
     """
-    files = _read_archive(archive)
-    manifest = json.loads(files[MANIFEST])
-    manifest.pop(BUILD_DATE, None)
+    files = read_archive(archive)
+    model_of(files[MANIFEST], archive)
+    manifest = without_build_date(files[MANIFEST])
     if not multi_model:
-        del manifest["model"][CONFIG_FILE]
-        files[SERVING_FILE] = _handler_section(files[SERVING_FILE])
-    files[MANIFEST] = json.dumps(manifest, indent=2).encode()
+        manifest["model"].pop(CONFIG_FILE, None)
+        files[SERVING_FILE] = _handler_section(files[SERVING_FILE], archive)
+    files[MANIFEST] = manifest_bytes(manifest)
+    files[SUMS_FILE] = sums_text(sums_of(files)).encode()
     path = package_path(archive.parent, archive.name.removesuffix(".mar"), multi_model=multi_model)
     arriving = path.with_name(f".{path.name}.part")
     with arriving.open("wb") as file:
@@ -86,18 +86,14 @@ def read_package(path: Path) -> Package:
     """
     if not path.is_file():
         raise CommandError(f"{path} does not exist; {_how_to_build(path)}")
-    try:
-        model = json.loads(_read_member(path, MANIFEST))["model"]
-        name, version = model["modelName"], model["modelVersion"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CommandError(f"{path}: {MANIFEST} is none of ours ({error!r})") from error
-    if version != MODEL_VERSION:
+    model = model_of(_read_member(path, MANIFEST), path)
+    if (version := model["modelVersion"]) != MODEL_VERSION:
         raise CommandError(
             f"{path}: the model's version is {version}, and SageMaker's settings bind to "
             f"{MODEL_VERSION} alone; build it again with `make package`"
         )
     content = path.read_bytes()
-    return Package(path, name, hashlib.sha256(content).hexdigest(), len(content))
+    return Package(path, model["modelName"], hashlib.sha256(content).hexdigest(), len(content))
 
 
 def _how_to_build(path: Path) -> str:
@@ -106,26 +102,12 @@ def _how_to_build(path: Path) -> str:
     return f"build it: make package NAME={name}{' MULTI_MODEL=1' if many else ''}"
 
 
-def _read_archive(archive: Path) -> dict[str, bytes]:
-    if not archive.is_file():
-        raise CommandError(f"{archive} does not exist; `make archive` builds it")
-    try:
-        with zipfile.ZipFile(archive) as packed:
-            names = [name for name in packed.namelist() if not name.endswith("/")]
-            files = {name: packed.read(name) for name in names}
-    except zipfile.BadZipFile as error:
-        raise CommandError(f"{archive} is damaged ({error}); build it again") from error
-    for name in (MANIFEST, SERVING_FILE):
-        if name not in files:
-            raise CommandError(f"{archive} holds no {name}; `make archive` writes one")
-    return files
-
-
 def _read_member(path: Path, name: str) -> bytes:
     try:
         # All of it, so that gzip's checksum tells of any damage.
         content = gzip.decompress(path.read_bytes())
         with tarfile.open(fileobj=io.BytesIO(content)) as packed:
+            check_tar(packed, path)
             member = packed.extractfile(name)
             return member.read() if member else b""
     except KeyError:
@@ -134,9 +116,14 @@ def _read_member(path: Path, name: str) -> bytes:
         raise CommandError(f"{path} is damaged ({error}); `make package` builds it") from error
 
 
-def _handler_section(content: bytes) -> bytes:
+def _handler_section(content: bytes, archive: Path) -> bytes:
     """What the handler reads; the rest is TorchServe's, which does not read this file."""
-    section: Mapping[str, Any] = yaml.safe_load(content)["handler"]
+    try:
+        section: Mapping[str, Any] = load_yaml(content)["handler"]
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise CommandError(
+            f"{archive}: {SERVING_FILE} has no section handler; `make archive` writes one"
+        ) from error
     return yaml.safe_dump({"handler": section}, sort_keys=False).encode()
 
 
@@ -155,7 +142,7 @@ def _pack(files: Mapping[str, bytes], file: BinaryIO) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the package, or say what is wrong with the archive."""
     given = _parser().parse_args(arguments)
-    archive = given.model_store / f"{given.name}.mar"
+    archive = given.model_store / f"{check_name(given.name)}.mar"
     package = build_package(archive, multi_model=given.multi_model)
     more = " MULTI_MODEL=1" if given.multi_model else ""
     print(

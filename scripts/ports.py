@@ -28,16 +28,17 @@ class Ports:
         return cls(*_free_ports(5))
 
     @classmethod
-    def starting_at(cls, port: int) -> "Ports":
-        """Inference on `port`, management and metrics on the next two, gRPC on free ones."""
+    def starting_at(cls, port: int, address: str = LOOPBACK) -> "Ports":
+        """Inference on `port` of an address, management and metrics on the next two, gRPC on free
+        ones."""
         if not 1 <= port <= 65533:
             raise CommandError(f"port {port} is out of range; take one of 1 to 65533")
         http = range(port, port + 3)
         for number in http:
-            if not _is_free(number):
+            if not (_is_free(number) and _is_free(number, address)):
                 raise CommandError(
                     f"port {number} is in use ({port} to {port + 2} are needed); "
-                    f"choose others, as in: make serve PORT={port + 1000 if port < 64000 else 8080}"
+                    f"choose others, such as PORT={port + 1000 if port < 64000 else 8080}"
                 )
         return cls(*http, *_free_ports(2, besides=http))
 
@@ -58,11 +59,11 @@ HTTP_APIS = ("inference", "management", "metrics")
 GRPC_APIS = ("grpc_inference", "grpc_management")
 
 
-def _is_free(port: int) -> bool:
+def _is_free(port: int, address: str = LOOPBACK) -> bool:
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((LOOPBACK, port))
+            listener.bind((address, port))
         except OSError:
             return False
     return True

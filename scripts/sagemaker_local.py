@@ -6,7 +6,7 @@ from pathlib import Path
 
 from scripts.aws.environment import container_environment
 from scripts.errors import run
-from scripts.model_store import STORE
+from scripts.model_store import STORE, check_name
 from scripts.package import package_path, read_package
 from scripts.ports import Ports
 from scripts.sagemaker_container import Container, load_model, running_container
@@ -18,7 +18,7 @@ SAMPLE = "models/shapes/samples/shapes_01.jpg"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until told to stop, which is no failure."""
     given = _parser().parse_args(arguments)
-    package = package_path(given.model_store, given.name, multi_model=given.multi_model)
+    package = package_path(given.model_store, check_name(given.name), multi_model=given.multi_model)
     read_package(package)
     try:
         if given.multi_model:

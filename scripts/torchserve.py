@@ -16,18 +16,22 @@ import psutil
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from handler.lifecycle.draining import GRPC_PORT
-from handler.lifecycle.front_door import PUBLIC_ADDRESS, SERVER_ADDRESS
+from handler.lifecycle.draining import KEY_FILE as KEY_FILE_VARIABLE
+from handler.lifecycle.front_door import CERTIFICATE, KEY, PUBLIC_ADDRESS, SERVER_ADDRESS
 from scripts.errors import CommandError
+from scripts.exposure import Exposure
 from scripts.java import find_java
 from scripts.ports import LOOPBACK, Ports
 from scripts.processes import end_process_group
 from scripts.properties import read_properties, write_properties
 from scripts.server_logs import CONSOLE, SERVER, ServerLogs
+from scripts.tokens import KEY_FILE, authorization, read_token
 from scripts.waiting_threads import WAITING_THREADS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIG = REPOSITORY / "config.properties"
 LOG_CONFIG = REPOSITORY / "scripts" / "log4j2.xml"
+THIS_MACHINE = Exposure()
 # The server puts its workers' sockets in there, and macOS allows their paths 104 bytes.
 LONGEST_TEMP_DIR = 64
 # TorchServe logs these and goes on: with no model, with default settings, or with a worker that
@@ -51,11 +55,13 @@ class Server:
     ports: Ports
     logs: ServerLogs
     process: subprocess.Popen[bytes]
+    exposure: Exposure
+    key_file: Path
 
     @property
     def url(self) -> str:
-        """The inference API, without a path."""
-        return f"http://{LOOPBACK}:{self.ports.inference}"
+        """The inference API as this machine reaches it, without a path."""
+        return f"{self.exposure.scheme}://{self.exposure.host}:{self.ports.inference}"
 
     @property
     def management_url(self) -> str:
@@ -93,8 +99,10 @@ class Server:
         for sign, failure in SIGNS_OF_FAILURE.items():
             if sign in server_log:
                 raise self._error(failure)
+        token = read_token(self.key_file, "management") if self.exposure.needs_token else None
+        url = f"{self.management_url}/models/{self.model_name}"
         try:
-            answer = httpx.get(f"{self.management_url}/models/{self.model_name}", trust_env=False)
+            answer = httpx.get(url, headers=authorization(token), trust_env=False)
         except httpx.TransportError:
             return False
         if answer.is_error:
@@ -116,45 +124,49 @@ def running_server(
     *,
     log_dir: Path,
     ports: Ports | None = None,
+    exposure: Exposure = THIS_MACHINE,
     ready_within_s: float = 180,
     front_door: bool = False,
 ) -> Iterator[Server]:
     """Serve `model` (a .mar, or a folder with the same content) while the `with` block runs.
 
-    The server has its own ports, logs and temporary folder (there TorchServe keeps its pid file
-    and sockets, and unpacks archives), so that any number of them can run side by side. With a
-    front door, the worker opens the inference port, and TorchServe listens on another one.
+    The server has its own ports, logs and temporary folder (there TorchServe keeps its pid file,
+    sockets and tokens, and unpacks archives), so that any number of them can run side by side.
+    With a front door, the worker opens the inference port, and TorchServe has another one.
     """
     _check_archive(model)
     java_home = find_java().home
     logs = ServerLogs(log_dir)
     with temporary_home() as home:
         server_ports = ports or Ports.free()
-        own_ports = server_ports.behind_a_door() if front_door else server_ports
-        write_properties(home / CONFIG.name, server_properties(own_ports))
+        inner = server_ports.behind_a_door() if front_door else server_ports
+        listening = behind_a_door(inner) if front_door else {}
+        write_properties(home / CONFIG.name, server_properties(server_ports, exposure) | listening)
         link = _link_into_store(model, home)
         with (logs.folder / CONSOLE).open("ab") as console:
             process = subprocess.Popen(
                 _command(home, link),
                 cwd=home,
                 env=server_environment(os.environ, home, java_home, logs.folder)
-                | (door_environment(server_ports, own_ports) if front_door else {}),
+                | {GRPC_PORT: str(server_ports.grpc_inference)}
+                | (door_environment(server_ports, inner, exposure) if front_door else {}),
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         try:
-            server = Server(link.stem, server_ports, logs, process)
+            key_file = home / KEY_FILE
+            server = Server(link.stem, server_ports, logs, process, exposure, key_file)
             server.wait_until_ready(ready_within_s)
             yield server
         finally:
             end_process_group(process)
 
 
-def server_properties(ports: Ports) -> dict[str, str]:
-    """The repository's config.properties, listening on these ports."""
-    return read_properties(CONFIG) | ports.as_properties()
+def server_properties(ports: Ports, exposure: Exposure = THIS_MACHINE) -> dict[str, str]:
+    """The repository's config.properties, listening on these ports for those who may ask."""
+    return read_properties(CONFIG) | ports.as_properties() | exposure.as_properties(ports)
 
 
 def server_environment(
@@ -179,16 +191,27 @@ def server_environment(
             "TEMP": str(home),
             "LOG_LOCATION": str(log_dir),
             "METRICS_LOCATION": str(log_dir),
+            KEY_FILE_VARIABLE: str(home / KEY_FILE),
         }
     )
 
 
-def door_environment(public: Ports, own: Ports) -> dict[str, str]:
-    """What a worker needs to know to open `public` in front of `own`, and to keep it on a stop."""
-    return {
-        PUBLIC_ADDRESS: f"{LOOPBACK}:{public.inference}",
-        SERVER_ADDRESS: f"http://{LOOPBACK}:{own.inference}",
-        GRPC_PORT: str(own.grpc_inference),
+def behind_a_door(inner: Ports) -> dict[str, str]:
+    """The lines of config.properties that keep all but the front door away from predictions."""
+    return {"inference_address": f"http://{LOOPBACK}:{inner.inference}"}
+
+
+def door_environment(public: Ports, inner: Ports, exposure: Exposure) -> dict[str, str]:
+    """What a worker needs to know to open the public port in front of TorchServe's own."""
+    addresses = {
+        PUBLIC_ADDRESS: f"{exposure.address}:{public.inference}",
+        SERVER_ADDRESS: f"http://{LOOPBACK}:{inner.inference}",
+    }
+    if exposure.certificate is None:
+        return addresses
+    return addresses | {
+        CERTIFICATE: str(exposure.certificate.chain.resolve()),
+        KEY: str(exposure.certificate.key.resolve()),
     }
 
 

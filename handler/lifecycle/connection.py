@@ -70,7 +70,6 @@ class Connection:
             return
         with suppress(OSError):
             server.write(self._requests.rest())
-            # Who has said all may still listen.
             server.write_eof()
 
     async def _download(self, server: asyncio.StreamReader) -> None:
@@ -82,7 +81,8 @@ class Connection:
     def _end(self, error: RequestError) -> None:
         """The last words to the client."""
         self._writer.write(self._responses.rest() or self._unanswered(error))
-        self._writer.write_eof()
+        if self._writer.can_write_eof():  # TLS cannot: there closing is all there is to say
+            self._writer.write_eof()
 
     def _unanswered(self, error: RequestError) -> bytes:
         waits = self._requests.understood > self._responses.complete

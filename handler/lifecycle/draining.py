@@ -5,12 +5,14 @@ are open there, and only then cuts its HTTP connections and workers. So a worker
 call open for as long as it has something to do.
 """
 
+import json
 import logging
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 
 from handler.lifecycle import http2
 
@@ -18,11 +20,14 @@ logger = logging.getLogger(__name__)
 
 GRPC_PORT = "TS_GRPC_INFERENCE_PORT"
 DEFAULT_GRPC_PORT = "7070"
+# Where TorchServe has written its tokens, if it asks for any.
+KEY_FILE = "D2SERVE_KEY_FILE"
 PING = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Ping"
 CONNECT_TIMEOUT_S = 5.0
 # TorchServe hands a waiting batch on within milliseconds.
 QUIET_S = 0.5
 POLL_S = 0.05
+NO_HEADERS: Mapping[str, str] = {}
 
 
 class Activity:
@@ -54,6 +59,7 @@ class Draining:
         port: int,
         at_most_s: float,
         on_stop: Callable[[], None] | None = None,
+        headers: Mapping[str, str] = NO_HEADERS,
     ) -> None:
         """Connects to TorchServe's gRPC inference port on this machine.
 
@@ -62,6 +68,7 @@ class Draining:
             port: TorchServe's gRPC inference port.
             at_most_s: seconds after which TorchServe may stop all the same.
             on_stop: called when TorchServe has been told to stop.
+            headers: what TorchServe asks for beside, such as a token.
 
         Raises:
             OSError: nothing listens at the port.
@@ -71,7 +78,7 @@ class Draining:
         self._on_stop = on_stop
         self._connection = socket.create_connection(("127.0.0.1", port), CONNECT_TIMEOUT_S)
         self._connection.settimeout(None)
-        http2.open_call(self._connection, PING)
+        http2.open_call(self._connection, PING, headers)
         threading.Thread(target=self._watch, name="draining", daemon=True).start()
 
     def _watch(self) -> None:
@@ -102,7 +109,21 @@ def hold_while_busy(
     """Starts draining; None, and a line in the log, where TorchServe's gRPC port is not found."""
     port = int(environment.get(GRPC_PORT, DEFAULT_GRPC_PORT))
     try:
-        return Draining(activity, port=port, at_most_s=at_most_s, on_stop=on_stop)
+        return Draining(
+            activity,
+            port=port,
+            at_most_s=at_most_s,
+            on_stop=on_stop,
+            headers=_authorization(environment),
+        )
     except OSError as error:
         logger.warning("no gRPC at port %d (%s): SIGTERM will not wait for requests", port, error)
         return None
+
+
+def _authorization(environment: Mapping[str, str]) -> dict[str, str]:
+    key_file = Path(environment.get(KEY_FILE, ""))
+    if not key_file.is_file():
+        return {}
+    token = json.loads(key_file.read_text(encoding="utf-8"))["inference"]["key"]
+    return {"authorization": f"Bearer {token}"}

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,6 +15,9 @@ from handler.lifecycle.locks import FileLock
 
 PUBLIC_ADDRESS = "D2SERVE_PUBLIC_ADDRESS"
 SERVER_ADDRESS = "TS_INFERENCE_ADDRESS"
+# PEM files; with them the public port speaks TLS, and TorchServe's own need not.
+CERTIFICATE = "D2SERVE_CERTIFICATE"
+KEY = "D2SERVE_CERTIFICATE_KEY"
 PACKAGE = Path(__file__).resolve().parent.parent
 # Isolated from whatever lies in the working folder and on PYTHONPATH.
 START = (
@@ -36,13 +39,16 @@ class FrontDoor:
     model, and says that it is not ready while there is none, see `handler.lifecycle.relay`.
     """
 
-    def __init__(self, public: str, upstream: str, state: Path) -> None:
+    def __init__(
+        self, public: str, upstream: str, state: Path, certificate: Sequence[str] = ()
+    ) -> None:
         """Says that this worker is ready and opens the port, where none has yet.
 
         Args:
             public: `host:port` to listen on.
             upstream: `host:port` of TorchServe.
             state: a path that the workers of one TorchServe share, to whose name they add endings.
+            certificate: PEM files of the certificate with its chain and of its key, for TLS.
 
         Raises:
             FrontDoorError: the port cannot be opened.
@@ -54,8 +60,9 @@ class FrontDoor:
             raise FrontDoorError(f"the front door cannot keep its state: {error}") from error
         self._presence.share()
         # It may outlive this process, so it must hold no pipe that TorchServe reads to its end.
+        command = [sys.executable, "-I", "-c", START, str(PACKAGE.parent)]
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-c", START, str(PACKAGE.parent), public, upstream, str(state)],
+            [*command, public, upstream, str(state), *certificate],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -91,4 +98,5 @@ def open_front_door(environment: Mapping[str, str]) -> FrontDoor | None:
         raise FrontDoorError(f"{PUBLIC_ADDRESS} needs {SERVER_ADDRESS} too, e.g. {EXAMPLE}")
     # TorchServe is the parent of its workers.
     state = Path(tempfile.gettempdir(), f"d2serve-{os.getppid()}")
-    return FrontDoor(public, f"{upstream.hostname}:{upstream.port}", state)
+    certificate = [environment[name] for name in (CERTIFICATE, KEY) if name in environment]
+    return FrontDoor(public, f"{upstream.hostname}:{upstream.port}", state, certificate)

@@ -2,7 +2,7 @@
 
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -33,8 +33,11 @@ class Frame:
         return length + struct.pack(">BBI", self.kind, self.flags, self.stream) + self.payload
 
 
-def open_call(connection: socket.socket, path: str) -> None:
-    """Begins a gRPC call and leaves it open: its headers are sent, its message never is."""
+def open_call(connection: socket.socket, path: str, more: Mapping[str, str]) -> None:
+    """Begins a gRPC call and leaves it open: its headers are sent, its message never is.
+
+    Names and values of `more` headers may have 127 bytes each.
+    """
     fields = {
         ":method": "POST",
         ":scheme": "http",
@@ -42,6 +45,7 @@ def open_call(connection: socket.socket, path: str) -> None:
         ":authority": "localhost",
         "content-type": "application/grpc",
         "te": "trailers",
+        **more,
     }
     headers = b"".join(_literal(name, value) for name, value in fields.items())
     frames = (Frame(SETTINGS, 0, CONNECTION), Frame(HEADERS, END_HEADERS, CALL, headers))

@@ -10,6 +10,7 @@ import asyncio
 import os
 import resource
 import signal
+import ssl
 import sys
 import time
 from collections.abc import Callable
@@ -28,10 +29,13 @@ Address = tuple[str, int]
 
 
 class Relay:
-    """Copies bytes both ways between each client and `upstream`."""
+    """Copies bytes both ways between each client, with TLS or without, and `upstream`."""
 
-    def __init__(self, upstream: Address, presence: FileLock) -> None:
+    def __init__(
+        self, upstream: Address, presence: FileLock, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._upstream = upstream
+        self._tls = tls
         self._presence = presence
         self._stopped = asyncio.Event()
         self._connections: set[asyncio.Task[None]] = set()
@@ -57,7 +61,7 @@ class Relay:
         """
         upstream, held_open = await asyncio.open_connection(*self._upstream)
         with closing(held_open):
-            server = await asyncio.start_server(self._accept, *public)
+            server = await asyncio.start_server(self._accept, *public, ssl=self._tls)
             on_open()
             gone = asyncio.create_task(upstream.read())
             abandoned = asyncio.create_task(self._abandoned())
@@ -87,8 +91,12 @@ class Relay:
 
 
 def tell_ready() -> None:
-    """Says to the worker that started this process that the port is open."""
-    os.write(sys.stdout.fileno(), READY)
+    """Says to the worker that started this process that the port is open, and nothing after that:
+    nobody would read it."""
+    os.write(1, READY)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for output in (1, 2):
+        os.dup2(nowhere, output)
 
 
 def nothing_to_tell() -> None:
@@ -107,10 +115,18 @@ def take_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-async def main(public: str, upstream: str, state: str) -> None:
+def speaking_tls(certificate: str, key: str) -> ssl.SSLContext:
+    """A server that proves its name with these PEM files."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+async def main(public: str, upstream: str, state: str, *certificate: str) -> None:
     """Relay between the two `host:port`; `state` is the path that the server's workers share."""
     take_files()
-    relay = Relay(address(upstream), FileLock(presence_file(Path(state))))
+    tls = speaking_tls(*certificate) if certificate else None
+    relay = Relay(address(upstream), FileLock(presence_file(Path(state))), tls)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, relay.stop)
     port = FileLock(port_file(Path(state)))

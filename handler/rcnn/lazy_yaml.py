@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from handler.bounded_yaml import BoundedLoader
 from handler.rcnn.interpolation import resolve
 from handler.rcnn.yaml_config import ConfigError
 
@@ -18,7 +19,7 @@ OBJECT = "object:"
 PARTIAL = "object/apply:functools.partial"
 
 
-class LazyLoader(yaml.SafeLoader):
+class LazyLoader(BoundedLoader):
     """Plain YAML, and Python's objects as the names they go by."""
 
 
@@ -51,7 +52,7 @@ LazyLoader.add_multi_constructor(PYTHON, _described)
 def is_lazy_config(path: Path) -> bool:
     """Whether a YAML file has the shape of a lazy config; False where it cannot be read."""
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+        root = yaml.compose(path.read_text(encoding="utf-8"), BoundedLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return False
     return isinstance(root, yaml.MappingNode) and any(

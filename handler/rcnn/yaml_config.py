@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from handler.bounded_yaml import BoundedLoader
 from handler.rcnn.arithmetic import evaluate
 
 BASE_KEY = "_BASE_"
@@ -16,7 +17,7 @@ class ConfigError(ValueError):
     """A config that cannot be read or asks for something that is not supported."""
 
 
-class ConfigLoader(yaml.SafeLoader):
+class ConfigLoader(BoundedLoader):
     """Plain YAML, and the one tag that Detectron2's own configs have."""
 
 

@@ -1,10 +1,14 @@
 """A server by its URL."""
 
+import ssl
+from pathlib import Path
+
 import httpx
 
 from scripts.client.errors import PredictionError, UnreachableError, refusal
 from scripts.client.messages import Payload, Reply
 from scripts.errors import CommandError
+from scripts.tokens import authorization
 
 DEFAULT_URL = "http://127.0.0.1:8080/invocations"
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
@@ -14,8 +18,15 @@ CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 class HttpTransport:
     """Posts to one URL.
 
+    Args:
+        url: where.
+        timeout_s: how long an answer may take.
+        token: what a server that asks for one wants to see; never told in an error.
+        ca: a PEM file of certificates to trust, in place of the system's.
+        transport: in place of the network.
+
     Raises:
-        CommandError: the URL is none.
+        CommandError: the URL is none, or the file holds no certificate.
     """
 
     def __init__(
@@ -23,11 +34,15 @@ class HttpTransport:
         url: str = DEFAULT_URL,
         *,
         timeout_s: float = 120,
+        token: str | None = None,
+        ca: Path | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.url = url
         self._http = httpx.Client(
             timeout=timeout_s,
+            headers=authorization(token),
+            verify=_trusting(ca) if ca else True,
             transport=transport,
             # A proxy cannot reach our loopback.
             trust_env=_host_of(url) not in LOOPBACK_HOSTS,
@@ -41,6 +56,10 @@ class HttpTransport:
         try:
             response = self._http.post(self.url, content=payload.body, headers=headers)
         except httpx.ConnectError as error:
+            if _is_about_trust(error):
+                raise PredictionError(
+                    0, "not_trusted", f"{self.url}: {error}", "CA= names the certificate to trust"
+                ) from error
             raise UnreachableError(
                 f"no server answers at {self.url}; start one with `make serve`, or give another URL"
             ) from error
@@ -54,6 +73,19 @@ class HttpTransport:
     def close(self) -> None:
         """See Transport."""
         self._http.close()
+
+
+def _trusting(ca: Path) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except OSError as error:  # ssl's own errors are some, too
+        raise CommandError(f"{ca} holds no certificate to trust: {error}") from error
+
+
+def _is_about_trust(error: BaseException | None) -> bool:
+    while error and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _host_of(url: str) -> str:

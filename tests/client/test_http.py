@@ -155,6 +155,33 @@ def test_a_secure_url_is_one() -> None:
         pass
 
 
+def test_a_token_goes_along_and_is_in_no_error() -> None:
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(400, text="no")
+
+    transport = HttpTransport(URL, token="s3cret", transport=httpx.MockTransport(answer))
+    with Client(transport) as client, pytest.raises(PredictionError) as refused:
+        client.predict(b"")
+    assert [request.headers["authorization"] for request in seen] == ["Bearer s3cret"]
+    assert "s3cret" not in str(refused.value)
+
+
+def test_without_a_token_there_is_no_header() -> None:
+    with client_of(lambda request: httpx.Response(200, json=list(request.headers))) as client:
+        assert "authorization" not in client.predict(b"").json()
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_a_file_without_certificates_is_named(tmp_path: Path, content: str | None) -> None:
+    if content:
+        (tmp_path / "ca.pem").write_text(content)
+    with pytest.raises(CommandError, match=r"ca\.pem holds no certificate"):
+        HttpTransport("https://server.test/", ca=tmp_path / "ca.pem")
+
+
 class Recording(httpx.MockTransport):
     """Answers with the seconds that it may take, and knows whether it is closed."""
 

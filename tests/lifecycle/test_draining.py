@@ -6,6 +6,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
 from typing import Protocol
@@ -98,6 +99,27 @@ def start(listener: socket.socket) -> Iterator[Start]:
             return server
 
         yield start
+
+
+@pytest.mark.parametrize("with_token", [True, False])
+def test_a_server_that_asks_for_tokens_gets_one(
+    listener: socket.socket, tmp_path: Path, with_token: bool
+) -> None:
+    key_file = tmp_path / "key_file.json"
+    if with_token:
+        key_file.write_text('{"inference": {"key": "AbC-1_2="}}')
+    environment = {
+        "TS_GRPC_INFERENCE_PORT": str(listener.getsockname()[1]),
+        "D2SERVE_KEY_FILE": str(key_file),
+    }
+    assert hold_while_busy(Activity(), environment, 60)
+    connection, _ = listener.accept()
+    with closing(GrpcServer(connection)) as server:
+        server.receive()
+        headers = server.receive()
+    assert headers
+    field = b"\x0dauthorization\x0fBearer AbC-1_2="
+    assert (field in headers.payload) == with_token
 
 
 def test_settings_and_pings_are_acknowledged(start: Start) -> None:

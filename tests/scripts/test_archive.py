@@ -18,12 +18,14 @@ import yaml
 from handler.class_names import ClassNamesError
 from handler.detections import Detections
 from handler.detector.native import NativeDetector
+from handler.integrity import parse_sums
 from handler.rcnn.build import build_model
 from handler.rcnn.checkpoint import CheckpointError, read_checkpoint
 from handler.rcnn.config import ConfigError, load_config
 from handler.settings import Settings
 from scripts.archive import SERVING_DEFAULTS, build_archive, main
 from scripts.errors import CommandError, run
+from scripts.runtimes import Choice, choose_runtime
 from tests.goldens.cases import CONFIGS, GoldenModel
 from tests.rcnn.checkpoint.saving import Exploit
 
@@ -64,7 +66,50 @@ def test_the_archive_holds_all_that_serving_needs(archive: Path, repo_root: Path
         "classes.json",
         "model-config.yaml",
         "MAR-INF/MANIFEST.json",
+        "SHA256SUMS",
     }
+
+
+def test_sha256sum_itself_checks_an_unpacked_archive(archive: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(archive) as packed:
+        packed.extractall(tmp_path)
+    command = ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"]
+    assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 0
+    (tmp_path / "service.py").write_text("changed")
+    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert told.returncode == 1
+    assert told.stdout == "service.py: FAILED\n"
+
+
+def test_the_sums_are_those_of_all_files_but_the_settings(archive: Path) -> None:
+    with zipfile.ZipFile(archive) as packed:
+        sums = parse_sums(packed.read("SHA256SUMS"))
+        names = {*packed.namelist()}
+    assert sums.keys() == names - {"SHA256SUMS", "model-config.yaml"}
+
+
+def test_the_same_model_gives_the_same_bytes(
+    archive: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    assert build_archive(CONFIG, checkpoint, "tiny", tmp_path).read_bytes() == archive.read_bytes()
+
+
+def test_the_config_is_read_and_told_once(
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    read = []
+
+    def choose(wanted: str, config: Path) -> Choice:
+        read.append(config)
+        return choose_runtime(wanted, config)
+
+    monkeypatch.setattr("scripts.archive.choose_runtime", choose)
+    assert main(arguments(CONFIG, checkpoint, tmp_path)) == 0
+    assert read == [CONFIG]
+    assert capsys.readouterr().out.count("runtime: ") == 1
 
 
 def test_the_manifest_names_handler_settings_and_the_version_that_sagemaker_binds_to(

@@ -8,7 +8,7 @@ import pytest
 from tests.environment import clean_environment
 
 DOCUMENTED = {
-    *("help", "demo", "serve", "test", "archive", "predict", "lint", "fuzz"),
+    *("help", "demo", "serve", "test", "archive", "predict", "lint", "fuzz", "sbom"),
     *("package", "sagemaker-local", "deploy", "undeploy", "transform", "clarify"),
 }
 # No test installs anything.
@@ -60,6 +60,32 @@ def test_a_missing_variable_shows_how_to_call(
 def test_values_may_hold_spaces_and_quotes(repo_root: Path) -> None:
     refused = make(repo_root, *AS_INSTALLED, "predict", 'IMAGE=/no such/it\'s "here".png')
     assert 'error: /no such/it\'s "here".png does not exist' in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "passed"),
+    [
+        (["TOKEN=given"], {}, "given"),
+        ([], {"D2SERVE_TOKEN": "ours"}, "ours"),
+        (["TOKEN=given"], {"D2SERVE_TOKEN": "ours"}, "given"),
+        pytest.param([], {"TOKEN": "some other program's"}, "", id="not-ours"),
+    ],
+)
+def test_a_token_reaches_predict_through_the_environment_alone(
+    repo_root: Path, tmp_path: Path, given: list[str], environment: dict[str, str], passed: str
+) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "token:$D2SERVE_TOKEN" "$@"\n')
+    python.chmod(0o755)
+    shown = subprocess.run(
+        ["make", *AS_INSTALLED, f"RUN={python}", "predict", "IMAGE=a.png", *given],
+        cwd=repo_root,
+        env=clean_environment() | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout == f"token:{passed} -m scripts.predict a.png\n"
 
 
 @pytest.fixture

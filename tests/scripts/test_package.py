@@ -12,12 +12,14 @@ from typing import BinaryIO
 import pytest
 import yaml
 
+from handler.integrity import IntegrityError, check_folder
 from handler.settings import Settings, read_settings
 from scripts.archive import SERVING_DEFAULTS, build_archive
 from scripts.errors import CommandError
 from scripts.package import build_package, main, package_path, read_package
 
 MANIFEST = "MAR-INF/MANIFEST.json"
+SUMS = "SHA256SUMS"
 OURS = '{"model": {"modelName": "a", "modelVersion": "1.0"}}'
 
 
@@ -38,12 +40,12 @@ def test_a_package_holds_what_the_archive_holds(archive: Path) -> None:
     package = build_package(archive).path
     with zipfile.ZipFile(archive) as source, tarfile.open(package) as packed:
         assert sorted(packed.getnames()) == sorted(source.namelist())
-        for name in set(source.namelist()) - {MANIFEST, "model-config.yaml"}:
+        for name in set(source.namelist()) - {MANIFEST, "model-config.yaml", SUMS}:
             assert content(package, name) == source.read(name)
 
 
 def test_the_same_model_gives_the_same_bytes(shapes: Path, tmp_path: Path) -> None:
-    """From the trained files on: the archiver writes its clock into each archive."""
+    """From the trained files on."""
     packages = [
         build_package(
             build_archive(
@@ -71,11 +73,72 @@ def test_order_and_folders_of_an_archive_do_not_matter(archive: Path) -> None:
     assert build_package(archive).sha256 == first.sha256
 
 
+def rewritten(archive: Path, files: dict[str, bytes | None]) -> Path:
+    """The archive with files replaced, added or, where None, left out."""
+    with zipfile.ZipFile(archive) as packed:
+        kept = {name: packed.read(name) for name in packed.namelist()} | files
+    with zipfile.ZipFile(archive, "w") as packed:
+        for name, content in kept.items():
+            if content is not None:
+                packed.writestr(name, content)
+    return archive
+
+
 def test_another_model_gives_other_bytes(archive: Path) -> None:
     first = build_package(archive)
-    with zipfile.ZipFile(archive, "a") as packed:
-        packed.writestr("more.txt", "more")
-    assert build_package(archive).sha256 != first.sha256
+    other = rewritten(archive, {"classes.json": b'["other"]', SUMS: None})
+    assert build_package(other).sha256 != first.sha256
+
+
+@pytest.mark.parametrize("multi_model", [False, True])
+def test_a_package_keeps_its_own_sums(archive: Path, tmp_path: Path, multi_model: bool) -> None:
+    package = build_package(archive, multi_model=multi_model).path
+    with tarfile.open(package) as packed:
+        packed.extractall(tmp_path / "model", filter="data")
+    check_folder(tmp_path / "model")
+    (tmp_path / "model" / MANIFEST).write_text("{}")
+    with pytest.raises(IntegrityError, match=r"changed 'MAR-INF/MANIFEST\.json'"):
+        check_folder(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        pytest.param({"service.py": b"import os"}, "changed 'service.py'", id="changed"),
+        pytest.param({"more.py": b""}, "additional 'more.py'", id="additional"),
+        pytest.param({"weights.npz": None}, "missing 'weights.npz'", id="missing"),
+    ],
+)
+def test_an_archive_whose_files_are_not_its_own_is_refused(
+    archive: Path, files: dict[str, bytes | None], told: str
+) -> None:
+    with pytest.raises(CommandError, match=rf"shapes\.mar: the archive's files .*{told}"):
+        build_package(rewritten(archive, files))
+
+
+def test_an_archive_of_an_older_version_gets_sums(archive: Path) -> None:
+    package = build_package(rewritten(archive, {SUMS: None})).path
+    assert b"  weights.npz\n" in content(package, SUMS)
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        pytest.param({MANIFEST: b"{"}, f"{MANIFEST} is none of ours", id="manifest-no-json"),
+        pytest.param({MANIFEST: b'{"model": {}}'}, f"{MANIFEST} is none of ours", id="no-name"),
+        pytest.param({MANIFEST: b'{"model": []}'}, f"{MANIFEST} is none of ours", id="a-list"),
+        pytest.param({"model-config.yaml": b"batchSize: 3"}, "no section handler", id="foreign"),
+        pytest.param({"model-config.yaml": b"["}, "no section handler", id="no-yaml"),
+    ],
+)
+def test_a_foreign_archive_is_refused_in_one_line(
+    archive: Path, files: dict[str, bytes | None], told: str
+) -> None:
+    foreign = rewritten(archive, {**files, SUMS: None})
+    with pytest.raises(CommandError, match=told) as refused:
+        build_package(foreign)
+    assert "\n" not in str(refused.value)
+    assert [path.name for path in archive.parent.iterdir()] == ["shapes.mar"]
 
 
 def test_a_package_leaves_batches_and_workers_to_the_endpoints_variables(archive: Path) -> None:

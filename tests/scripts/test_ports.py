@@ -6,6 +6,7 @@ import pytest
 
 from scripts.errors import CommandError
 from scripts.ports import LOOPBACK, Ports
+from tests.free_ports import first_of_three
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def test_free_ports_of_the_http_apis_are_in_a_row() -> None:
 
 
 def test_starting_at_takes_three_in_a_row() -> None:
-    start = Ports.free().inference
+    start = first_of_three()
     ports = Ports.starting_at(start)
     assert astuple(ports)[:3] == (start, start + 1, start + 2)
     assert len(set(astuple(ports))) == 5
@@ -52,3 +53,22 @@ def test_properties_listen_on_loopback_alone() -> None:
         "grpc_inference_port": "4",
         "grpc_management_port": "5",
     }
+
+
+def test_a_port_that_is_busy_on_all_addresses_is_named() -> None:
+    with socket.socket() as listener:
+        listener.bind(("0.0.0.0", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        with pytest.raises(CommandError, match=f"port {port} is in use"):
+            Ports.starting_at(port, "0.0.0.0")
+
+
+def test_a_port_that_is_busy_on_another_address_is_not() -> None:
+    port = first_of_three()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.2", port))
+        listener.listen()
+        with pytest.raises(CommandError, match=f"port {port} is in use"):
+            Ports.starting_at(port, "127.0.0.2")
+        assert Ports.starting_at(port).inference == port

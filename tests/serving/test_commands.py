@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from scripts import predict
-from scripts.ports import Ports
 from tests.environment import clean_environment
+from tests.free_ports import first_of_three
 from tests.serving.traffic import picture_body
 
 
@@ -32,7 +32,7 @@ def folder(samples: list[Path], tmp_path: Path) -> Path:
 def serving(repo_root: Path, shapes_mar: Path) -> "Iterator[subprocess.Popen[str]]":
     """`scripts.serve` as make starts it, on free ports."""
     command = [sys.executable, "-m", "scripts.serve", "--model", str(shapes_mar)]
-    command += ["--port", str(Ports.free().inference)]
+    command += ["--port", str(first_of_three())]
     with subprocess.Popen(command, cwd=repo_root, stdout=subprocess.PIPE, text=True) as process:
         yield process
         process.kill()
@@ -80,7 +80,7 @@ def test_serve_says_where_and_stops_when_told(
 def test_make_passes_sigterm_on_to_the_server(
     repo_root: Path, shapes_mar: Path, http: httpx.Client
 ) -> None:
-    port = Ports.free().inference
+    port = first_of_three()
     command = ["make", "-o", ".venv/.installed", "serve", f"MODEL={shapes_mar}", f"PORT={port}"]
     with subprocess.Popen(
         command, cwd=repo_root, env=clean_environment(), stdout=subprocess.PIPE, text=True

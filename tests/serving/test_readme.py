@@ -16,8 +16,9 @@ import httpx
 import pytest
 from PIL import Image
 
-from scripts.ports import LOOPBACK, Ports
+from scripts.ports import LOOPBACK
 from tests.environment import clean_environment
+from tests.free_ports import first_of_three
 
 README_PORT = "8080"
 # This very run is what `make test` does.
@@ -43,7 +44,7 @@ def example_answer(repo_root: Path) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def port() -> str:
-    return str(Ports.free().inference)
+    return str(first_of_three())
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +154,9 @@ def assert_overlays(out: Path, samples: Path) -> None:
 
 
 def test_every_link_of_the_readme_and_the_docs_leads_somewhere(repo_root: Path) -> None:
-    for page in [repo_root / "README.md", *(repo_root / "docs").glob("*.md")]:
+    pages = [*repo_root.glob("*.md"), *(repo_root / "docs").glob("*.md")]
+    assert repo_root / "SECURITY.md" in pages
+    for page in pages:
         for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"

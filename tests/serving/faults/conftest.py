@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from handler.integrity import SUMS_FILE
 from scripts.torchserve import running_server
 from tests.serving.faults.faulty import BATCH, QUEUE, RESPONSE_TIMEOUT_S, Faulty, service
 
@@ -25,6 +26,7 @@ def faulty(shapes_mar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         "responseTimeout": RESPONSE_TIMEOUT_S,
     }
     config.write_text(yaml.safe_dump(settings))
+    (folder / SUMS_FILE).unlink()
     logs = tmp_path_factory.mktemp("logs")
     with running_server(folder, log_dir=logs, front_door=True) as server:
         yield Faulty(server, gate)

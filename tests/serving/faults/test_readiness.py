@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from handler.integrity import SUMS_FILE
 from scripts.ports import Ports
 from scripts.server_logs import SERVER
 from scripts.torchserve import Server, running_server
@@ -21,6 +22,7 @@ def folder(shapes_mar: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "shapes"
     with zipfile.ZipFile(shapes_mar) as archive:
         archive.extractall(folder)
+    (folder / SUMS_FILE).unlink()
     waits = f"while not (Path({str(tmp_path)!r}) / 'load').exists():\n    time.sleep(0.02)\n"
     (folder / "service.py").write_text(service(tmp_path) + waits)
     return folder

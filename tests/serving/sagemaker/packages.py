@@ -5,15 +5,17 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from handler.integrity import SUMS_FILE
+
 SERVICE = "service.py"
 MANIFEST = "MAR-INF/MANIFEST.json"
 
 
 def repacked(package: Path, target: Path, files: Mapping[str, bytes]) -> Path:
-    """The package with some of its files replaced or added."""
+    """The package with some of its files replaced or added, and so without the sums of all."""
     with tarfile.open(package) as source, tarfile.open(target, "w:gz") as changed:
         for member in source.getmembers():
-            if member.name not in files:
+            if member.name not in (*files, SUMS_FILE):
                 changed.addfile(member, source.extractfile(member))
         for name, content in files.items():
             entry = tarfile.TarInfo(name)

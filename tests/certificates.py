@@ -1,0 +1,50 @@
+"""Certificates of the tests' own."""
+
+import datetime
+import ipaddress
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from scripts.exposure import Certificate
+from scripts.ports import LOOPBACK
+
+NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "d2serve test")])
+LASTING = datetime.timedelta(days=1)
+
+
+def self_signed(folder: Path, address: str = LOOPBACK) -> Certificate:
+    """A certificate for an address, signed by itself."""
+    return Certificate(*write(folder, rsa.generate_private_key(65537, 2048), address))
+
+
+def write(
+    folder: Path,
+    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey,
+    address: str = LOOPBACK,
+    layout: PrivateFormat = PrivateFormat.PKCS8,
+) -> tuple[Path, Path]:
+    """PEM files of a self-signed certificate and its key."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(NAME)
+        .issuer_name(NAME)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - LASTING)
+        .not_valid_after(now + LASTING)
+        .add_extension(names, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    chain_file, key_file = folder / "certificate.pem", folder / "key.pem"
+    chain_file.write_bytes(certificate.public_bytes(Encoding.PEM))
+    key_file.write_bytes(key.private_bytes(Encoding.PEM, layout, NoEncryption()))
+    return chain_file, key_file

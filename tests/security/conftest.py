@@ -1,0 +1,5 @@
+"""A running server and its client, as the serving tests have them."""
+
+from tests.serving.conftest import http, jpeg, samples
+
+__all__ = ["http", "jpeg", "samples"]

@@ -1,0 +1,23 @@
+"""Payloads that leave a trace where they run, and proof that each would."""
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+
+class Command:
+    """Runs a shell command where a plain unpickler meets it."""
+
+    def __init__(self, trace: Path) -> None:
+        self.command = f"touch '{trace}'"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (self.command,)
+
+
+def assert_dangerous(pickled: bytes, trace: Path) -> None:
+    """A plain unpickler would run it; takes the trace away again."""
+    pickle.loads(pickled)
+    assert trace.exists(), "the payload is none"
+    trace.unlink()

@@ -1,0 +1,91 @@
+"""Line breaks in class names, options, types and query strings: none ends up in a header or a log.
+
+Their limits on size, numbers and nesting: tests/inputs, tests/bad_requests.py.
+"""
+
+import email
+import json
+import logging
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+
+from handler.messages import HttpRequest, Part
+from handler.pipeline import Pipeline
+from handler.settings import Settings
+from scripts.server_logs import ServerLogs
+from scripts.torchserve import Server
+from tests.bodies import image_bytes, noise, npy_bytes
+from tests.fakes import FakeDetector, facts
+
+EVIL = "ball\r\nX-Evil: 1\r\n\r\n<script>"
+# TorchServe takes lines like this for metrics of its own.
+METRIC = "\n[METRICS]Evil.Count:1|#Level:Model|#hostname:h,1\n"
+PICTURE = image_bytes(noise(32, 48, 3), "PNG")
+FORMATS = ("default", "clarify", "clarify-scores", "coco", "jumpstart")
+VISIBLE = re.compile(r"[\x20-\x7e]*")
+
+
+def test_the_payload_would_work() -> None:
+    headers = email.message_from_string(f"X-Classes: {EVIL}")
+    assert headers["X-Evil"] == "1"
+
+
+def requests() -> list[HttpRequest]:
+    """Line breaks wherever a client can put text."""
+    hostile = [
+        {"accept": accept, "x-amzn-sagemaker-custom-attributes": attributes, "content-type": kind}
+        for accept in ("", EVIL, f"application/json;n_predictions={EVIL}", f"image/png;{EVIL}")
+        for attributes in ("", EVIL, f"masks={EVIL}", json.dumps({EVIL: EVIL}), f"classes={EVIL}")
+        for kind in ("image/png", f"image/png;{EVIL}", EVIL)
+    ]
+    hostile += [
+        {"accept": "", "x-amzn-sagemaker-custom-attributes": f"format={name}"} for name in FORMATS
+    ]
+    hostile += [{"accept": name} for name in ("image/jpeg", "image/png", "application/x-npz")]
+    made = [
+        HttpRequest(headers, (Part(headers.get("content-type", ""), PICTURE),), query, EVIL)
+        for headers in hostile
+        for query in ({}, {EVIL: EVIL}, {"input_range": EVIL}, {"classes": EVIL})
+    ]
+    array = HttpRequest({}, (Part("application/x-npy", npy_bytes(noise(9, 9, 3))),), {}, EVIL)
+    return [*made, array]
+
+
+def test_no_header_holds_what_came_from_outside(caplog: pytest.LogCaptureFixture) -> None:
+    pipeline = Pipeline(FakeDetector(), facts(EVIL, EVIL + "2"), Settings())
+    with caplog.at_level(logging.DEBUG):
+        responses = pipeline.run(requests())
+    assert {response.status for response in responses} >= {200, 400, 415}
+    for response in responses:
+        for text in (response.content_type, *response.headers, *response.headers.values()):
+            assert VISIBLE.fullmatch(text), text
+            assert "Evil" not in text
+    messages = [re.sub(re.escape(EVIL), "", record.getMessage()) for record in caplog.records]
+    assert messages
+    assert not [message for message in messages if "\n" in message or "Evil" in message]
+
+
+@pytest.mark.parametrize("text", [EVIL, METRIC])
+def test_a_real_server_lets_none_through(
+    server: Server, http: httpx.Client, jpeg: Path, text: str
+) -> None:
+    logs = ServerLogs(server.logs.folder)
+    multipart = {"files": {text: (text, jpeg.read_bytes(), "image/jpeg")}}
+    answers = [
+        http.post(f"{server.url}/invocations", params=params, **body)
+        for params in ({"masks": text}, {text: "1"}, {"classes": text}, {})
+        for body in ({"content": jpeg.read_bytes()}, multipart)
+    ]
+    assert [answer.status_code for answer in answers].count(200) >= 1
+    for answer in answers:
+        assert "x-evil" not in answer.headers
+        assert answer.json()
+    written = "".join(
+        logs.text(log.name) for log in server.logs.folder.glob("*.log") if "access" not in log.name
+    )
+    assert not re.search(r"Evil", written)
+    metrics = http.get(f"http://127.0.0.1:{server.ports.metrics}/metrics").text
+    assert "Evil" not in metrics

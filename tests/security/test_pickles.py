@@ -1,0 +1,143 @@
+"""Pickles that run a command: in checkpoints, in archives and in what clients send.
+
+More of them, layer by layer: tests/rcnn/checkpoint/test_files.py, tests/inputs/test_npy.py.
+"""
+
+import io
+import pickle
+import zipfile
+from base64 import b64encode
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from handler.messages import HttpRequest, Part
+from handler.pipeline import Pipeline
+from handler.rcnn.checkpoint import CheckpointError, read_weights
+from handler.settings import Settings
+from scripts.archive import main
+from scripts.errors import CommandError
+from tests.fakes import FakeDetector, facts
+from tests.goldens.cases import CONFIGS
+from tests.security.payloads import Command, assert_dangerous
+
+CONFIG = CONFIGS / "mask_rcnn_r50.yaml"
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    """What a payload that ran leaves behind."""
+    return tmp_path / "it ran"
+
+
+def torch_file(path: Path, content: object) -> bytes:
+    """As torch.save writes it; gives the pickle in it."""
+    torch.save(content, path)
+    with zipfile.ZipFile(path) as packed:
+        [name] = [name for name in packed.namelist() if name.endswith("/data.pkl")]
+        return packed.read(name)
+
+
+def old_torch_file(path: Path, content: object) -> bytes:
+    """As torch.save wrote it before 1.6: pickles one after the other, the content behind three."""
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+    with path.open("rb") as file:
+        for _ in range(3):
+            pickle.load(file)
+        return file.read()
+
+
+def bare_pickle(path: Path, content: object) -> bytes:
+    path.write_bytes(pickle.dumps(content))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("file", "write"),
+    [
+        ("model_final.pth", torch_file),
+        ("model_final.pt", torch_file),
+        ("model_final.ckpt", old_torch_file),
+        ("model_final.pth", bare_pickle),
+        ("model_final.pkl", bare_pickle),
+    ],
+)
+@pytest.mark.parametrize("content", ["model", "optimizer"])
+def test_a_command_in_a_checkpoint_does_not_run_in_make_archive(
+    tmp_path: Path,
+    trace: Path,
+    file: str,
+    write: Callable[[Path, object], bytes],
+    content: str,
+) -> None:
+    assert_dangerous(write(tmp_path / file, {content: Command(trace)}), trace)
+    store = tmp_path / "store"
+    arguments = ["--config", str(CONFIG), "--weights", str(tmp_path / file), "--name", "evil"]
+    with pytest.raises(CommandError, match=rf"checkpoint .*{file}: .*(could run code|no torch)"):
+        main([*arguments, "--model-store", str(store)])
+    assert not trace.exists()
+    assert not store.exists()
+
+
+def npy_of(command: Command) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.array([[command]], dtype=object), allow_pickle=True)
+    return file.getvalue()
+
+
+def npz_of(command: Command) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=True, picture=np.array([[command]], dtype=object))
+    return file.getvalue()
+
+
+def in_json(body: bytes) -> bytes:
+    return b'{"image": "%s"}' % b64encode(body)
+
+
+@pytest.mark.parametrize(
+    ("make", "content_type", "status"),
+    [
+        (npy_of, "application/x-npy", 422),
+        (npy_of, "", 422),
+        (lambda command: in_json(npy_of(command)), "application/json", 422),
+        (npz_of, "application/x-npy", 400),
+        (npz_of, "application/octet-stream", 415),
+        (npz_of, "application/x-npz", 415),
+        (pickle.dumps, "application/x-npy", 400),
+        (pickle.dumps, "", 415),
+        (pickle.dumps, "application/python-pickle", 415),
+    ],
+)
+def test_a_command_that_a_client_sends_does_not_run(
+    trace: Path, make: Callable[[Command], bytes], content_type: str, status: int
+) -> None:
+    assert_loads_dangerously(npy_of(Command(trace)), trace)
+    assert_loads_dangerously(npz_of(Command(trace)), trace)
+    assert_dangerous(pickle.dumps(Command(trace)), trace)
+    part = Part(content_type, make(Command(trace)))
+    pipeline = Pipeline(FakeDetector(), facts("ball"), Settings())
+    [response] = pipeline.run([HttpRequest({"content-type": content_type}, (part,))])
+    assert response.status == status
+    assert not trace.exists()
+
+
+def assert_loads_dangerously(array: bytes, trace: Path) -> None:
+    """numpy would run it where it may unpickle; takes the trace away again."""
+    loaded = np.load(io.BytesIO(array), allow_pickle=True)
+    if isinstance(loaded, np.lib.npyio.NpzFile):
+        assert loaded["picture"].shape == (1, 1)
+    assert trace.exists(), "the payload is none"
+    trace.unlink()
+
+
+def test_a_command_in_an_archives_weights_does_not_run(tmp_path: Path, trace: Path) -> None:
+    weights = tmp_path / "weights.npz"
+    weights.write_bytes(npz_of(Command(trace)))
+    assert_loads_dangerously(weights.read_bytes(), trace)
+    with pytest.raises(CheckpointError, match=r"weights weights\.npz cannot be read"):
+        read_weights(weights)
+    assert not trace.exists()
