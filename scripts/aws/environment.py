@@ -14,7 +14,6 @@ SINGLE_MODEL = {
     "SAGEMAKER_TS_MIN_WORKERS": "1",
     "SAGEMAKER_TS_MAX_WORKERS": "1",
     "TS_DEFAULT_STARTUP_TIMEOUT": "300",  # seconds
-    "TS_JOB_QUEUE_SIZE": "64",
     # SageMaker sends requests as soon as /ping is answered, and TorchServe answers it while the
     # model still loads: so SageMaker's port is opened by the worker, when it has loaded the model.
     PUBLIC_ADDRESS: "0.0.0.0:8080",
@@ -34,6 +33,8 @@ SETTINGS: dict[str, dict[str, str]] = {
 }
 # Seconds that a request may take: what SageMaker itself allows.
 RESPONSE_TIMEOUT_S = {"realtime": 60, "serverless": 60, "async": 900, "transform": 600}
+# Requests that may wait: SageMaker sends batches of pictures to be answered some time.
+QUEUE_SIZE = {"realtime": 32, "serverless": 32, "async": 100, "transform": 100}
 # What SageMaker lets through, and TorchServe must not refuse: 6, 4, 1024, 6 and 100 MB, and room
 # for headers.
 MAX_BODY_BYTES = {
@@ -54,4 +55,5 @@ def container_environment(mode: str, given: Mapping[str, str]) -> dict[str, str]
         seconds = str(RESPONSE_TIMEOUT_S[mode])
         environment["SAGEMAKER_TS_RESPONSE_TIMEOUT"] = seconds
         environment["D2SERVE_LONGEST_WAIT_SECONDS"] = seconds
+        environment["TS_JOB_QUEUE_SIZE"] = str(QUEUE_SIZE[mode])
     return {**environment, **given}

@@ -11,7 +11,6 @@ ONE_MODEL = {
     "SAGEMAKER_TS_MIN_WORKERS": "1",
     "SAGEMAKER_TS_MAX_WORKERS": "1",
     "TS_DEFAULT_STARTUP_TIMEOUT": "300",
-    "TS_JOB_QUEUE_SIZE": "64",
     "D2SERVE_PUBLIC_ADDRESS": "0.0.0.0:8080",
     "TS_INFERENCE_ADDRESS": "http://127.0.0.1:8081",
     "TS_MANAGEMENT_ADDRESS": "http://127.0.0.1:8081",
@@ -27,13 +26,19 @@ def test_torchserve_lets_through_what_sagemaker_does(mode: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "timeout_s"),
-    [("realtime", "60"), ("serverless", "60"), ("async", "900"), ("transform", "600")],
+    ("mode", "timeout_s", "queue"),
+    [
+        ("realtime", "60", "32"),
+        ("serverless", "60", "32"),
+        ("async", "900", "100"),
+        ("transform", "600", "100"),
+    ],
 )
-def test_one_model_is_set_up(mode: str, timeout_s: str) -> None:
+def test_one_model_is_set_up(mode: str, timeout_s: str, queue: str) -> None:
     wanted = ONE_MODEL | {
         "SAGEMAKER_TS_RESPONSE_TIMEOUT": timeout_s,
         "D2SERVE_LONGEST_WAIT_SECONDS": timeout_s,
+        "TS_JOB_QUEUE_SIZE": queue,
     }
     assert wanted.items() <= container_environment(mode, {}).items()
 
