@@ -1,10 +1,13 @@
 """The one error that a client sees."""
 
+from http import HTTPStatus
 from typing import Any
 
 # Statuses and codes of the contract.
 CODES = (
     (400, "bad_request"),
+    (404, "not_found"),
+    (405, "method_not_allowed"),
     (406, "not_acceptable"),
     (413, "too_large"),
     (415, "unsupported_media_type"),
@@ -13,6 +16,8 @@ CODES = (
     (503, "overloaded"),
     (507, "out_of_memory"),
 )
+# Seconds that a client is asked to wait after a 503.
+RETRY_AFTER_S = 1
 
 
 class RequestError(Exception):
@@ -32,6 +37,14 @@ class RequestError(Exception):
         self.message = message
         self.hint = hint
 
+    def headers(self) -> dict[str, str]:
+        """The header fields that go with it, apart from the body's."""
+        return (
+            {"Retry-After": str(RETRY_AFTER_S)}
+            if self.status == HTTPStatus.SERVICE_UNAVAILABLE
+            else {}
+        )
+
     def body(self) -> dict[str, Any]:
         """The contract's error body."""
         return {"error": {"code": self.code, "message": self.message, "hint": self.hint}}
@@ -40,6 +53,20 @@ class RequestError(Exception):
 def bad_request(message: str, hint: str) -> RequestError:
     """400: the body, a header or an option is not as it must be."""
     return RequestError(400, "bad_request", message, hint)
+
+
+def not_found() -> RequestError:
+    """404: no such route, or no such model."""
+    return RequestError(
+        404, "not_found", "there is no such route or model", "POST pictures to /invocations"
+    )
+
+
+def method_not_allowed() -> RequestError:
+    """405: the route is there, the method is not."""
+    return RequestError(
+        405, "method_not_allowed", "the route does not have this method", "POST pictures to it"
+    )
 
 
 def not_acceptable(message: str, hint: str) -> RequestError:
@@ -60,6 +87,11 @@ def unsupported_media_type(message: str, hint: str) -> RequestError:
 def unprocessable(message: str, hint: str) -> RequestError:
     """422: decodes, but cannot be a picture."""
     return RequestError(422, "unprocessable", message, hint)
+
+
+def overloaded(message: str) -> RequestError:
+    """503: nothing is wrong with the request, but the server has no time for it now."""
+    return RequestError(503, "overloaded", message, "send it again a little later")
 
 
 def out_of_memory() -> RequestError:

@@ -5,6 +5,10 @@ from dataclasses import dataclass, field
 
 from handler.telemetry.reports import RequestReport
 
+# The header by which a front door says when a request arrived: seconds of this machine's monotonic
+# clock, which all of its processes share.
+ARRIVED = "x-d2serve-arrived"
+
 
 @dataclass(frozen=True)
 class Part:

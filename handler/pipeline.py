@@ -22,6 +22,7 @@ from handler.gathering import Gathering
 from handler.inputs.body import read_body
 from handler.inputs.decode import decode_items
 from handler.inputs.options import OptionReader, read_custom_attributes
+from handler.inputs.patience import check_patience
 from handler.messages import HttpRequest, HttpResponse
 from handler.model_facts import ModelFacts
 from handler.outputs.accept import JSON, choose_response
@@ -120,6 +121,7 @@ class Pipeline:
         return _guarded(lambda: self.detector.prepare(picture))
 
     def _read(self, request: HttpRequest) -> DecodedRequest:
+        check_patience(request.headers, self.settings.longest_wait_seconds)
         envelope = read_body(request, self.settings)
         attributes = read_custom_attributes(request.headers.get(CUSTOM_ATTRIBUTES, ""))
         options = self.option_reader.read(request.query, attributes, envelope.parameters)
@@ -138,7 +140,8 @@ class Pipeline:
 
     def _refusal(self, slot: DetectedRequest | FailedRequest, error: RequestError) -> HttpResponse:
         body = json.dumps(error.body()).encode("ascii")
-        response = HttpResponse(error.status, JSON, body, _headers(slot.times, ()))
+        headers = _headers(slot.times, ()) | error.headers()
+        response = HttpResponse(error.status, JSON, body, headers)
         return self._reported(response, slot, error)
 
     def _reported(

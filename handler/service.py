@@ -1,6 +1,7 @@
 """TorchServe's face of d2serve: the only module that knows TorchServe."""
 
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from ts.torch_handler.base_handler import BaseHandler
 
+from handler.detector.failures import DeviceLostError
 from handler.lifecycle.draining import Activity, hold_while_busy
 from handler.lifecycle.front_door import open_front_door
 from handler.loading import load_pipeline
@@ -17,6 +19,8 @@ from handler.messages import HttpRequest, HttpResponse, Part
 from handler.telemetry import Stopwatch
 from handler.telemetry.publisher import DeclaredMetric, Publisher
 from handler.telemetry.reporter import Reporter
+
+logger = logging.getLogger(__name__)
 
 RAW_BODY = "body"
 # TorchServe's own in a query string: which model is asked.
@@ -53,11 +57,20 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
         self.initialized = True
 
     def handle(self, data: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
-        """Takes a batch of TorchServe's requests; gives as many bodies, in order."""
+        """Takes a batch of TorchServe's requests; gives as many bodies, in order.
+
+        A worker that has lost its device ends: TorchServe answers its batch by errors and starts
+        another one.
+        """
         self.context = context
         self.watch = Stopwatch()
-        with self.activity:
-            return self.postprocess(self.inference(self.preprocess(data)))
+        try:
+            with self.activity:
+                return self.postprocess(self.inference(self.preprocess(data)))
+        except DeviceLostError:
+            logger.critical("the device is lost, so this worker ends", exc_info=True)
+            # At once: what CUDA would tidy up on the way out may hang on the lost device.
+            os._exit(1)
 
     def preprocess(self, data: Sequence[Mapping[str, Any]]) -> list[HttpRequest]:
         """TorchServe's rows and headers -> requests."""

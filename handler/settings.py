@@ -39,7 +39,7 @@ POSITIVE = (
     "images_per_forward",
 )
 SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})", re.ASCII)
-NOT_NEGATIVE = ("threads", "decode_threads", "drain_seconds")
+NOT_NEGATIVE = ("threads", "decode_threads", "drain_seconds", "longest_wait_seconds")
 
 
 class SettingsError(ValueError):
@@ -78,6 +78,8 @@ class Settings:
             Detectron2; `device` is the network's device, whose pixels differ by 1 of 255 at most.
         drain_seconds: how long TorchServe, told to stop, waits for the requests that run; 0 does
             not wait.
+        longest_wait_seconds: a request that has been here for longer when its batch begins is
+            refused, because its client has given up; 0 refuses none.
         runtime: `native` runs the model on our own network, `detectron2` on the upstream package,
             which has to be installed. The archive's builder chose it.
         options: defaults of requests' options, by their names; checked against the model where
@@ -103,6 +105,7 @@ class Settings:
     warm_up_sizes: str = "640x480 480x640"
     resize: str = "pil"
     drain_seconds: int = 20
+    longest_wait_seconds: int = 60
     request_log: bool = True
     runtime: str = "native"
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -31,6 +31,7 @@ SERVING_DEFAULTS: dict[str, Any] = {
     "maxWorkers": 1,
     "batchSize": 8,
     "maxBatchDelay": 20,
+    "jobQueueSize": 32,
     "responseTimeout": 120,
     "startupTimeout": 300,
     # All of them, so that an operator finds what can be changed.

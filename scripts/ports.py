@@ -1,7 +1,8 @@
 """The five ports that one TorchServe listens on."""
 
 import socket
-from dataclasses import asdict, dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
 from random import SystemRandom
 
 from scripts.errors import CommandError
@@ -41,6 +42,11 @@ class Ports:
                 )
         return cls(*http, *_free_ports(2, besides=http))
 
+    def behind_a_door(self) -> "Ports":
+        """The same but for a free port for inference, so that a front door can have this one."""
+        [inner] = _free_ports(1, besides=asdict(self).values())
+        return replace(self, inference=inner)
+
     def as_properties(self) -> dict[str, str]:
         """The lines of config.properties that say where to listen."""
         numbers = asdict(self)
@@ -63,7 +69,7 @@ def _is_free(port: int, address: str = LOOPBACK) -> bool:
     return True
 
 
-def _free_ports(count: int, besides: range = range(0)) -> range:
+def _free_ports(count: int, besides: Collection[int] = ()) -> range:
     """So many in a row, at random: who else looks for ports at this moment finds others."""
     while True:
         first = SystemRandom().choice(CHOICE)

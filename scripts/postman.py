@@ -64,7 +64,7 @@ def _options(parameters: dict[str, Any], sample: Item) -> Iterator[Item]:
             yield _item(parameter["name"], "/invocations", "image/jpeg", sample, query=query)
         elif parameter["in"] == "header":
             for name, example in parameter["examples"].items():
-                headers = {parameter["name"]: example["value"]}
+                headers = {parameter["name"]: str(example["value"])}
                 title = f"{parameter['name']}: {name}"
                 yield _item(title, "/invocations", "image/jpeg", sample, headers=headers)
 

@@ -20,13 +20,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         ports = Ports.starting_at(options.port, exposure.address)
         with running_server(
-            options.model, log_dir=log_dir, ports=ports, exposure=exposure
+            options.model, log_dir=log_dir, ports=ports, exposure=exposure, front_door=True
         ) as server:
             print("\n".join([_greeting(server), *_cautions(server)]), flush=True)
-            server.wait_until_gone()
+            _serve_until_told_to_stop(server)
     except KeyboardInterrupt:
         print("stopped", flush=True)
     return 0
+
+
+def _serve_until_told_to_stop(server: Server) -> None:
+    try:
+        server.wait_until_gone()
+    except KeyboardInterrupt:
+        print("answering what runs; Ctrl-C again breaks it off", flush=True)
+        server.stop()
+        raise
 
 
 def _greeting(server: Server) -> str:

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from handler.lifecycle.draining import GRPC_PORT
 from handler.lifecycle.draining import KEY_FILE as KEY_FILE_VARIABLE
+from handler.lifecycle.front_door import CERTIFICATE, KEY, PUBLIC_ADDRESS, SERVER_ADDRESS
 from scripts.errors import CommandError
 from scripts.exposure import Exposure
 from scripts.java import find_java
@@ -84,6 +86,13 @@ class Server:
         wait_for(self.process)
         raise self._error("ended on its own")
 
+    def stop(self) -> None:
+        """Ask TorchServe to end, and return when it has: when what runs has been answered."""
+        # Its launcher, which heads the group, would die of a SIGTERM and not pass it on.
+        for torchserve in psutil.Process(self.process.pid).children():
+            torchserve.terminate()
+        self.process.wait()
+
     def _is_ready(self) -> bool:
         if self.process.poll() is not None:
             raise self._error("ended while it was starting")
@@ -118,25 +127,30 @@ def running_server(
     ports: Ports | None = None,
     exposure: Exposure = THIS_MACHINE,
     ready_within_s: float = 180,
+    front_door: bool = False,
 ) -> Iterator[Server]:
     """Serve `model` (a .mar, or a folder with the same content) while the `with` block runs.
 
     The server has its own ports, logs and temporary folder (there TorchServe keeps its pid file,
     sockets and tokens, and unpacks archives), so that any number of them can run side by side.
+    With a front door, the worker opens the inference port, and TorchServe has another one.
     """
     _check_archive(model)
     java_home = find_java().home
     logs = ServerLogs(log_dir)
     with temporary_home() as home:
         server_ports = ports or Ports.free()
-        write_properties(home / CONFIG.name, server_properties(server_ports, exposure))
+        inner = server_ports.behind_a_door() if front_door else server_ports
+        listening = behind_a_door(inner) if front_door else {}
+        write_properties(home / CONFIG.name, server_properties(server_ports, exposure) | listening)
         link = _link_into_store(model, home)
         with (logs.folder / CONSOLE).open("ab") as console:
             process = subprocess.Popen(
                 _command(home, link),
                 cwd=home,
                 env=server_environment(os.environ, home, java_home, logs.folder)
-                | {GRPC_PORT: str(server_ports.grpc_inference)},
+                | {GRPC_PORT: str(server_ports.grpc_inference)}
+                | (door_environment(server_ports, inner, exposure) if front_door else {}),
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
@@ -189,6 +203,25 @@ def server_environment(
             KEY_FILE_VARIABLE: str(home / KEY_FILE),
         }
     )
+
+
+def behind_a_door(inner: Ports) -> dict[str, str]:
+    """The lines of config.properties that keep all but the front door away from predictions."""
+    return {"inference_address": f"http://{LOOPBACK}:{inner.inference}"}
+
+
+def door_environment(public: Ports, inner: Ports, exposure: Exposure) -> dict[str, str]:
+    """What a worker needs to know to open the public port in front of TorchServe's own."""
+    addresses = {
+        PUBLIC_ADDRESS: f"{exposure.address}:{public.inference}",
+        SERVER_ADDRESS: f"http://{LOOPBACK}:{inner.inference}",
+    }
+    if exposure.certificate is None:
+        return addresses
+    return addresses | {
+        CERTIFICATE: str(exposure.certificate.chain.resolve()),
+        KEY: str(exposure.certificate.key.resolve()),
+    }
 
 
 def _check_archive(model: Path) -> None:

@@ -3,6 +3,7 @@ import json
 import logging
 import re
 import threading
+import time
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -437,6 +438,16 @@ def test_a_picture_that_does_not_fit_the_device_is_a_507_of_its_own() -> None:
     good, large = pipeline(detector).run([png_request(1), png_request(2)])
     assert good.status == 200
     require_error(large, 507, "out_of_memory")
+
+
+def test_a_request_that_waited_too_long_reaches_no_network() -> None:
+    detector = FakeDetector()
+    long_ago = {"x-d2serve-arrived": str(time.monotonic() - 61)}
+    late = replace(png_request(1), headers=long_ago)
+    refused, answered = pipeline(detector).run([late, png_request(51)])
+    require_error(refused, 503, "overloaded")
+    assert refused.headers["Retry-After"] == "1"
+    assert (answered.status, detector.pictures_per_call) == (200, [1])
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -12,6 +12,7 @@ INTEGERS = (
     ("images_per_forward", 1),
     ("threads", 0),
     ("drain_seconds", 0),
+    ("longest_wait_seconds", 0),
 )
 
 

@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from http import HTTPStatus
 
 import numpy as np
 
@@ -27,6 +28,7 @@ class Load:
         seconds: the window's length.
         began_at: the window's begin, in seconds since 1970.
         generator_cpu_percent: of one core, within the window; the generator cannot use more.
+        refused_latency_ms: as `latency_ms`, of those that got a 503.
     """
 
     requests: int
@@ -37,6 +39,7 @@ class Load:
     seconds: float
     began_at: float
     generator_cpu_percent: float
+    refused_latency_ms: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def generator_saturated(self) -> bool:
@@ -71,17 +74,20 @@ def summarise(answers: Sequence[Answer], window: Window) -> Load:
         requests=len(counted),
         failures=sum(not answer.good for answer in counted),
         requests_per_s=in_time / window.seconds,
-        latency_ms=_percentiles_ms(counted),
+        latency_ms=_percentiles_ms([answer for answer in counted if answer.good]),
         statuses=dict(sorted(Counter(answer.status for answer in counted).items())),
         seconds=window.seconds,
         began_at=window.began_at,
         generator_cpu_percent=100 * window.cpu_s / window.seconds,
+        refused_latency_ms=_percentiles_ms(
+            [answer for answer in counted if answer.status == HTTPStatus.SERVICE_UNAVAILABLE]
+        ),
     )
 
 
-def _percentiles_ms(counted: Sequence[Answer]) -> dict[int, float]:
-    good = [each.done - each.due for each in counted if each.good and each.done is not None]
-    if not good:
+def _percentiles_ms(answers: Sequence[Answer]) -> dict[int, float]:
+    waited = [each.done - each.due for each in answers if each.done is not None]
+    if not waited:
         return {}
-    found = 1000 * np.percentile(good, PERCENTILES)
+    found = 1000 * np.percentile(waited, PERCENTILES)
     return {name: float(value) for name, value in zip(PERCENTILES, found, strict=True)}

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from handler.detections import Detections
 from handler.detector.batching import group
+from handler.detector.failures import failure_of
 from handler.detector.interface import Failure, Outcome, Prepared, Size
+from handler.detector.memory import MemoryLimit
 from handler.settings import Settings
 from handler.telemetry import Stopwatch
 from handler.telemetry.forwards import Forward, ForwardLog
@@ -40,14 +42,19 @@ class BatchRunner:
         self.padded_size = padded_size
         self.settings = settings
         self.forwards = ForwardLog()
+        self.memory = MemoryLimit()
 
     def run(self, pictures: Iterable[Prepared]) -> Iterator[tuple[int, Outcome]]:
         """Each picture's position and outcome, as soon as it is known; a forward that fails is
-        halved down to the picture at fault."""
+        halved down to the picture at fault, and a size that was too much is not tried again soon.
+
+        Raises:
+            DeviceLostError: the device cannot be used any more.
+        """
         for together in group(pictures, self._batch_key, self.settings.images_per_forward):
             positions = [position for position, _ in together]
             yield from zip(
-                positions, self._forward([picture for _, picture in together]), strict=True
+                positions, self._within_memory([picture for _, picture in together]), strict=True
             )
 
     def _batch_key(self, picture: Prepared) -> Hashable:
@@ -57,28 +64,50 @@ class BatchRunner:
             return (height > width) - (height < width)
         return height, width
 
+    def _within_memory(self, pictures: Sequence[Prepared]) -> Iterator[Outcome]:
+        """Outcomes in order, of no more pictures at once than have fitted."""
+        begin = 0
+        while begin < len(pictures):
+            pixels = self._largest(pictures[begin:])
+            most = self.memory.pictures(pixels) or len(pictures)
+            part = pictures[begin : begin + most]
+            outcomes = self._forward(part)
+            # A picture that fails alone says nothing of how many others fit.
+            if not any(isinstance(outcome.found, Failure) for outcome in outcomes):
+                together = max(outcome.batch for outcome in outcomes)
+                self.memory.ran(pixels * len(part), together=pixels * together)
+            yield from outcomes
+            begin += most
+
     def _forward(self, pictures: Sequence[Prepared]) -> list[Outcome]:
         watch = Stopwatch()
+        found = self._attempt(pictures)
+        elapsed_ms, count = watch.elapsed_ms(), len(pictures)
+        short = found is Failure.OUT_OF_MEMORY
+        failed = isinstance(found, Failure)
+        self.forwards.add(Forward(count, elapsed_ms, failed=failed, out_of_memory=short))
+        if not isinstance(found, Failure):
+            return [Outcome(detections, elapsed_ms, count) for detections in found]
+        if count == 1:
+            return [Outcome(found, elapsed_ms, batch=1)]
+        half = count // 2
+        return [*self._forward(pictures[:half]), *self._forward(pictures[half:])]
+
+    def _attempt(self, pictures: Sequence[Prepared]) -> list[Detections] | Failure:
+        """When it returns, what a forward that failed had on the device is free again."""
         try:
-            found = self.network(
+            return self.network(
                 [picture.image for picture in pictures], [picture.size_hw for picture in pictures]
             )
         except Exception as error:  # whatever it is, the picture at fault's neighbours get answers
             logger.exception("the forward of %d pictures failed", len(pictures))
-            elapsed_ms, failure = watch.elapsed_ms(), _failure(error)
-            short = failure is Failure.OUT_OF_MEMORY
-            self.forwards.add(Forward(len(pictures), elapsed_ms, failed=True, out_of_memory=short))
-            if len(pictures) == 1:
-                return [Outcome(failure, elapsed_ms, batch=1)]
-            half = len(pictures) // 2
-            return [*self._forward(pictures[:half]), *self._forward(pictures[half:])]
-        elapsed_ms = watch.elapsed_ms()
-        self.forwards.add(Forward(len(pictures), elapsed_ms))
-        return [Outcome(detections, elapsed_ms, len(pictures)) for detections in found]
+            failure = failure_of(error)
+        if failure is Failure.OUT_OF_MEMORY:
+            torch.cuda.empty_cache()
+        return failure
 
-
-def _failure(error: Exception) -> Failure:
-    """On the CPU torch has no exception of its own for too little memory."""
-    short = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    short = short or "DefaultCPUAllocator" in str(error)
-    return Failure.OUT_OF_MEMORY if short else Failure.FAULT
+    def _largest(self, pictures: Sequence[Prepared]) -> int:
+        """Pixels of the largest picture inside the network."""
+        shapes = (picture.image.shape[1:] for picture in pictures)
+        sizes = (self.padded_size((height, width)) for height, width in shapes)
+        return max(height * width for height, width in sizes)

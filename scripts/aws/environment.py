@@ -33,6 +33,8 @@ SETTINGS: dict[str, dict[str, str]] = {
 }
 # Seconds that a request may take: what SageMaker itself allows.
 RESPONSE_TIMEOUT_S = {"realtime": 60, "serverless": 60, "async": 900, "transform": 600}
+# Requests that may wait: SageMaker sends batches of pictures to be answered some time.
+QUEUE_SIZE = {"realtime": 32, "serverless": 32, "async": 100, "transform": 100}
 # What SageMaker lets through, and TorchServe must not refuse: 6, 4, 1024, 6 and 100 MB, and room
 # for headers.
 MAX_BODY_BYTES = {
@@ -50,5 +52,8 @@ def container_environment(mode: str, given: Mapping[str, str]) -> dict[str, str]
     sizes = {"TS_MAX_REQUEST_SIZE": body, "TS_MAX_RESPONSE_SIZE": body}
     environment = SETTINGS[mode] | WAITING_THREADS | sizes
     if mode in RESPONSE_TIMEOUT_S:
-        environment["SAGEMAKER_TS_RESPONSE_TIMEOUT"] = str(RESPONSE_TIMEOUT_S[mode])
+        seconds = str(RESPONSE_TIMEOUT_S[mode])
+        environment["SAGEMAKER_TS_RESPONSE_TIMEOUT"] = seconds
+        environment["D2SERVE_LONGEST_WAIT_SECONDS"] = seconds
+        environment["TS_JOB_QUEUE_SIZE"] = str(QUEUE_SIZE[mode])
     return {**environment, **given}

@@ -26,11 +26,20 @@ def test_torchserve_lets_through_what_sagemaker_does(mode: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "timeout_s"),
-    [("realtime", "60"), ("serverless", "60"), ("async", "900"), ("transform", "600")],
+    ("mode", "timeout_s", "queue"),
+    [
+        ("realtime", "60", "32"),
+        ("serverless", "60", "32"),
+        ("async", "900", "100"),
+        ("transform", "600", "100"),
+    ],
 )
-def test_one_model_is_set_up(mode: str, timeout_s: str) -> None:
-    wanted = ONE_MODEL | {"SAGEMAKER_TS_RESPONSE_TIMEOUT": timeout_s}
+def test_one_model_is_set_up(mode: str, timeout_s: str, queue: str) -> None:
+    wanted = ONE_MODEL | {
+        "SAGEMAKER_TS_RESPONSE_TIMEOUT": timeout_s,
+        "D2SERVE_LONGEST_WAIT_SECONDS": timeout_s,
+        "TS_JOB_QUEUE_SIZE": queue,
+    }
     assert wanted.items() <= container_environment(mode, {}).items()
 
 

@@ -1,6 +1,7 @@
 """Which pictures share a forward, and what one that fails does to the others."""
 
 import itertools
+import weakref
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -8,6 +9,8 @@ import torch
 from torch import Tensor
 
 from handler.detections import Detections
+from handler.detector import running
+from handler.detector.failures import DeviceLostError
 from handler.detector.interface import Failure, Outcome, Prepared, Size
 from handler.detector.running import BatchRunner
 from handler.settings import Settings
@@ -126,3 +129,80 @@ def test_nothing_runs_without_pictures() -> None:
     assert list(running.run([])) == []
     assert network.batches == []
     assert running.forwards.take() == ()
+
+
+class SmallDevice(Network):
+    """Has room for so many pixels."""
+
+    def __init__(self, pixels: int) -> None:
+        super().__init__()
+        self.pixels = pixels
+
+    def __call__(self, images: Sequence[Tensor], sizes_hw: Sequence[Size]) -> list[Detections]:
+        if sum(image[0].numel() for image in images) > self.pixels:
+            self.batches.append(len(images))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().__call__(images, sizes_hw)
+
+
+def runner_of(network: Network) -> BatchRunner:
+    return BatchRunner(network, lambda size: size, Settings())
+
+
+def test_a_size_that_fitted_is_remembered() -> None:
+    network = SmallDevice(pixels=2 * 64)
+    runner = runner_of(network)
+    assert len(list(runner.run(pictures(*range(8))))) == 8
+    assert network.batches == [8, 4, 2, 2, 4, 2, 2]
+    network.batches.clear()
+    outcomes = [outcome for _, outcome in runner.run(pictures(1, 2, 3, 4, 5))]
+    assert network.batches == [2, 2, 1]
+    assert all(isinstance(outcome.found, Detections) for outcome in outcomes)
+
+
+def test_pictures_too_large_for_the_device_get_nothing_and_small_ones_run_on_together() -> None:
+    network = SmallDevice(pixels=4 * 64)
+    runner = runner_of(network)
+    large = [outcome.found for _, outcome in runner.run(pictures(1, 2, sides=[64, 64]))]
+    assert large == [Failure.OUT_OF_MEMORY] * 2
+    network.batches.clear()
+    list(runner.run(pictures(1, 2, 3, 4)))
+    assert network.batches == [4]
+
+
+def test_a_picture_that_fails_alone_does_not_part_the_others() -> None:
+    network = Network()
+    runner = runner_of(network)
+    list(runner.run(pictures(1, 9, 3, 4)))
+    network.batches.clear()
+    list(runner.run(pictures(1, 2, 3, 4)))
+    assert network.batches == [4]
+
+
+def test_a_lost_device_ends_the_run() -> None:
+    def lost(*_: object) -> list[Detections]:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    runner = BatchRunner(lost, lambda size: size, Settings())
+    with pytest.raises(DeviceLostError):
+        list(runner.run(pictures(1, 2)))
+
+
+def test_a_failed_forward_holds_no_memory_while_the_halves_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # pytest keeps what is logged, and with the exception the frames that hold the memory.
+    monkeypatch.setattr(running.logger, "disabled", True)
+    held: list[weakref.ref[Tensor]] = []
+
+    def network(images: Sequence[Tensor], sizes_hw: Sequence[Size]) -> list[Detections]:
+        assert all(reference() is None for reference in held)
+        allocated = torch.empty(1)
+        held.append(weakref.ref(allocated))
+        if len(images) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return Network()(images, sizes_hw)
+
+    outcomes = BatchRunner(network, lambda size: size, Settings()).run(pictures(1, 2, 3))
+    assert all(isinstance(outcome.found, Detections) for _, outcome in outcomes)
+    assert len(held) == 5

@@ -1,22 +1,31 @@
+"""The port that a server's workers open together, against a stand-in for the server."""
+
+import os
 import socket
 import socketserver
 import struct
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
+import psutil
 import pytest
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from handler.lifecycle.front_door import FrontDoor, FrontDoorError, open_front_door
-from handler.lifecycle.relay import address
+from handler.lifecycle.locks import FileLock
+from handler.lifecycle.relay import address, presence_file
 from scripts.ports import LOOPBACK, Ports
 
 TIMEOUT_S = 20
 A_MOMENT_S = 1
 MORE_THAN_BUFFERS_HOLD = 200_000_000
 GREETING = b"upstream says "
+REQUEST = b"POST /invocations HTTP/1.1\r\ncontent-length: 0\r\n\r\n"
 
 
 class Echo(socketserver.StreamRequestHandler):
@@ -40,20 +49,69 @@ def port() -> int:
     return Ports.free().inference
 
 
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """What the workers of one server share."""
+    return tmp_path / "server"
+
+
 @contextmanager
-def opened(port: int, upstream: str) -> Iterator[FrontDoor]:
+def opened(port: int, upstream: str, state: Path) -> Iterator[FrontDoor]:
     """A door; at the end its relay has ended too."""
-    door = FrontDoor(f"{LOOPBACK}:{port}", upstream)
-    with door.process:
+    with let_go(FrontDoor(f"{LOOPBACK}:{port}", upstream, state)) as door:
+        yield door
+
+
+@contextmanager
+def let_go(door: FrontDoor) -> Iterator[FrontDoor]:
+    """At the end the door is closed and its relay has ended."""
+    try:
         yield door
         door.close()
         assert door.process.wait(TIMEOUT_S) == 0
+    finally:
+        door.process.kill()
+        door.process.wait()
+        assert door.process.stdout
+        door.process.stdout.close()
 
 
 @pytest.fixture
-def door(upstream: str, port: int) -> Iterator[FrontDoor]:
-    with opened(port, upstream) as door:
+def door(upstream: str, port: int, state: Path) -> Iterator[FrontDoor]:
+    with opened(port, upstream, state) as door:
         yield door
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """A server whose part the test plays."""
+    with socket.create_server((LOOPBACK, 0)) as listening:
+        listening.settimeout(TIMEOUT_S)
+        yield listening
+
+
+@pytest.fixture
+def watched(listener: socket.socket, port: int, state: Path) -> Iterator[socket.socket]:
+    """The connection by which an open door notices that the listener has gone."""
+    with opened(port, f"{LOOPBACK}:{listener.getsockname()[1]}", state):
+        connection, _ = listener.accept()
+        with connection:
+            yield connection
+
+
+@contextmanager
+def another_worker(port: int, upstream: str, state: Path) -> Iterator[psutil.Process]:
+    """A process of its own that opens the same door."""
+    code = (
+        "import sys; from pathlib import Path; from handler.lifecycle.front_door import FrontDoor; "
+        "FrontDoor(*sys.argv[1:3], Path(sys.argv[3])); print('open', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, f"{LOOPBACK}:{port}", upstream, str(state)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
+        assert worker.stdout
+        assert worker.stdout.readline() == b"open\n"
+        yield psutil.Process(worker.pid)
+        worker.kill()
 
 
 def connect(port: int) -> socket.socket:
@@ -86,9 +144,17 @@ def assert_refused(port: int) -> None:
 def is_open(port: int) -> bool:
     try:
         connect(port).close()
-    except ConnectionRefusedError:
+    except ConnectionError:  # a reset, where it was about to close
         return False
     return True
+
+
+def wait_until_ended(process: psutil.Process) -> None:
+    """Also where nobody has taken note of its end."""
+    polling = Retrying(
+        stop=stop_after_delay(TIMEOUT_S), wait=wait_fixed(0.02), retry=retry_if_result(bool)
+    )
+    polling(lambda: process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
 
 
 @pytest.mark.parametrize("words", [b"", b"hello", bytes(range(256)) * 40_000], ids=len)
@@ -115,61 +181,108 @@ def test_a_closed_door_takes_nobody_in_and_lets_those_inside_finish(
         assert say(inside, b"inside") == GREETING + b"I am inside"
 
 
-def test_workers_share_a_port(door: FrontDoor, upstream: str, port: int) -> None:
-    with opened(port, upstream):
-        door.close()
-        door.process.wait(TIMEOUT_S)
-        for _ in range(20):
-            with connect(port) as connection:
-                assert say(connection, b"hello") == GREETING + b"hello"
+def test_the_port_outlives_the_worker_that_opened_it(upstream: str, port: int, state: Path) -> None:
+    with another_worker(port, upstream, state) as worker:
+        worker.kill()
+        worker.wait(TIMEOUT_S)
+        with connect(port) as connection:
+            assert say(connection, b"hello") == GREETING + b"hello"
+        with opened(port, upstream, state):
+            pass
     assert_refused(port)
 
 
-def test_a_client_hears_when_there_is_nobody_behind_the_door(
-    port: int, capfd: pytest.CaptureFixture[str]
-) -> None:
-    nobody = f"{LOOPBACK}:{Ports.free().inference}"
-    with opened(port, nobody), connect(port) as connection:
-        assert connection.recv(1) == b""
-    assert capfd.readouterr().err == ""
+def test_a_worker_is_ready_from_the_opening_to_the_closing(door: FrontDoor, state: Path) -> None:
+    presence = FileLock(presence_file(state))
+    assert presence.is_held_by_others()
+    door.close()
+    assert not presence.is_held_by_others()
 
 
-def test_the_server_hears_when_a_client_breaks_off(port: int) -> None:
-    with socket.create_server((LOOPBACK, 0)) as server:
-        server.settimeout(TIMEOUT_S)
-        with opened(port, f"{LOOPBACK}:{server.getsockname()[1]}"):
-            with connect(port) as client:
-                inside, _ = server.accept()
-                client.sendall(b"I am ")
-                # Closing resets the connection instead of ending it.
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            with inside, inside.makefile("rb") as heard:
-                inside.settimeout(TIMEOUT_S)
-                assert b"I am ".startswith(heard.read())
+def test_who_stands_by_takes_the_port_over(upstream: str, port: int, state: Path) -> None:
+    with another_worker(port, upstream, state) as worker:
+        [relay] = worker.children()
+        with opened(port, upstream, state):
+            relay.kill()
+            wait_until_ended(relay)
+            until_open = Retrying(stop=stop_after_delay(TIMEOUT_S), wait=wait_fixed(0.02))
+            with until_open(connect, port) as connection:
+                assert say(connection, b"hello") == GREETING + b"hello"
 
 
-def test_a_server_that_does_not_read_holds_its_client_back(port: int) -> None:
-    with socket.create_server((LOOPBACK, 0)) as server:
-        server.settimeout(TIMEOUT_S)
-        with opened(port, f"{LOOPBACK}:{server.getsockname()[1]}"), connect(port) as client:
-            inside, _ = server.accept()
-            client.settimeout(A_MOMENT_S)
-            with inside, pytest.raises(TimeoutError):
-                client.sendall(bytes(MORE_THAN_BUFFERS_HOLD))
-
-
-def test_a_door_opens_whatever_lies_on_the_python_path(
-    upstream: str, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "asyncio.py").write_text("raise ImportError('not the real one')")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with opened(port, upstream), connect(port) as connection:
+@pytest.mark.usefixtures("door")
+def test_who_stands_by_ends_with_its_worker(upstream: str, port: int, state: Path) -> None:
+    with another_worker(port, upstream, state) as worker:
+        [relay] = worker.children()
+        worker.kill()
+        wait_until_ended(relay)
+    with connect(port) as connection:
         assert say(connection, b"hello") == GREETING + b"hello"
 
 
-def test_a_port_in_use_is_an_error(upstream: str) -> None:
-    with pytest.raises(FrontDoorError, match="cannot be opened"):
-        FrontDoor(upstream, upstream)
+def test_nobody_behind_the_door_is_an_error(port: int, state: Path) -> None:
+    nobody = f"{LOOPBACK}:{Ports.free().inference}"
+    with pytest.raises(FrontDoorError, match=r"cannot be opened: .*Connect call failed"):
+        FrontDoor(f"{LOOPBACK}:{port}", nobody, state)
+
+
+def test_a_server_that_goes_leaves_no_request_without_an_answer(
+    listener: socket.socket, port: int, watched: socket.socket
+) -> None:
+    with connect(port) as client:
+        inside, _ = listener.accept()
+        client.sendall(REQUEST)
+        with inside:
+            inside.recv(1)
+        with client.makefile("rb") as answer:
+            assert b'{"error": {"code": "internal"' in answer.read()
+    listener.close()
+    watched.close()
+    assert_refused(port)
+
+
+@pytest.mark.usefixtures("watched")
+def test_the_server_hears_when_a_client_breaks_off(listener: socket.socket, port: int) -> None:
+    with connect(port) as client:
+        inside, _ = listener.accept()
+        client.sendall(REQUEST)
+        # Closing resets the connection instead of ending it.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with inside, inside.makefile("rb") as heard:
+        inside.settimeout(TIMEOUT_S)
+        heard.read()
+
+
+@pytest.mark.usefixtures("watched")
+def test_a_server_that_does_not_read_holds_its_client_back(
+    listener: socket.socket, port: int
+) -> None:
+    with connect(port) as client:
+        inside, _ = listener.accept()
+        client.settimeout(A_MOMENT_S)
+        with inside, pytest.raises(TimeoutError):
+            client.sendall(bytes(MORE_THAN_BUFFERS_HOLD))
+
+
+def test_a_door_opens_whatever_lies_on_the_python_path(
+    upstream: str, port: int, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "asyncio.py").write_text("raise ImportError('not the real one')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with opened(port, upstream, state), connect(port) as connection:
+        assert say(connection, b"hello") == GREETING + b"hello"
+
+
+def test_a_port_in_use_is_an_error(upstream: str, state: Path) -> None:
+    with pytest.raises(FrontDoorError, match=r"cannot be opened: .*address already in use"):
+        FrontDoor(upstream, upstream, state)
+
+
+def test_a_link_in_the_place_of_its_files_is_an_error(upstream: str, state: Path) -> None:
+    state.with_suffix(".port").symlink_to(state.with_suffix(".elsewhere"))
+    with pytest.raises(FrontDoorError, match="cannot keep its state"):
+        FrontDoor(upstream, upstream, state)
+    assert not state.with_suffix(".elsewhere").exists()
 
 
 def test_an_address_ends_with_its_port() -> None:
@@ -192,14 +305,16 @@ def test_a_door_needs_to_know_what_is_behind_it(upstream: str | None) -> None:
         open_front_door(environment)
 
 
-def test_a_door_is_opened_as_the_environment_says(upstream: str, port: int) -> None:
+def test_a_door_is_opened_as_the_environment_says(
+    upstream: str, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     environment = {
         "D2SERVE_PUBLIC_ADDRESS": f"{LOOPBACK}:{port}",
         "TS_INFERENCE_ADDRESS": f"http://{upstream}",
     }
     door = open_front_door(environment)
     assert door
-    with door.process:
-        with connect(port) as connection:
-            assert say(connection, b"hello") == GREETING + b"hello"
-        door.close()
+    with let_go(door), connect(port) as connection:
+        assert say(connection, b"hello") == GREETING + b"hello"
+    assert {path.stem for path in tmp_path.iterdir()} == {f"d2serve-{os.getppid()}"}

@@ -55,6 +55,11 @@ def pixels(picture: Path) -> "np.ndarray[Any, Any]":
     return np.asarray(Image.open(picture).convert("RGB"))
 
 
+def zeros(side: int) -> "np.ndarray[Any, Any]":
+    """A black square, UInt8[side, side, 3]."""
+    return np.zeros((side, side, 3), np.uint8)
+
+
 def broken_bodies(picture: Path) -> list[BrokenBody]:
     """One body for each way to be refused."""
     good = picture_body(picture)
