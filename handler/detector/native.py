@@ -127,8 +127,7 @@ class NativeDetector:
 
     def detect(self, pictures: Sequence[Picture]) -> list[Outcome]:
         """Detects in UInt8[H, W, 3] RGB pictures of any sizes; outcomes in the same order."""
-        outcomes = dict(self.stream(map(self.prepare, pictures)))
-        return [outcomes[position] for position in range(len(pictures))]
+        return self.runner.run_in_order(map(self.prepare, pictures))
 
     def _padded_size(self, size_hw: Size) -> Size:
         entry, backbone = self.model.config.input, self.model.backbone

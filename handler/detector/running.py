@@ -57,6 +57,11 @@ class BatchRunner:
                 positions, self._within_memory([picture for _, picture in together]), strict=True
             )
 
+    def run_in_order(self, pictures: Iterable[Prepared]) -> list[Outcome]:
+        """As `run`, the outcomes of all pictures in the pictures' order."""
+        outcomes = dict(self.run(pictures))
+        return [outcomes[position] for position in range(len(outcomes))]
+
     def _batch_key(self, picture: Prepared) -> Hashable:
         height, width = self.padded_size((picture.image.shape[1], picture.image.shape[2]))
         if self.settings.padding == "batch":
