@@ -6,9 +6,6 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
 from scripts.errors import CommandError
 from scripts.ports import LOOPBACK, Ports
 
@@ -35,14 +32,7 @@ class Certificate:
         for file in (self.chain, self.key):
             if not file.is_file():
                 raise CommandError(f"{file} does not exist; CERTIFICATE= and KEY= are PEM files")
-        try:
-            key = load_pem_private_key(self.key.read_bytes(), password=None)
-        except (ValueError, TypeError) as error:
-            raise CommandError(
-                f"{self.key} is no private key without a password: {error}"
-            ) from error
-        if not isinstance(key, RSAPrivateKey):
-            raise CommandError(f"{self.key} is no RSA key, and TorchServe reads no others")
+        _require_rsa(self.key)
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.chain, self.key)
         except ssl.SSLError as error:
@@ -121,3 +111,16 @@ def _require_own(address: str) -> None:
             f"{address} is none of this machine's addresses ({error.strerror}); "
             f"use {ANY} for all of them"
         ) from error
+
+
+def _require_rsa(file: Path) -> None:
+    # Every server's start imports this module, and few have a certificate.
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key(file.read_bytes(), password=None)
+    except (ValueError, TypeError) as error:
+        raise CommandError(f"{file} is no private key without a password: {error}") from error
+    if not isinstance(key, RSAPrivateKey):
+        raise CommandError(f"{file} is no RSA key, and TorchServe reads no others")
