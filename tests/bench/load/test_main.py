@@ -57,14 +57,17 @@ def test_its_own_server_is_swept_over_settings(
     monkeypatch.chdir(tmp_path)
     picture = min(samples.iterdir(), key=lambda file: file.stat().st_size)
     arguments = ["--model", str(shapes_mar), "--pictures", str(picture), "--quick"]
-    settings = ["--batch-sizes", "3", "--delays-ms", "7", "--threads", "1", "--fractions", "4"]
+    settings = ["--batch-sizes", "3", "--delays-ms", "7", "--threads", "1", "--fractions", "1"]
     assert main([*arguments, *settings, "--clients", "1", "--seconds", "2"]) == 0
     closed, opened = points_in(tmp_path / "out" / "loadtest")
     assert closed["settings"] == {"batch_size": 3, "max_delay_ms": 7, "workers": 1, "threads": 1}
     for point in (closed, opened):
         assert isinstance(point["load"], dict)
-        assert point["load"]["failures"] == 0
         assert point["load"]["requests"] > 0
+        # A loaded machine may refuse what comes too fast; anything else is a fault.
+        assert set(point["load"]["statuses"]) <= {"200", "503"}
+    assert isinstance(closed["load"], dict)
+    assert closed["load"]["failures"] == 0
     assert isinstance(closed["cpu"], dict)
     assert closed["cpu"]["workers"] > 0
     assert closed["cpu"]["frontend"] > 0
