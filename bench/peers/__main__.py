@@ -20,7 +20,7 @@ from bench.peers.contests import (
     serving,
 )
 from bench.peers.models import MODELS
-from bench.peers.report import report
+from bench.peers.report import print_report, write_report
 from bench.peers.rounds import Result
 from bench.peers.servers import PEERS
 from bench.progress import progress
@@ -43,8 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             own_folder = Path(folder) / f"{name}-{precision}"
             own_folder.mkdir()
             tell = _tell(show, number / len(asked))
-            results += _measure(name, precision, given.peers, own_folder, terms, tell)
-    report(machine, results, given.output)
+            for result in _measure(name, precision, given.peers, own_folder, terms, tell):
+                results.append(result)
+                # Each time, so that a run that is stopped leaves what it has.
+                write_report(machine, results, given.output)
+    print_report(machine, results)
     return 0
 
 

@@ -18,20 +18,27 @@ NUMBERS_FROM = 3
 NAME = "peers"
 
 
-def report(machine: dict[str, Any], results: Sequence[Result], folder: Path) -> None:
-    """Prints the table and writes `folder`/peers.md and peers.json."""
-    rows = [_row(result) for result in results]
-    notes = [f"{each.model}, {each.measured} beside {each.beside}: {each.note}" for each in results]
+def print_report(machine: dict[str, Any], results: Sequence[Result]) -> None:
+    """Prints the table and what there is to know about its rows."""
     print(summary(machine))
-    print_table(TITLE, COLUMNS, rows, NUMBERS_FROM)
-    print(*notes, sep="\n")
+    print_table(TITLE, COLUMNS, [_row(result) for result in results], NUMBERS_FROM)
+    print(*_notes(results), sep="\n")
+
+
+def write_report(machine: dict[str, Any], results: Sequence[Result], folder: Path) -> None:
+    """Writes `folder`/peers.md and peers.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [summary(machine), "", f"{TITLE}.", "", *markdown_table(COLUMNS, rows), ""]
-    page = [*lines, *(f"- {note}" for note in notes)]
+    table = markdown_table(COLUMNS, [_row(result) for result in results])
+    lines = [summary(machine), "", f"{TITLE}.", "", *table, ""]
+    page = [*lines, *(f"- {note}" for note in _notes(results))]
     (folder / f"{NAME}.md").write_text("\n".join(page) + "\n", encoding="utf-8")
     content = {"machine": machine, "results": [_entry(result) for result in results]}
     text = json.dumps(content, indent=1) + "\n"
     (folder / f"{NAME}.json").write_text(text, encoding="utf-8")
+
+
+def _notes(results: Sequence[Result]) -> list[str]:
+    return [f"{each.model}, {each.measured} beside {each.beside}: {each.note}" for each in results]
 
 
 def _entry(result: Result) -> dict[str, Any]:
