@@ -8,6 +8,7 @@ from handler.class_names import CLASSES_FILE, ClassCounts, check_class_names, re
 from handler.detector.interface import ModelDetector
 from handler.detector.loading import load_detector
 from handler.executors import start_executor
+from handler.huge_pages import take_huge_pages
 from handler.integrity import check_folder
 from handler.model_facts import ModelFacts
 from handler.pipeline import Pipeline
@@ -31,6 +32,7 @@ def load_pipeline(folder: Path, device: torch.device, name: str) -> Pipeline:
         SettingsError, ConfigError, CheckpointError, ClassNamesError: one of them is not valid.
         RuntimeError: the model cannot run here.
     """
+    take_huge_pages()
     check_folder(folder)
     settings = read_settings(folder / SERVING_FILE)
     workers = read_workers(folder / SERVING_FILE)

@@ -96,3 +96,10 @@ class Conv2d(nn.Conv2d):
     def add_relu(self, input: Tensor, other: Tensor) -> Tensor:  # noqa: A002, torch names it so
         """ReLU of the output and Float[N, out_channels, H', W'], which may be overwritten."""
         return F.relu_(self(input).add_(other))
+
+
+def epilogue(convolution: nn.Conv2d) -> tuple[nn.Module | None, bool]:
+    """What follows a convolution: its norm, if there is one, and whether a ReLU does."""
+    if isinstance(convolution, Conv2d):
+        return convolution.norm, convolution.relu
+    return None, False

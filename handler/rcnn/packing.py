@@ -1,14 +1,16 @@
 """Convolutions as oneDNN computes them fastest on a CPU: torch.compile's own, without compiling.
 
 The weights are laid out once for the processor instead of in each call, and the ReLU and the sum
-with a shortcut are part of the convolution. The answers are the same bit for bit.
+with a shortcut are part of the convolution. The answers are the same bit for bit. Wide 3x3
+convolutions are `winograd`'s.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from handler.rcnn.layers import Conv2d
+from handler.rcnn.layers import Conv2d, epilogue
+from handler.rcnn.winograd import WinogradConv2d, pays
 
 
 class PackedConv2d(nn.Module):
@@ -16,10 +18,7 @@ class PackedConv2d(nn.Module):
 
     def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__()
-        self.norm: nn.Module | None = None
-        self.relu = False
-        if isinstance(convolution, Conv2d):
-            self.norm, self.relu = convolution.norm, convolution.relu
+        self.norm, self.relu = epilogue(convolution)
         self.geometry = (
             list(convolution.padding),
             list(convolution.stride),
@@ -64,4 +63,5 @@ def pack(model: nn.Module) -> None:
         for name, child in list(module.named_children()):
             # Not a subclass: what samples by itself reads its weights.
             if isinstance(child, nn.Conv2d) and type(child) in (Conv2d, nn.Conv2d):
-                module.add_module(name, PackedConv2d(child))
+                replacement = WinogradConv2d if pays(child) else PackedConv2d
+                module.add_module(name, replacement(child))

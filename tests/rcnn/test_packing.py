@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from handler.rcnn import winograd
 from handler.rcnn.layers import Conv2d
 from handler.rcnn.optimise import optimise
 from handler.rcnn.packing import PackedConv2d, pack
+from handler.rcnn.winograd import WinogradConv2d
 from tests.goldens.cases import TINY
 
 BY_NAME = {golden.name: golden for golden in TINY}
@@ -42,15 +44,20 @@ def test_the_sum_with_a_shortcut_is_the_plain_one(norm: str) -> None:
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("packed_as", [PackedConv2d, WinogradConv2d])
 @pytest.mark.parametrize("name", ["mask_rcnn_r50", "faster_rcnn_r18_avg_rgb", "mask_rcnn_c4"])
-def test_a_packed_network_answers_as_before(name: str) -> None:
+def test_a_packed_network_answers_as_before(
+    name: str, packed_as: type[nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # These networks are narrow.
+    monkeypatch.setattr(winograd, "LEAST_CHANNELS", 1 if packed_as is WinogradConv2d else 10_000)
     pixels = torch.randint(
         0, 256, (3, *SIZE_HW), dtype=torch.uint8, generator=torch.Generator().manual_seed(2)
     )
     model = optimise(BY_NAME[name].build())
     [expected] = model([pixels], [SIZE_HW])
     pack(model)
-    assert any(isinstance(module, PackedConv2d) for module in model.modules())
+    assert any(isinstance(module, packed_as) for module in model.modules())
     [found] = model([pixels], [SIZE_HW])
     assert len(expected.instances) > 0
     torch.testing.assert_close(found.instances.boxes, expected.instances.boxes, rtol=0, atol=1e-3)
