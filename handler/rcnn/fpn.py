@@ -73,9 +73,15 @@ class FPN(nn.Module):
         for stage in reversed(self.stages):
             fused = self.get_submodule(f"fpn_lateral{stage}")(stages[f"res{stage}"])
             if above is not None:
-                fused.add_(F.interpolate(above, scale_factor=2.0, mode="nearest"))
+                _add_upsampled(fused, above)
                 fused = fused / 2 if self.average else fused
             levels[f"p{stage}"] = self.get_submodule(f"fpn_output{stage}")(fused)
             above = fused
         top = self.top_block(levels["p5"], stages["res5"])
         return levels | dict(zip(self.top_block.levels, top, strict=True))
+
+
+def _add_upsampled(fine: Tensor, coarse: Tensor) -> None:
+    """Adds to each pixel of Float[N, C, 2H, 2W] its nearest of Float[N, C, H, W], in place."""
+    cells = fine.unflatten(2, (-1, 2)).unflatten(4, (-1, 2))
+    cells.add_(coarse[:, :, :, None, :, None])
