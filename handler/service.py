@@ -14,8 +14,10 @@ from ts.torch_handler.base_handler import BaseHandler
 from handler.detector.failures import DeviceLostError
 from handler.lifecycle.draining import Activity, hold_while_busy
 from handler.lifecycle.front_door import open_front_door
+from handler.lifecycle.limits import Limits
 from handler.loading import load_pipeline
 from handler.messages import HttpRequest, HttpResponse, Part
+from handler.settings import Settings
 from handler.telemetry import Stopwatch
 from handler.telemetry.publisher import DeclaredMetric, Publisher
 from handler.telemetry.reporter import Reporter
@@ -50,7 +52,7 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
             settings.request_log,
         )
         self.reporter.started()
-        door = open_front_door(os.environ)
+        door = open_front_door(os.environ, client_limits(settings))
         if settings.drain_seconds:
             on_stop = door.close if door else None
             hold_while_busy(self.activity, os.environ, settings.drain_seconds, on_stop)
@@ -92,6 +94,16 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
         reports = [response.report for response in data if response.report]
         self.reporter.answered(reports, self.watch.elapsed_ms(), worker_name(self.context))
         return [response.body for response in data]
+
+
+def client_limits(settings: Settings) -> Limits:
+    """What clients may take of the front door."""
+    return Limits(
+        connections=settings.max_connections,
+        head_s=settings.request_head_seconds,
+        body_s=settings.request_body_seconds,
+        keep_alive_s=settings.keep_alive_seconds,
+    )
 
 
 def worker_device(context: Any) -> torch.device:

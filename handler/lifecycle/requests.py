@@ -21,14 +21,26 @@ class RequestStream:
     Attributes:
         understood: how many requests it has read the heads of.
         blind: whether there may be others, which it does not see.
+        first_line: of the last head, as it was sent, understood or not.
     """
 
     def __init__(self) -> None:
         self.understood = 0
         self.blind = False
+        self.first_line = b""
         self._head = bytearray()
         self._arrived = 0.0
         self._body_left = 0
+
+    @property
+    def in_head(self) -> bool:
+        """Whether a head has begun that is not there yet."""
+        return bool(self._head)
+
+    @property
+    def in_body(self) -> bool:
+        """Whether the rest of a body is still to come."""
+        return self._body_left > 0
 
     def feed(self, chunk: bytes, now: float) -> bytes:
         """Takes what the client has sent next, at `now`; gives what goes on to TorchServe."""
@@ -45,6 +57,7 @@ class RequestStream:
             head, separator, rest = bytes(self._head).partition(HEAD_END)
             if not separator:
                 self.blind = len(head) > LONGEST_HEAD
+                self.first_line = head.partition(b"\r\n")[0]
                 chunk = b""
                 continue
             self._head.clear()
@@ -61,6 +74,7 @@ class RequestStream:
 
     def _mark(self, encoded: bytes) -> bytes:
         """The field that a request's head gets; nothing for one that is not understood."""
+        self.first_line = encoded.partition(b"\r\n")[0]
         head = parse_head(encoded)
         line = REQUEST_LINE.fullmatch(head.first_line) if head else None
         if head is None or not line or line[1] in NOT_UNDERSTOOD or head.values("upgrade"):
