@@ -7,6 +7,7 @@ from contextlib import closing, suppress
 from typing import Protocol
 
 from handler.errors import RequestError, internal
+from handler.lifecycle.departures import Departures
 from handler.lifecycle.dialogue import LAST, Dialogue
 from handler.lifecycle.limits import Limits
 from handler.lifecycle.listening import Address, open_streams, untaken_bytes
@@ -23,6 +24,7 @@ class House(Protocol):
     upstream: Address
     tls: ssl.SSLContext | None
     limits: Limits
+    departures: Departures
 
     def is_ready(self) -> bool:
         """Whether any worker can take requests."""
@@ -48,7 +50,8 @@ class Connection:
         self._client = client
         self._house = house
         self._writer: asyncio.StreamWriter | None = None
-        self.dialogue = Dialogue(house.is_ready, house.limits, self._untaken)
+        self._number = house.departures.next_number()
+        self.dialogue = Dialogue(self._number, house.is_ready, house.limits, self._untaken)
 
     async def run(self) -> None:
         """Until one side has gone; a request that TorchServe leaves unanswered gets an error.
@@ -68,6 +71,7 @@ class Connection:
             except asyncio.CancelledError:
                 self._end(writer, self.dialogue.last_words(not_ready()))
             finally:
+                self._house.departures.add(self._number)
                 await self._close(writer)
 
     def _untaken(self) -> int:
@@ -104,15 +108,18 @@ class Connection:
         return b""
 
     async def _upload(self, reader: asyncio.StreamReader, server: asyncio.StreamWriter) -> None:
+        """Until the client has gone. One that closes its own side alone counts as gone: TorchServe
+        does not answer it either."""
         try:
             while chunk := await reader.read(CHUNK_BYTES):
                 if not server.is_closing():  # else it has answered, and the client still sends
                     await self._pass_on(chunk, server)
         except OSError:
             server.close()
-            return
-        with suppress(OSError):
-            server.write_eof()
+        else:
+            with suppress(OSError):
+                server.write_eof()
+        self._house.departures.add(self._number)
 
     async def _pass_on(self, chunk: bytes, server: asyncio.StreamWriter) -> None:
         try:

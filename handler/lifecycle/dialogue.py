@@ -17,6 +17,7 @@ class Dialogue:
     """Both sides' words, of which it changes a few, without the connections that carry them.
 
     Args:
+        client: the connection's number.
         is_ready: whether any worker can take requests.
         limits: how long the client may take for each step.
         untaken: how many bytes of its answers the client has not taken yet.
@@ -27,11 +28,11 @@ class Dialogue:
     """
 
     def __init__(
-        self, is_ready: Callable[[], bool], limits: Limits, untaken: Callable[[], int]
+        self, client: int, is_ready: Callable[[], bool], limits: Limits, untaken: Callable[[], int]
     ) -> None:
         self.error: RequestError | None = None
         self.ended = False
-        self._requests = RequestStream()
+        self._requests = RequestStream(client)
         self._responses = ResponseStream(is_ready)
         self._moved_bytes = 0
         self._untaken = untaken

@@ -17,6 +17,7 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from handler.lifecycle import relay_process
+from handler.lifecycle.departures import Departures
 from handler.lifecycle.limits import Limits
 from handler.lifecycle.locks import FileLock
 
@@ -50,6 +51,10 @@ class FrontDoor:
     TorchServe's /ping says Healthy while its workers still load, and for five minutes while they
     cannot. Behind a front door nobody hears that: it opens when the first worker has loaded its
     model, and says that it is not ready while there is none, see `handler.lifecycle.relay_process`.
+
+    Attributes:
+        departures: which clients have hung up.
+        process: the relay that this worker has started.
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class FrontDoor:
         try:
             self._presence = FileLock(relay_process.presence_file(state))
             self._port = FileLock(relay_process.port_file(state))
+            self.departures = Departures(relay_process.departures_file(state))
         except OSError as error:
             raise FrontDoorError(f"the front door cannot keep its state: {error}") from error
         bounds = json.dumps(asdict(limits))

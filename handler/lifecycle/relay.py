@@ -10,8 +10,10 @@ import ssl
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from functools import partial
 
 from handler.lifecycle.connection import Connection
+from handler.lifecycle.departures import Departures
 from handler.lifecycle.limits import SPARE_CONNECTIONS, Limits
 from handler.lifecycle.listening import Address, accept, listen
 from handler.lifecycle.locks import FileLock
@@ -32,12 +34,14 @@ class Relay:
         self,
         upstream: Address,
         presence: FileLock,
+        departures: Departures,
         limits: Limits,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.upstream = upstream
         self.limits = limits
         self.tls = tls
+        self.departures = departures
         self._presence = presence
         self._stopped = asyncio.Event()
         self._connections: dict[Connection, asyncio.Task[None]] = {}
@@ -115,7 +119,10 @@ class Relay:
             connection = Connection(client, self)
             task = asyncio.create_task(connection.run())
             self._connections[connection] = task
-            task.add_done_callback(lambda _, it=connection: self._connections.pop(it))
+            task.add_done_callback(partial(self._forget, connection))
+
+    def _forget(self, connection: Connection, _: "asyncio.Task[None]") -> None:
+        del self._connections[connection]
 
     def _make_room(self) -> None:
         """Parts with the one that has waited for its client for longest, where all are taken."""

@@ -14,6 +14,7 @@ import ssl
 import sys
 from pathlib import Path
 
+from handler.lifecycle.departures import Departures
 from handler.lifecycle.limits import Limits
 from handler.lifecycle.listening import Address
 from handler.lifecycle.locks import FileLock
@@ -61,10 +62,12 @@ async def main(public: str, upstream: str, state: str, limits: str, *certificate
     `limits` are those of `Limits` as JSON."""
     bounds = Limits(**json.loads(limits)).affordable(take_files())
     tls = speaking_tls(*certificate) if certificate else None
-    relay = Relay(address(upstream), FileLock(presence_file(Path(state))), bounds, tls)
+    shared = Path(state)
+    presence, departures = FileLock(presence_file(shared)), Departures(departures_file(shared))
+    relay = Relay(address(upstream), presence, departures, bounds, tls)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, relay.stop)
-    port = FileLock(port_file(Path(state)))
+    port = FileLock(port_file(shared))
     if port.take():
         on_open = tell_ready
     else:
@@ -105,6 +108,11 @@ def presence_file(state: Path) -> Path:
 def port_file(state: Path) -> Path:
     """What the relay with the port holds; its process id is in it."""
     return state.with_suffix(".port")
+
+
+def departures_file(state: Path) -> Path:
+    """Which clients have hung up."""
+    return state.with_suffix(".gone")
 
 
 def run() -> None:

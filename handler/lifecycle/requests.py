@@ -1,22 +1,26 @@
-"""A client's requests on their way to TorchServe: each gets the time at which it arrived.
+"""A client's requests on their way to TorchServe: each gets its time of arrival and its client.
 
-TorchServe tells a handler neither when a request came nor how long it waited in the queue.
+TorchServe tells a handler neither when a request came, nor how long it waited in the queue, nor
+whether anybody still waits for the answer.
 """
 
 import re
 
 from handler.lifecycle.http1 import HEAD_END, LONGEST_HEAD, parse_head
-from handler.messages import ARRIVED
+from handler.messages import ARRIVED, CLIENT
 
 NOT_UNDERSTOOD = ("HEAD", "CONNECT")
 REQUEST_LINE = re.compile(r"([A-Z]+) [^ ]+ HTTP/1\.1")
 
 
 class RequestStream:
-    """The requests of one connection, passed on as they come but for one more field in each.
+    """The requests of one connection, passed on as they come but for two more fields in each.
 
     From the first request on that it cannot tell the end of (a HEAD, an upgrade, HTTP/1.0; after a
     chunked one, which is understood itself), it passes on all bytes as they are.
+
+    Args:
+        client: the connection's number.
 
     Attributes:
         understood: how many requests it has read the heads of.
@@ -24,7 +28,8 @@ class RequestStream:
         first_line: of the last head, as it was sent, understood or not.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, client: int) -> None:
+        self._client = client
         self.understood = 0
         self.blind = False
         self.first_line = b""
@@ -73,7 +78,7 @@ class RequestStream:
         return bytes(self._head)
 
     def _mark(self, encoded: bytes) -> bytes:
-        """The field that a request's head gets; nothing for one that is not understood."""
+        """The fields that a request's head gets; none for one that is not understood."""
         self.first_line = encoded.partition(b"\r\n")[0]
         head = parse_head(encoded)
         line = REQUEST_LINE.fullmatch(head.first_line) if head else None
@@ -85,4 +90,5 @@ class RequestStream:
             body_bytes = head.body_bytes()
             self.blind = body_bytes is None
             self._body_left = body_bytes or 0
-        return f"\r\n{ARRIVED}: {self._arrived:.6f}".encode("ascii")
+        fields = f"\r\n{ARRIVED}: {self._arrived:.6f}\r\n{CLIENT}: {self._client}"
+        return fields.encode("ascii")

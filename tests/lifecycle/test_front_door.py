@@ -237,7 +237,7 @@ def test_the_server_that_is_told_to_end_is_this_workers_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ended: list[tuple[int, int]] = []
-    monkeypatch.setattr(front_door.os, "kill", lambda *asked: ended.append(asked))
+    monkeypatch.setattr(os, "kill", lambda *asked: ended.append(asked))
     end_server(os.getppid() + 1)
     assert not ended
     end_server(os.getppid())

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from handler.lifecycle import relay
+from handler.lifecycle.departures import Departures
 from handler.lifecycle.limits import Limits
 from handler.lifecycle.locks import FileLock
 from handler.lifecycle.relay import Relay
-from handler.lifecycle.relay_process import port_file, presence_file
+from handler.lifecycle.relay_process import departures_file, port_file, presence_file
 from scripts.ports import LOOPBACK, Ports
 
 REQUEST = b"POST /invocations HTTP/1.1\r\ncontent-length: 0\r\n\r\n"
@@ -37,7 +38,10 @@ async def abandoned(port: int, state: Path, worker: FileLock) -> tuple[bytes, bo
         assert own.take()
         opened = asyncio.Event()
         passing = Relay(
-            server.sockets[0].getsockname(), FileLock(presence_file(state)), Limits()
+            server.sockets[0].getsockname(),
+            FileLock(presence_file(state)),
+            Departures(departures_file(state)),
+            Limits(),
         ).serve((LOOPBACK, port), own, opened.set)
         serving = asyncio.create_task(passing)
         await opened.wait()

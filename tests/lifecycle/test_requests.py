@@ -20,7 +20,7 @@ UNCLEAR = b"POST / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhel
 FOLDED = b"GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n"
 NO_HTTP = b"\x16\x03\x01 a TLS hello, say \r\n\r\n"
 ENDLESS = b"GET / HTTP/1.1\r\nA: " + b"a" * 70_000
-ARRIVED = re.compile(rb"\r\nx-d2serve-arrived: ([0-9.]+)(?=\r\n\r\n)")
+ARRIVED = re.compile(rb"\r\nx-d2serve-arrived: ([0-9.]+)\r\nx-d2serve-client: 7(?=\r\n\r\n)")
 
 quickly = settings(max_examples=25)
 cuts = st.lists(st.integers(0, 400), max_size=8).map(sorted)
@@ -54,10 +54,10 @@ def sent_in_pieces(stream: RequestStream, sent: bytes, at: Sequence[int], now: f
 )
 @quickly
 @given(at=cuts)
-def test_each_request_that_is_understood_gets_one_field_and_nothing_else_changes(
+def test_each_request_that_is_understood_gets_its_fields_and_nothing_else_changes(
     sent: bytes, understood: int, blind: bool, at: list[int]
 ) -> None:
-    stream = RequestStream()
+    stream = RequestStream(client=7)
     passed = sent_in_pieces(stream, sent, at)
     assert (stream.understood, stream.blind) == (understood, blind)
     assert len(ARRIVED.findall(passed)) == understood
@@ -66,16 +66,16 @@ def test_each_request_that_is_understood_gets_one_field_and_nothing_else_changes
 
 @given(sent=st.binary(), at=cuts)
 def test_what_is_no_http_passes(sent: bytes, at: list[int]) -> None:
-    assert sent_in_pieces(RequestStream(), sent, at) == sent
+    assert sent_in_pieces(RequestStream(client=7), sent, at) == sent
 
 
 def test_a_request_arrives_with_its_first_byte() -> None:
-    stream = RequestStream()
+    stream = RequestStream(client=7)
     passed = stream.feed(GET + POST[:3], 1.5) + stream.feed(POST[3:], 2) + stream.feed(GET, 3)
     assert ARRIVED.findall(passed) == [b"1.500000", b"1.500000", b"3.000000"]
 
 
 def test_a_body_does_not_wait_for_its_end() -> None:
-    stream = RequestStream()
+    stream = RequestStream(client=7)
     assert stream.feed(POST[:-3], 1).endswith(b"he")
     assert stream.feed(b"l", 1) == b"l"
