@@ -3,6 +3,7 @@
 import argparse
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from handler.settings import SERVING_FILE, SETTING_NAMES, Settings
 from scripts.class_names import choose_class_names
 from scripts.errors import CommandError, run
 from scripts.lazy_config import as_yaml
+from scripts.members import check_unpacked_size
 from scripts.model_store import STORE, check_name
 from scripts.packing import pack
 from scripts.runtimes import AUTO, WANTED, choose_runtime, write_network
@@ -99,6 +101,7 @@ def write_model(
     serving: dict[str, Any],
 ) -> None:
     """Writes all that an archive holds, apart from its manifest, into an empty folder."""
+    check_checkpoint_size(checkpoint)
     read = open_checkpoint(checkpoint, weights_key)
     model = write_network(folder, config, read.weights, serving["handler"]["runtime"])
     chosen = choose_class_names(classes, model.explicit, model.num_classes, model.num_stuff_classes)
@@ -107,6 +110,19 @@ def write_model(
     write_yaml(folder / SERVING_FILE, serving)
     (folder / CLASSES_FILE).write_text(class_names_text(chosen.names), encoding="utf-8")
     shutil.copytree(HANDLER, folder / HANDLER.name, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def check_checkpoint_size(checkpoint: Path) -> None:
+    """Passes a checkpoint that is no zip file, or no bomb.
+
+    Raises:
+        CommandError: it is one.
+    """
+    try:
+        with zipfile.ZipFile(checkpoint) as packed:
+            check_unpacked_size(packed, checkpoint)
+    except (OSError, zipfile.BadZipFile):  # `open_checkpoint` says what it is then
+        return
 
 
 def prove(folder: Path, runtime: str) -> None:

@@ -1,5 +1,6 @@
 """What lies in archives and packages of unknown origin: plain files, each inside the archive."""
 
+import gzip
 import json
 import stat
 import tarfile
@@ -14,6 +15,11 @@ from handler.settings import SERVING_FILE
 from scripts.errors import CommandError
 from scripts.packing import MANIFEST, sums_of
 
+# Weights shrink by a tenth when they are packed, texts by nine tenths at most.
+MOST_TIMES = 20
+SMALL_BYTES = 256_000_000
+MOST_FILES = 10_000
+
 
 def read_archive(archive: Path) -> dict[str, bytes]:
     """The files of an archive, by name.
@@ -27,8 +33,11 @@ def read_archive(archive: Path) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(archive) as packed:
             check_zip(packed, archive)
-            names = [name for name in packed.namelist() if not name.endswith("/")]
-            files = {name: packed.read(name) for name in names}
+            files = {
+                entry.filename: _content(packed, entry)
+                for entry in packed.infolist()
+                if not entry.is_dir()
+            }
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise CommandError(f"{archive} is damaged ({error}); build it again") from error
     for name in (MANIFEST, SERVING_FILE):
@@ -55,7 +64,7 @@ def model_of(manifest: bytes, source: Path) -> dict[str, Any]:
 
 
 def check_zip(packed: zipfile.ZipFile, source: Path) -> None:
-    """Passes a zip file of plain files and folders that stay where they are unpacked.
+    """Passes a zip file of plain files and folders that stay where they are unpacked, and small.
 
     Raises:
         CommandError: naming the first other entry.
@@ -65,6 +74,49 @@ def check_zip(packed: zipfile.ZipFile, source: Path) -> None:
     for entry in entries:
         if stat.S_ISLNK(entry.external_attr >> 16):
             raise _refused(source, entry.filename, "a link")
+    check_unpacked_size(packed, source)
+
+
+def _content(packed: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    """No more than the entry says, which `ZipFile.read` unpacks before it notices."""
+    with packed.open(entry) as file:
+        return file.read(entry.file_size)
+
+
+def check_unpacked_size(packed: zipfile.ZipFile, source: Path) -> None:
+    """Passes a zip file that is no bomb: it unpacks to little, or to little more than it is.
+
+    Raises:
+        CommandError: there are too many files in it, or they are too large.
+    """
+    entries = packed.infolist()
+    if len(entries) > MOST_FILES:
+        raise CommandError(
+            f"{source} holds {len(entries)} files; more than {MOST_FILES} are refused"
+        )
+    unpacked, most = sum(entry.file_size for entry in entries), most_bytes(source)
+    if unpacked > most:
+        raise _too_large(source, most)
+
+
+def gunzipped(source: Path) -> bytes:
+    """A gzip file's whole content, its checksum passed.
+
+    Raises:
+        CommandError: it is a bomb.
+        OSError, EOFError, zlib.error: it is damaged.
+    """
+    most = most_bytes(source)
+    with gzip.open(source) as packed:
+        content = packed.read(most + 1)
+    if len(content) > most:
+        raise _too_large(source, most)
+    return content
+
+
+def most_bytes(source: Path) -> int:
+    """To how much an archive may unpack."""
+    return max(SMALL_BYTES, MOST_TIMES * source.stat().st_size)
 
 
 def check_tar(packed: tarfile.TarFile, source: Path) -> None:
@@ -76,8 +128,8 @@ def check_tar(packed: tarfile.TarFile, source: Path) -> None:
     entries = packed.getmembers()
     _check_names((entry.name for entry in entries), source)
     for entry in entries:
-        if not (entry.isreg() or entry.isdir()):
-            raise _refused(source, entry.name, "a link or a device")
+        if not (entry.isreg() or entry.isdir()) or entry.issparse():
+            raise _refused(source, entry.name, "a link, a device or a file with holes")
 
 
 def _check_names(names: Iterable[str], source: Path) -> None:
@@ -90,6 +142,12 @@ def _check_names(names: Iterable[str], source: Path) -> None:
 
 def _refused(source: Path, name: str, what: str) -> CommandError:
     return CommandError(f"{source} holds {name!r}, which is {what}; take one that you trust")
+
+
+def _too_large(source: Path, most: int) -> CommandError:
+    return CommandError(
+        f"{source} unpacks to more than {most / 1e6:.0f} MB; take one that you trust"
+    )
 
 
 def _check_sums(files: dict[str, bytes], source: Path) -> None:
