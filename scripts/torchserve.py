@@ -19,7 +19,7 @@ from handler.lifecycle.draining import GRPC_PORT
 from handler.lifecycle.draining import KEY_FILE as KEY_FILE_VARIABLE
 from handler.lifecycle.front_door import CERTIFICATE, KEY, PUBLIC_ADDRESS, SERVER_ADDRESS
 from scripts.errors import CommandError
-from scripts.exposure import Exposure
+from scripts.exposure import Exposure, in_url
 from scripts.java import find_java
 from scripts.ports import LOOPBACK, Ports
 from scripts.processes import end_process_group, wait_for
@@ -133,7 +133,8 @@ def running_server(
 
     The server has its own ports, logs and temporary folder (there TorchServe keeps its pid file,
     sockets and tokens, and unpacks archives), so that any number of them can run side by side.
-    With a front door, the worker opens the inference port, and TorchServe has another one.
+    With a front door, the worker opens the inference port, where `exposure` says, and TorchServe
+    has another one; without, nobody but this machine can send requests.
     """
     _check_archive(model)
     java_home = find_java().home
@@ -141,8 +142,7 @@ def running_server(
     with temporary_home() as home:
         server_ports = ports or Ports.free()
         inner = server_ports.behind_a_door() if front_door else server_ports
-        listening = behind_a_door(inner) if front_door else {}
-        write_properties(home / CONFIG.name, server_properties(server_ports, exposure) | listening)
+        write_properties(home / CONFIG.name, server_properties(inner, exposure))
         link = _link_into_store(model, home)
         with (logs.folder / CONSOLE).open("ab") as console:
             process = subprocess.Popen(
@@ -205,15 +205,10 @@ def server_environment(
     )
 
 
-def behind_a_door(inner: Ports) -> dict[str, str]:
-    """The lines of config.properties that keep all but the front door away from predictions."""
-    return {"inference_address": f"http://{LOOPBACK}:{inner.inference}"}
-
-
 def door_environment(public: Ports, inner: Ports, exposure: Exposure) -> dict[str, str]:
     """What a worker needs to know to open the public port in front of TorchServe's own."""
     addresses = {
-        PUBLIC_ADDRESS: f"{exposure.address}:{public.inference}",
+        PUBLIC_ADDRESS: f"{in_url(exposure.address)}:{public.inference}",
         SERVER_ADDRESS: f"http://{LOOPBACK}:{inner.inference}",
     }
     if exposure.certificate is None:

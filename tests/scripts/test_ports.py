@@ -49,6 +49,13 @@ def test_properties_listen_on_loopback_alone() -> None:
     }
 
 
+def test_a_port_that_is_busy_on_ipv6_is_named() -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(CommandError, match=f"port {port} is in use"):
+            Ports.starting_at(port, "::1")
+
+
 def test_a_port_that_is_busy_on_all_addresses_is_named() -> None:
     with socket.socket() as listener:
         listener.bind(("0.0.0.0", 0))
