@@ -10,9 +10,9 @@ OWN_FILES = 64
 # Fewer in the time that a body may stand still are as good as none: an attacker could send one
 # byte at a time for days.
 LEAST_BYTES = 1024
-# Of a connection whose messages are not read nobody knows when it waits for the client. No server
-# of ours takes half as long for an answer.
-SILENCE_S = 1800.0
+# Of a connection whose messages are not read nobody knows whether it waits for the client or for
+# an answer, which may take a while.
+SILENCE_S = 300.0
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ whether anybody still waits for the answer.
 
 import re
 
+from handler.lifecycle.chunked import ChunkedBody
 from handler.lifecycle.http1 import HEAD_END, LONGEST_HEAD, parse_head
 from handler.messages import ARRIVED, CLIENT
 
@@ -16,8 +17,8 @@ REQUEST_LINE = re.compile(r"([A-Z]+) [^ ]+ HTTP/1\.1")
 class RequestStream:
     """The requests of one connection, passed on as they come but for two more fields in each.
 
-    From the first request on that it cannot tell the end of (a HEAD, an upgrade, HTTP/1.0; after a
-    chunked one, which is understood itself), it passes on all bytes as they are.
+    From the first request on that it cannot tell the end of (a HEAD, an upgrade, HTTP/1.0), it
+    passes on all bytes as they are.
 
     Args:
         client: the connection's number.
@@ -36,6 +37,7 @@ class RequestStream:
         self._head = bytearray()
         self._arrived = 0.0
         self._body_left = 0
+        self._chunked: ChunkedBody | None = None
 
     @property
     def in_head(self) -> bool:
@@ -45,16 +47,16 @@ class RequestStream:
     @property
     def in_body(self) -> bool:
         """Whether the rest of a body is still to come."""
-        return self._body_left > 0
+        return self._body_left > 0 or self._chunked is not None
 
     def feed(self, chunk: bytes, now: float) -> bytes:
         """Takes what the client has sent next, at `now`; gives what goes on to TorchServe."""
         passed = bytearray()
         while chunk and not self.blind:
-            if self._body_left:
-                body, chunk = chunk[: self._body_left], chunk[self._body_left :]
-                self._body_left -= len(body)
-                passed += body
+            if self.in_body:
+                taken = self._read_body(chunk)
+                passed += chunk[:taken]
+                chunk = chunk[taken:]
                 continue
             if not self._head:
                 self._arrived = now
@@ -77,6 +79,18 @@ class RequestStream:
         """What it has held back, at the end."""
         return bytes(self._head)
 
+    def _read_body(self, chunk: bytes) -> int:
+        """How many of the bytes belong to the body; at least one, or all that follows is blind."""
+        if self._chunked is None:
+            taken = min(self._body_left, len(chunk))
+            self._body_left -= taken
+            return taken
+        taken = self._chunked.feed(chunk)
+        self.blind = self._chunked.broken
+        if self._chunked.ended or self.blind:
+            self._chunked = None
+        return taken
+
     def _mark(self, encoded: bytes) -> bytes:
         """The fields that a request's head gets; none for one that is not understood."""
         self.first_line = encoded.partition(b"\r\n")[0]
@@ -86,7 +100,9 @@ class RequestStream:
             self.blind = True
             return b""
         self.understood += 1
-        if head.values("content-length") or head.values("transfer-encoding"):
+        if head.has_chunked_body:
+            self._chunked = ChunkedBody()
+        elif head.values("content-length") or head.values("transfer-encoding"):
             body_bytes = head.body_bytes()
             self.blind = body_bytes is None
             self._body_left = body_bytes or 0

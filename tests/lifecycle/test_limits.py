@@ -22,6 +22,7 @@ TIMEOUT_S = 20
 PATIENT = Limits(connections=2, head_s=60, body_s=60, keep_alive_s=60)
 MORE_THAN_BUFFERS_HOLD = 50_000_000
 PING = b"GET /ping HTTP/1.1\r\nhost: a\r\n\r\n"
+CHUNKED = b"POST /invocations HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhel"
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ngood"
 
 
@@ -163,6 +164,7 @@ def test_one_request_too_many_is_refused_at_once(house: House, stack: ExitStack)
         pytest.param(b"", b"", id="silent"),
         pytest.param(post()[:-8], b"HTTP/1.1 400 Bad Request\r\n", id="in its head"),
         pytest.param(post()[:-1], b"HTTP/1.1 400 Bad Request\r\n", id="in its body"),
+        pytest.param(CHUNKED, b"HTTP/1.1 400 Bad Request\r\n", id="in its chunks"),
         pytest.param(post(), ANSWER, id="after its answer"),
         pytest.param(post() + post()[:-8], ANSWER + b"HTTP/1.1 400", id="in its second head"),
         pytest.param(post() + post()[:-1], ANSWER + b"HTTP/1.1 400", id="in its second body"),

@@ -13,6 +13,10 @@ from handler.lifecycle.requests import RequestStream
 POST = b"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
 GET = b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+TRAILED = CHUNKED[:-5].replace(b"5\r", b"05;x=y\r") + b"A\r\n0123456789\r\n00\r\nSum: 1\r\n\r\n"
+NO_CHUNKS = CHUNKED.replace(b"5\r", b"+5\r")
+ENDLESS_CHUNK = CHUNKED[: CHUNKED.index(b"5\r")] + b"5;" + b"a" * 10_000
+BOTH = CHUNKED.replace(b"\r\nTransfer", b"\r\nContent-Length: 3\r\nTransfer")
 HEAD = b"HEAD /ping HTTP/1.1\r\nHost: a\r\n\r\n"
 UPGRADE = b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n"
 OLD = b"GET /ping HTTP/1.0\r\n\r\n"
@@ -39,7 +43,12 @@ def sent_in_pieces(stream: RequestStream, sent: bytes, at: Sequence[int], now: f
         (POST, 1, False),
         (GET, 1, False),
         (POST + GET + POST, 3, False),
-        (POST + CHUNKED + GET, 2, True),
+        (POST + CHUNKED + GET, 3, False),
+        (CHUNKED[:-2], 1, False),
+        (TRAILED + GET, 2, False),
+        (NO_CHUNKS + GET, 1, True),
+        (ENDLESS_CHUNK, 1, True),
+        (BOTH + GET, 1, True),
         (POST + HEAD + GET, 1, True),
         (UPGRADE + GET, 0, True),
         (GET + OLD + GET, 1, True),
