@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from subprocess import TimeoutExpired
 from threading import Event, Thread
 
 import pytest
@@ -261,6 +262,29 @@ def test_clients_without_a_handshake_keep_nobody_out(
             client.sendall(post())
             assert client.recv(4096) == ANSWER
         assert silent[0].recv(1) == b""
+
+
+def test_a_door_that_closes_does_not_wait_for_clients_without_a_request(
+    server: Server, tmp_path: Path, stack: ExitStack
+) -> None:
+    with opened(server, tmp_path, PATIENT) as house:
+        for words in (b"", post()):
+            client = stack.enter_context(closing(house.connect(words)))
+        assert client.recv(4096) == ANSWER
+
+
+def test_a_door_that_closes_waits_for_an_answer(
+    server: Server, tmp_path: Path, stack: ExitStack
+) -> None:
+    house = stack.enter_context(opened(server, tmp_path, PATIENT))
+    client = stack.enter_context(closing(house.connect(post(path="/hold"))))
+    while server.seen < 2:
+        time.sleep(0.01)
+    house.door.close()
+    with pytest.raises(TimeoutExpired):
+        house.door.process.wait(0.5)
+    server.free.set()
+    assert client.recv(4096) == ANSWER
 
 
 def test_as_many_connections_as_files_allow() -> None:
