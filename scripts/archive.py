@@ -3,7 +3,6 @@
 import argparse
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,10 @@ from handler.settings import SERVING_FILE, SETTING_NAMES, Settings
 from scripts.class_names import choose_class_names
 from scripts.errors import CommandError, run
 from scripts.lazy_config import as_yaml
-from scripts.members import check_unpacked_size
 from scripts.model_store import STORE, check_name
 from scripts.packing import pack
 from scripts.runtimes import AUTO, WANTED, choose_runtime, write_network
+from scripts.unpacking import check_checkpoint_size
 from scripts.yaml_files import write_yaml
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -110,19 +109,6 @@ def write_model(
     write_yaml(folder / SERVING_FILE, serving)
     (folder / CLASSES_FILE).write_text(class_names_text(chosen.names), encoding="utf-8")
     shutil.copytree(HANDLER, folder / HANDLER.name, ignore=shutil.ignore_patterns("__pycache__"))
-
-
-def check_checkpoint_size(checkpoint: Path) -> None:
-    """Passes a checkpoint that is no zip file, or no bomb.
-
-    Raises:
-        CommandError: it is one.
-    """
-    try:
-        with zipfile.ZipFile(checkpoint) as packed:
-            check_unpacked_size(packed, checkpoint)
-    except (OSError, zipfile.BadZipFile):  # `open_checkpoint` says what it is then
-        return
 
 
 def prove(folder: Path, runtime: str) -> None:

@@ -1,6 +1,5 @@
 """What lies in archives and packages of unknown origin: plain files, each inside the archive."""
 
-import gzip
 import json
 import stat
 import tarfile
@@ -14,11 +13,7 @@ from handler.integrity import SUMS_FILE, IntegrityError, check_sums, is_inside, 
 from handler.settings import SERVING_FILE
 from scripts.errors import CommandError
 from scripts.packing import MANIFEST, sums_of
-
-# Weights shrink by a tenth when they are packed, texts by nine tenths at most.
-MOST_TIMES = 20
-SMALL_BYTES = 256_000_000
-MOST_FILES = 10_000
+from scripts.unpacking import check_unpacked_size, content_of
 
 
 def read_archive(archive: Path) -> dict[str, bytes]:
@@ -34,7 +29,7 @@ def read_archive(archive: Path) -> dict[str, bytes]:
         with zipfile.ZipFile(archive) as packed:
             check_zip(packed, archive)
             files = {
-                entry.filename: _content(packed, entry)
+                entry.filename: content_of(packed, entry)
                 for entry in packed.infolist()
                 if not entry.is_dir()
             }
@@ -77,48 +72,6 @@ def check_zip(packed: zipfile.ZipFile, source: Path) -> None:
     check_unpacked_size(packed, source)
 
 
-def _content(packed: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    """No more than the entry says, which `ZipFile.read` unpacks before it notices."""
-    with packed.open(entry) as file:
-        return file.read(entry.file_size)
-
-
-def check_unpacked_size(packed: zipfile.ZipFile, source: Path) -> None:
-    """Passes a zip file that is no bomb: it unpacks to little, or to little more than it is.
-
-    Raises:
-        CommandError: there are too many files in it, or they are too large.
-    """
-    entries = packed.infolist()
-    if len(entries) > MOST_FILES:
-        raise CommandError(
-            f"{source} holds {len(entries)} files; more than {MOST_FILES} are refused"
-        )
-    unpacked, most = sum(entry.file_size for entry in entries), most_bytes(source)
-    if unpacked > most:
-        raise _too_large(source, most)
-
-
-def gunzipped(source: Path) -> bytes:
-    """A gzip file's whole content, its checksum passed.
-
-    Raises:
-        CommandError: it is a bomb.
-        OSError, EOFError, zlib.error: it is damaged.
-    """
-    most = most_bytes(source)
-    with gzip.open(source) as packed:
-        content = packed.read(most + 1)
-    if len(content) > most:
-        raise _too_large(source, most)
-    return content
-
-
-def most_bytes(source: Path) -> int:
-    """To how much an archive may unpack."""
-    return max(SMALL_BYTES, MOST_TIMES * source.stat().st_size)
-
-
 def check_tar(packed: tarfile.TarFile, source: Path) -> None:
     """Passes a tar file of plain files and folders that stay where they are unpacked.
 
@@ -142,12 +95,6 @@ def _check_names(names: Iterable[str], source: Path) -> None:
 
 def _refused(source: Path, name: str, what: str) -> CommandError:
     return CommandError(f"{source} holds {name!r}, which is {what}; take one that you trust")
-
-
-def _too_large(source: Path, most: int) -> CommandError:
-    return CommandError(
-        f"{source} unpacks to more than {most / 1e6:.0f} MB; take one that you trust"
-    )
 
 
 def _check_sums(files: dict[str, bytes], source: Path) -> None:

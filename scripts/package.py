@@ -17,9 +17,10 @@ from handler.bounded_yaml import load_yaml
 from handler.integrity import SUMS_FILE, sums_text
 from handler.settings import SERVING_FILE
 from scripts.errors import CommandError, run
-from scripts.members import check_tar, gunzipped, model_of, read_archive
+from scripts.members import check_tar, model_of, read_archive
 from scripts.model_store import MODEL_VERSION, STORE, check_name
 from scripts.packing import MANIFEST, manifest_bytes, sums_of, without_build_date
+from scripts.unpacking import gunzipped
 
 SUFFIX = ".tar.gz"
 MULTI_MODEL_SUFFIX = ".mme.tar.gz"

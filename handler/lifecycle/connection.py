@@ -2,35 +2,14 @@
 
 import asyncio
 import socket
-import ssl
 from contextlib import closing, suppress
-from typing import Protocol
 
 from handler.errors import RequestError, internal
-from handler.lifecycle.departures import Departures
 from handler.lifecycle.dialogue import LAST, Dialogue
-from handler.lifecycle.limits import Limits
-from handler.lifecycle.listening import Address, open_streams, untaken_bytes
+from handler.lifecycle.house import House
 from handler.lifecycle.own_answers import not_ready
 from handler.lifecycle.responses import error_response
-
-CHUNK_BYTES = 1 << 18
-LINGER_S = 2.0
-
-
-class House(Protocol):
-    """What a connection asks of the front door that it came in by."""
-
-    upstream: Address
-    tls: ssl.SSLContext | None
-    limits: Limits
-    departures: Departures
-
-    def is_ready(self) -> bool:
-        """Whether any worker can take requests."""
-
-    def check_room(self, first_line: bytes) -> None:
-        """Raises a RequestError where a request that begins so is one too many."""
+from handler.lifecycle.streams import CHUNK_BYTES, discard, linger, open_streams, untaken_bytes
 
 
 class Connection:
@@ -67,7 +46,7 @@ class Connection:
                 await self._converse(reader, writer)
             except RequestError as refusal:
                 self._end(writer, error_response(refusal, LAST))
-                await _linger(asyncio.create_task(_discard(reader)))
+                await linger(asyncio.create_task(discard(reader)))
             except asyncio.CancelledError:
                 self._end(writer, self.dialogue.last_words(not_ready()))
             finally:
@@ -96,7 +75,7 @@ class Connection:
             try:
                 await self._download(server_reader, writer)
                 self._end(writer, self.dialogue.last_words(internal()))
-                await _linger(upload)
+                await linger(upload)
             finally:
                 upload.cancel()
 
@@ -165,17 +144,3 @@ class Connection:
             await writer.wait_closed()  # its client may be slow to take its answer
         except asyncio.CancelledError:
             writer.transport.abort()
-
-
-async def _discard(reader: asyncio.StreamReader) -> None:
-    with suppress(OSError):
-        while await reader.read(CHUNK_BYTES):
-            pass
-
-
-async def _linger(reading: "asyncio.Task[None]") -> None:
-    """Lets a client read its last answer, which one that still sends loses with the connection."""
-    try:
-        await asyncio.wait({reading}, timeout=LINGER_S)
-    finally:
-        reading.cancel()

@@ -1,42 +1,26 @@
 """The public port of a server whose own port only this machine can reach."""
 
 import json
-import logging
 import os
 import signal
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from threading import Lock, Thread
-from typing import IO
 from urllib.parse import urlsplit
 
 from handler.lifecycle import relay_process
 from handler.lifecycle.departures import Departures
+from handler.lifecycle.kept_relay import KeptRelay, RelayError
 from handler.lifecycle.limits import Limits
 from handler.lifecycle.locks import FileLock
-
-logger = logging.getLogger(__name__)
 
 PUBLIC_ADDRESS = "D2SERVE_PUBLIC_ADDRESS"
 SERVER_ADDRESS = "TS_INFERENCE_ADDRESS"
 # PEM files; with them the public port speaks TLS, and TorchServe's own need not.
 CERTIFICATE = "D2SERVE_CERTIFICATE"
 KEY = "D2SERVE_CERTIFICATE_KEY"
-PACKAGE = Path(__file__).resolve().parent.parent
-# Isolated from whatever lies in the working folder and on PYTHONPATH.
-START = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
-    "from handler.lifecycle.relay_process import run; run()"
-)
-# A relay that has ended is replaced within moments, unless somebody else has taken its port.
-REOPENING_S = 30.0
-REOPENING_PAUSE_S = 0.5
 NO_BOUNDS_GIVEN = Limits()
 EXAMPLE = f"{PUBLIC_ADDRESS}=0.0.0.0:8080 with {SERVER_ADDRESS}=http://127.0.0.1:8081"
 
@@ -54,7 +38,7 @@ class FrontDoor:
 
     Attributes:
         departures: which clients have hung up.
-        process: the relay that this worker has started.
+        relay: the process that this worker has started.
     """
 
     def __init__(
@@ -87,77 +71,20 @@ class FrontDoor:
         except OSError as error:
             raise FrontDoorError(f"the front door cannot keep its state: {error}") from error
         bounds = json.dumps(asdict(limits))
-        self._arguments = [public, upstream, str(state), bounds, *certificate]
-        self._starting = Lock()
-        self._closed = False
-        self._on_lost = on_lost
         self._presence.share()
         try:
-            self.process = self._start()
-        except FrontDoorError:
+            self.relay = KeptRelay([public, upstream, str(state), bounds, *certificate], on_lost)
+        except RelayError as error:
             self._presence.release()
-            raise
-        Thread(target=self._keep_open, name="front door", daemon=True).start()
+            raise FrontDoorError(f"{PUBLIC_ADDRESS} {public} cannot be opened: {error}") from error
 
     def close(self) -> None:
         """Lets no new connections in; requests that are here are answered."""
-        with self._starting:
-            self._closed = True
-        _close(self.process.stdin)
+        self.relay.let_go()
         self._presence.release()
         # The relay that has the port may have been started by another worker.
         with suppress(ProcessLookupError, ValueError):
             os.kill(int(self._port.read()), signal.SIGTERM)
-
-    def _start(self) -> "subprocess.Popen[bytes]":
-        # It may outlive this process, so it must hold no pipe that TorchServe reads to its end.
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-c", START, str(PACKAGE.parent), *self._arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        assert process.stdout
-        said = process.stdout.readline()
-        if said != relay_process.READY:
-            reason = (said + process.communicate()[0]).decode(errors="replace").strip()
-            raise FrontDoorError(
-                f"{PUBLIC_ADDRESS} {self._arguments[0]} cannot be opened: {reason}"
-            )
-        process.stdout.close()
-        return process
-
-    def _keep_open(self) -> None:
-        """Starts the relay again whenever it ends, until the door is closed."""
-        while not self._closed:
-            self.process.wait()
-            _close(self.process.stdin)
-            if not self._reopen():
-                logger.critical("the front door cannot be opened again, so the server ends")
-                self._on_lost()
-                return
-
-    def _reopen(self) -> bool:
-        """Whether it is open or closed as it should be; False where it cannot be opened."""
-        deadline = time.monotonic() + REOPENING_S
-        while time.monotonic() < deadline:
-            with self._starting:
-                if self._closed:
-                    return True
-                try:
-                    self.process = self._start()
-                except FrontDoorError as error:
-                    logger.error("%s", error)
-                else:
-                    logger.warning("the front door's process had ended; there is another one")
-                    return True
-            time.sleep(REOPENING_PAUSE_S)
-        return False
-
-
-def _close(pipe: IO[bytes] | None) -> None:
-    assert pipe
-    pipe.close()
 
 
 def open_front_door(environment: Mapping[str, str], limits: Limits) -> FrontDoor | None:

@@ -1,11 +1,9 @@
-"""A port that is listened on, and its clients' connections, with TLS or without."""
+"""A port that is listened on."""
 
 import asyncio
 import socket
-import ssl
 
 Address = tuple[str, int]
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 # Clients who come at the same moment.
 BACKLOG = 1024
 ANY_IPV6 = "::"
@@ -35,24 +33,3 @@ async def accept(listener: socket.socket) -> socket.socket:
     await asyncio.sleep(0)
     client, _ = await asyncio.get_running_loop().sock_accept(listener)
     return client
-
-
-async def open_streams(client: socket.socket, tls: ssl.SSLContext | None) -> Streams:
-    """Reads from and writes to a client, after the handshake where there is TLS.
-
-    Raises:
-        OSError: the client has gone or does not speak TLS.
-    """
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader()
-    protocol = asyncio.StreamReaderProtocol(reader)
-    transport, _ = await loop.connect_accepted_socket(lambda: protocol, client, ssl=tls)
-    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
-
-
-def untaken_bytes(writer: asyncio.StreamWriter) -> int:
-    """How much of what was written has not gone out yet, because the other side does not read."""
-    try:
-        return writer.transport.get_write_buffer_size()
-    except AttributeError:  # Python 3.10, where a connection with TLS has been lost
-        return 0

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from handler.lifecycle import front_door
+from handler.lifecycle import kept_relay
 from handler.lifecycle.front_door import (
     FrontDoor,
     FrontDoorError,
@@ -77,10 +77,10 @@ def let_go(door: FrontDoor) -> Iterator[FrontDoor]:
     try:
         yield door
         door.close()
-        assert door.process.wait(TIMEOUT_S) == 0
+        assert door.relay.process.wait(TIMEOUT_S) == 0
     finally:
-        door.process.kill()
-        door.process.wait()
+        door.relay.process.kill()
+        door.relay.process.wait()
 
 
 @pytest.fixture
@@ -208,27 +208,27 @@ def test_a_worker_is_ready_from_the_opening_to_the_closing(door: FrontDoor, stat
 
 def test_a_relay_that_dies_is_replaced(upstream: str, port: int, state: Path) -> None:
     with opened(port, upstream, state) as door:
-        first = door.process
+        first = door.relay.process
         for _ in range(2):
-            relay = psutil.Process(door.process.pid)
+            relay = psutil.Process(door.relay.process.pid)
             relay.kill()
             wait_until_ended(relay)
             until_open = Retrying(stop=stop_after_delay(TIMEOUT_S), wait=wait_fixed(0.02))
             with until_open(connect, port) as connection:
                 assert say(connection, HELLO) == GREETING + HELLO
-        assert door.process != first
+        assert door.relay.process != first
     assert_refused(port)
 
 
 def test_a_port_that_cannot_be_opened_again_is_told(
     listener: socket.socket, port: int, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(front_door, "REOPENING_S", 0.5)
+    monkeypatch.setattr(kept_relay, "REOPENING_S", 0.5)
     told = Event()
     upstream = f"{LOOPBACK}:{listener.getsockname()[1]}"
     door = FrontDoor(f"{LOOPBACK}:{port}", upstream, state, on_lost=told.set)
     listener.close()
-    door.process.kill()
+    door.relay.process.kill()
     assert told.wait(TIMEOUT_S)
     door.close()
 

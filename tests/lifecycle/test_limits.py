@@ -100,7 +100,7 @@ def opened(server: Server, folder: Path, limits: Limits, *certificate: str) -> I
     finally:
         server.free.set()
         house.door.close()
-        assert house.door.process.wait(TIMEOUT_S) == 0
+        assert house.door.relay.process.wait(TIMEOUT_S) == 0
 
 
 @pytest.fixture
@@ -282,7 +282,7 @@ def test_a_door_that_closes_waits_for_an_answer(
         time.sleep(0.01)
     house.door.close()
     with pytest.raises(TimeoutExpired):
-        house.door.process.wait(0.5)
+        house.door.relay.process.wait(0.5)
     server.free.set()
     assert client.recv(4096) == ANSWER
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from scripts import members
+from scripts import unpacking
 from scripts.archive import main
 from scripts.errors import CommandError
-from scripts.members import check_unpacked_size, read_archive
+from scripts.members import read_archive
 from scripts.package import read_package
+from scripts.unpacking import check_unpacked_size
 
 SMALL = 1_000_000
 LARGE = 30_000_000
@@ -39,7 +40,7 @@ def tar_bomb(path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that bombs need not be large."""
-    monkeypatch.setattr(members, "SMALL_BYTES", SMALL)
+    monkeypatch.setattr(unpacking, "SMALL_BYTES", SMALL)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_a_bomb_that_says_that_it_is_small_is_not_unpacked(tmp_path: Path) -> No
 
 
 def test_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(members, "MOST_FILES", 10)
+    monkeypatch.setattr(unpacking, "MOST_FILES", 10)
     path = tmp_path / "many.mar"
     with zipfile.ZipFile(path, "w") as packed:
         for number in range(11):

@@ -83,7 +83,7 @@ def test_a_server_that_nobody_can_reach_ends(
     folder: Path, tmp_path: Path, stack: ExitStack
 ) -> None:
     (tmp_path / "load").touch()
-    impatient = "import handler.lifecycle.front_door as door\ndoor.REOPENING_S = 2\n"
+    impatient = "import handler.lifecycle.kept_relay as kept\nkept.REOPENING_S = 2\n"
     (folder / "service.py").write_text(impatient + (folder / "service.py").read_text())
     opened = running_server(folder, log_dir=tmp_path / "logs", front_door=True)
     faulty = Faulty(stack.enter_context(opened), tmp_path)
