@@ -21,6 +21,8 @@ from handler.lifecycle.own_answers import full
 from handler.lifecycle.pace import IDLE
 
 POLL_S = 0.1
+# How often every connection is looked at.
+WATCH_S = 0.25
 # A worker that dies is back within seconds, unless it cannot start any more. SageMaker's clients
 # wait no longer than this.
 ABANDONED_S = 60.0
@@ -135,7 +137,7 @@ class Relay:
     async def _watch(self) -> None:
         """Ends connections whose clients stall, and once stopped those without a request."""
         while True:
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(WATCH_S)
             ends = self._stopped.is_set()
             self._break_off(
                 each

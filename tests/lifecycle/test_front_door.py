@@ -161,7 +161,14 @@ def wait_until_ended(process: psutil.Process) -> None:
     polling = Retrying(
         stop=stop_after_delay(TIMEOUT_S), wait=wait_fixed(0.02), retry=retry_if_result(bool)
     )
-    polling(lambda: process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    polling(lives, process)
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.mark.parametrize("words", [HELLO, bytes(range(256)) * 40_000], ids=len)

@@ -23,7 +23,7 @@ TIMEOUT_S = 20
 PATIENT = Limits(connections=2, head_s=60, body_s=60, keep_alive_s=60)
 MORE_THAN_BUFFERS_HOLD = 50_000_000
 PING = b"GET /ping HTTP/1.1\r\nhost: a\r\n\r\n"
-CHUNKED = b"POST /invocations HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhel"
+CHUNKED = b"POST /hold HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhel"
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ngood"
 
 

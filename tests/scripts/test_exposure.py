@@ -16,8 +16,8 @@ from scripts.errors import CommandError
 from scripts.exposure import ANY, ANY_IPV6, Certificate, Exposure, in_url
 from scripts.ports import Ports
 from scripts.properties import read_properties
+from scripts.server_settings import CONFIG, door_environment, server_properties
 from scripts.tokens import authorization, read_token
-from scripts.torchserve import CONFIG, door_environment, server_properties
 from tests.certificates import self_signed, write
 
 PORTS = Ports(1, 2, 3, 4, 5)
