@@ -23,6 +23,12 @@ def test_starting_at_takes_three_in_a_row() -> None:
     assert len(set(astuple(ports))) == 5
 
 
+@pytest.mark.parametrize("address", ["::1", "::"])
+def test_ports_of_ipv6_can_be_free(address: str) -> None:
+    start = Ports.free().inference
+    assert Ports.starting_at(start, address).inference == start
+
+
 @pytest.mark.parametrize("offset", [0, 1, 2])
 def test_a_busy_port_is_named(offset: int) -> None:
     first = Ports.free().inference
