@@ -5,6 +5,7 @@ once, and then keeps whoever walks the result busy for good ("billion laughs").
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -12,6 +13,7 @@ import yaml
 # Detectron2's own full configs have under a thousand.
 MOST_VALUES = 100_000
 DEEPEST_NESTING = 100
+MOST_BYTES = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,23 @@ class BoundedLoader(yaml.SafeLoader):
         else:
             return
         raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
+
+
+def read_yaml_text(path: Path) -> str:
+    """The text of a YAML file.
+
+    Raises:
+        OSError: there is no such file, it is none but a device, say, or it cannot be read.
+        UnicodeDecodeError: it is no text.
+        yaml.YAMLError: it is too large.
+    """
+    if path.exists() and not path.is_file():  # a device may have no end
+        raise OSError(f"{path.name} is no file")
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise yaml.YAMLError(f"it is larger than {MOST_BYTES} bytes")
+    return content.decode("utf-8")
 
 
 def load_yaml(text: str | bytes) -> Any:

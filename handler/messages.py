@@ -8,6 +8,8 @@ from handler.telemetry.reports import RequestReport
 # The header by which a front door says when a request arrived: seconds of this machine's monotonic
 # clock, which all of its processes share.
 ARRIVED = "x-d2serve-arrived"
+# And by which it numbers its client, to tell later that the client has gone.
+CLIENT = "x-d2serve-client"
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,14 @@ class HttpRequest:
     """Headers with lower-case names, and the parts that may hold pictures.
 
     `query` holds the query string's values, and a form's fields that are no files; `request_id`
-    is the server's name for the request.
+    is the server's name for the request. `abandoned` says that its client has hung up.
     """
 
     headers: Mapping[str, str]
     parts: tuple[Part, ...]
     query: Mapping[str, str] = field(default_factory=dict)
     request_id: str = ""
+    abandoned: bool = False
 
 
 @dataclass(frozen=True)

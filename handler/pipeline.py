@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from handler.detector.interface import Detector, Prepared
-from handler.errors import RequestError, internal
+from handler.errors import RequestError, internal, overloaded
 from handler.executors import Inline
 from handler.gathering import Gathering
 from handler.inputs.body import read_body
@@ -121,6 +121,8 @@ class Pipeline:
         return _guarded(lambda: self.detector.prepare(picture))
 
     def _read(self, request: HttpRequest) -> DecodedRequest:
+        if request.abandoned:
+            raise overloaded("the client has hung up")
         check_patience(request.headers, self.settings.longest_wait_seconds)
         envelope = read_body(request, self.settings)
         attributes = read_custom_attributes(request.headers.get(CUSTOM_ATTRIBUTES, ""))

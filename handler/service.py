@@ -4,6 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from ts.torch_handler.base_handler import BaseHandler
 
 from handler.detector.failures import DeviceLostError
 from handler.lifecycle.draining import Activity, hold_while_busy
-from handler.lifecycle.front_door import open_front_door
+from handler.lifecycle.front_door import FrontDoor, open_front_door
+from handler.lifecycle.limits import Limits
 from handler.loading import load_pipeline
-from handler.messages import HttpRequest, HttpResponse, Part
+from handler.messages import CLIENT, HttpRequest, HttpResponse, Part
+from handler.settings import Settings
 from handler.telemetry import Stopwatch
 from handler.telemetry.publisher import DeclaredMetric, Publisher
 from handler.telemetry.reporter import Reporter
@@ -33,6 +36,7 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self.activity = Activity()
+        self.door: FrontDoor | None = None
 
     def initialize(self, context: Any) -> None:
         """Loads the unpacked archive on the worker's device and runs pictures through it.
@@ -50,9 +54,9 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
             settings.request_log,
         )
         self.reporter.started()
-        door = open_front_door(os.environ)
+        self.door = open_front_door(os.environ, client_limits(settings))
         if settings.drain_seconds:
-            on_stop = door.close if door else None
+            on_stop = self.door.close if self.door else None
             hold_while_busy(self.activity, os.environ, settings.drain_seconds, on_stop)
         self.initialized = True
 
@@ -74,12 +78,7 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
 
     def preprocess(self, data: Sequence[Mapping[str, Any]]) -> list[HttpRequest]:
         """TorchServe's rows and headers -> requests."""
-        return [
-            to_request(
-                row, self.context.get_all_request_header(index), self.context.get_request_id(index)
-            )
-            for index, row in enumerate(data)
-        ]
+        return [self._request(index, row) for index, row in enumerate(data)]
 
     def inference(self, data: Sequence[HttpRequest]) -> list[HttpResponse]:
         """Requests -> responses: decoding, the network and encoding, which overlap."""
@@ -92,6 +91,24 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
         reports = [response.report for response in data if response.report]
         self.reporter.answered(reports, self.watch.elapsed_ms(), worker_name(self.context))
         return [response.body for response in data]
+
+    def _request(self, index: int, row: Mapping[str, Any]) -> HttpRequest:
+        headers = self.context.get_all_request_header(index)
+        request = to_request(row, headers, self.context.get_request_id(index))
+        number = request.headers.get(CLIENT, "")
+        if self.door and self.door.departures.holds(number):
+            return replace(request, abandoned=True)
+        return request
+
+
+def client_limits(settings: Settings) -> Limits:
+    """What clients may take of the front door."""
+    return Limits(
+        connections=settings.max_connections,
+        head_s=settings.request_head_seconds,
+        body_s=settings.request_body_seconds,
+        keep_alive_s=settings.keep_alive_seconds,
+    )
 
 
 def worker_device(context: Any) -> torch.device:

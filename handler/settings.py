@@ -37,6 +37,10 @@ POSITIVE = (
     "max_json_nesting",
     "max_npy_header_bytes",
     "images_per_forward",
+    "max_connections",
+    "request_head_seconds",
+    "request_body_seconds",
+    "keep_alive_seconds",
 )
 SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})", re.ASCII)
 NOT_NEGATIVE = ("threads", "decode_threads", "drain_seconds", "longest_wait_seconds")
@@ -80,6 +84,10 @@ class Settings:
             not wait.
         longest_wait_seconds: a request that has been here for longer when its batch begins is
             refused, because its client has given up; 0 refuses none.
+        max_connections: connections of a front door with a request under way at the same time.
+        request_head_seconds: how long a client may take for a request's head.
+        request_body_seconds: how long a body, or the taking of an answer, may stand still.
+        keep_alive_seconds: how long a connection may wait for its next request.
         runtime: `native` runs the model on our own network, `detectron2` on the upstream package,
             which has to be installed. The archive's builder chose it.
         options: defaults of requests' options, by their names; checked against the model where
@@ -106,6 +114,10 @@ class Settings:
     resize: str = "pil"
     drain_seconds: int = 20
     longest_wait_seconds: int = 60
+    max_connections: int = 1024
+    request_head_seconds: int = 30
+    request_body_seconds: int = 30
+    keep_alive_seconds: int = 75
     request_log: bool = True
     runtime: str = "native"
     options: Mapping[str, Any] = field(default_factory=dict)

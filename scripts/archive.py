@@ -21,6 +21,7 @@ from scripts.lazy_config import as_yaml
 from scripts.model_store import STORE, check_name
 from scripts.packing import pack
 from scripts.runtimes import AUTO, WANTED, choose_runtime, write_network
+from scripts.unpacking import check_checkpoint_size
 from scripts.yaml_files import write_yaml
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -99,6 +100,7 @@ def write_model(
     serving: dict[str, Any],
 ) -> None:
     """Writes all that an archive holds, apart from its manifest, into an empty folder."""
+    check_checkpoint_size(checkpoint)
     read = open_checkpoint(checkpoint, weights_key)
     model = write_network(folder, config, read.weights, serving["handler"]["runtime"])
     chosen = choose_class_names(classes, model.explicit, model.num_classes, model.num_stuff_classes)

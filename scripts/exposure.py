@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.errors import CommandError
-from scripts.ports import LOOPBACK, Ports
+from scripts.ports import LOOPBACK, Ports, family_of
 
-# On all of the machine's addresses.
+# On all of the machine's addresses: those of IPv4, and those of both kinds.
 ANY = "0.0.0.0"  # noqa: S104
+ANY_IPV6 = "::"
+LOOPBACK_IPV6 = "::1"
+TO_OURSELVES = {ANY: LOOPBACK, ANY_IPV6: LOOPBACK_IPV6}
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Certificate:
 
     Attributes:
         chain: the certificate, followed by those that signed it.
-        key: its private RSA key, not encrypted: TorchServe reads no others.
+        key: its private key, not encrypted.
 
     Raises:
         CommandError: a file cannot be read, or they do not belong together.
@@ -32,7 +35,7 @@ class Certificate:
         for file in (self.chain, self.key):
             if not file.is_file():
                 raise CommandError(f"{file} does not exist; CERTIFICATE= and KEY= are PEM files")
-        _require_rsa(self.key)
+        _load_key(self.key)
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.chain, self.key)
         except ssl.SSLError as error:
@@ -41,17 +44,17 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Exposure:
-    """Where a server listens: for this machine alone, unless told otherwise.
+    """Where a server and its front door listen: for this machine alone, unless told otherwise.
 
     The management API listens on this machine alone in any case.
 
     Attributes:
-        address: the inference API's IPv4 address.
-        metrics_address: that of the metrics, which no token guards.
+        address: the inference API's, which is the front door's.
+        metrics_address: that of the metrics, which no token guards; TorchServe itself opens it.
         certificate: makes the inference API, and metrics that others can reach, HTTPS.
 
     Raises:
-        CommandError: an address is none of this machine's.
+        CommandError: an address is none of this machine's, or TorchServe cannot do what is asked.
     """
 
     address: str = LOOPBACK
@@ -61,6 +64,13 @@ class Exposure:
     def __post_init__(self) -> None:
         for address in (self.address, self.metrics_address):
             _require_own(address)
+        if ":" in self.metrics_address:
+            raise CommandError(
+                f"METRICS_ADDRESS={self.metrics_address}: TorchServe, which answers there, listens "
+                f"on no IPv6; use an IPv4 address, such as {ANY}"
+            )
+        if self.certificate and self._opens_metrics:
+            _require_rsa(self.certificate.key)
 
     @property
     def needs_token(self) -> bool:
@@ -74,18 +84,22 @@ class Exposure:
 
     @property
     def host(self) -> str:
-        """Where this machine itself finds the inference API."""
-        return LOOPBACK if self.address == ANY else self.address
+        """Where this machine itself finds the inference API, as in a URL."""
+        return in_url(TO_OURSELVES.get(self.address, self.address))
+
+    @property
+    def _opens_metrics(self) -> bool:
+        return not _is_loopback(self.metrics_address)
 
     def as_properties(self, ports: Ports) -> dict[str, str]:
-        """The lines of config.properties that say who can reach the server."""
-        metrics_scheme = "http" if _is_loopback(self.metrics_address) else self.scheme
+        """The lines of TorchServe's config.properties, behind the front door, that say who can
+        reach what."""
+        metrics_scheme = self.scheme if self._opens_metrics else "http"
         listening = {
-            "inference_address": f"{self.scheme}://{self.address}:{ports.inference}",
             "metrics_address": f"{metrics_scheme}://{self.metrics_address}:{ports.metrics}",
             "disable_token_authorization": str(not self.needs_token).lower(),
         }
-        if self.certificate is None:
+        if self.certificate is None or not self._opens_metrics:
             return listening
         return listening | {
             "certificate_file": str(self.certificate.chain.resolve()),
@@ -93,18 +107,24 @@ class Exposure:
         }
 
 
+def in_url(address: str) -> str:
+    """An address as URLs and `host:port` have it: of IPv6 in brackets."""
+    return f"[{address}]" if ":" in address else address
+
+
 def _is_loopback(address: str) -> bool:
-    return ipaddress.IPv4Address(address).is_loopback
+    return ipaddress.ip_address(address).is_loopback
 
 
 def _require_own(address: str) -> None:
     try:
-        ipaddress.IPv4Address(address)
-        with socket.socket() as listener:
+        ipaddress.ip_address(address)
+        with socket.socket(family_of(address)) as listener:
             listener.bind((address, 0))
     except ValueError:
         raise CommandError(
-            f"{address!r} is not an IPv4 address; use {ANY} for all of this machine's"
+            f"{address!r} is not an IP address; use {ANY} for all of this machine's, or "
+            f"{ANY_IPV6} for those of IPv6 too"
         ) from None
     except OSError as error:
         raise CommandError(
@@ -113,14 +133,22 @@ def _require_own(address: str) -> None:
         ) from error
 
 
-def _require_rsa(file: Path) -> None:
+def _load_key(file: Path) -> object:
     # Every server's start imports this module, and few have a certificate.
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
-        key = load_pem_private_key(file.read_bytes(), password=None)
-    except (ValueError, TypeError) as error:
+        return load_pem_private_key(file.read_bytes(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise CommandError(f"{file} is no private key without a password: {error}") from error
-    if not isinstance(key, RSAPrivateKey):
-        raise CommandError(f"{file} is no RSA key, and TorchServe reads no others")
+
+
+def _require_rsa(file: Path) -> None:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+    if not isinstance(_load_key(file), RSAPrivateKey):
+        raise CommandError(
+            f"{file} is no RSA key, and TorchServe, which encrypts the metrics, reads no others; "
+            "leave METRICS_ADDRESS= out, or take an RSA key"
+        )

@@ -13,6 +13,7 @@ from handler.integrity import SUMS_FILE, IntegrityError, check_sums, is_inside, 
 from handler.settings import SERVING_FILE
 from scripts.errors import CommandError
 from scripts.packing import MANIFEST, sums_of
+from scripts.unpacking import check_unpacked_size, content_of
 
 
 def read_archive(archive: Path) -> dict[str, bytes]:
@@ -27,8 +28,11 @@ def read_archive(archive: Path) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(archive) as packed:
             check_zip(packed, archive)
-            names = [name for name in packed.namelist() if not name.endswith("/")]
-            files = {name: packed.read(name) for name in names}
+            files = {
+                entry.filename: content_of(packed, entry)
+                for entry in packed.infolist()
+                if not entry.is_dir()
+            }
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise CommandError(f"{archive} is damaged ({error}); build it again") from error
     for name in (MANIFEST, SERVING_FILE):
@@ -55,7 +59,7 @@ def model_of(manifest: bytes, source: Path) -> dict[str, Any]:
 
 
 def check_zip(packed: zipfile.ZipFile, source: Path) -> None:
-    """Passes a zip file of plain files and folders that stay where they are unpacked.
+    """Passes a zip file of plain files and folders that stay where they are unpacked, and small.
 
     Raises:
         CommandError: naming the first other entry.
@@ -65,6 +69,7 @@ def check_zip(packed: zipfile.ZipFile, source: Path) -> None:
     for entry in entries:
         if stat.S_ISLNK(entry.external_attr >> 16):
             raise _refused(source, entry.filename, "a link")
+    check_unpacked_size(packed, source)
 
 
 def check_tar(packed: tarfile.TarFile, source: Path) -> None:
@@ -76,8 +81,8 @@ def check_tar(packed: tarfile.TarFile, source: Path) -> None:
     entries = packed.getmembers()
     _check_names((entry.name for entry in entries), source)
     for entry in entries:
-        if not (entry.isreg() or entry.isdir()):
-            raise _refused(source, entry.name, "a link or a device")
+        if not (entry.isreg() or entry.isdir()) or entry.issparse():
+            raise _refused(source, entry.name, "a link, a device or a file with holes")
 
 
 def _check_names(names: Iterable[str], source: Path) -> None:

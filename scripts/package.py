@@ -20,6 +20,7 @@ from scripts.errors import CommandError, run
 from scripts.members import check_tar, model_of, read_archive
 from scripts.model_store import MODEL_VERSION, STORE, check_name
 from scripts.packing import MANIFEST, manifest_bytes, sums_of, without_build_date
+from scripts.unpacking import gunzipped
 
 SUFFIX = ".tar.gz"
 MULTI_MODEL_SUFFIX = ".mme.tar.gz"
@@ -104,9 +105,7 @@ def _how_to_build(path: Path) -> str:
 
 def _read_member(path: Path, name: str) -> bytes:
     try:
-        # All of it, so that gzip's checksum tells of any damage.
-        content = gzip.decompress(path.read_bytes())
-        with tarfile.open(fileobj=io.BytesIO(content)) as packed:
+        with tarfile.open(fileobj=io.BytesIO(gunzipped(path))) as packed:
             check_tar(packed, path)
             member = packed.extractfile(name)
             return member.read() if member else b""

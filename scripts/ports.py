@@ -55,12 +55,17 @@ class Ports:
         return http | grpc
 
 
+def family_of(address: str) -> socket.AddressFamily:
+    """IPv4 or IPv6."""
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
 HTTP_APIS = ("inference", "management", "metrics")
 GRPC_APIS = ("grpc_inference", "grpc_management")
 
 
 def _is_free(port: int, address: str = LOOPBACK) -> bool:
-    with socket.socket() as listener:
+    with socket.socket(family_of(address)) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((address, port))

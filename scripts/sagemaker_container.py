@@ -17,8 +17,9 @@ from scripts.errors import CommandError
 from scripts.java import find_java
 from scripts.ports import LOOPBACK, Ports
 from scripts.processes import end_process_group, wait_for
+from scripts.server_home import temporary_home
 from scripts.server_logs import CONSOLE, ServerLogs
-from scripts.torchserve import REPOSITORY, temporary_home
+from scripts.server_settings import REPOSITORY
 
 ENVIRONMENT = REPOSITORY / ".venv-container"
 ENTRYPOINT = REPOSITORY / "scripts" / "container" / "entrypoint.py"

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from scripts.errors import CommandError, run
-from scripts.exposure import Certificate, Exposure
+from scripts.exposure import Certificate, Exposure, in_url
 from scripts.ports import LOOPBACK, Ports
 from scripts.torchserve import Server, running_server
 
@@ -51,7 +51,7 @@ def _cautions(server: Server) -> Iterator[str]:
     """What to know of a server that others can reach; of tokens only where they are."""
     if not server.exposure.needs_token:
         return
-    yield f"others reach it at {server.exposure.address}:{server.ports.inference}"
+    yield f"others reach it at {in_url(server.exposure.address)}:{server.ports.inference}"
     yield f"TOKEN is inference.key in {server.key_file}"
     if server.exposure.certificate is None:
         yield "nothing is encrypted, the token included; CERTIFICATE= and KEY= encrypt it"
@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--address", default=LOOPBACK, help="default: %(default)s, this machine")
     parser.add_argument("--metrics-address", default=LOOPBACK, help="default: %(default)s")
     parser.add_argument("--certificate", type=Path, help="PEM file that makes it HTTPS")
-    parser.add_argument("--key", type=Path, help="PEM file of the certificate's private RSA key")
+    parser.add_argument("--key", type=Path, help="PEM file of the certificate's private key")
     return parser
 
 

@@ -1,12 +1,10 @@
 """Runs the real TorchServe as a child process, apart from any other on the machine."""
 
 import os
-import re
 import subprocess
 import sys
-import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,25 +14,25 @@ import psutil
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from handler.lifecycle.draining import GRPC_PORT
-from handler.lifecycle.draining import KEY_FILE as KEY_FILE_VARIABLE
-from handler.lifecycle.front_door import CERTIFICATE, KEY, PUBLIC_ADDRESS, SERVER_ADDRESS
 from scripts.errors import CommandError
 from scripts.exposure import Exposure
 from scripts.java import find_java
 from scripts.ports import LOOPBACK, Ports
 from scripts.processes import end_process_group, wait_for
-from scripts.properties import read_properties, write_properties
+from scripts.properties import write_properties
+from scripts.server_home import link_into_store, temporary_home
 from scripts.server_logs import CONSOLE, SERVER, ServerLogs
+from scripts.server_settings import (
+    CONFIG,
+    REPOSITORY,
+    THIS_MACHINE,
+    door_environment,
+    server_environment,
+    server_properties,
+)
 from scripts.tokens import KEY_FILE, authorization, read_token
-from scripts.waiting_threads import WAITING_THREADS
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-CONFIG = REPOSITORY / "config.properties"
 LOG_CONFIG = REPOSITORY / "scripts" / "log4j2.xml"
-METRICS_CONFIG = "metrics_config"
-THIS_MACHINE = Exposure()
-# The server puts its workers' sockets in there, and macOS allows their paths 104 bytes.
-LONGEST_TEMP_DIR = 64
 # TorchServe logs these and goes on: with no model, with default settings, or with a worker that
 # it starts again and again.
 SIGNS_OF_FAILURE = {
@@ -133,7 +131,8 @@ def running_server(
 
     The server has its own ports, logs and temporary folder (there TorchServe keeps its pid file,
     sockets and tokens, and unpacks archives), so that any number of them can run side by side.
-    With a front door, the worker opens the inference port, and TorchServe has another one.
+    With a front door, the worker opens the inference port, where `exposure` says, and TorchServe
+    has another one; without, nobody but this machine can send requests.
     """
     _check_archive(model)
     java_home = find_java().home
@@ -141,9 +140,8 @@ def running_server(
     with temporary_home() as home:
         server_ports = ports or Ports.free()
         inner = server_ports.behind_a_door() if front_door else server_ports
-        listening = behind_a_door(inner) if front_door else {}
-        write_properties(home / CONFIG.name, server_properties(server_ports, exposure) | listening)
-        link = _link_into_store(model, home)
+        write_properties(home / CONFIG.name, server_properties(inner, exposure))
+        link = link_into_store(model, home)
         with (logs.folder / CONSOLE).open("ab") as console:
             process = subprocess.Popen(
                 _command(home, link),
@@ -165,65 +163,6 @@ def running_server(
             end_process_group(process)
 
 
-def server_properties(ports: Ports, exposure: Exposure = THIS_MACHINE) -> dict[str, str]:
-    """The repository's config.properties, from whatever folder, listening on these ports for those
-    who may ask."""
-    properties = read_properties(CONFIG)
-    metrics = str(REPOSITORY / properties[METRICS_CONFIG])
-    return (
-        properties
-        | {METRICS_CONFIG: metrics}
-        | ports.as_properties()
-        | exposure.as_properties(ports)
-    )
-
-
-def server_environment(
-    environment: Mapping[str, str], home: Path, java_home: Path, log_dir: Path
-) -> dict[str, str]:
-    """What the server and its workers may see of our environment, which wins over WAITING_THREADS.
-
-    PYTHONPATH stays out, or a worker could import this checkout's handler in place of the
-    archive's, and so do the TS_ variables, which would win over our settings.
-    """
-    inherited = {
-        key: value
-        for key, value in environment.items()
-        if key != "PYTHONPATH" and not key.startswith("TS_")
-    }
-    return (
-        WAITING_THREADS
-        | inherited
-        | {
-            "JAVA_HOME": str(java_home),
-            "TMPDIR": str(home),
-            "TEMP": str(home),
-            "LOG_LOCATION": str(log_dir),
-            "METRICS_LOCATION": str(log_dir),
-            KEY_FILE_VARIABLE: str(home / KEY_FILE),
-        }
-    )
-
-
-def behind_a_door(inner: Ports) -> dict[str, str]:
-    """The lines of config.properties that keep all but the front door away from predictions."""
-    return {"inference_address": f"http://{LOOPBACK}:{inner.inference}"}
-
-
-def door_environment(public: Ports, inner: Ports, exposure: Exposure) -> dict[str, str]:
-    """What a worker needs to know to open the public port in front of TorchServe's own."""
-    addresses = {
-        PUBLIC_ADDRESS: f"{exposure.address}:{public.inference}",
-        SERVER_ADDRESS: f"http://{LOOPBACK}:{inner.inference}",
-    }
-    if exposure.certificate is None:
-        return addresses
-    return addresses | {
-        CERTIFICATE: str(exposure.certificate.chain.resolve()),
-        KEY: str(exposure.certificate.key.resolve()),
-    }
-
-
 def _check_archive(model: Path) -> None:
     if not model.exists():
         raise ServerError(f"{model} does not exist; `make archive` builds one")
@@ -238,27 +177,3 @@ def _command(home: Path, model: Path) -> list[str]:
         *("--ncs", "--ts-config", str(home / CONFIG.name), "--log-config", str(LOG_CONFIG)),
         *("--model-store", str(model.parent), "--models", f"{model.stem}={model}"),
     ]
-
-
-def _link_into_store(model: Path, home: Path) -> Path:
-    """Return a link to the model in a store of its own, with a name that TorchServe can take.
-
-    It splits its list of models at commas, and refuses paths with `..` in them.
-    """
-    suffix = ".mar" if model.is_file() else ""
-    name = re.sub(r"[^A-Za-z0-9_-]+", "_", model.resolve().name.removesuffix(suffix))
-    link = home / "store" / f"{name}{suffix}"
-    link.parent.mkdir()
-    link.symlink_to(model.resolve())
-    return link
-
-
-@contextmanager
-def temporary_home() -> Iterator[Path]:
-    """A folder for one server, whose path is short enough for sockets in it."""
-    parent = tempfile.gettempdir()
-    short_parent = parent if len(parent) < LONGEST_TEMP_DIR else "/tmp"  # noqa: S108
-    with tempfile.TemporaryDirectory(
-        prefix="d2serve-", dir=short_parent, ignore_cleanup_errors=True
-    ) as home:
-        yield Path(home)

@@ -10,27 +10,32 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from scripts.exposure import Certificate
+from scripts.exposure import LOOPBACK_IPV6, Certificate
 from scripts.ports import LOOPBACK
 
 NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "d2serve test")])
 LASTING = datetime.timedelta(days=1)
 
 
-def self_signed(folder: Path, address: str = LOOPBACK) -> Certificate:
-    """A certificate for an address, signed by itself."""
-    return Certificate(*write(folder, rsa.generate_private_key(65537, 2048), address))
+def self_signed(folder: Path) -> Certificate:
+    """A certificate for this machine, signed by itself, of an RSA key."""
+    return Certificate(*write(folder, rsa.generate_private_key(65537, 2048)))
+
+
+def self_signed_ec(folder: Path) -> Certificate:
+    """Likewise of an elliptic curve's key."""
+    return Certificate(*write(folder, ec.generate_private_key(ec.SECP256R1())))
 
 
 def write(
     folder: Path,
     key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey,
-    address: str = LOOPBACK,
     layout: PrivateFormat = PrivateFormat.PKCS8,
 ) -> tuple[Path, Path]:
     """PEM files of a self-signed certificate and its key."""
     now = datetime.datetime.now(datetime.timezone.utc)
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
+    addresses = map(ipaddress.ip_address, (LOOPBACK, LOOPBACK_IPV6))
+    names = x509.SubjectAlternativeName([x509.IPAddress(address) for address in addresses])
     certificate = (
         x509.CertificateBuilder()
         .subject_name(NAME)

@@ -16,6 +16,7 @@ from ts.service import Service
 
 from handler import service
 from handler.detector.native import NativeDetector
+from handler.lifecycle.limits import Limits
 from handler.messages import HttpRequest, HttpResponse, Part
 from handler.pictures import Picture
 from handler.pipeline import Pipeline
@@ -365,15 +366,15 @@ class Lifecycle:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, has_door: bool = True) -> None:
         self.has_door = has_door
-        self.opened: list[Mapping[str, str]] = []
+        self.opened: list[tuple[Mapping[str, str], Limits]] = []
         self.held: list[tuple[object, ...]] = []
         self.warmed_up: list[tuple[object, ...]] = []
         monkeypatch.setattr("handler.loading.warm_up", lambda *asked: self.warmed_up.append(asked))
         monkeypatch.setattr(service, "open_front_door", self._open)
         monkeypatch.setattr(service, "hold_while_busy", lambda *asked: self.held.append(asked))
 
-    def _open(self, environment: Mapping[str, str]) -> "Lifecycle | None":
-        self.opened.append(environment)
+    def _open(self, environment: Mapping[str, str], limits: Limits) -> "Lifecycle | None":
+        self.opened.append((environment, limits))
         return self if self.has_door else None
 
     def close(self) -> None:
@@ -393,13 +394,17 @@ def test_a_loaded_worker_opens_its_door_and_closes_it_when_told_to_stop(
     loading: Context, monkeypatch: pytest.MonkeyPatch, has_door: bool
 ) -> None:
     monkeypatch.setenv("D2SERVE_DRAIN_SECONDS", "7")
+    monkeypatch.setenv("D2SERVE_MAX_CONNECTIONS", "7")
+    monkeypatch.setenv("D2SERVE_REQUEST_HEAD_SECONDS", "8")
+    monkeypatch.setenv("D2SERVE_REQUEST_BODY_SECONDS", "9")
+    monkeypatch.setenv("D2SERVE_KEEP_ALIVE_SECONDS", "10")
     monkeypatch.setenv("D2SERVE_WARM_UP_SIZES", "64x48")
     asked = Lifecycle(monkeypatch, has_door=has_door)
     worker = Detectron2Handler()
     worker.initialize(loading)
     assert worker.initialized
     assert asked.warmed_up == [(worker.pipeline, ((64, 48),), [1])]
-    assert asked.opened == [os.environ]
+    assert asked.opened == [(os.environ, Limits(7, 8, 9, 10))]
     on_stop = asked.close if has_door else None
     assert asked.held == [(worker.activity, os.environ, 7, on_stop)]
 

@@ -1,91 +1,146 @@
 """One client's connection through the front door to TorchServe and back."""
 
 import asyncio
-import time
-from collections.abc import Callable
+import socket
 from contextlib import closing, suppress
 
 from handler.errors import RequestError, internal
+from handler.lifecycle.dialogue import LAST, Dialogue
+from handler.lifecycle.house import House
 from handler.lifecycle.own_answers import not_ready
-from handler.lifecycle.requests import RequestStream
-from handler.lifecycle.responses import ResponseStream, error_response
-
-CHUNK_BYTES = 1 << 18
-LINGER_S = 2.0
-LAST = (("connection", "close"),)
+from handler.lifecycle.responses import error_response
+from handler.lifecycle.streams import CHUNK_BYTES, discard, linger, open_streams, untaken_bytes
 
 
 class Connection:
     """Passes bytes both ways between a client and TorchServe.
 
+    TorchServe hears of a client when its first request's head is there.
+
     Args:
-        reader, writer: the client's.
-        is_ready: whether any worker can take requests.
+        client: the accepted connection.
+        house: where it came in.
+
+    Attributes:
+        dialogue: what has been said on it.
     """
 
-    def __init__(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        is_ready: Callable[[], bool],
-    ) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._requests = RequestStream()
-        self._responses = ResponseStream(is_ready)
+    def __init__(self, client: socket.socket, house: House) -> None:
+        self._client = client
+        self._house = house
+        self._writer: asyncio.StreamWriter | None = None
+        self._number = house.departures.next_number()
+        self.dialogue = Dialogue(self._number, house.is_ready, house.limits, self._untaken)
 
-    async def run(self, host: str, port: int) -> None:
+    async def run(self) -> None:
         """Until one side has gone; a request that TorchServe leaves unanswered gets an error.
 
-        When the task is cancelled, a request that waits is told that no worker is ready.
+        When the task is cancelled, a request that waits is told why: its client stalls, or no
+        worker is ready. Cancelled once more, the client's end is not waited for.
         """
         # A side that is gone ends the connection, and closing tells the other side.
-        with suppress(OSError), closing(self._writer):
-            server_reader, server_writer = await asyncio.open_connection(host, port)
-            with closing(server_writer):
-                upload = asyncio.create_task(self._upload(server_writer))
-                try:
-                    await self._download(server_reader)
-                    self._end(internal())
-                    # A client that still sends would not read its answer if it were cut off now.
-                    await asyncio.wait({upload}, timeout=LINGER_S)
-                except asyncio.CancelledError:
-                    self._end(not_ready())
-                finally:
-                    upload.cancel()
+        with suppress(OSError), closing(self._client):
+            reader, writer = await open_streams(self._client, self._house.tls)
+            self._writer = writer
+            try:
+                await self._converse(reader, writer)
+            except RequestError as refusal:
+                self._end(writer, error_response(refusal, LAST))
+                await linger(asyncio.create_task(discard(reader)))
+            except asyncio.CancelledError:
+                self._end(writer, self.dialogue.last_words(not_ready()))
+            finally:
+                self._house.departures.add(self._number)
+                await self._close(writer)
 
-    async def _upload(self, server: asyncio.StreamWriter) -> None:
+    def _untaken(self) -> int:
+        return untaken_bytes(self._writer) if self._writer else 0
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Passes on what both sides say.
+
+        Raises:
+            RequestError: the first request cannot be passed on.
+        """
+        opening = await self._opening(reader)
+        if not opening:
+            return
         try:
-            while chunk := await self._reader.read(CHUNK_BYTES):
-                passed = self._requests.feed(chunk, time.monotonic())
-                if self._requests.blind:
-                    self._responses.limit = self._requests.understood
-                if server.is_closing():
-                    continue  # it has answered and gone, and the client still sends
-                with suppress(OSError):
-                    server.write(passed)
-                    await server.drain()
+            server_reader, server = await asyncio.open_connection(*self._house.upstream)
         except OSError:
+            raise not_ready() from None
+        with closing(server):
+            server.write(opening)
+            upload = asyncio.create_task(self._upload(reader, server))
+            try:
+                await self._download(server_reader, writer)
+                self._end(writer, self.dialogue.last_words(internal()))
+                await linger(upload)
+            finally:
+                upload.cancel()
+
+    async def _opening(self, reader: asyncio.StreamReader) -> bytes:
+        """What goes on first; nothing where the client goes before its first head is there."""
+        while chunk := await reader.read(CHUNK_BYTES):
+            if passed := self._take(chunk):
+                return passed
+        return b""
+
+    async def _upload(self, reader: asyncio.StreamReader, server: asyncio.StreamWriter) -> None:
+        """Until the client has gone. One that closes its own side alone counts as gone: TorchServe
+        does not answer it either."""
+        try:
+            while chunk := await reader.read(CHUNK_BYTES):
+                if not server.is_closing():  # else it has answered, and the client still sends
+                    await self._pass_on(chunk, server)
+        except OSError:
+            server.close()
+        else:
+            with suppress(OSError):
+                server.write_eof()
+        self._house.departures.add(self._number)
+
+    async def _pass_on(self, chunk: bytes, server: asyncio.StreamWriter) -> None:
+        try:
+            passed = self._take(chunk)
+        except RequestError as refusal:
+            self.dialogue.error = refusal
             server.close()
             return
         with suppress(OSError):
-            server.write(self._requests.rest())
-            server.write_eof()
+            server.write(passed)
+            await server.drain()
 
-    async def _download(self, server: asyncio.StreamReader) -> None:
+    def _take(self, chunk: bytes) -> bytes:
+        """What goes on to TorchServe of what the client has sent.
+
+        Raises:
+            RequestError: it begins a request, and there is no room for one more.
+        """
+        was_busy = self.dialogue.is_busy
+        passed = self.dialogue.to_server(chunk)
+        if self.dialogue.is_busy and not was_busy:
+            self._house.check_room(self.dialogue.first_line)
+        return passed
+
+    async def _download(self, server: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while chunk := await server.read(CHUNK_BYTES):
-                self._writer.write(self._responses.feed(chunk))
-                await self._writer.drain()
+                writer.write(self.dialogue.to_client(chunk))
+                await writer.drain()
 
-    def _end(self, error: RequestError) -> None:
-        """The last words to the client."""
-        self._writer.write(self._responses.rest() or self._unanswered(error))
-        if self._writer.can_write_eof():  # TLS cannot: there closing is all there is to say
-            self._writer.write_eof()
+    def _end(self, writer: asyncio.StreamWriter, words: bytes) -> None:
+        if self.dialogue.ended:
+            return
+        self.dialogue.ended = True
+        writer.write(words)
+        if writer.can_write_eof():  # TLS cannot: there closing is all there is to say
+            writer.write_eof()
 
-    def _unanswered(self, error: RequestError) -> bytes:
-        waits = self._requests.understood > self._responses.complete
-        if not waits or self._responses.blind or self._responses.within:
-            return b""
-        return error_response(error, LAST)
+    async def _close(self, writer: asyncio.StreamWriter) -> None:
+        self.dialogue.ended = True
+        writer.close()
+        try:
+            await writer.wait_closed()  # its client may be slow to take its answer
+        except asyncio.CancelledError:
+            writer.transport.abort()

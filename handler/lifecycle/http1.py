@@ -24,6 +24,12 @@ class Head:
             return None
         return int(lengths[0]) if lengths[0].isascii() and lengths[0].isdecimal() else None
 
+    @property
+    def has_chunked_body(self) -> bool:
+        """Whether the body that follows is chunked, and nothing besides."""
+        encodings = [value.lower() for value in self.values("transfer-encoding")]
+        return encodings == ["chunked"] and not self.values("content-length")
+
     def encoded(self) -> bytes:
         """The head on the wire, its empty line included."""
         lines = [self.first_line, *(f"{name}: {value}" for name, value in self.fields)]

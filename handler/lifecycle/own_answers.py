@@ -1,4 +1,4 @@
-"""What TorchServe answers itself, before a handler sees the request, in the contract's words.
+"""What is answered before a handler sees the request, in the contract's words.
 
 TorchServe's errors are `{"code", "type", "message"}`, its health is `{"status"}`, and a body beyond
 `max_request_size` gets a 413 without a body. A handler's answers look like none of these.
@@ -31,6 +31,16 @@ def queue_full() -> RequestError:
 def not_ready() -> RequestError:
     """503: no worker has a model loaded."""
     return overloaded("no worker is ready")
+
+
+def full() -> RequestError:
+    """503: as many connections have requests under way as may."""
+    return overloaded("too many connections have requests under way")
+
+
+def stalled() -> RequestError:
+    """400: a part of the request has not come."""
+    return bad_request("the request did not come to its end", "send all of it without a pause")
 
 
 def body_too_large() -> RequestError:

@@ -1,44 +1,52 @@
-"""The process behind the public port: it passes connections on to TorchServe.
+"""The open front door: it lets clients in, watches them, and closes when it is time to.
 
-Started by each worker that is ready to serve (`handler.lifecycle.front_door`). The first one has
-the port for as long as TorchServe runs: it stays when its worker dies, so that requests can wait
-for the next one. The others stand by. It closes the port when it is told to (SIGTERM), when
-TorchServe has gone, and when no worker has been ready for long.
+It closes when it is told to, when TorchServe has gone, and when no worker has been ready for long.
 """
 
 import asyncio
-import os
-import resource
-import signal
+import re
+import socket
 import ssl
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
-from pathlib import Path
+from functools import partial
 
 from handler.lifecycle.connection import Connection
+from handler.lifecycle.departures import Departures
+from handler.lifecycle.limits import SPARE_CONNECTIONS, Limits
+from handler.lifecycle.listening import Address, accept, listen
 from handler.lifecycle.locks import FileLock
+from handler.lifecycle.own_answers import full
+from handler.lifecycle.pace import IDLE
 
-READY = b"ready\n"
 POLL_S = 0.1
+# How often every connection is looked at.
+WATCH_S = 0.25
 # A worker that dies is back within seconds, unless it cannot start any more. SageMaker's clients
 # wait no longer than this.
 ABANDONED_S = 60.0
-Address = tuple[str, int]
+HEALTH_CHECK = re.compile(rb"(GET|HEAD) /ping[ ?]")
 
 
 class Relay:
     """Copies bytes both ways between each client, with TLS or without, and `upstream`."""
 
     def __init__(
-        self, upstream: Address, presence: FileLock, tls: ssl.SSLContext | None = None
+        self,
+        upstream: Address,
+        presence: FileLock,
+        departures: Departures,
+        limits: Limits,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._upstream = upstream
-        self._tls = tls
+        self.upstream = upstream
+        self.limits = limits
+        self.tls = tls
+        self.departures = departures
         self._presence = presence
         self._stopped = asyncio.Event()
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections: dict[Connection, asyncio.Task[None]] = {}
 
     def stop(self) -> None:
         """Takes no new connections from now on."""
@@ -48,8 +56,23 @@ class Relay:
         """Whether a worker can take requests, and new ones are welcome."""
         return not self._stopped.is_set() and self._presence.is_held_by_others()
 
+    def check_room(self, first_line: bytes) -> None:
+        """Lets as many requests be under way as the limits say, and health checks besides.
+
+        Args:
+            first_line: of a request that is among them already.
+
+        Raises:
+            RequestError: it is one too many.
+        """
+        most = self.limits.connections
+        if len(self._connections) <= most or HEALTH_CHECK.match(first_line):
+            return
+        if sum(connection.dialogue.is_busy for connection in self._connections) > most:
+            raise full()
+
     async def serve(self, public: Address, port: FileLock, on_open: Callable[[], None]) -> None:
-        """Listens until it is to stop, then lets the connections finish.
+        """Listens until it is to stop, then lets the requests that are here finish.
 
         Args:
             public: where to listen.
@@ -59,21 +82,25 @@ class Relay:
         Raises:
             OSError: the public address cannot be listened on, or nobody listens upstream.
         """
-        upstream, held_open = await asyncio.open_connection(*self._upstream)
+        upstream, held_open = await asyncio.open_connection(*self.upstream)
         with closing(held_open):
-            server = await asyncio.start_server(self._accept, *public, ssl=self._tls)
-            on_open()
-            gone = asyncio.create_task(upstream.read())
-            abandoned = asyncio.create_task(self._abandoned())
-            stopped = asyncio.create_task(self._stopped.wait())
-            await asyncio.wait({gone, abandoned, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            server.close()
+            with listen(public) as listener:
+                on_open()
+                letting_in = asyncio.create_task(self._let_in(listener))
+                watching = asyncio.create_task(self._watch())
+                gone = asyncio.create_task(upstream.read())
+                abandoned = asyncio.create_task(self._abandoned())
+                stopped = asyncio.create_task(self._stopped.wait())
+                reasons = {letting_in, watching, gone, abandoned, stopped}
+                await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
+                letting_in.cancel()
             if abandoned.done():
                 port.release()
-                for connection in self._connections:
-                    connection.cancel()
+                self._break_off(list(self._connections))
+            self._stopped.set()
             while self._connections:
-                await asyncio.wait(self._connections)
+                await asyncio.wait(self._connections.values())
+            watching.cancel()
 
     async def _abandoned(self) -> None:
         """Returns when no worker has been ready for long."""
@@ -83,98 +110,41 @@ class Relay:
             if self._presence.is_held_by_others():
                 last_ready = time.monotonic()
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = Connection(reader, writer, self.is_ready)
-        task = asyncio.create_task(connection.run(*self._upstream))
-        self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
+    async def _let_in(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                client = await accept(listener)
+            except OSError:  # it has gone again, or the machine has no file left for it
+                await asyncio.sleep(POLL_S)
+                continue
+            self._make_room()
+            connection = Connection(client, self)
+            task = asyncio.create_task(connection.run())
+            self._connections[connection] = task
+            task.add_done_callback(partial(self._forget, connection))
 
+    def _forget(self, connection: Connection, _: "asyncio.Task[None]") -> None:
+        del self._connections[connection]
 
-def tell_ready() -> None:
-    """Says to the worker that started this process that the port is open, and nothing after that:
-    nobody would read it."""
-    os.write(1, READY)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for output in (1, 2):
-        os.dup2(nowhere, output)
-
-
-def nothing_to_tell() -> None:
-    """The worker has been told already."""
-
-
-def address(text: str) -> Address:
-    """`host:port` as a pair."""
-    host, _, port = text.rpartition(":")
-    return host, int(port)
-
-
-def take_files() -> None:
-    """As many connections as the system allows: the usual soft limit is a few hundred."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def speaking_tls(certificate: str, key: str) -> ssl.SSLContext:
-    """A server that proves its name with these PEM files."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, key)
-    return context
-
-
-async def main(public: str, upstream: str, state: str, *certificate: str) -> None:
-    """Relay between the two `host:port`; `state` is the path that the server's workers share."""
-    take_files()
-    tls = speaking_tls(*certificate) if certificate else None
-    relay = Relay(address(upstream), FileLock(presence_file(Path(state))), tls)
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, relay.stop)
-    port = FileLock(port_file(Path(state)))
-    if port.take():
-        on_open = tell_ready
-    else:
-        tell_ready()
-        if not await _inherits(port):
+    def _make_room(self) -> None:
+        """Parts with the one that has waited for its client for longest, where all are taken."""
+        if len(self._connections) < self.limits.connections + SPARE_CONNECTIONS:
             return
-        on_open = nothing_to_tell
-    port.write(str(os.getpid()))
-    await relay.serve(address(public), port, on_open)
-    # Every worker tells it to stop, some perhaps when it has.
-    loop.remove_signal_handler(signal.SIGTERM)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        waiting = [each for each in self._connections if not each.dialogue.is_busy]
+        if waiting:
+            self._break_off([min(waiting, key=lambda each: each.dialogue.since)])
 
+    async def _watch(self) -> None:
+        """Ends connections whose clients stall, and once stopped those without a request."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            ends = self._stopped.is_set()
+            self._break_off(
+                each
+                for each in list(self._connections)
+                if each.dialogue.stalls() or (ends and each.dialogue.stage in IDLE)
+            )
 
-async def _inherits(port: FileLock) -> bool:
-    """Stands by until the port is free; False if this process's worker has ended before."""
-    worker = asyncio.ensure_future(_end_of_input())
-    while not port.take():
-        done, _ = await asyncio.wait({worker}, timeout=POLL_S)
-        if done:
-            return False
-    worker.cancel()
-    return True
-
-
-async def _end_of_input() -> bytes:
-    reader = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    return await reader.read()
-
-
-def presence_file(state: Path) -> Path:
-    """What each worker holds while it is ready."""
-    return state.with_suffix(".ready")
-
-
-def port_file(state: Path) -> Path:
-    """What the relay with the port holds; its process id is in it."""
-    return state.with_suffix(".port")
-
-
-def run() -> None:
-    """Ends with a line that says why where the port cannot be opened."""
-    try:
-        asyncio.run(main(*sys.argv[1:]))
-    except OSError as error:
-        sys.exit(str(error))
+    def _break_off(self, connections: Iterable[Connection]) -> None:
+        for connection in connections:
+            self._connections[connection].cancel()

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from handler.bounded_yaml import BoundedLoader
+from handler.bounded_yaml import BoundedLoader, read_yaml_text
 from handler.rcnn.interpolation import resolve
 from handler.rcnn.yaml_config import ConfigError
 
@@ -52,7 +52,7 @@ LazyLoader.add_multi_constructor(PYTHON, _described)
 def is_lazy_config(path: Path) -> bool:
     """Whether a YAML file has the shape of a lazy config; False where it cannot be read."""
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), BoundedLoader)
+        root = yaml.compose(read_yaml_text(path), BoundedLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return False
     return isinstance(root, yaml.MappingNode) and any(
@@ -67,7 +67,7 @@ def read_lazy_config(path: Path) -> dict[str, Any]:
         ConfigError: the file cannot be read.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), LazyLoader)  # noqa: S506, a safe one
+        content = yaml.load(read_yaml_text(path), LazyLoader)  # noqa: S506, a safe loader
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config {path} cannot be read: {error}") from error
     except yaml.YAMLError as error:

@@ -1,15 +1,19 @@
 """Reads Detectron2's YAML configs as plain nested dicts, `_BASE_` chains included."""
 
 import ast
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from handler.bounded_yaml import BoundedLoader
+from handler.bounded_yaml import BoundedLoader, read_yaml_text
 from handler.rcnn.arithmetic import evaluate
 
 BASE_KEY = "_BASE_"
+# Of one config, whoever names them. Detectron2's own have two bases at most.
+MOST_FILES = 32
 EVAL_TAG = "tag:yaml.org,2002:python/object/apply:eval"
 
 
@@ -44,9 +48,9 @@ def read_yaml_config(path: Path) -> dict[str, Any]:
 
     Raises:
         ConfigError: a file is missing, is not a YAML mapping, holds a tag that would run code, or
-            is its own base.
+            is its own base; or there are more than MOST_FILES to read.
     """
-    return _read(path, ())
+    return _read(path, (), count(1))
 
 
 def merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
@@ -60,15 +64,27 @@ def merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _read(path: Path, readers: tuple[Path, ...]) -> dict[str, Any]:
+def _read(path: Path, readers: tuple[Path, ...], reads: Iterator[int]) -> dict[str, Any]:
+    """One file on top of its bases.
+
+    Args:
+        path: the file.
+        readers: whose base it is, and whose base that is, and so on.
+        reads: counts the files; one that is the base of two is read twice.
+    """
     path = path.expanduser().resolve()
     if path in readers:
         raise ConfigError(f"{BASE_KEY} goes in a circle: {path.name} is its own base")
+    if next(reads) > MOST_FILES:
+        raise ConfigError(
+            f"{BASE_KEY} leads to more than {MOST_FILES} files, the last {path.name}; "
+            "write what they set into one file"
+        )
     own = _parse(path)
     bases = own.pop(BASE_KEY, [])
     merged: dict[str, Any] = {}
     for base in bases if isinstance(bases, list) else [bases]:
-        merged = merge(merged, _read(_base_path(base, path), (*readers, path)))
+        merged = merge(merged, _read(_base_path(base, path), (*readers, path), reads))
     return merge(merged, own)
 
 
@@ -83,11 +99,9 @@ def _base_path(base: Any, child: Path) -> Path:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        content = yaml.load(read_yaml_text(path), ConfigLoader)  # noqa: S506, a safe loader
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config {path} cannot be read: {error}") from error
-    try:
-        content = yaml.load(text, ConfigLoader)  # noqa: S506, a safe loader
     except yaml.YAMLError as error:
         raise ConfigError(f"config {path} is not plain YAML: {error}") from error
     if not isinstance(content, dict):

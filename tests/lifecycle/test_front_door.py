@@ -1,6 +1,7 @@
 """The port that a server's workers open together, against a stand-in for the server."""
 
 import os
+import signal
 import socket
 import socketserver
 import struct
@@ -10,21 +11,29 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import psutil
 import pytest
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from handler.lifecycle.front_door import FrontDoor, FrontDoorError, open_front_door
+from handler.lifecycle import kept_relay
+from handler.lifecycle.front_door import (
+    FrontDoor,
+    FrontDoorError,
+    end_server,
+    open_front_door,
+)
+from handler.lifecycle.limits import Limits
 from handler.lifecycle.locks import FileLock
-from handler.lifecycle.relay import address, presence_file
+from handler.lifecycle.relay_process import address, presence_file
 from scripts.ports import LOOPBACK, Ports
 
 TIMEOUT_S = 20
 A_MOMENT_S = 1
 MORE_THAN_BUFFERS_HOLD = 200_000_000
 GREETING = b"upstream says "
+HELLO = b"hello\r\n\r\n"
 REQUEST = b"POST /invocations HTTP/1.1\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -68,12 +77,10 @@ def let_go(door: FrontDoor) -> Iterator[FrontDoor]:
     try:
         yield door
         door.close()
-        assert door.process.wait(TIMEOUT_S) == 0
+        assert door.relay.process.wait(TIMEOUT_S) == 0
     finally:
-        door.process.kill()
-        door.process.wait()
-        assert door.process.stdout
-        door.process.stdout.close()
+        door.relay.process.kill()
+        door.relay.process.wait()
 
 
 @pytest.fixture
@@ -154,10 +161,17 @@ def wait_until_ended(process: psutil.Process) -> None:
     polling = Retrying(
         stop=stop_after_delay(TIMEOUT_S), wait=wait_fixed(0.02), retry=retry_if_result(bool)
     )
-    polling(lambda: process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    polling(lives, process)
 
 
-@pytest.mark.parametrize("words", [b"", b"hello", bytes(range(256)) * 40_000], ids=len)
+def lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.parametrize("words", [HELLO, bytes(range(256)) * 40_000], ids=len)
 @pytest.mark.usefixtures("door")
 def test_bytes_go_both_ways(port: int, words: bytes) -> None:
     with connect(port) as connection:
@@ -167,8 +181,8 @@ def test_bytes_go_both_ways(port: int, words: bytes) -> None:
 @pytest.mark.usefixtures("door")
 def test_connections_are_kept_apart(port: int) -> None:
     with connect(port) as first, connect(port) as second:
-        assert say(second, b"two") == GREETING + b"two"
-        assert say(first, b"one") == GREETING + b"one"
+        assert say(second, b"two\r\n\r\n") == GREETING + b"two\r\n\r\n"
+        assert say(first, b"one\r\n\r\n") == GREETING + b"one\r\n\r\n"
 
 
 def test_a_closed_door_takes_nobody_in_and_lets_those_inside_finish(
@@ -178,7 +192,7 @@ def test_a_closed_door_takes_nobody_in_and_lets_those_inside_finish(
         inside.sendall(b"I am ")
         door.close()
         assert_refused(port)
-        assert say(inside, b"inside") == GREETING + b"I am inside"
+        assert say(inside, b"inside\r\n\r\n") == GREETING + b"I am inside\r\n\r\n"
 
 
 def test_the_port_outlives_the_worker_that_opened_it(upstream: str, port: int, state: Path) -> None:
@@ -186,7 +200,7 @@ def test_the_port_outlives_the_worker_that_opened_it(upstream: str, port: int, s
         worker.kill()
         worker.wait(TIMEOUT_S)
         with connect(port) as connection:
-            assert say(connection, b"hello") == GREETING + b"hello"
+            assert say(connection, HELLO) == GREETING + HELLO
         with opened(port, upstream, state):
             pass
     assert_refused(port)
@@ -199,6 +213,44 @@ def test_a_worker_is_ready_from_the_opening_to_the_closing(door: FrontDoor, stat
     assert not presence.is_held_by_others()
 
 
+def test_a_relay_that_dies_is_replaced(upstream: str, port: int, state: Path) -> None:
+    with opened(port, upstream, state) as door:
+        first = door.relay.process
+        for _ in range(2):
+            relay = psutil.Process(door.relay.process.pid)
+            relay.kill()
+            wait_until_ended(relay)
+            until_open = Retrying(stop=stop_after_delay(TIMEOUT_S), wait=wait_fixed(0.02))
+            with until_open(connect, port) as connection:
+                assert say(connection, HELLO) == GREETING + HELLO
+        assert door.relay.process != first
+    assert_refused(port)
+
+
+def test_a_port_that_cannot_be_opened_again_is_told(
+    listener: socket.socket, port: int, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_relay, "REOPENING_S", 0.5)
+    told = Event()
+    upstream = f"{LOOPBACK}:{listener.getsockname()[1]}"
+    door = FrontDoor(f"{LOOPBACK}:{port}", upstream, state, on_lost=told.set)
+    listener.close()
+    door.relay.process.kill()
+    assert told.wait(TIMEOUT_S)
+    door.close()
+
+
+def test_the_server_that_is_told_to_end_is_this_workers_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda *asked: ended.append(asked))
+    end_server(os.getppid() + 1)
+    assert not ended
+    end_server(os.getppid())
+    assert ended == [(os.getppid(), signal.SIGTERM)]
+
+
 def test_who_stands_by_takes_the_port_over(upstream: str, port: int, state: Path) -> None:
     with another_worker(port, upstream, state) as worker:
         [relay] = worker.children()
@@ -207,7 +259,7 @@ def test_who_stands_by_takes_the_port_over(upstream: str, port: int, state: Path
             wait_until_ended(relay)
             until_open = Retrying(stop=stop_after_delay(TIMEOUT_S), wait=wait_fixed(0.02))
             with until_open(connect, port) as connection:
-                assert say(connection, b"hello") == GREETING + b"hello"
+                assert say(connection, HELLO) == GREETING + HELLO
 
 
 @pytest.mark.usefixtures("door")
@@ -217,7 +269,7 @@ def test_who_stands_by_ends_with_its_worker(upstream: str, port: int, state: Pat
         worker.kill()
         wait_until_ended(relay)
     with connect(port) as connection:
-        assert say(connection, b"hello") == GREETING + b"hello"
+        assert say(connection, HELLO) == GREETING + HELLO
 
 
 def test_nobody_behind_the_door_is_an_error(port: int, state: Path) -> None:
@@ -230,8 +282,8 @@ def test_a_server_that_goes_leaves_no_request_without_an_answer(
     listener: socket.socket, port: int, watched: socket.socket
 ) -> None:
     with connect(port) as client:
-        inside, _ = listener.accept()
         client.sendall(REQUEST)
+        inside, _ = listener.accept()
         with inside:
             inside.recv(1)
         with client.makefile("rb") as answer:
@@ -244,8 +296,8 @@ def test_a_server_that_goes_leaves_no_request_without_an_answer(
 @pytest.mark.usefixtures("watched")
 def test_the_server_hears_when_a_client_breaks_off(listener: socket.socket, port: int) -> None:
     with connect(port) as client:
-        inside, _ = listener.accept()
         client.sendall(REQUEST)
+        inside, _ = listener.accept()
         # Closing resets the connection instead of ending it.
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     with inside, inside.makefile("rb") as heard:
@@ -258,10 +310,10 @@ def test_a_server_that_does_not_read_holds_its_client_back(
     listener: socket.socket, port: int
 ) -> None:
     with connect(port) as client:
-        inside, _ = listener.accept()
         client.settimeout(A_MOMENT_S)
-        with inside, pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError):
             client.sendall(bytes(MORE_THAN_BUFFERS_HOLD))
+    listener.accept()[0].close()
 
 
 def test_a_door_opens_whatever_lies_on_the_python_path(
@@ -270,11 +322,11 @@ def test_a_door_opens_whatever_lies_on_the_python_path(
     (tmp_path / "asyncio.py").write_text("raise ImportError('not the real one')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with opened(port, upstream, state), connect(port) as connection:
-        assert say(connection, b"hello") == GREETING + b"hello"
+        assert say(connection, HELLO) == GREETING + HELLO
 
 
 def test_a_port_in_use_is_an_error(upstream: str, state: Path) -> None:
-    with pytest.raises(FrontDoorError, match=r"cannot be opened: .*address already in use"):
+    with pytest.raises(FrontDoorError, match=r"cannot be opened: .*Address already in use"):
         FrontDoor(upstream, upstream, state)
 
 
@@ -291,7 +343,9 @@ def test_an_address_ends_with_its_port() -> None:
 
 @pytest.mark.parametrize("asked", [{}, {"D2SERVE_PUBLIC_ADDRESS": ""}], ids=["unset", "empty"])
 def test_no_door_is_asked_for(asked: dict[str, str]) -> None:
-    assert open_front_door(asked | {"TS_INFERENCE_ADDRESS": "http://127.0.0.1:8081"}) is None
+    assert (
+        open_front_door(asked | {"TS_INFERENCE_ADDRESS": "http://127.0.0.1:8081"}, Limits()) is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -302,7 +356,7 @@ def test_a_door_needs_to_know_what_is_behind_it(upstream: str | None) -> None:
     if upstream is not None:
         environment["TS_INFERENCE_ADDRESS"] = upstream
     with pytest.raises(FrontDoorError, match=r"TS_INFERENCE_ADDRESS=http://127\.0\.0\.1:8081"):
-        open_front_door(environment)
+        open_front_door(environment, Limits())
 
 
 def test_a_door_is_opened_as_the_environment_says(
@@ -313,8 +367,8 @@ def test_a_door_is_opened_as_the_environment_says(
         "D2SERVE_PUBLIC_ADDRESS": f"{LOOPBACK}:{port}",
         "TS_INFERENCE_ADDRESS": f"http://{upstream}",
     }
-    door = open_front_door(environment)
+    door = open_front_door(environment, Limits())
     assert door
     with let_go(door), connect(port) as connection:
-        assert say(connection, b"hello") == GREETING + b"hello"
+        assert say(connection, HELLO) == GREETING + HELLO
     assert {path.stem for path in tmp_path.iterdir()} == {f"d2serve-{os.getppid()}"}

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from handler.lifecycle import relay
+from handler.lifecycle.departures import Departures
+from handler.lifecycle.limits import Limits
 from handler.lifecycle.locks import FileLock
 from handler.lifecycle.relay import Relay
+from handler.lifecycle.relay_process import departures_file, port_file, presence_file
 from scripts.ports import LOOPBACK, Ports
 
 REQUEST = b"POST /invocations HTTP/1.1\r\ncontent-length: 0\r\n\r\n"
@@ -31,11 +34,14 @@ async def abandoned(port: int, state: Path, worker: FileLock) -> tuple[bytes, bo
     relay lets go of the port."""
     silent = Silent()
     async with await asyncio.start_server(silent, LOOPBACK, 0) as server:
-        own = FileLock(relay.port_file(state))
+        own = FileLock(port_file(state))
         assert own.take()
         opened = asyncio.Event()
         passing = Relay(
-            server.sockets[0].getsockname(), FileLock(relay.presence_file(state))
+            server.sockets[0].getsockname(),
+            FileLock(presence_file(state)),
+            Departures(departures_file(state)),
+            Limits(),
         ).serve((LOOPBACK, port), own, opened.set)
         serving = asyncio.create_task(passing)
         await opened.wait()
@@ -49,7 +55,7 @@ async def abandoned(port: int, state: Path, worker: FileLock) -> tuple[bytes, bo
         writer.close()
         await serving
         await asyncio.gather(*filter(None, silent.tasks))
-        return heard, FileLock(relay.port_file(state)).take()
+        return heard, FileLock(port_file(state)).take()
 
 
 def test_nobody_waits_for_workers_that_do_not_come(
@@ -57,7 +63,7 @@ def test_nobody_waits_for_workers_that_do_not_come(
 ) -> None:
     monkeypatch.setattr(relay, "ABANDONED_S", 0.3)
     state = tmp_path / "server"
-    worker = FileLock(relay.presence_file(state))
+    worker = FileLock(presence_file(state))
     worker.share()
     heard, free = asyncio.run(abandoned(Ports.free().inference, state, worker))
     assert heard.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")

@@ -13,6 +13,10 @@ from handler.lifecycle.requests import RequestStream
 POST = b"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
 GET = b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+TRAILED = CHUNKED[:-5].replace(b"5\r", b"05;x=y\r") + b"A\r\n0123456789\r\n00\r\nSum: 1\r\n\r\n"
+NO_CHUNKS = CHUNKED.replace(b"5\r", b"+5\r")
+ENDLESS_CHUNK = CHUNKED[: CHUNKED.index(b"5\r")] + b"5;" + b"a" * 10_000
+BOTH = CHUNKED.replace(b"\r\nTransfer", b"\r\nContent-Length: 3\r\nTransfer")
 HEAD = b"HEAD /ping HTTP/1.1\r\nHost: a\r\n\r\n"
 UPGRADE = b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n"
 OLD = b"GET /ping HTTP/1.0\r\n\r\n"
@@ -20,7 +24,7 @@ UNCLEAR = b"POST / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhel
 FOLDED = b"GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n"
 NO_HTTP = b"\x16\x03\x01 a TLS hello, say \r\n\r\n"
 ENDLESS = b"GET / HTTP/1.1\r\nA: " + b"a" * 70_000
-ARRIVED = re.compile(rb"\r\nx-d2serve-arrived: ([0-9.]+)(?=\r\n\r\n)")
+ARRIVED = re.compile(rb"\r\nx-d2serve-arrived: ([0-9.]+)\r\nx-d2serve-client: 7(?=\r\n\r\n)")
 
 quickly = settings(max_examples=25)
 cuts = st.lists(st.integers(0, 400), max_size=8).map(sorted)
@@ -39,7 +43,12 @@ def sent_in_pieces(stream: RequestStream, sent: bytes, at: Sequence[int], now: f
         (POST, 1, False),
         (GET, 1, False),
         (POST + GET + POST, 3, False),
-        (POST + CHUNKED + GET, 2, True),
+        (POST + CHUNKED + GET, 3, False),
+        (CHUNKED[:-2], 1, False),
+        (TRAILED + GET, 2, False),
+        (NO_CHUNKS + GET, 1, True),
+        (ENDLESS_CHUNK, 1, True),
+        (BOTH + GET, 1, True),
         (POST + HEAD + GET, 1, True),
         (UPGRADE + GET, 0, True),
         (GET + OLD + GET, 1, True),
@@ -54,10 +63,10 @@ def sent_in_pieces(stream: RequestStream, sent: bytes, at: Sequence[int], now: f
 )
 @quickly
 @given(at=cuts)
-def test_each_request_that_is_understood_gets_one_field_and_nothing_else_changes(
+def test_each_request_that_is_understood_gets_its_fields_and_nothing_else_changes(
     sent: bytes, understood: int, blind: bool, at: list[int]
 ) -> None:
-    stream = RequestStream()
+    stream = RequestStream(client=7)
     passed = sent_in_pieces(stream, sent, at)
     assert (stream.understood, stream.blind) == (understood, blind)
     assert len(ARRIVED.findall(passed)) == understood
@@ -66,16 +75,16 @@ def test_each_request_that_is_understood_gets_one_field_and_nothing_else_changes
 
 @given(sent=st.binary(), at=cuts)
 def test_what_is_no_http_passes(sent: bytes, at: list[int]) -> None:
-    assert sent_in_pieces(RequestStream(), sent, at) == sent
+    assert sent_in_pieces(RequestStream(client=7), sent, at) == sent
 
 
 def test_a_request_arrives_with_its_first_byte() -> None:
-    stream = RequestStream()
+    stream = RequestStream(client=7)
     passed = stream.feed(GET + POST[:3], 1.5) + stream.feed(POST[3:], 2) + stream.feed(GET, 3)
     assert ARRIVED.findall(passed) == [b"1.500000", b"1.500000", b"3.000000"]
 
 
 def test_a_body_does_not_wait_for_its_end() -> None:
-    stream = RequestStream()
+    stream = RequestStream(client=7)
     assert stream.feed(POST[:-3], 1).endswith(b"he")
     assert stream.feed(b"l", 1) == b"l"

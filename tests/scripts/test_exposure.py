@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,11 @@ from cryptography.hazmat.primitives.serialization import (
 
 from scripts import serve
 from scripts.errors import CommandError
-from scripts.exposure import ANY, Certificate, Exposure
+from scripts.exposure import ANY, ANY_IPV6, Certificate, Exposure, in_url
 from scripts.ports import Ports
 from scripts.properties import read_properties
+from scripts.server_settings import CONFIG, door_environment, server_properties
 from scripts.tokens import authorization, read_token
-from scripts.torchserve import CONFIG, server_properties
 from tests.certificates import self_signed, write
 
 PORTS = Ports(1, 2, 3, 4, 5)
@@ -26,26 +27,49 @@ def test_by_default_this_machine_alone_is_let_in_and_needs_no_token() -> None:
     exposure = Exposure()
     assert not exposure.needs_token
     assert exposure.as_properties(PORTS) == {
-        "inference_address": "http://127.0.0.1:1",
         "metrics_address": "http://127.0.0.1:3",
         "disable_token_authorization": "true",
     }
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2"])
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2", "::1"])
 def test_loopback_needs_no_token(address: str) -> None:
     properties = server_properties(PORTS, Exposure(address))
     assert properties["disable_token_authorization"] == "true"
-    assert properties["inference_address"] == f"http://{address}:1"
+    assert door(Exposure(address)) == f"{in_url(address)}:1"
 
 
-def test_others_need_a_token_and_reach_predictions_alone() -> None:
-    properties = server_properties(PORTS, Exposure(ANY))
+@pytest.mark.parametrize("address", [ANY, ANY_IPV6])
+def test_others_need_a_token_and_reach_the_front_door_alone(address: str) -> None:
+    properties = server_properties(PORTS, Exposure(address))
     assert properties["disable_token_authorization"] == "false"
     addresses = {name: text for name, text in properties.items() if name.endswith("_address")}
-    assert [name for name, text in addresses.items() if ANY in text] == ["inference_address"]
-    assert addresses["management_address"] == "http://127.0.0.1:2"
-    assert addresses["metrics_address"] == "http://127.0.0.1:3"
+    assert addresses == {
+        "inference_address": "http://127.0.0.1:1",
+        "management_address": "http://127.0.0.1:2",
+        "metrics_address": "http://127.0.0.1:3",
+        "grpc_inference_address": "127.0.0.1",
+        "grpc_management_address": "127.0.0.1",
+    }
+    assert door(Exposure(address)) == f"{in_url(address)}:1"
+
+
+def door(exposure: Exposure) -> str:
+    """Where the front door is told to listen."""
+    return door_environment(PORTS, PORTS, exposure)["D2SERVE_PUBLIC_ADDRESS"]
+
+
+@pytest.mark.parametrize(
+    ("address", "host"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        (ANY, "127.0.0.1"),
+        ("::1", "[::1]"),
+        (ANY_IPV6, "[::1]"),
+    ],
+)
+def test_this_machine_finds_it(address: str, host: str) -> None:
+    assert Exposure(address).host == host
 
 
 def test_metrics_are_opened_where_asked_for() -> None:
@@ -60,32 +84,46 @@ def test_a_certificate_makes_https_of_what_others_reach(
     self_signed(tmp_path)
     monkeypatch.chdir(tmp_path)
     certificate = Certificate(Path("certificate.pem"), Path("key.pem"))
-    properties = server_properties(PORTS, Exposure(ANY, certificate=certificate))
-    assert properties["inference_address"] == f"https://{ANY}:1"
-    assert properties["management_address"] == "http://127.0.0.1:2"
-    assert properties["metrics_address"] == "http://127.0.0.1:3"
-    # TorchServe runs in another folder.
-    assert properties["certificate_file"] == str(tmp_path / "certificate.pem")
-    assert properties["private_key_file"] == str(tmp_path / "key.pem")
+    # Workers and TorchServe run in other folders.
+    chain, key = str(tmp_path / "certificate.pem"), str(tmp_path / "key.pem")
+    alone = Exposure(ANY, certificate=certificate)
+    environment = door_environment(PORTS, PORTS, alone)
+    assert environment["D2SERVE_CERTIFICATE"] == chain
+    assert environment["D2SERVE_CERTIFICATE_KEY"] == key
+    properties = server_properties(PORTS, alone)
+    assert [text for text in properties.values() if "https" in text or "pem" in text] == []
     both = Exposure(ANY, ANY, certificate).as_properties(PORTS)
     assert both["metrics_address"] == f"https://{ANY}:3"
+    assert (both["certificate_file"], both["private_key_file"]) == (chain, key)
 
 
-@pytest.mark.parametrize("address", ["", "localhost", "::1", "0.0.0.0:8080", "http://0.0.0.0"])
+@pytest.mark.parametrize("address", ["", "localhost", "[::1]", "0.0.0.0:8080", "http://0.0.0.0"])
 def test_what_is_no_address_is_named(address: str) -> None:
-    with pytest.raises(CommandError, match=rf"'{address}' is not an IPv4 address"):
+    with pytest.raises(CommandError, match=rf"'{re.escape(address)}' is not an IP address"):
         Exposure(address)
 
 
-@pytest.mark.parametrize("addresses", [("192.0.2.1", ANY), (ANY, "192.0.2.1")])
+@pytest.mark.parametrize("address", ["::1", "::"])
+def test_metrics_are_on_ipv4_alone(address: str) -> None:
+    with pytest.raises(CommandError, match=f"METRICS_ADDRESS={address}: .* use an IPv4 address"):
+        Exposure(metrics_address=address)
+
+
+@pytest.mark.parametrize(
+    "addresses", [("192.0.2.1", ANY), (ANY, "192.0.2.1"), ("2001:db8::1", ANY)]
+)
 def test_an_address_of_another_machine_is_named(addresses: tuple[str, str]) -> None:
-    with pytest.raises(CommandError, match=r"192\.0\.2\.1 is none of this machine's addresses"):
+    with pytest.raises(
+        CommandError, match=r"(192\.0\.2|2001:db8:).1 is none of this machine's addresses"
+    ):
         Exposure(*addresses)
 
 
-def test_keys_that_torchserve_cannot_read_are_named(tmp_path: Path) -> None:
-    with pytest.raises(CommandError, match=r"key\.pem is no RSA key"):
-        Certificate(*write(tmp_path, ec.generate_private_key(ec.SECP256R1())))
+def test_keys_that_torchserve_cannot_read_are_named_where_it_has_to(tmp_path: Path) -> None:
+    certificate = Certificate(*write(tmp_path, ec.generate_private_key(ec.SECP256R1())))
+    assert Exposure(ANY, certificate=certificate).scheme == "https"
+    with pytest.raises(CommandError, match=r"key\.pem is no RSA key, and TorchServe"):
+        Exposure(ANY, ANY, certificate)
 
 
 def test_a_key_with_a_password_is_named(tmp_path: Path) -> None:

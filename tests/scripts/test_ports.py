@@ -23,6 +23,12 @@ def test_starting_at_takes_three_in_a_row() -> None:
     assert len(set(astuple(ports))) == 5
 
 
+@pytest.mark.parametrize("address", ["::1", "::"])
+def test_ports_of_ipv6_can_be_free(address: str) -> None:
+    start = Ports.free().inference
+    assert Ports.starting_at(start, address).inference == start
+
+
 @pytest.mark.parametrize("offset", [0, 1, 2])
 def test_a_busy_port_is_named(offset: int) -> None:
     first = Ports.free().inference
@@ -47,6 +53,13 @@ def test_properties_listen_on_loopback_alone() -> None:
         "grpc_inference_port": "4",
         "grpc_management_port": "5",
     }
+
+
+def test_a_port_that_is_busy_on_ipv6_is_named() -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(CommandError, match=f"port {port} is in use"):
+            Ports.starting_at(port, "::1")
 
 
 def test_a_port_that_is_busy_on_all_addresses_is_named() -> None:

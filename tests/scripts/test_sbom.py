@@ -10,10 +10,11 @@ import jsonschema
 import pytest
 
 from handler.integrity import parse_sums
-from scripts import sbom
+from scripts import installed_packages
 from scripts.errors import CommandError
+from scripts.installed_packages import ROOTS, pinned_versions
 from scripts.members import read_archive
-from scripts.sbom import ROOTS, bill_of_materials, main, pinned_versions
+from scripts.sbom import bill_of_materials, main
 from tests.test_imports import CONTAINER
 
 # The fields of https://cyclonedx.org/schema/bom-1.5.schema.json that we write, with its rules.
@@ -151,7 +152,7 @@ def test_an_archives_files_are_in_it(bill: dict[str, Any], shapes_mar: Path) -> 
 def test_another_version_than_pinned_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sbom, "pinned_versions", lambda: {"numpy": "1.0"})
+    monkeypatch.setattr(installed_packages, "pinned_versions", lambda: {"numpy": "1.0"})
     with pytest.raises(CommandError, match=r"numpy .* is installed, .* pins 1\.0"):
         bill_of_materials()
 

@@ -6,14 +6,13 @@ import ts
 
 from scripts.ports import LOOPBACK, Ports
 from scripts.properties import read_properties
-from scripts.torchserve import (
+from scripts.server_settings import (
     CONFIG,
     METRICS_CONFIG,
-    ServerError,
-    running_server,
     server_environment,
     server_properties,
 )
+from scripts.torchserve import ServerError, running_server
 
 FRONTEND = Path(ts.__file__).parent / "frontend" / "model-server.jar"
 PORTS = Ports(1, 2, 3, 4, 5)

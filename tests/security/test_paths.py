@@ -81,6 +81,13 @@ def entry(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile
     return made
 
 
+def sparse(name: str, size: int) -> tarfile.TarInfo:
+    """A file of so many zeros that takes no place."""
+    made = entry(name)
+    made.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": str(size)}
+    return made
+
+
 def tarred(path: Path, *entries: tarfile.TarInfo) -> Path:
     with tarfile.open(path, "w:gz") as packed:
         for name, content in FILES.items():
@@ -99,6 +106,7 @@ HOSTILE_ENTRIES = {
     "hardlink": [entry("weights.pt", tarfile.LNKTYPE, "../../victim")],
     "through-a-link": [entry("up", tarfile.SYMTYPE, ".."), entry("up/evil.py")],
     "device": [entry("null", tarfile.CHRTYPE)],
+    "with-holes": [sparse("weights.pt", 10**12)],
     "fifo": [entry("pipe", tarfile.FIFOTYPE)],
 }
 

@@ -1,6 +1,7 @@
 """A server that others can reach: who gets in, and what they can read on the way.
 
-`make serve` bound to all addresses, asked through this machine's own.
+`make serve` bound to all addresses of both kinds, with an elliptic curve's key, asked through this
+machine's own.
 """
 
 import json
@@ -19,10 +20,10 @@ import psutil
 import pytest
 
 from scripts import predict
-from scripts.exposure import ANY, Certificate
+from scripts.exposure import ANY_IPV6, Certificate
 from scripts.ports import LOOPBACK, Ports
 from scripts.server_logs import MODEL, ServerLogs
-from tests.certificates import self_signed
+from tests.certificates import self_signed_ec
 from tests.environment import clean_environment
 
 pytestmark = pytest.mark.serving
@@ -32,7 +33,7 @@ REFUSED_BY_TORCHSERVE = 400
 
 @dataclass(frozen=True)
 class Opened:
-    """`make serve ADDRESS=0.0.0.0 CERTIFICATE= KEY=`, running."""
+    """`make serve ADDRESS=:: CERTIFICATE= KEY=`, running."""
 
     port: int
     greeting: list[str]
@@ -59,9 +60,9 @@ def opened(
     repo_root: Path, shapes_mar: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Opened]:
     port = Ports.free().inference
-    certificate = self_signed(tmp_path_factory.mktemp("certificate"))
+    certificate = self_signed_ec(tmp_path_factory.mktemp("certificate"))
     command = [sys.executable, "-m", "scripts.serve", "--model", str(shapes_mar)]
-    command += ["--port", str(port), "--address", ANY]
+    command += ["--port", str(port), "--address", ANY_IPV6]
     command += ["--certificate", str(certificate.chain), "--key", str(certificate.key)]
     folder = repo_root / "logs" / f"serve-{port}"
     logs = ServerLogs(folder)
@@ -127,11 +128,18 @@ def test_with_the_token_pictures_are_answered(
     assert http.get(f"{opened.url}/ping", headers=headers).json() == {"status": "Healthy"}
 
 
+def test_it_is_reached_by_ipv6_too(opened: Opened, http: httpx.Client, jpeg: Path) -> None:
+    url = f"https://[::1]:{opened.port}/invocations"
+    assert http.post(url, content=jpeg.read_bytes()).status_code == REFUSED_BY_TORCHSERVE
+    headers = bearer(opened.tokens()["inference"])
+    assert http.post(url, content=jpeg.read_bytes(), headers=headers).json()["names"]
+
+
 def test_the_greeting_says_how_to_ask_and_holds_no_token(opened: Opened) -> None:
     served, reached, token = opened.greeting
     assert '-H "Authorization: Bearer TOKEN"' in served
     assert f"--cacert {opened.certificate.chain}" in served
-    assert f"{ANY}:{opened.port}" in reached
+    assert f"[::]:{opened.port}" in reached
     assert "inference.key" in token
     assert not [key for key in opened.tokens().values() if key in "".join(opened.greeting)]
 

@@ -9,7 +9,14 @@ import yaml
 
 from handler.integrity import SUMS_FILE
 from scripts.torchserve import running_server
-from tests.serving.faults.faulty import BATCH, QUEUE, RESPONSE_TIMEOUT_S, Faulty, service
+from tests.serving.faults.faulty import (
+    BATCH,
+    CONNECTIONS,
+    QUEUE,
+    RESPONSE_TIMEOUT_S,
+    Faulty,
+    service,
+)
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +32,7 @@ def faulty(shapes_mar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         "jobQueueSize": QUEUE,
         "responseTimeout": RESPONSE_TIMEOUT_S,
     }
+    settings["handler"]["max_connections"] = CONNECTIONS
     config.write_text(yaml.safe_dump(settings))
     (folder / SUMS_FILE).unlink()
     logs = tmp_path_factory.mktemp("logs")

@@ -10,13 +10,14 @@ import httpx
 import psutil
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from scripts.ports import LOOPBACK
+from scripts.ports import LOOPBACK, Ports
 from scripts.torchserve import Server
 from tests.serving.served import worker_of
 from tests.serving.traffic import npy_body, zeros
 
 BATCH = 4
 QUEUE = 6
+CONNECTIONS = 30
 RESPONSE_TIMEOUT_S = 4
 WITHIN_S = 90
 
@@ -118,6 +119,12 @@ class Faulty:
         return worker_of(self.server)
 
     @property
+    def relay(self) -> psutil.Process:
+        """The process that has the public port."""
+        [port] = self.server.key_file.parent.glob("d2serve-*.port")
+        return psutil.Process(int(port.read_text()))
+
+    @property
     def torchserve(self) -> psutil.Process:
         """The Java process."""
         [child] = psutil.Process(self.server.process.pid).children()
@@ -125,6 +132,15 @@ class Faulty:
 
     def connect(self) -> socket.socket:
         return socket.create_connection((LOOPBACK, self.server.ports.inference), WITHIN_S)
+
+
+def is_open(ports: Ports) -> bool:
+    """Whether anybody listens at the public port."""
+    try:
+        httpx.get(f"http://{LOOPBACK}:{ports.inference}/ping", trust_env=False)
+    except httpx.TransportError:
+        return False
+    return True
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -1,5 +1,6 @@
 """When a server with a front door is healthy, and how it stops."""
 
+import socket
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,12 +9,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tenacity import Retrying, stop_after_delay, wait_fixed
 
 from handler.integrity import SUMS_FILE
 from scripts.ports import Ports
-from scripts.server_logs import SERVER
-from scripts.torchserve import Server, running_server
-from tests.serving.faults.faulty import GOOD, HELD, Faulty, service, wait_until
+from scripts.server_logs import MODEL, SERVER
+from scripts.torchserve import Server, ServerError, running_server
+from tests.serving.faults.faulty import GOOD, HELD, Faulty, is_open, service, wait_until
 
 
 @pytest.fixture
@@ -32,14 +34,6 @@ def folder(shapes_mar: Path, tmp_path: Path) -> Path:
 def stack() -> Iterator[ExitStack]:
     with ExitStack() as stack:
         yield stack
-
-
-def is_open(ports: Ports) -> bool:
-    try:
-        httpx.get(f"http://127.0.0.1:{ports.inference}/ping", trust_env=False)
-    except httpx.ConnectError:
-        return False
-    return True
 
 
 def test_from_the_start_to_the_end(folder: Path, tmp_path: Path, stack: ExitStack) -> None:
@@ -83,6 +77,29 @@ def test_from_the_start_to_the_end(folder: Path, tmp_path: Path, stack: ExitStac
     assert [answer.result().status_code for answer in running] == [200] * 13
     stopping.result()
     assert faulty.server.process.returncode is not None
+
+
+def test_a_server_that_nobody_can_reach_ends(
+    folder: Path, tmp_path: Path, stack: ExitStack
+) -> None:
+    (tmp_path / "load").touch()
+    impatient = "import handler.lifecycle.kept_relay as kept\nkept.REOPENING_S = 2\n"
+    (folder / "service.py").write_text(impatient + (folder / "service.py").read_text())
+    opened = running_server(folder, log_dir=tmp_path / "logs", front_door=True)
+    faulty = Faulty(stack.enter_context(opened), tmp_path)
+    relay = faulty.relay
+    relay.kill()
+    # Somebody else takes the port before the worker can.
+    stack.enter_context(taken(faulty.server.ports.inference))
+    with pytest.raises(ServerError, match="ended on its own"):
+        faulty.server.wait_until_gone()
+    assert "the front door cannot be opened again" in faulty.server.logs.text(MODEL)
+
+
+def taken(port: int) -> socket.socket:
+    """A port of a process that ends at this moment."""
+    until_free = Retrying(stop=stop_after_delay(1), wait=wait_fixed(0.001))
+    return until_free(socket.create_server, ("127.0.0.1", port))
 
 
 def _text(log: Path) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.serving.faults.faulty import GOOD, LOST_DEVICE, Faulty, error_code, wait_until
+from tests.serving.faults.faulty import GOOD, LOST_DEVICE, Faulty, error_code, is_open, wait_until
 
 
 def kill(faulty: Faulty) -> None:
@@ -47,3 +47,13 @@ def test_a_lost_device_ends_the_worker_and_the_next_one_serves(faulty: Faulty) -
     assert faulty.ask(GOOD).status_code == 200
     assert faulty.worker != before
     assert "the device is lost, so this worker ends" in faulty.server.logs.text("model_log.log")
+
+
+def test_a_front_door_that_dies_is_opened_again(faulty: Faulty) -> None:
+    """First one that a worker before this one may have opened, then this worker's own."""
+    worker = faulty.worker
+    for _ in range(2):
+        faulty.relay.kill()
+        wait_until(lambda: is_open(faulty.server.ports) and faulty.is_healthy())
+        assert faulty.ask(GOOD).status_code == 200
+    assert faulty.worker == worker
