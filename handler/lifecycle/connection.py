@@ -74,9 +74,16 @@ class Connection:
 
     async def _download(self, server: asyncio.StreamReader) -> None:
         with suppress(OSError):
-            while chunk := await server.read(CHUNK_BYTES):
+            while not self._is_over() and (chunk := await server.read(CHUNK_BYTES)):
                 self._writer.write(self._responses.feed(chunk))
                 await self._writer.drain()
+
+    def _is_over(self) -> bool:
+        """Whether the client has the answer after which it wanted the connection to end.
+
+        TorchServe keeps connections open after a good answer, whatever the client has asked for.
+        """
+        return self._requests.last is not None and self._responses.complete >= self._requests.last
 
     def _end(self, error: RequestError) -> None:
         """The last words to the client."""

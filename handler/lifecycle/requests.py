@@ -8,6 +8,7 @@ import re
 from handler.lifecycle.http1 import HEAD_END, LONGEST_HEAD, parse_head
 from handler.messages import ARRIVED
 
+CLOSE = "close"
 NOT_UNDERSTOOD = ("HEAD", "CONNECT")
 REQUEST_LINE = re.compile(r"([A-Z]+) [^ ]+ HTTP/1\.1")
 
@@ -21,11 +22,13 @@ class RequestStream:
     Attributes:
         understood: how many requests it has read the heads of.
         blind: whether there may be others, which it does not see.
+        last: after so many the client wants the connection to end; None where it has not said so.
     """
 
     def __init__(self) -> None:
         self.understood = 0
         self.blind = False
+        self.last: int | None = None
         self._head = bytearray()
         self._arrived = 0.0
         self._body_left = 0
@@ -67,6 +70,9 @@ class RequestStream:
             self.blind = True
             return b""
         self.understood += 1
+        wishes = ",".join(head.values("connection")).lower().split(",")
+        if self.last is None and CLOSE in (wish.strip() for wish in wishes):
+            self.last = self.understood
         if head.values("content-length") or head.values("transfer-encoding"):
             body_bytes = head.body_bytes()
             self.blind = body_bytes is None
