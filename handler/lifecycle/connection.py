@@ -9,8 +9,8 @@ from handler.errors import RequestError, internal
 from handler.lifecycle.own_answers import not_ready
 from handler.lifecycle.requests import RequestStream
 from handler.lifecycle.responses import ResponseStream, error_response
+from handler.lifecycle.upstream import CHUNK_BYTES, Upstream
 
-CHUNK_BYTES = 1 << 18
 LINGER_S = 2.0
 LAST = (("connection", "close"),)
 
@@ -41,11 +41,11 @@ class Connection:
         """
         # A side that is gone ends the connection, and closing tells the other side.
         with suppress(OSError), closing(self._writer):
-            server_reader, server_writer = await asyncio.open_connection(host, port)
-            with closing(server_writer):
-                upload = asyncio.create_task(self._upload(server_writer))
+            server = await Upstream.connected(host, port)
+            with closing(server):
+                upload = asyncio.create_task(self._upload(server))
                 try:
-                    await self._download(server_reader)
+                    await self._download(server)
                     self._end(internal())
                     # A client that still sends would not read its answer if it were cut off now.
                     await asyncio.wait({upload}, timeout=LINGER_S)
@@ -53,28 +53,25 @@ class Connection:
                     self._end(not_ready())
                 finally:
                     upload.cancel()
+                    # Its socket is closed next.
+                    await asyncio.wait({upload})
 
-    async def _upload(self, server: asyncio.StreamWriter) -> None:
+    async def _upload(self, server: Upstream) -> None:
         try:
             while chunk := await self._reader.read(CHUNK_BYTES):
                 passed = self._requests.feed(chunk, time.monotonic())
                 if self._requests.blind:
                     self._responses.limit = self._requests.understood
-                if server.is_closing():
-                    continue  # it has answered and gone, and the client still sends
-                with suppress(OSError):
-                    server.write(passed)
-                    await server.drain()
+                await server.send(passed)
         except OSError:
-            server.close()
+            server.shut()
             return
-        with suppress(OSError):
-            server.write(self._requests.rest())
-            server.write_eof()
+        await server.send(self._requests.rest())
+        server.end()
 
-    async def _download(self, server: asyncio.StreamReader) -> None:
+    async def _download(self, server: Upstream) -> None:
         with suppress(OSError):
-            while not self._is_over() and (chunk := await server.read(CHUNK_BYTES)):
+            while not self._is_over() and (chunk := await server.read()):
                 self._writer.write(self._responses.feed(chunk))
                 await self._writer.drain()
 
