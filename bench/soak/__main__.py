@@ -11,7 +11,7 @@ from rich.table import Table
 from bench.load.__main__ import INTERRUPTED
 from bench.progress import progress
 from bench.soak.arguments import parse
-from bench.soak.memory import growths
+from bench.soak.growth import growths
 from bench.soak.report.page import write_report
 from bench.soak.run import LOGS, soak
 from bench.soak.verdict import Criterion, verdict

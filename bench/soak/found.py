@@ -85,9 +85,8 @@ def _worst_mask(
 ) -> float:
     if expected is None or found is None:
         return 1.0
-    same_size = all(expected[e]["size"] == found[f]["size"] for e, f in matched)
     overlaps = (mask_iou(dict(expected[e]), dict(found[f])) for e, f in matched)
-    return min(overlaps, default=1.0) if same_size else 0.0
+    return min(overlaps, default=1.0)
 
 
 def read_golden(path: Path) -> Found:

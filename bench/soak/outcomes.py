@@ -101,10 +101,9 @@ def _outcome(
 ) -> tuple[str, str]:
     if kind.expected is None:
         return LEFT, ""
-    if answer.status == NO_ANSWER:
-        return LOST, "no answer"
     if not answer.whole:
-        return LOST, f"a {answer.status} whose body breaks off"
+        begun = answer.status != NO_ANSWER
+        return LOST, f"a {answer.status} whose body breaks off" if begun else "no answer"
     if answer.status >= LEAST_SERVER_ERROR:
         told = code(answer.digest)
         reason = f"a {answer.status} {told or 'in other words than the contract has'}"

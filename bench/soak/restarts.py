@@ -65,8 +65,10 @@ def killing(ready: ReadyWorkers, moments: Sequence[float]) -> Iterator[list[Rest
         for moment in moments:
             if done.wait(max(0.0, begin + moment - time.monotonic())):
                 return
-            if victims := ready():
-                _kill_one(victims, ready, restarts, done)
+            while not (victims := ready()):
+                if done.wait(POLL_S):
+                    return
+            _kill_one(victims, ready, restarts, done)
 
     thread = threading.Thread(target=kill_all, name="killing", daemon=True)
     thread.start()

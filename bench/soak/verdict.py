@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from bench.soak.growth import Growth
 from bench.soak.latency import calm, p99_by_minute, percentile_ms
-from bench.soak.memory import Growth
 from bench.soak.outcomes import FAILED, LOST, RIGHT, WRONG, WRONGLY_REFUSED, Judged, doubled
 from bench.soak.restarts import NEVER, Restart
 

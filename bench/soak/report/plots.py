@@ -1,10 +1,7 @@
 """The plots of a soak's report, with what they show."""
 
 from collections.abc import Iterator, Sequence
-from math import nan
-from typing import TypeAlias
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.load.report.drawing import (
@@ -19,16 +16,14 @@ from bench.load.report.drawing import (
 from bench.load.report.plots import Plot
 from bench.soak.latency import minute_seconds, p99_by_minute
 from bench.soak.memory import KINDS
+from bench.soak.report.time_axis import draw_lines, drawable, ends_of, over_time
 from bench.soak.report.windows import GOOD, HOSTILE, LEAVING, OTHER, Window, windows
 from bench.soak.restarts import NEVER, Restart
 from bench.soak.run import Soaked
 from bench.soak.verdict import LARGEST_P99_RATIO
 
-SHADE = "#f3d9c9"
 MEGA = 1e6
 RATES = {GOOD: COLOURS[0], HOSTILE: COLOURS[2], LEAVING: COLOURS[3], OTHER: COLOURS[1]}
-# Its name, values and colour.
-Line: TypeAlias = tuple[str, Sequence[float | None], str]
 RESTARTS = " Restarts of a worker are shaded."
 
 
@@ -73,16 +68,16 @@ def _all(soaked: Soaked) -> Iterator[Plot]:
 
 
 def _rates(soaked: Soaked, parts: Sequence[Window]) -> Figure:
-    figure, axes = _over_time(soaked)
+    figure, axes = over_time(soaked.seconds, soaked.restarts)
     lines = [(name, [part.rates[name] for part in parts], colour) for name, colour in RATES.items()]
-    _draw_lines(axes, [part.middle_min for part in parts], lines)
+    draw_lines(axes, [part.middle_min for part in parts], lines)
     axes.set_ylabel("requests/s")
-    label_ends(axes, _ends(lines))
+    label_ends(axes, ends_of(lines))
     return figure
 
 
 def _errors(soaked: Soaked, parts: Sequence[Window]) -> Figure:
-    figure, axes = _over_time(soaked)
+    figure, axes = over_time(soaked.seconds, soaked.restarts)
     statuses = sorted({status for part in parts for status in part.errors})
     bottoms = [0] * len(parts)
     for index, status in enumerate(statuses):
@@ -103,50 +98,33 @@ def _errors(soaked: Soaked, parts: Sequence[Window]) -> Figure:
 
 
 def _latency(soaked: Soaked, parts: Sequence[Window]) -> Figure:
-    figure, axes = _over_time(soaked)
+    figure, axes = over_time(soaked.seconds, soaked.restarts)
     milliseconds_axis(axes)
     lines = [
         ("p50", [part.p50_ms for part in parts], COLOURS[0]),
         ("p99", [part.p99_ms for part in parts], COLOURS[1]),
     ]
     for _, values, colour in lines:
-        axes.plot([part.middle_min for part in parts], _drawable(values), ".-", color=colour)
+        axes.plot([part.middle_min for part in parts], drawable(values), ".-", color=colour)
     minutes = p99_by_minute(soaked.judged, soaked.seconds)
     length = minute_seconds(soaked.seconds) / 60
     middles = [(index + 0.5) * length for index in range(len(minutes))]
-    axes.plot(middles, _drawable(minutes), "D", color=COLOURS[-1])
+    axes.plot(middles, drawable(minutes), "D", color=COLOURS[-1])
     if minutes and minutes[0]:
         axes.axhline(LARGEST_P99_RATIO * minutes[0], color=GREY, linestyle="--", linewidth=1)
-    label_ends(axes, _ends(lines))
+    label_ends(axes, ends_of(lines))
     return figure
 
 
 def _memory(soaked: Soaked) -> Figure:
-    figure, axes = _over_time(soaked)
+    figure, axes = over_time(soaked.seconds, soaked.restarts)
     lines = [("together", [sample.total / MEGA for sample in soaked.samples], GREY)]
     for kind, colour in zip(KINDS, COLOURS, strict=False):
         lines.append((kind, [sample.of(kind) / MEGA for sample in soaked.samples], colour))
-    _draw_lines(axes, [sample.moment / 60 for sample in soaked.samples], lines)
+    draw_lines(axes, [sample.moment / 60 for sample in soaked.samples], lines)
     axes.set_ylabel("MB")
-    label_ends(axes, _ends(lines))
+    label_ends(axes, ends_of(lines))
     return figure
-
-
-def _draw_lines(axes: Axes, minutes: Sequence[float], lines: Sequence[Line]) -> None:
-    for _, values, colour in lines:
-        axes.plot(minutes, _drawable(values), color=colour)
-    axes.set_ylim(bottom=0)
-
-
-def _drawable(values: Sequence[float | None]) -> list[float]:
-    """A line has a gap where there is no value."""
-    return [nan if value is None else value for value in values]
-
-
-def _ends(lines: Sequence[Line]) -> list[tuple[float, str, str]]:
-    """The last value of each line, its name and its colour."""
-    told = ((name, [each for each in values if each is not None], c) for name, values, c in lines)
-    return [(values[-1], name, colour) for name, values, colour in told if values]
 
 
 def _restarts(restarts: Sequence[Restart], seconds: float) -> Figure:
@@ -162,13 +140,3 @@ def _restarts(restarts: Sequence[Restart], seconds: float) -> Figure:
     axes.set_xlabel("minutes")
     axes.set_ylabel("seconds without the worker")
     return figure
-
-
-def _over_time(soaked: Soaked) -> tuple[Figure, Axes]:
-    figure, axes = single_axes()
-    axes.set_xlim(0, soaked.seconds / 60)
-    axes.set_xlabel("minutes")
-    for restart in soaked.restarts:
-        end = min(restart.back_at, soaked.seconds)
-        axes.axvspan(restart.killed_at / 60, end / 60, color=SHADE, linewidth=0, zorder=0)
-    return figure, axes

@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.load.requests import MARK
+from bench.soak.expected import Read
 from bench.soak.found import (
     TO_ANSWER,
     TO_GOLDEN,
     Found,
+    Size,
     difference,
     read_clarify,
     read_coco,
@@ -36,20 +39,20 @@ def lists(found: Found) -> tuple[list[Any], list[float], list[int], list[Any]]:
     )
 
 
-def rows(found: Found) -> list[list[float]]:
+def rows(found: Found, size_wh: Size) -> list[list[float]]:
     boxes, scores, classes, _ = lists(found)
-    relative = (np.array(boxes).reshape(-1, 4) / (SIZE_WH * 2)).tolist()
+    relative = (np.array(boxes).reshape(-1, 4) / (size_wh * 2)).tolist()
     return [[a, b, *c] for a, b, c in zip(classes, scores, relative, strict=True)]
 
 
-def as_default(found: Found) -> bytes:
+def as_default(found: Found, size_wh: Size = SIZE_WH) -> bytes:
     boxes, scores, classes, masks = lists(found)
-    image = {"width": SIZE_WH[0], "height": SIZE_WH[1]}
+    image = {"width": size_wh[0], "height": size_wh[1]}
     content = {"boxes": boxes, "scores": scores, "classes": classes, "masks": masks, "image": image}
     return json.dumps(content).encode()
 
 
-def as_coco(found: Found) -> bytes:
+def as_coco(found: Found, _: Size) -> bytes:
     content = [
         {
             "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
@@ -62,13 +65,17 @@ def as_coco(found: Found) -> bytes:
     return json.dumps(content).encode()
 
 
-def as_npy(found: Found) -> bytes:
+def as_clarify(found: Found, size_wh: Size) -> bytes:
+    return json.dumps(rows(found, size_wh)).encode()
+
+
+def as_npy(found: Found, size_wh: Size) -> bytes:
     file = io.BytesIO()
-    np.save(file, np.array(rows(found), dtype=np.float32).reshape(-1, 6))
+    np.save(file, np.array(rows(found, size_wh), dtype=np.float32).reshape(-1, 6))
     return file.getvalue()
 
 
-def as_tensors(found: Found) -> bytes:
+def as_tensors(found: Found, _: Size) -> bytes:
     boxes, scores, classes, masks = lists(found)
     data = {
         "boxes": [side for box in boxes for side in box],
@@ -76,13 +83,14 @@ def as_tensors(found: Found) -> bytes:
         "classes": classes,
         "masks": [json.dumps(mask) for mask in masks],
     }
-    return json.dumps({"outputs": [{"name": n, "data": d} for n, d in data.items()]}).encode()
+    outputs = [{"name": name, "data": values} for name, values in data.items()]
+    return json.dumps({"id": MARK.decode(), "outputs": outputs}).encode()
 
 
-FORMS: dict[str, tuple[Callable[[Found], bytes], Callable[[bytes, tuple[int, int]], Found]]] = {
-    "default": (as_default, read_default),
+FORMS: dict[str, tuple[Callable[[Found, Size], bytes], Read]] = {
+    "json": (as_default, read_default),
     "coco": (as_coco, read_coco),
-    "clarify": (lambda found: json.dumps(rows(found)).encode(), read_clarify),
+    "clarify": (as_clarify, read_clarify),
     "npy": (as_npy, read_npy),
     "tensors": (as_tensors, read_tensors),
 }
@@ -93,10 +101,10 @@ NOTHING = Found.of([], [], [], [])
 def test_every_form_is_read_as_what_was_written(form: str) -> None:
     write, read = FORMS[form]
     for golden in GOLDENS:
-        found = read(write(golden), SIZE_WH)
+        found = read(write(golden, SIZE_WH), SIZE_WH)
         assert difference(golden, found, TO_ANSWER) == ""
         assert (found.masks is None) == (form in ("clarify", "npy"))
-    assert difference(NOTHING, read(write(NOTHING), SIZE_WH), TO_ANSWER) == ""
+    assert difference(NOTHING, read(write(NOTHING, SIZE_WH), SIZE_WH), TO_ANSWER) == ""
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -104,7 +112,9 @@ def test_an_answer_to_another_picture_is_told(form: str) -> None:
     write, read = FORMS[form]
     for one in GOLDENS:
         for other in GOLDENS:
-            assert (difference(one, read(write(other), SIZE_WH), TO_GOLDEN) == "") == (one is other)
+            assert (difference(one, read(write(other, SIZE_WH), SIZE_WH), TO_GOLDEN) == "") == (
+                one is other
+            )
 
 
 def test_an_answer_for_a_picture_of_another_size_is_none() -> None:

@@ -1,20 +1,20 @@
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
 from bench.load.cpu import WORKER
+from bench.soak.growth import THE_SERVER, growths, lives
 from bench.soak.memory import (
     FRONT_DOOR,
     JAVA,
     LAUNCHER,
-    THE_SERVER,
-    growths,
     kind_of,
-    lives,
     sampling,
 )
+from bench.soak.restarts import Restart
 from scripts.processes import end_process_group
 from tests.bench.soak.made_up import MEGA, RESTART, samples
 
@@ -77,6 +77,18 @@ def test_a_process_is_compared_with_itself_alone() -> None:
     # Of the two lives, the later one grew in all of its time.
     assert by_name[WORKER].share == pytest.approx(0.07, abs=0.01)
     assert by_name[THE_SERVER].share == pytest.approx(0.2 * 0.9 * 600 / 1300, rel=0.1)
+
+
+def test_what_a_restart_takes_away_is_not_missed() -> None:
+    late = Restart(272.0, 299.0)
+    without = [
+        replace(each, resident={**each.resident, WORKER: {}})
+        if late.touches(each.moment, each.moment)
+        else each
+        for each in samples()
+    ]
+    by_name = {growth.what: growth for growth in growths(without, [RESTART, late])}
+    assert by_name[THE_SERVER].share == 0
 
 
 def test_too_few_samples_tell_nothing() -> None:

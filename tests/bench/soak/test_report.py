@@ -8,7 +8,7 @@ import pytest
 
 from bench.load.report.page import PAGE, RESULTS
 from bench.soak.arguments import Options, parse
-from bench.soak.memory import growths
+from bench.soak.growth import growths
 from bench.soak.outcomes import WRONG
 from bench.soak.report.page import write_report
 from bench.soak.report.windows import GOOD, HOSTILE, LEAVING, OTHER, windows

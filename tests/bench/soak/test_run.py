@@ -5,19 +5,21 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from bench.load.answers import Answer
 from bench.load.notes import BEGAN_AT, Notebook, Noted
 from bench.load.plan import Plan
-from bench.load.requests import Request
+from bench.load.requests import CLOSED, KEPT, Request
 from bench.load.traffic import Traffic
 from bench.soak import run
 from bench.soak.arguments import parse
+from bench.soak.found import Found, Size
 from bench.soak.good import good_kinds
 from bench.soak.outcomes import RIGHT
 from scripts.errors import CommandError
 from tests.bench.soak.made_up import KINDS
-from tests.bench.soak.test_found import GOLDENS, as_default
+from tests.bench.soak.test_found import FORMS, GOLDENS, as_default
 from tests.bodies import image_bytes, noise
 from tests.goldens.cases import SAMPLES
 
@@ -65,7 +67,8 @@ def drawn(name: str) -> bytes:
 
 def answers_of(request: Request) -> bytes:
     """As a server would that knows a picture by its name, and the default form alone."""
-    picture, _, form = request.name.partition(" as ")
+    path, _, form = request.name.partition(" as ")
+    picture = Path(path).name
     if form.endswith("drawn"):
         return drawn(picture)
     return as_default(GOLDENS[[sample.name for sample in SAMPLES].index(picture)])
@@ -85,3 +88,30 @@ def test_pictures_that_get_the_same_answer_are_refused(tmp_path: Path) -> None:
         picture.write_bytes(image_bytes(noise(480, 640, 3), "PNG"))
     with pytest.raises(CommandError, match=r"a\.png and b\.png have the same answer"):
         good_kinds(pictures, "no golden", always_the_same, tmp_path)
+
+
+def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
+    picture = tmp_path / "a.png"
+    picture.write_text("none")
+    with pytest.raises(CommandError, match=r"a\.png cannot be read by Pillow"):
+        good_kinds([picture], "no golden", lambda _: b"", tmp_path)
+
+
+def test_every_way_of_every_picture_has_a_name_of_its_own(tmp_path: Path) -> None:
+    def ask(request: Request) -> bytes:
+        """As a server would that knows each picture by its name, in every form."""
+        path, _, form = request.name.partition(" as ")
+        golden = GOLDENS[SAMPLES.index(Path(path))]
+        with Image.open(path) as picture:
+            return drawn(path) if form.endswith("drawn") else answer(golden, form, picture.size)
+
+    kinds = good_kinds(SAMPLES, "shapes", ask, tmp_path)
+    assert len({kind.name for kind in kinds}) == len(kinds)
+    types = {kind.request.headers["Content-Type"] for kind in kinds}
+    assert types == {"image/jpeg", "image/png", "application/x-npy", "application/json"}
+    assert {kind.request.manner for kind in kinds} == {KEPT, CLOSED}
+
+
+def answer(golden: Found, form: str, size_wh: Size) -> bytes:
+    write, _ = FORMS[form.rpartition("-> ")[2].removesuffix(", alone")]
+    return write(golden, size_wh)

@@ -4,7 +4,8 @@ from dataclasses import replace
 import pytest
 
 from bench.load.cpu import WORKER
-from bench.soak.memory import FRONT_DOOR, JAVA, Growth, growths
+from bench.soak.growth import Growth, growths
+from bench.soak.memory import FRONT_DOOR, JAVA
 from bench.soak.outcomes import (
     FAILED,
     FAILED_BY_RESTART,
