@@ -22,7 +22,7 @@ HANDLER_SOURCES := $(shell find handler -name '*.py' -o -name '*.yaml' 2>/dev/nu
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo serve test environments archive package sagemaker-local deploy undeploy \
-  transform clarify predict loadtest bench-peers bench bench-gpu sbom lint format fuzz test-pythons clean
+  transform clarify predict loadtest soak bench-peers bench bench-gpu sbom lint format fuzz test-pythons clean
 
 help: ## List the commands
 	@awk -F ' ?## ' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -109,6 +109,10 @@ predict: $(INSTALLED) ## Send one picture or a folder to a server or an endpoint
 loadtest: $(if $(or $(MODEL),$(URL)),$(INSTALLED),$(SHAPES_MAR)) ## Load over settings and clients to out/loadtest/report.html: [MODEL=] [URL=] [PICTURES=] [P99_MS=] [QUICK=1]
 	@exec $(RUN) -m bench.load $${MODEL:+--model "$$MODEL"} $${URL:+--url "$$URL"} $${PICTURES:+--pictures "$$PICTURES"} \
 	  $${P99_MS:+--p99-ms "$$P99_MS"} $${QUICK:+--quick}
+
+soak: $(if $(MODEL),$(INSTALLED),$(SHAPES_MAR)) ## Mixed traffic and faults to out/soak/report.html: [MINUTES=30] [CLIENTS=32] [HOSTILE=0.1] [KILL_EVERY=300] [MODEL=] [PICTURES=]
+	@exec $(RUN) -m bench.soak $${MINUTES:+--minutes "$$MINUTES"} $${CLIENTS:+--clients "$$CLIENTS"} $${HOSTILE:+--hostile "$$HOSTILE"} \
+	  $${KILL_EVERY:+--kill-every "$$KILL_EVERY"} $${MODEL:+--model "$$MODEL"} $${PICTURES:+--pictures "$$PICTURES"}
 
 sbom: $(INSTALLED) ## Write out/sbom.cdx.json, a CycloneDX bill of what serving runs on and, with NAME=, an archive's files
 	@$(RUN) -m scripts.sbom $${NAME:+--name "$$NAME"}

@@ -26,11 +26,11 @@ def end_process_group(leader: subprocess.Popen[bytes], grace_s: float = 15) -> N
     The leader must have been started with `start_new_session=True`: then the group holds its
     descendants alone, orphans included.
     """
-    for member in _living_members(leader.pid):
+    for member in living_members(leader.pid):
         with suppress(psutil.NoSuchProcess):
             member.terminate()
     _wait_for_the_end(leader.pid, grace_s)
-    for straggler in _living_members(leader.pid):
+    for straggler in living_members(leader.pid):
         with suppress(psutil.NoSuchProcess):
             straggler.kill()
     _wait_for_the_end(leader.pid, grace_s)
@@ -42,10 +42,11 @@ def _wait_for_the_end(group: int, within_s: float) -> None:
         stop=stop_after_delay(within_s), wait=wait_fixed(0.05), retry=retry_if_result(bool)
     )
     with suppress(RetryError):
-        polling(_living_members, group)
+        polling(living_members, group)
 
 
-def _living_members(group: int) -> list[psutil.Process]:
+def living_members(group: int) -> list[psutil.Process]:
+    """The processes of a group, orphans included, but for zombies."""
     return [process for process in psutil.process_iter() if _lives_in(group, process)]
 
 

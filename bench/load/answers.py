@@ -16,6 +16,26 @@ WHOLE = (
 WHITESPACE = b" \r\n\t"
 
 
+class Reply(NamedTuple):
+    """What came back.
+
+    Attributes:
+        status: HTTP's; NO_ANSWER where none came.
+        body: of the answer.
+        whole: whether the body is as long as the answer said, and a whole one of its format.
+        request_id: the server's name for the request, "" without one.
+        surplus: bytes that had come on the connection before the request, or came after its answer.
+        last: whether the server said that it takes no other request on the connection.
+    """
+
+    status: int = NO_ANSWER
+    body: bytes = b""
+    whole: bool = False
+    request_id: str = ""
+    surplus: int = 0
+    last: bool = False
+
+
 class Answer(NamedTuple):
     """One request; times in seconds, 0 being where the measured window begins.
 
@@ -23,14 +43,19 @@ class Answer(NamedTuple):
         due: when it was meant to be sent.
         done: when the answer was complete, or the connection failed; None where the request was
             still waiting when the run ended.
-        status: HTTP's; NO_ANSWER where none came.
-        whole: whether the body is a whole answer.
+        status, whole, request_id, surplus: see `Reply`.
+        name: of the request in the plan.
+        digest: of the body; "" where none was kept.
     """
 
     due: float
     done: float | None
     status: int
     whole: bool
+    name: str = ""
+    digest: str = ""
+    request_id: str = ""
+    surplus: int = 0
 
     @property
     def good(self) -> bool:

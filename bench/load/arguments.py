@@ -79,22 +79,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--pictures", type=Path, default=SAMPLES, help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=OUT, help="default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="one setting, half a minute")
-    parser.add_argument("--p99-ms", type=_positive, help="the p99 that a setting has to keep")
+    parser.add_argument("--p99-ms", type=positive, help="the p99 that a setting has to keep")
     for name, kind, what in (
-        ("batch_sizes", _whole, "batchSize"),
-        ("delays_ms", _whole, "maxBatchDelay"),
-        ("workers", _whole, "minWorkers and maxWorkers"),
-        ("clients", _whole, "of the closed loops"),
-        ("fractions", _positive, "rates of the open loops, of the best closed one"),
+        ("batch_sizes", whole, "batchSize"),
+        ("delays_ms", whole, "maxBatchDelay"),
+        ("workers", whole, "minWorkers and maxWorkers"),
+        ("clients", whole, "of the closed loops"),
+        ("fractions", positive, "rates of the open loops, of the best closed one"),
     ):
         flag = "--" + name.replace("_", "-")
         parser.add_argument(flag, type=kind, nargs="+", metavar="N", help=_help(name, what))
-    parser.add_argument("--threads", type=_whole, help="of each worker; default: cores / workers")
+    parser.add_argument("--threads", type=whole, help="of each worker; default: cores / workers")
     parser.add_argument(
-        "--seconds", type=_positive, help=_help("seconds", "of each point, at least")
+        "--seconds", type=positive, help=_help("seconds", "of each point, at least")
     )
     parser.add_argument(
-        "--warm-up", type=_positive, help=_help("warm_up", "seconds before each point, at least")
+        "--warm-up", type=positive, help=_help("warm_up", "seconds before each point, at least")
     )
     return parser
 
@@ -105,13 +105,15 @@ def _help(name: str, what: str) -> str:
     return f"{what}; default: {' '.join(f'{value:g}' for value in values)}"
 
 
-def _whole(text: str) -> int:
+def whole(text: str) -> int:
+    """An argument's type: a number of things, of which there is one at least."""
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r}: use a whole number of at least 1")
     return int(text)
 
 
-def _positive(text: str) -> float:
+def positive(text: str) -> float:
+    """An argument's type: a number above 0."""
     try:
         value = float(text)
     except ValueError:

@@ -3,21 +3,31 @@
 Locust replaces Python's blocking calls by gevent's as it is imported, so it stays out of this one.
 """
 
-import json
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from bench.load.answers import NO_ANSWER, Answer
+from bench.load.answers import NO_ANSWER
 from bench.load.figures import Load, Window, summarise
+from bench.load.notes import Noted, read_notes
 from bench.load.plan import PLAN_VARIABLE, Plan
+from bench.load.requests import Group, Request
 from bench.load.traffic import ClosedLoop, OpenLoop, Target, Traffic
 from scripts.errors import CommandError
 from scripts.processes import end_process_group
 
-__all__ = ["NO_ANSWER", "ClosedLoop", "Load", "LoadError", "OpenLoop", "Target", "measure"]
+__all__ = [
+    "NO_ANSWER",
+    "ClosedLoop",
+    "Load",
+    "LoadError",
+    "OpenLoop",
+    "Target",
+    "generate",
+    "measure",
+]
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
@@ -56,29 +66,50 @@ def measure(
         LoadError: the load generator failed, which is not the server's fault.
     """
     with tempfile.TemporaryDirectory(prefix="d2serve-load-") as folder:
-        result = Path(folder) / "notes.json"
+        notes = Path(folder) / "notes.jsonl"
         plan = Plan(
             url=target.url,
-            pictures=[(str(path.resolve()), target.headers_of(path)) for path in target.pictures],
+            groups=[Group(1.0, [_request(target, path) for path in target.pictures])],
             requests_per_s=traffic.requests_per_s if isinstance(traffic, OpenLoop) else 0.0,
             warm_up_seconds=warm_up_seconds,
             seconds=seconds,
             timeout_seconds=timeout_seconds,
-            result=str(result),
+            notes=str(notes),
         )
-        _run_locust(plan, traffic, Path(folder) / "locust.log")
-        noted = json.loads(result.read_text(encoding="utf-8"))
-    answers = [Answer(*row) for row in noted["answers"]]
-    return summarise(answers, Window(seconds, noted["began_at"], noted["cpu_s"]))
+        noted = generate(plan, traffic)
+    assert noted.cpu_s is not None
+    return summarise(noted.answers, Window(seconds, noted.began_at, noted.cpu_s))
+
+
+def generate(plan: Plan, traffic: Traffic) -> Noted:
+    """Runs the load generator to its end; what is broken off leaves its notes behind.
+
+    Raises:
+        LoadError: it failed, which is not the server's fault.
+    """
+    notes = Path(plan.notes)
+    log = notes.with_name("locust.log")
+    _run_locust(plan, traffic, log)
+    noted = read_notes(notes)
+    if noted is None or noted.cpu_s is None:
+        said = log.read_text(encoding="utf-8", errors="replace").splitlines()[-TOLD_LINES:]
+        raise LoadError("locust ended without a result; the end of its log:\n\n" + "\n".join(said))
+    return noted
+
+
+def _request(target: Target, picture: Path) -> Request:
+    return Request(picture.name, str(picture.resolve()), target.headers_of(picture))
 
 
 def _run_locust(plan: Plan, traffic: Traffic, log: Path) -> None:
     planned_s = plan.warm_up_seconds + plan.seconds + plan.timeout_seconds
+    plan_file = log.with_name("plan.json")
+    plan_file.write_text(plan.to_json(), encoding="utf-8")
     with log.open("wb") as output:
         process = subprocess.Popen(
             _command(traffic),
             cwd=REPOSITORY,
-            env=_environment() | {PLAN_VARIABLE: plan.to_json()},
+            env=_environment() | {PLAN_VARIABLE: str(plan_file)},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -90,9 +121,6 @@ def _run_locust(plan: Plan, traffic: Traffic, log: Path) -> None:
             raise LoadError(f"locust was not done after {planned_s + OVERHEAD_S:g} s") from None
         finally:
             end_process_group(process)
-    if not Path(plan.result).exists():
-        said = log.read_text(encoding="utf-8", errors="replace").splitlines()[-TOLD_LINES:]
-        raise LoadError("locust ended without a result; the end of its log:\n\n" + "\n".join(said))
 
 
 def _command(traffic: Traffic) -> list[str]:

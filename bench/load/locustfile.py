@@ -4,10 +4,9 @@ Locust's own statistics count from the sending, warm-up included; here each requ
 the moment at which it was due, and the driver makes the figures of that.
 """
 
-import json
 import os
 import time
-from itertools import count
+import uuid
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,15 +15,24 @@ from locust import FastHttpUser, events, task
 from locust.env import Environment
 from locust.exception import StopUser
 
-from bench.load.answers import NO_ANSWER, Answer, is_whole
+from bench.load.answers import NO_ANSWER, Answer, Reply, is_whole
+from bench.load.connection import Connection
+from bench.load.notes import BEGAN_AT, CPU_S, Notebook
 from bench.load.plan import PLAN_VARIABLE, Plan
-from bench.load.traffic import poisson_arrivals, shuffled_rounds
+from bench.load.replies import REQUEST_ID
+from bench.load.requests import LIBRARY, MARK, Request
+from bench.load.traffic import mixed, poisson_arrivals
 
-PLAN = Plan.from_json(os.environ[PLAN_VARIABLE])
+PLAN = Plan.from_json(Path(os.environ[PLAN_VARIABLE]).read_text(encoding="utf-8"))
 # Compressed answers would cost the generator time, and have another length than is declared.
 UNCOMPRESSED = {"Accept-Encoding": "identity"}
-BODIES = [(Path(path).read_bytes(), headers | UNCOMPRESSED) for path, headers in PLAN.pictures]
-CLIENT_NUMBERS = count()
+BODIES = {
+    request.file: Path(request.file).read_bytes()
+    for group in PLAN.groups
+    for request in group.requests
+}
+# All clients take from it in turns.
+NEXT_REQUESTS = mixed(PLAN.groups)
 # Connections at once; requests beyond wait for one, and their latency counts on.
 MOST_AT_ONCE = 1000
 # So that a server that refuses connections is not hammered at.
@@ -35,8 +43,8 @@ class Notes:
     """One run's clock and notes: a warm-up, the window, and a drain in which nothing is sent."""
 
     def __init__(self) -> None:
-        self.answers: list[Answer] = []
-        self.waiting: set[float] = set()
+        self.book = Notebook(Path(PLAN.notes), Path(PLAN.bodies) if PLAN.bodies else None)
+        self.waiting: dict[float, str] = {}
         self._window_start = time.perf_counter() + PLAN.warm_up_seconds
 
     def now(self) -> float:
@@ -48,23 +56,18 @@ class Notes:
         """Whether nothing is to be sent any more."""
         return self.now() >= PLAN.seconds
 
-    def note(self, due: float, response: Any) -> Answer:
+    def note(self, due: float, request: Request, reply: Reply) -> Answer:
         """Writes down one request, which is done."""
-        status = response.status_code or NO_ANSWER
-        answer = Answer(due, self.now(), status, whole=_has_whole_body(response))
-        self.answers.append(answer)
+        done = self.now()
+        digest = self.book.keep(reply.body)
+        facts = (request.name, digest, reply.request_id, reply.surplus)
+        answer = Answer(due, done, reply.status, reply.whole, *facts)
+        self.book.answer(answer)
         return answer
 
 
-def _has_whole_body(response: Any) -> bool:
-    """The client takes what breaks off before its Content-Length for an answer, so we look."""
-    body = response.content or b""
-    declared = (response.headers or {}).get("content-length", len(body))
-    return int(declared) == len(body) and is_whole(body)
-
-
 class Generator(FastHttpUser):
-    """Sends pictures, and notes what comes back."""
+    """Sends what the plan has, and notes what comes back."""
 
     notes: ClassVar[Notes]
     abstract = True
@@ -73,16 +76,42 @@ class Generator(FastHttpUser):
     network_timeout = connection_timeout = PLAN.timeout_seconds
 
     def on_start(self) -> None:
-        """Each client has an order of its own."""
-        self.bodies = shuffled_rounds(BODIES, seed=next(CLIENT_NUMBERS))
+        """Each client has a connection of its own."""
+        self.connection = Connection(PLAN.url, PLAN.timeout_seconds)
+
+    def on_stop(self) -> None:
+        """Ends it."""
+        self.connection.close()
 
     def send(self, due: float) -> Answer:
-        """Sends the next picture and waits for its answer."""
-        self.notes.waiting.add(due)
-        body, headers = next(self.bodies)
-        response = self.client.request("POST", PLAN.url, data=body, headers=dict(headers))  # type: ignore[arg-type]
-        self.notes.waiting.discard(due)
-        return self.notes.note(due, response)
+        """Sends the next request and waits for its answer."""
+        request = next(NEXT_REQUESTS)
+        self.notes.waiting[due] = request.name
+        reply = self._exchange(request)
+        self.notes.waiting.pop(due)
+        return self.notes.note(due, request, reply)
+
+    def _exchange(self, request: Request) -> Reply:
+        """The answer, in which the mark of a request is as it is in the plan."""
+        mark = uuid.uuid4().hex.rjust(len(MARK), "-").encode()
+        body = BODIES[request.file].replace(MARK, mark)
+        if request.manner == LIBRARY:
+            return self._by_locust(request, body)
+        reply = self.connection.send(request, body)
+        return reply._replace(body=reply.body.replace(mark, MARK))
+
+    def _by_locust(self, request: Request, body: bytes) -> Reply:
+        headers = {**request.headers, **UNCOMPRESSED}
+        response: Any = self.client.request("POST", PLAN.url, data=body, headers=headers)  # type: ignore[arg-type]
+        received, fields = response.content or b"", response.headers or {}
+        # The client takes what breaks off before its Content-Length for an answer, so we look.
+        whole = int(fields.get("content-length", len(received))) == len(received)
+        return Reply(
+            status=response.status_code or NO_ANSWER,
+            body=received,
+            whole=whole and is_whole(received),
+            request_id=fields.get(REQUEST_ID, ""),
+        )
 
 
 class ClosedLoopClient(Generator):
@@ -106,7 +135,7 @@ class OpenLoopSource(Generator):
         start = self.notes.now()
         arrivals = poisson_arrivals(PLAN.requests_per_s, PLAN.seconds - start)
         dues = [start + moment for moment in arrivals]
-        self.notes.waiting.update(dues)
+        self.notes.waiting.update(dict.fromkeys(dues, ""))
         for due in dues:
             gevent.sleep(max(0.0, due - self.notes.now()))
             gevent.spawn(self.send, due)
@@ -123,14 +152,16 @@ def start(environment: Environment, **_: Any) -> None:
 def conduct(environment: Environment, notes: Notes) -> None:
     """Waits for the window and for what is under way then, and writes the notes."""
     gevent.sleep(-notes.now())
-    began_at, cpu_s = time.time() - notes.now(), time.process_time()
+    notes.book.fact(BEGAN_AT, time.time() - notes.now())
+    cpu_s = time.process_time()
     gevent.sleep(PLAN.seconds - notes.now())
     cpu_s = time.process_time() - cpu_s
     with gevent.Timeout(PLAN.timeout_seconds, exception=False):
         while notes.waiting:
             gevent.sleep(0.01)
-    unanswered = [Answer(due, None, NO_ANSWER, whole=False) for due in notes.waiting]
-    content = {"answers": notes.answers + unanswered, "began_at": began_at, "cpu_s": cpu_s}
-    Path(PLAN.result).write_text(json.dumps(content), encoding="utf-8")
+    for due, name in notes.waiting.items():
+        notes.book.answer(Answer(due, None, NO_ANSWER, whole=False, name=name))
+    # The last word: the driver takes notes without it for broken off.
+    notes.book.fact(CPU_S, cpu_s)
     assert environment.runner
     environment.runner.quit()

@@ -1,7 +1,10 @@
-"""What the driver tells the load generator, in a variable of its environment."""
+"""What the driver tells the load generator: a file that a variable of its environment names."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+
+from bench.load.requests import Group
 
 PLAN_VARIABLE = "D2SERVE_LOAD_PLAN"
 
@@ -12,21 +15,23 @@ class Plan:
 
     Attributes:
         url: what to POST to.
-        pictures: pairs of a file and the headers of the request with it.
+        groups: what is sent.
         requests_per_s: of an open loop; 0 in a closed one.
         warm_up_seconds: of traffic before the window that is measured.
         seconds: of that window.
         timeout_seconds: how long to wait for an answer.
-        result: the file that receives what was noted.
+        notes: the file that receives what is noted, see `bench.load.notes`.
+        bodies: the folder that receives each distinct body once, under its digest; "" keeps none.
     """
 
     url: str
-    pictures: list[tuple[str, dict[str, str]]]
+    groups: Sequence[Group]
     requests_per_s: float
     warm_up_seconds: float
     seconds: float
     timeout_seconds: float
-    result: str
+    notes: str
+    bodies: str = ""
 
     def to_json(self) -> str:
         """The plan as text."""
@@ -35,4 +40,5 @@ class Plan:
     @classmethod
     def from_json(cls, text: str) -> "Plan":
         """The plan that `to_json` wrote."""
-        return cls(**json.loads(text))
+        content = json.loads(text)
+        return cls(**{**content, "groups": [Group.of(group) for group in content["groups"]]})

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from bench.load.requests import Group, Request
 from scripts.pictures import content_type_of
 
 Item = TypeVar("Item")
@@ -19,7 +20,7 @@ class Target:
 
     Attributes:
         url: of the route that takes a picture as the body of a POST.
-        pictures: files, sent as they are; each client sends them in shuffled rounds.
+        pictures: files, sent as they are, in shuffled rounds.
         headers: of every request; each picture's Content-Type comes on top.
         content_types: by file suffix, where it is not what `content_type_of` says.
     """
@@ -75,3 +76,13 @@ def shuffled_rounds(items: Sequence[Item], seed: int = SEED) -> Iterator[Item]:
     order = random.Random(seed)  # noqa: S311
     while True:
         yield from order.sample(items, len(items))
+
+
+def mixed(groups: Sequence[Group], seed: int = SEED) -> Iterator[Request]:
+    """Requests without end: of a group drawn by its share the next one of its shuffled rounds."""
+    draw = random.Random(seed)  # noqa: S311
+    rounds = [shuffled_rounds(group.requests, seed) for group in groups]
+    shares = [group.share for group in groups]
+    while True:
+        [chosen] = draw.choices(rounds, shares)
+        yield next(chosen)

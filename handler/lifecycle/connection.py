@@ -10,6 +10,7 @@ from handler.lifecycle.house import House
 from handler.lifecycle.own_answers import not_ready
 from handler.lifecycle.responses import error_response
 from handler.lifecycle.streams import CHUNK_BYTES, discard, linger, open_streams, untaken_bytes
+from handler.lifecycle.upstream import Upstream
 
 
 class Connection:
@@ -66,18 +67,19 @@ class Connection:
         if not opening:
             return
         try:
-            server_reader, server = await asyncio.open_connection(*self._house.upstream)
+            server = await Upstream.connected(*self._house.upstream)
         except OSError:
             raise not_ready() from None
         with closing(server):
-            server.write(opening)
-            upload = asyncio.create_task(self._upload(reader, server))
+            upload = asyncio.create_task(self._upload(opening, reader, server))
             try:
-                await self._download(server_reader, writer)
+                await self._download(server, writer)
                 self._end(writer, self.dialogue.last_words(internal()))
                 await linger(upload)
             finally:
                 upload.cancel()
+                # Its socket is closed next.
+                await asyncio.wait({upload})
 
     async def _opening(self, reader: asyncio.StreamReader) -> bytes:
         """What goes on first; nothing where the client goes before its first head is there."""
@@ -86,30 +88,27 @@ class Connection:
                 return passed
         return b""
 
-    async def _upload(self, reader: asyncio.StreamReader, server: asyncio.StreamWriter) -> None:
+    async def _upload(self, opening: bytes, reader: asyncio.StreamReader, server: Upstream) -> None:
         """Until the client has gone. One that closes its own side alone counts as gone: TorchServe
         does not answer it either."""
         try:
+            await server.send(opening)
             while chunk := await reader.read(CHUNK_BYTES):
-                if not server.is_closing():  # else it has answered, and the client still sends
-                    await self._pass_on(chunk, server)
+                await self._pass_on(chunk, server)
         except OSError:
-            server.close()
+            server.shut()
         else:
-            with suppress(OSError):
-                server.write_eof()
+            server.end()
         self._house.departures.add(self._number)
 
-    async def _pass_on(self, chunk: bytes, server: asyncio.StreamWriter) -> None:
+    async def _pass_on(self, chunk: bytes, server: Upstream) -> None:
         try:
             passed = self._take(chunk)
         except RequestError as refusal:
             self.dialogue.error = refusal
-            server.close()
-            return
-        with suppress(OSError):
-            server.write(passed)
-            await server.drain()
+            server.shut()
+        else:
+            await server.send(passed)
 
     def _take(self, chunk: bytes) -> bytes:
         """What goes on to TorchServe of what the client has sent.
@@ -123,9 +122,9 @@ class Connection:
             self._house.check_room(self.dialogue.first_line)
         return passed
 
-    async def _download(self, server: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _download(self, server: Upstream, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
-            while chunk := await server.read(CHUNK_BYTES):
+            while not self.dialogue.is_over and (chunk := await server.read()):
                 writer.write(self.dialogue.to_client(chunk))
                 await writer.drain()
 

@@ -66,6 +66,14 @@ class Dialogue:
         return self._requests.first_line
 
     @property
+    def is_over(self) -> bool:
+        """Whether the client has the answer after which it wanted the connection to end.
+
+        TorchServe keeps connections open after a good answer, whatever the client has asked for.
+        """
+        return self._requests.last is not None and self._responses.complete >= self._requests.last
+
+    @property
     def is_busy(self) -> bool:
         """Whether a request is under way, or its answer is, as far as can be told."""
         # What has been said last may still be on its way.

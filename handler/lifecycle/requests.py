@@ -10,6 +10,7 @@ from handler.lifecycle.chunked import ChunkedBody
 from handler.lifecycle.http1 import HEAD_END, LONGEST_HEAD, parse_head
 from handler.messages import ARRIVED, CLIENT
 
+CLOSE = "close"
 NOT_UNDERSTOOD = ("HEAD", "CONNECT")
 REQUEST_LINE = re.compile(r"([A-Z]+) [^ ]+ HTTP/1\.1")
 
@@ -27,6 +28,7 @@ class RequestStream:
         understood: how many requests it has read the heads of.
         blind: whether there may be others, which it does not see.
         first_line: of the last head, as it was sent, understood or not.
+        last: after so many the client wants the connection to end; None where it has not said so.
     """
 
     def __init__(self, client: int) -> None:
@@ -34,6 +36,7 @@ class RequestStream:
         self.understood = 0
         self.blind = False
         self.first_line = b""
+        self.last: int | None = None
         self._head = bytearray()
         self._arrived = 0.0
         self._body_left = 0
@@ -100,6 +103,9 @@ class RequestStream:
             self.blind = True
             return b""
         self.understood += 1
+        wishes = ",".join(head.values("connection")).lower().split(",")
+        if self.last is None and CLOSE in (wish.strip() for wish in wishes):
+            self.last = self.understood
         if head.has_chunked_body:
             self._chunked = ChunkedBody()
         elif head.values("content-length") or head.values("transfer-encoding"):

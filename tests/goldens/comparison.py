@@ -1,6 +1,7 @@
 """How far our detections are from upstream's."""
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,15 @@ LEAST_AGREEMENT = 0.999
 FARTHEST_MATCH_PX = 1.0
 LEAST_BOX_IOU = 0.97
 HALF_SCORE_TOLERANCE = 0.02
+
+
+class Boxes(Protocol):
+    """Boxes in pixels, and their classes."""
+
+    @property
+    def boxes_xyxy(self) -> npt.NDArray[Any]: ...
+    @property
+    def classes(self) -> npt.NDArray[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -64,22 +74,22 @@ def compare(expected: UpstreamAnswer, found: Detections) -> Comparison:
     Raises:
         ValueError: one has masks, keypoints or a map, and the other has not.
     """
-    pairs = _pairs(expected, found)
+    matched = pairs(expected, found)
     panoptic = None if found.panoptic is None else found.panoptic.ids
     for name, ours in {**vars(found), "panoptic": panoptic}.items():
         if hasattr(expected, name) and (getattr(expected, name) is None) != (ours is None):
             raise ValueError(f"only one of the two has {name}")
-    boxes = [np.abs(expected.boxes_xyxy[e] - found.boxes_xyxy[f]).max() for e, f in pairs]
-    scores = [abs(expected.scores[e] - found.scores[f]) for e, f in pairs]
-    scores += [np.abs(e - f).max() for e, f in _keypoint_scores(expected, found, pairs)]
+    boxes = [np.abs(expected.boxes_xyxy[e] - found.boxes_xyxy[f]).max() for e, f in matched]
+    scores = [abs(expected.scores[e] - found.scores[f]) for e, f in matched]
+    scores += [np.abs(e - f).max() for e, f in _keypoint_scores(expected, found, matched)]
     return Comparison(
         expected=len(expected.scores),
         found=len(found),
-        matched=len(pairs),
+        matched=len(matched),
         box_error_px=float(max(boxes, default=0.0)),
         score_error=float(max(scores, default=0.0)),
-        mask_iou=_worst_mask(expected, found, pairs),
-        keypoint_error_px=_worst_keypoint(expected, found, pairs),
+        mask_iou=_worst_mask(expected, found, matched),
+        keypoint_error_px=_worst_keypoint(expected, found, matched),
         semantic_agreement=_agreement(expected.semantic, found.semantic),
         panoptic_agreement=_agreement(expected.panoptic, panoptic),
     )
@@ -96,13 +106,13 @@ def assert_close_to_upstream(found: Detections, expected: UpstreamAnswer) -> Non
     np.testing.assert_allclose(found.scores[nearest], expected.scores, atol=HALF_SCORE_TOLERANCE)
 
 
-def _pairs(expected: UpstreamAnswer, found: Detections) -> list[tuple[int, int]]:
-    """One to one, so that all distances together are least."""
+def pairs(expected: Boxes, found: Boxes) -> list[tuple[int, int]]:
+    """Positions of both that match, one to one, so that all distances together are least."""
     distances = np.abs(expected.boxes_xyxy[:, None] - found.boxes_xyxy).max(axis=2, initial=0.0)
     distances = np.minimum(distances, FARTHEST_MATCH_PX + 1)
     distances[expected.classes[:, None] != found.classes] = FARTHEST_MATCH_PX + 1
-    pairs = zip(*linear_sum_assignment(distances), strict=True)
-    return [(int(e), int(f)) for e, f in pairs if distances[e, f] <= FARTHEST_MATCH_PX]
+    nearest = zip(*linear_sum_assignment(distances), strict=True)
+    return [(int(e), int(f)) for e, f in nearest if distances[e, f] <= FARTHEST_MATCH_PX]
 
 
 def _worst_mask(

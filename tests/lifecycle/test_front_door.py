@@ -294,6 +294,29 @@ def test_a_server_that_goes_leaves_no_request_without_an_answer(
 
 
 @pytest.mark.usefixtures("watched")
+def test_a_connection_ends_after_the_answer_that_the_client_wanted_for_its_last(
+    listener: socket.socket, port: int
+) -> None:
+    """TorchServe keeps it open."""
+    answers = [b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n" + end for end in (b"a", b"b")]
+    with connect(port) as client, client.makefile("rb") as heard:
+        inside, _ = listener.accept()
+        with inside:
+            inside.settimeout(TIMEOUT_S)
+            for wish, answer in zip((b"keep-alive", b"close"), answers, strict=True):
+                client.sendall(
+                    REQUEST.replace(b"\r\n\r\n", b"\r\nconnection: " + wish + b"\r\n\r\n")
+                )
+                inside.recv(1000)
+                inside.sendall(answer)
+                assert heard.read(len(answer)) == answer
+            assert heard.read() == b""
+            client.close()
+            heard.close()
+            assert inside.recv(1000) == b""
+
+
+@pytest.mark.usefixtures("watched")
 def test_the_server_hears_when_a_client_breaks_off(listener: socket.socket, port: int) -> None:
     with connect(port) as client:
         client.sendall(REQUEST)

@@ -88,3 +88,23 @@ def test_a_body_does_not_wait_for_its_end() -> None:
     stream = RequestStream(client=7)
     assert stream.feed(POST[:-3], 1).endswith(b"he")
     assert stream.feed(b"l", 1) == b"l"
+
+
+@pytest.mark.parametrize(
+    ("wish", "last"),
+    [
+        (b"Connection: close", 2),
+        (b"connection: TE, Close", 2),
+        (b"Connection: TE\r\nConnection: close", 2),
+        (b"Connection: keep-alive", None),
+        (b"Connection: closed", None),
+        (b"X-Connection: close", None),
+    ],
+)
+def test_the_first_request_that_wants_the_connection_to_end_is_known(
+    wish: bytes, last: int | None
+) -> None:
+    stream = RequestStream()
+    wishing = GET.replace(b"Host: a", wish)
+    sent_in_pieces(stream, GET + wishing + GET + wishing, [])
+    assert (stream.understood, stream.last) == (4, last)

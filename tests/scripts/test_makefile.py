@@ -10,7 +10,7 @@ from tests.environment import clean_environment
 DOCUMENTED = {
     *("help", "demo", "serve", "test", "archive", "predict", "lint", "fuzz", "sbom"),
     *("package", "sagemaker-local", "deploy", "undeploy", "transform", "clarify"),
-    *("bench", "bench-peers", "bench-gpu", "loadtest"),
+    *("bench", "bench-peers", "bench-gpu", "loadtest", "soak"),
 }
 # No test installs anything.
 INSTALLED = ".venv/.installed"

@@ -5,8 +5,6 @@ import platform
 from datetime import datetime
 from pathlib import Path
 
-import jinja2
-
 from bench.load.figures import PERCENTILES
 from bench.load.points import explain
 from bench.load.recommendation import Recommendation, recommend
@@ -14,6 +12,7 @@ from bench.load.report.plots import plots
 from bench.load.report.results import results
 from bench.load.report.sentences import nothing_to_recommend, result, summary, warnings
 from bench.load.report.table import row
+from bench.load.report.templates import filled_in
 from bench.load.sweep import Measured, SweepPlan
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
@@ -50,11 +49,9 @@ def render(
     interrupted: bool,
 ) -> str:
     """The page; see `write_report`."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     points = measured.points
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    return filled_in(
+        TEMPLATE,
         subject=subject,
         date=f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
         machine=f"{points[0].cores} cores, {platform.platform()}",

@@ -19,14 +19,21 @@ class FakeServer:
         answer: the number of the request, from 0, to its status and body.
         lag_s: how long each answer takes.
         declared_extra: bytes that the Content-Length promises beyond the body.
+        echo: whether the body of an answer is that of its request.
+        surplus: what is sent after each answer.
+        closes: whether each answer says that it is the connection's last.
     """
 
     answer: Callable[[int], tuple[int, bytes]] = lambda _: (200, GOOD)
     lag_s: float = 0.0
     declared_extra: int = 0
+    echo: bool = False
+    surplus: bytes = b""
+    closes: bool = False
     url: str = ""
     bodies: Counter[bytes] = field(default_factory=Counter)
     headers: list[dict[str, str]] = field(default_factory=list)
+    connections: int = 0
     at_once: int = 0
     most_at_once: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -36,6 +43,11 @@ class FakeServer:
 def running(fake: FakeServer) -> Iterator[FakeServer]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            super().setup()
+            with fake.lock:
+                fake.connections += 1
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -49,11 +61,14 @@ def running(fake: FakeServer) -> Iterator[FakeServer]:
             with fake.lock:
                 fake.at_once -= 1
             status, answer = fake.answer(number)
+            answer = body if fake.echo else answer
             self.send_response(status)
             self.send_header("Content-Length", str(len(answer) + fake.declared_extra))
+            if fake.closes:
+                self.send_header("Connection", "close")
             self.end_headers()
-            self.wfile.write(answer)
-            self.close_connection = bool(fake.declared_extra)
+            self.wfile.write(answer + fake.surplus)
+            self.close_connection |= bool(fake.declared_extra)
 
         def log_message(self, *_: object) -> None:
             """Quiet."""

@@ -4,7 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from bench.load.driver import NO_ANSWER, ClosedLoop, LoadError, OpenLoop, Target, measure
+from bench.load.driver import (
+    NO_ANSWER,
+    ClosedLoop,
+    LoadError,
+    OpenLoop,
+    Target,
+    generate,
+    measure,
+)
+from bench.load.plan import Plan
+from bench.load.requests import CLOSED, KEPT, MARK, Group, Request
 from scripts.ports import Ports
 from tests.bench.load.fake_server import GOOD, FakeServer, running
 
@@ -80,3 +90,26 @@ def test_an_open_loop_gives_up_after_the_timeout(pictures: list[Path]) -> None:
 def test_a_generator_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match=r"(?s)locust ended without a result.*absent\.jpg"):
         measure(Target("http://127.0.0.1:1/", [tmp_path / "absent.jpg"]), ClosedLoop(1), 0.1)
+
+
+def test_a_plan_mixes_groups_and_knows_each_answer_by_its_own_mark(tmp_path: Path) -> None:
+    marked, other = b'{"id": "' + MARK + b'"}', b'{"id": "other"}'
+    for name, body in {"marked": marked, "other": other}.items():
+        (tmp_path / name).write_bytes(body)
+    groups = [
+        Group(0.75, [Request("kept", str(tmp_path / "marked"), {}, KEPT)]),
+        Group(0.25, [Request("closed", str(tmp_path / "other"), {}, CLOSED)]),
+    ]
+    bodies = tmp_path / "bodies"
+    bodies.mkdir()
+    with running(FakeServer(echo=True, lag_s=0.005)) as fake:
+        notes = str(tmp_path / "notes")
+        plan = Plan(fake.url, groups, 0.0, 0.1, 1.0, 10.0, notes, str(bodies))
+        noted = generate(plan, ClosedLoop(4))
+    kept = [answer for answer in noted.answers if answer.name == "kept"]
+    assert len(kept) / len(noted.answers) == pytest.approx(0.75, abs=0.15)
+    assert {(answer.status, answer.whole) for answer in noted.answers} == {(200, True)}
+    # Each request had a mark of its own, and each answer is as if it had the plan's.
+    assert [count for body, count in fake.bodies.items() if body != other] == [1] * len(kept)
+    assert {(bodies / answer.digest).read_bytes() for answer in kept} == {marked}
+    assert sorted(file.read_bytes() for file in bodies.iterdir()) == sorted([marked, other])
