@@ -299,14 +299,17 @@ def test_a_connection_ends_after_the_answer_that_the_client_wanted_for_its_last(
 ) -> None:
     """TorchServe keeps it open."""
     answers = [b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n" + end for end in (b"a", b"b")]
+    first, last = (
+        REQUEST.replace(b"\r\n\r\n", b"\r\nconnection: " + wish + b"\r\n\r\n")
+        for wish in (b"keep-alive", b"close")
+    )
     with connect(port) as client, client.makefile("rb") as heard:
+        client.sendall(first)
         inside, _ = listener.accept()
         with inside:
             inside.settimeout(TIMEOUT_S)
-            for wish, answer in zip((b"keep-alive", b"close"), answers, strict=True):
-                client.sendall(
-                    REQUEST.replace(b"\r\n\r\n", b"\r\nconnection: " + wish + b"\r\n\r\n")
-                )
+            for sent, answer in zip((b"", last), answers, strict=True):
+                client.sendall(sent)
                 inside.recv(1000)
                 inside.sendall(answer)
                 assert heard.read(len(answer)) == answer

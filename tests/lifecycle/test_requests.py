@@ -104,7 +104,7 @@ def test_a_body_does_not_wait_for_its_end() -> None:
 def test_the_first_request_that_wants_the_connection_to_end_is_known(
     wish: bytes, last: int | None
 ) -> None:
-    stream = RequestStream()
+    stream = RequestStream(client=7)
     wishing = GET.replace(b"Host: a", wish)
     sent_in_pieces(stream, GET + wishing + GET + wishing, [])
     assert (stream.understood, stream.last) == (4, last)
