@@ -23,6 +23,7 @@ WITHIN_S = 90
 
 # What a picture's side asks for; sides differ, so that each kind has micro-batches of its own.
 GOOD, FAULT, NEVER_FITS, TWO_FIT, LOST_DEVICE, HELD = 64, 500, 507, 520, 540, 560
+ONLY_TWO_FIT = "CUDA out of memory, only two fit"
 
 
 def service(gate: Path) -> str:
@@ -57,7 +58,7 @@ class FaultyHandler(Detectron2Handler):
             for side in set(sides) & set(FAULTS):
                 raise FAULTS[side]
             if {TWO_FIT} in sides and len(sides) > 2:
-                raise torch.OutOfMemoryError("CUDA out of memory")
+                raise torch.OutOfMemoryError("{ONLY_TWO_FIT}")
             if {HELD} in sides:
                 (GATE / "begun").touch()
                 while not (GATE / "open").exists():
