@@ -53,13 +53,14 @@ def no_real_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def world(moto_url: str) -> Iterator[World]:
     """An empty account, but for a role called Serving."""
-    SageMaker.fate = Fate()
-    SageMaker.coming.clear()
     world = Session.watched_by = World(moto_url)
     world.client("iam").create_role(
         RoleName="Serving", AssumeRolePolicyDocument=json.dumps(TRUST), Path="/"
     )
     yield world
+    # Other tests of this process have servers of their own, which share these.
+    SageMaker.fate = Fate()
+    SageMaker.coming.clear()
     httpx.post(f"{moto_url}/moto-api/reset", trust_env=False).raise_for_status()
 
 
