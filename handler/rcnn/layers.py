@@ -103,3 +103,9 @@ def epilogue(convolution: nn.Conv2d) -> tuple[nn.Module | None, bool]:
     if isinstance(convolution, Conv2d):
         return convolution.norm, convolution.relu
     return None, False
+
+
+def normalised(output: Tensor, norm: nn.Module, relu: bool) -> Tensor:
+    """What a convolution's norm, and the ReLU where one follows, make of its output."""
+    output = norm(output)
+    return F.relu_(output) if relu else output

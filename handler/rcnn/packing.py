@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from handler.rcnn.layers import Conv2d, epilogue
+from handler.rcnn.layers import Conv2d, epilogue, normalised
 from handler.rcnn.winograd import WinogradConv2d, pays
 
 
@@ -37,10 +37,7 @@ class PackedConv2d(nn.Module):
         output: Tensor = torch.ops.mkldnn._convolution_pointwise(
             input, self.weight, self.bias, *self.geometry, activation, [], ""
         )
-        if self.norm is None:
-            return output
-        output = self.norm(output)
-        return F.relu_(output) if self.relu else output
+        return output if self.norm is None else normalised(output, self.norm, self.relu)
 
     def add_relu(self, input: Tensor, other: Tensor) -> Tensor:  # noqa: A002, torch names it so
         """See `Conv2d.add_relu`."""

@@ -9,13 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from handler.rcnn.layers import epilogue
+from handler.rcnn.layers import epilogue, normalised
 from handler.rcnn.tiles import PATCH, TILE, patches, put_tiles, strips
 
 # With fewer, moving the patches takes longer than the multiplications saved.
 LEAST_CHANNELS = 256
-# As much as stays in the caches between the steps.
-TILES_AT_ONCE = 256
 
 # The transforms for the points 0, 1, -1, 2, -2 and infinity: of input, kernel and output.
 INPUT_TRANSFORM = (
@@ -76,10 +74,7 @@ class WinogradConv2d(nn.Module):
         """Float32[N, in_channels, H, W] -> Float32[N, out_channels, H, W], channels last."""
         rectify = self.relu and self.norm is None
         output = self._convolve(input.permute(0, 2, 3, 1), rectify).permute(0, 3, 1, 2)
-        if self.norm is None:
-            return output
-        output = self.norm(output)
-        return F.relu_(output) if self.relu else output
+        return output if self.norm is None else normalised(output, self.norm, self.relu)
 
     def add_relu(self, input: Tensor, other: Tensor) -> Tensor:  # noqa: A002, torch names it so
         """See `Conv2d.add_relu`."""
