@@ -1,6 +1,5 @@
 """How busy the server's processes and the machine are while they are under load."""
 
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +8,8 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import psutil
+
+from bench.repeating import repeatedly
 
 WORKER, FRONTEND = "worker", "frontend"
 WORKER_SCRIPT = "model_service_worker.py"
@@ -73,19 +74,8 @@ def sampling(server: int | None) -> Iterator[Samples]:
     """
     family = _family(server)
     samples = Samples({process.pid: _role(process) for process in family})
-    done = threading.Event()
-
-    def sample() -> None:
-        while not done.wait(EVERY_S):
-            samples.snapshots.append(_snapshot(family))
-
-    thread = threading.Thread(target=sample, name="cpu-sampling", daemon=True)
-    thread.start()
-    try:
+    with repeatedly(lambda: samples.snapshots.append(_snapshot(family)), EVERY_S):
         yield samples
-    finally:
-        done.set()
-        thread.join()
 
 
 def server_behind(url: str) -> int | None:

@@ -1,6 +1,5 @@
 """The resident memory of a server's processes over time, by kind."""
 
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -10,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from bench.load.cpu import WORKER, WORKER_SCRIPT
+from bench.repeating import repeatedly
 from scripts.processes import living_members
 
 EVERY_S = 1.0
@@ -43,19 +43,8 @@ def sampling(group: int) -> Iterator[list[Sample]]:
     it.
     """
     samples: list[Sample] = []
-    done = threading.Event()
-
-    def look() -> None:
-        while not done.wait(EVERY_S):
-            samples.append(_sample(living_members(group)))
-
-    thread = threading.Thread(target=look, name="memory-sampling", daemon=True)
-    thread.start()
-    try:
+    with repeatedly(lambda: samples.append(_sample(living_members(group))), EVERY_S):
         yield samples
-    finally:
-        done.set()
-        thread.join()
 
 
 def _sample(processes: Iterable[psutil.Process]) -> Sample:
