@@ -1,6 +1,7 @@
 """The relay's process as the worker sees it that started it: replaced whenever it ends."""
 
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -19,6 +20,9 @@ START = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); "
     "from handler.lifecycle.relay_process import run; run()"
 )
+# Chunks of bodies as large as this go back to the system when they have gone on. By itself glibc
+# soon keeps such ones for later, in a heap that grows for as long as sizes differ.
+MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 16)}
 # A relay that has ended is replaced within moments, unless somebody else has taken its port.
 REOPENING_S = 30.0
 REOPENING_PAUSE_S = 0.5
@@ -63,6 +67,7 @@ class KeptRelay:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            env=MEMORY | os.environ,
         )
         assert process.stdout
         said = process.stdout.readline()
