@@ -28,8 +28,10 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 HANDLER = REPOSITORY / "handler"
 
 SERVING_DEFAULTS: dict[str, Any] = {
-    "minWorkers": 1,
-    "maxWorkers": 1,
+    # On a CPU two with half of the threads each answer more than one (docs/performance.md), and one
+    # answers while the other is being started again.
+    "minWorkers": 2,
+    "maxWorkers": 2,
     "batchSize": 8,
     "maxBatchDelay": 20,
     "jobQueueSize": 32,

@@ -9,6 +9,8 @@ from scripts.archive import build_archive
 from scripts.torchserve import Server, running_server
 
 BATCH_SIZE = 8
+# Tests want to know who answers, and what comes together to run together.
+ONE_WORKER = {"minWorkers": 1, "maxWorkers": 1}
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +32,7 @@ def shapes_mar(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "shapes",
         tmp_path_factory.mktemp("model-store"),
         classes=shapes / "classes.json",
-        serving={"batchSize": BATCH_SIZE, "maxBatchDelay": 20},
+        serving={"batchSize": BATCH_SIZE, "maxBatchDelay": 20, **ONE_WORKER},
     )
 
 

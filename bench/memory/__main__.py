@@ -58,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serving(threads: int) -> dict[str, object]:
-    return {"handler": SERVING_DEFAULTS["handler"] | {"threads": threads}}
+    handler = SERVING_DEFAULTS["handler"] | {"threads": threads}
+    return {"minWorkers": 1, "maxWorkers": 1, "handler": handler}
 
 
 def _report(measured: Measured, folder: Path) -> None:

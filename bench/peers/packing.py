@@ -19,8 +19,13 @@ PEERS = Path(__file__).parent
 # What the peers' code imports of this repository, where detectron2 is missing; `predictor` in any
 # case.
 SHIPPED = ("handler", "bench/__init__.py", "bench/peers/__init__.py", "bench/peers/predictor.py")
+# As a bare loop, each server has one process with all cores.
+ONE_WORKER = {"minWorkers": 1, "maxWorkers": 1}
 # Of our archives' settings those that are TorchServe's.
-SERVING = {name: value for name, value in SERVING_DEFAULTS.items() if name != "handler"}
+SERVING = {
+    **{name: value for name, value in SERVING_DEFAULTS.items() if name != "handler"},
+    **ONE_WORKER,
+}
 # TorchServe's own default, for peers that loop over a batch. They gain nothing by a larger one,
 # and TorchServe reads a worker's answer anew from its begin with each piece that comes: that of
 # eight requests with masks as lists, 100 MB, took longer than `responseTimeout` on busy cores.

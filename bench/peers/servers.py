@@ -15,12 +15,13 @@ from pathlib import Path
 from bench.peers.models import Model
 from bench.peers.packing import (
     LOOPING_BATCH,
+    ONE_WORKER,
     naive_archive,
     object_detector_archive,
     toolkit_package,
 )
 from scripts.archive import SERVING_DEFAULTS, build_archive
-from scripts.aws.environment import container_environment
+from scripts.aws.environment import SINGLE_WORKER, container_environment
 from scripts.sagemaker_container import running_container
 from scripts.torchserve import running_server
 
@@ -53,7 +54,7 @@ def our_archive(model: Model, precision: str, folder: Path) -> Path:
         "ours",
         folder,
         classes=model.classes,
-        serving={"handler": handler},
+        serving={"handler": handler, **ONE_WORKER},
     )
 
 
@@ -97,8 +98,8 @@ def _torchserve(archive: Path, folder: Path) -> Iterator[str]:
 
 def _without_door() -> dict[str, str]:
     """A script has no worker of ours that could open a front door."""
-    batch = {"SAGEMAKER_TS_BATCH_SIZE": str(LOOPING_BATCH)}
-    environment = container_environment("transform", batch)
+    own = {"SAGEMAKER_TS_BATCH_SIZE": str(LOOPING_BATCH), **SINGLE_WORKER}
+    environment = container_environment("transform", own)
     return {name: value for name, value in environment.items() if not name.endswith("ADDRESS")}
 
 

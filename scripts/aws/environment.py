@@ -11,8 +11,8 @@ MIB = 1024 * 1024
 SINGLE_MODEL = {
     "SAGEMAKER_TS_BATCH_SIZE": "8",
     "SAGEMAKER_TS_MAX_BATCH_DELAY": "20",  # milliseconds
-    "SAGEMAKER_TS_MIN_WORKERS": "1",
-    "SAGEMAKER_TS_MAX_WORKERS": "1",
+    "SAGEMAKER_TS_MIN_WORKERS": "2",
+    "SAGEMAKER_TS_MAX_WORKERS": "2",
     "TS_DEFAULT_STARTUP_TIMEOUT": "300",  # seconds
     # SageMaker sends requests as soon as /ping is answered, and TorchServe answers it while the
     # model still loads: so SageMaker's port is opened by the worker, when it has loaded the model.
@@ -20,13 +20,15 @@ SINGLE_MODEL = {
     SERVER_ADDRESS: "http://127.0.0.1:8081",
     "TS_MANAGEMENT_ADDRESS": "http://127.0.0.1:8081",
 }
+# Where memory is short.
+SINGLE_WORKER = {"SAGEMAKER_TS_MIN_WORKERS": "1", "SAGEMAKER_TS_MAX_WORKERS": "1"}
 # The toolkit's properties for many models lack a line end before the switch of the models' API,
 # and without it every model that SageMaker loads is answered with 405.
 MANY_MODELS = {"TS_ENABLE_MODEL_API": "true"}
 
 SETTINGS: dict[str, dict[str, str]] = {
     "realtime": SINGLE_MODEL,
-    "serverless": SINGLE_MODEL,
+    "serverless": SINGLE_MODEL | SINGLE_WORKER,
     "async": SINGLE_MODEL,
     "mme": MANY_MODELS,
     "transform": SINGLE_MODEL,

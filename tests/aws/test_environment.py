@@ -8,8 +8,6 @@ LIMITS_MB = {"realtime": 6, "serverless": 4, "async": 1024, "mme": 6, "transform
 ONE_MODEL = {
     "SAGEMAKER_TS_BATCH_SIZE": "8",
     "SAGEMAKER_TS_MAX_BATCH_DELAY": "20",
-    "SAGEMAKER_TS_MIN_WORKERS": "1",
-    "SAGEMAKER_TS_MAX_WORKERS": "1",
     "TS_DEFAULT_STARTUP_TIMEOUT": "300",
     "D2SERVE_PUBLIC_ADDRESS": "0.0.0.0:8080",
     "TS_INFERENCE_ADDRESS": "http://127.0.0.1:8081",
@@ -26,16 +24,18 @@ def test_torchserve_lets_through_what_sagemaker_does(mode: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "timeout_s", "queue"),
+    ("mode", "workers", "timeout_s", "queue"),
     [
-        ("realtime", "60", "32"),
-        ("serverless", "60", "32"),
-        ("async", "900", "100"),
-        ("transform", "600", "100"),
+        ("realtime", "2", "60", "32"),
+        ("serverless", "1", "60", "32"),
+        ("async", "2", "900", "100"),
+        ("transform", "2", "600", "100"),
     ],
 )
-def test_one_model_is_set_up(mode: str, timeout_s: str, queue: str) -> None:
+def test_one_model_is_set_up(mode: str, workers: str, timeout_s: str, queue: str) -> None:
     wanted = ONE_MODEL | {
+        "SAGEMAKER_TS_MIN_WORKERS": workers,
+        "SAGEMAKER_TS_MAX_WORKERS": workers,
         "SAGEMAKER_TS_RESPONSE_TIMEOUT": timeout_s,
         "D2SERVE_LONGEST_WAIT_SECONDS": timeout_s,
         "TS_JOB_QUEUE_SIZE": queue,

@@ -17,6 +17,7 @@ from PIL import Image
 
 from scripts.archive import build_archive
 from scripts.torchserve import running_server
+from tests.conftest import ONE_WORKER
 from tests.goldens.answers import read_answer
 from tests.goldens.cases import TINY, GoldenModel
 from tests.goldens.comparison import (
@@ -51,7 +52,7 @@ def served(
     folder = tmp_path_factory.mktemp(golden.name)
     weights = folder / "model_final.pth"
     torch.save({"model": golden.build().state_dict()}, weights)
-    serving = {"batchSize": 4, "maxBatchDelay": 50}
+    serving = {"batchSize": 4, "maxBatchDelay": 50, **ONE_WORKER}
     archive = build_archive(golden.config, weights, golden.name, folder, serving=serving)
     with running_server(archive, log_dir=tmp_path_factory.mktemp("logs")) as running:
         yield ServedGolden(golden, f"{running.url}/invocations")

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from scripts.aws.environment import container_environment
+from scripts.aws.environment import SINGLE_WORKER, container_environment
 from scripts.sagemaker_container import Container, ContainerError, running_container
 from scripts.server_logs import SERVER
 from tests.serving.contract.rows import Array, png_of
@@ -14,7 +14,7 @@ from tests.serving.sagemaker.packages import SERVICE, repacked, waiting_service
 from tests.serving.served import workers_of
 
 WITHIN_S = 120
-ENVIRONMENT = container_environment("realtime", {})
+ENVIRONMENT = container_environment("realtime", SINGLE_WORKER)
 
 
 def wait_for(what: str, container: Container) -> None:

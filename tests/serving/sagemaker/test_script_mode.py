@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from scripts.aws.environment import container_environment
+from scripts.aws.environment import SINGLE_WORKER, container_environment
 from scripts.sagemaker_container import Container, running_container
 from tests.serving.contract.rows import Array, Sent, npy_of, png_of
 from tests.serving.traffic import images_run_together
@@ -38,7 +38,8 @@ def output_fn(prediction, accept):
     return json.dumps({"content_type": prediction, "accept": accept})
 """
 BATCH_DELAY_MS = 2000
-BATCHED = container_environment("realtime", {"SAGEMAKER_TS_MAX_BATCH_DELAY": str(BATCH_DELAY_MS)})
+DELAY = {"SAGEMAKER_TS_MAX_BATCH_DELAY": str(BATCH_DELAY_MS)}
+BATCHED = container_environment("realtime", DELAY | SINGLE_WORKER)
 TEXT = Sent(b"no picture", "text/plain")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from scripts.aws.environment import container_environment
+from scripts.aws.environment import SINGLE_WORKER, container_environment
 from scripts.sagemaker_container import Container, running_container
 from tests.serving.contract.rows import Array, png_of
 from tests.serving.sagemaker.packages import SERVICE, repacked, waiting_service
@@ -27,7 +27,8 @@ def test_requests_that_run_are_answered_and_new_ones_refused(
     go_on = tmp_path / "go-on"
     files = {SERVICE: waiting_service(forward=go_on)}
     slow = repacked(package, tmp_path / "slow.tar.gz", files)
-    environment = container_environment("realtime", {"D2SERVE_DRAIN_SECONDS": str(WITHIN_S)})
+    patience = {"D2SERVE_DRAIN_SECONDS": str(WITHIN_S)}
+    environment = container_environment("realtime", patience | SINGLE_WORKER)
     polling = Retrying(
         stop=stop_after_delay(WITHIN_S), wait=wait_fixed(0.02), retry=retry_if_result(bool)
     )
