@@ -1,7 +1,9 @@
 from pathlib import Path
 
 import httpx
+import psutil
 
+from scripts.properties import read_properties
 from scripts.torchserve import Server
 from tests.conftest import BATCH_SIZE
 
@@ -15,6 +17,14 @@ def test_the_archives_settings_are_in_force(server: Server, http: httpx.Client) 
     [model] = http.get(f"{server.management_url}/models/shapes").json()
     assert model["batchSize"] == BATCH_SIZE
     assert [worker["status"] for worker in model["workers"]] == ["READY"]
+
+
+def test_java_runs_with_the_memory_that_the_properties_give_it(
+    server: Server, repo_root: Path
+) -> None:
+    options = read_properties(repo_root / "config.properties")["vmargs"].split()
+    [java] = psutil.Process(server.process.pid).children()
+    assert set(options) <= set(java.cmdline())
 
 
 def test_no_model_can_be_registered(server: Server, http: httpx.Client, shapes_mar: Path) -> None:
