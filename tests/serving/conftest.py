@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from scripts.aws.environment import container_environment
+from scripts.aws.environment import SINGLE_WORKER, container_environment
 from scripts.package import build_package
 from scripts.sagemaker_container import Container, running_container
 from scripts.torchserve import Server
@@ -57,9 +57,9 @@ def multi_model_package(shapes_mar: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def container(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
-    """AWS's toolkit serving the bundled model, as `make deploy` sets it up."""
+    """AWS's toolkit serving the bundled model, as `make deploy` sets it up but for one worker."""
     log_dir = tmp_path_factory.mktemp("container-logs")
-    environment = container_environment("transform", {})
+    environment = container_environment("transform", SINGLE_WORKER)
     with running_container(package, environment, log_dir=log_dir) as running:
         running.wait_until_healthy(within_s=120)
         yield running

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from scripts.aws.environment import SINGLE_WORKER, container_environment
+from scripts.aws.environment import container_environment
 from scripts.sagemaker_container import Container, running_container
 from scripts.server_logs import CONSOLE
 from tests.serving.contract.rows import Array, png_of
@@ -29,7 +29,7 @@ def test_what_deploy_sets_is_what_torchserve_serves_with(container: Container) -
     described = description(container)
     assert described["batchSize"] == 8
     assert described["maxBatchDelay"] == 20
-    assert (described["minWorkers"], described["maxWorkers"]) == (2, 2)
+    assert (described["minWorkers"], described["maxWorkers"]) == (1, 1)
     assert (described["responseTimeout"], described["startupTimeout"]) == (600, 300)
 
 
@@ -39,7 +39,8 @@ def test_an_operators_own_settings_win(
     own = {
         "SAGEMAKER_TS_BATCH_SIZE": "3",
         "SAGEMAKER_TS_MAX_BATCH_DELAY": "7",
-        **SINGLE_WORKER,
+        "SAGEMAKER_TS_MIN_WORKERS": "2",
+        "SAGEMAKER_TS_MAX_WORKERS": "2",
         "SAGEMAKER_TS_RESPONSE_TIMEOUT": "33",
         "TS_MAX_REQUEST_SIZE": "50000",
         "D2SERVE_MAX_IMAGE_PIXELS": "100",
@@ -51,9 +52,9 @@ def test_an_operators_own_settings_win(
         described = description(container)
         assert described["batchSize"] == 3
         assert described["maxBatchDelay"] == 7
-        assert (described["minWorkers"], described["maxWorkers"]) == (1, 1)
+        assert (described["minWorkers"], described["maxWorkers"]) == (2, 2)
         assert described["responseTimeout"] == 33
-        assert len(workers_of(container)) == 1
+        assert len(workers_of(container)) == 2
         url = f"{container.url}/invocations"
         too_many_bytes = http.post(url, content=bytes(50_001))
         assert too_many_bytes.status_code == 413
@@ -63,7 +64,8 @@ def test_an_operators_own_settings_win(
         added = counted(
             container.ports, Counter(), lambda now: sum_of(now, "d2serve_batch_requests_sum") == 2
         )
-        assert sum_of(added, "d2serve_worker_starts_total") == 1
+        # Healthy is as soon as the first of the two has started.
+        assert sum_of(added, "d2serve_worker_starts_total") >= 1
         assert sum_of(added, "d2serve_pixels_total") == 100
 
 
