@@ -25,8 +25,8 @@ from scripts.torchserve import running_server
 SHAPES = Path("model-store", "shapes.mar")
 SAMPLES = Path("models", "shapes", "samples")
 LOGS = Path("logs", "overload")
-# Two batches: one runs while the next one gathers.
-CLIENTS_AT_CAPACITY = 16
+# Two batches for each of an archive's two workers: one runs while the next one gathers.
+CLIENTS_AT_CAPACITY = 32
 PROBES_PER_S = 10
 # An answer that takes no longer than so many times what it takes on an idle server.
 RECOVERED = 2.0
