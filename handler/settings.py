@@ -80,6 +80,8 @@ class Settings:
             before it is ready; see `picture_sizes`.
         resize: who scales pictures to the network's size. `pil` is Pillow on the CPU, as
             Detectron2; `device` is the network's device, whose pixels differ by 1 of 255 at most.
+        cuda_graphs: whether a GPU launches the backbone as a whole, recorded for each padded size
+            and number of pictures; no effect on a CPU.
         drain_seconds: how long TorchServe, told to stop, waits for the requests that run; 0 does
             not wait.
         longest_wait_seconds: a request that has been here for longer when its batch begins is
@@ -112,6 +114,7 @@ class Settings:
     precision: str = "fp32"
     warm_up_sizes: str = "640x480 480x640"
     resize: str = "pil"
+    cuda_graphs: bool = False
     drain_seconds: int = 20
     longest_wait_seconds: int = 60
     max_connections: int = 1024
@@ -130,6 +133,7 @@ class Settings:
         _require_at_most("max_image_pixels", self.max_image_pixels, PILLOW_LIMIT, "Pillow")
         _require_at_most("max_json_nesting", self.max_json_nesting, DEEPEST_NESTING, "Python")
         _require_boolean("request_log", self.request_log)
+        _require_boolean("cuda_graphs", self.cuda_graphs)
         picture_sizes(self.warm_up_sizes)
         _require_one_of("padding", self.padding, PADDINGS)
         _require_one_of("runtime", self.runtime, RUNTIMES)
@@ -144,6 +148,11 @@ class Settings:
             raise SettingsError(
                 f"handler setting resize is {self.resize!r}; the detectron2 package resizes with "
                 "Pillow, so use pil"
+            )
+        if self.runtime == "detectron2" and self.cuda_graphs:
+            raise SettingsError(
+                "handler setting cuda_graphs is for the native runtime; with the detectron2 "
+                "package use false"
             )
 
 

@@ -129,6 +129,12 @@ def test_who_resizes_is_one_of_two_and_the_upstream_package_takes_pillow() -> No
         load_settings({"resize": "device", "runtime": "detectron2"}, {})
 
 
+def test_cuda_graphs_are_the_native_runtimes() -> None:
+    assert load_settings({"cuda_graphs": True}, {}) == Settings(cuda_graphs=True)
+    with pytest.raises(SettingsError, match=r"cuda_graphs is for the native runtime.*use false"):
+        load_settings({"cuda_graphs": True, "runtime": "detectron2"}, {})
+
+
 def test_the_environment_chooses_a_precision() -> None:
     assert load_settings({}, {"D2SERVE_PRECISION": "bf16"}) == Settings(precision="bf16")
 

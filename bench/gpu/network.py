@@ -11,23 +11,34 @@ from bench.gpu.rate import Rate, measure
 from bench.scale import picture_of
 from bench.stages.decode import encoded
 from bench.stages.requests import ours, pipeline_of
+from handler.detector.graphs import take_graphs
 from handler.rcnn.image_batch import resize_picture
+from handler.rcnn.network import Network
 
+GRAPHED = "forward, backbone as CUDA graphs"
 FORWARD, DETECT, PIPELINE = "forward", "pictures to detections", "JPEG to RLE"
 PREDICTOR = "detectron2's predictor, one by one"
 PREDICTOR_PIPELINE = "detectron2, JPEG to RLE, one by one"
 
 
 def forward_rates(plan: Plan) -> Iterator[Rate]:
-    """The network on resized pictures that lie on the device already."""
+    """The network on resized pictures that lie on the device already; on a GPU its backbone as
+    CUDA graphs too."""
     for precision in plan.precisions:
-        detector = plan.scale.detector(plan.model, precision)
-        picture = picture_of(plan.picture_wh)
-        image = resize_picture(picture, detector.model.config.input).to(plan.device)
-        size_hw = (picture.shape[0], picture.shape[1])
-        for batch in plan.batches:
-            run = partial(detector.model, [image] * batch, [size_hw] * batch)
-            yield measure(FORWARD, precision, batch, run, plan)
+        network = plan.scale.detector(plan.model, precision).model
+        yield from _forward_rates(FORWARD, network, precision, plan)
+        if plan.device.type == "cuda":
+            take_graphs(network, plan.device)
+            yield from _forward_rates(GRAPHED, network, precision, plan)
+
+
+def _forward_rates(what: str, network: Network, precision: str, plan: Plan) -> Iterator[Rate]:
+    picture = picture_of(plan.picture_wh)
+    image = resize_picture(picture, network.config.input).to(plan.device)
+    size_hw = (picture.shape[0], picture.shape[1])
+    for batch in plan.batches:
+        run = partial(network, [image] * batch, [size_hw] * batch)
+        yield measure(what, precision, batch, run, plan)
 
 
 def pipeline_rates(plan: Plan, precision: str) -> Iterator[Rate]:

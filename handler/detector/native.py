@@ -10,6 +10,7 @@ from torch import Tensor
 
 from handler.detections import Detections
 from handler.detector.found import detections_of
+from handler.detector.graphs import take_graphs
 from handler.detector.interface import Outcome, Prepared, Size
 from handler.detector.precision import choose_dtype
 from handler.detector.running import BatchRunner
@@ -55,6 +56,8 @@ class NativeDetector:
         self.model = optimise(model, choose_dtype(settings.precision, device))
         if device.type == "cpu":
             pack(self.model)
+        if settings.cuda_graphs:
+            take_graphs(self.model, device)
         self.device = device
         self.resizes_on_device = settings.resize == "device"
         self._prepare = planar if self.resizes_on_device else resize_picture

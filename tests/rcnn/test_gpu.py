@@ -35,6 +35,22 @@ def test_answers_on_the_gpu_as_upstream_does(golden: GoldenModel) -> None:
         assert comparison.within_tolerance, (path.name, comparison)
 
 
+def test_a_recorded_backbone_answers_as_the_plain_one() -> None:
+    device = torch.device("cuda", 0)
+    pictures = [np.array(Image.open(path).convert("RGB")) for path in TRAINED.pictures]
+    plain, graphed = (
+        NativeDetector(TRAINED.build().to(device), device, Settings(cuda_graphs=recorded))
+        for recorded in (False, True)
+    )
+    # Recorded, replayed, and replayed after other sizes and counts have been recorded.
+    for chosen in (pictures[:1], pictures[:1], pictures[1:], pictures, pictures[:1]):
+        for expected, outcome in zip(plain.detect(chosen), graphed.detect(chosen), strict=True):
+            assert isinstance(expected.found, Detections)
+            assert isinstance(outcome.found, Detections)
+            np.testing.assert_allclose(outcome.found.boxes, expected.found.boxes, atol=1e-3)
+            np.testing.assert_allclose(outcome.found.scores, expected.found.scores, atol=1e-5)
+
+
 @pytest.mark.parametrize("golden", MODELS, ids=lambda golden: golden.name)
 def test_a_batch_waits_for_the_gpu_where_it_has_to_and_nowhere_else(golden: GoldenModel) -> None:
     device = torch.device("cuda", 0)
