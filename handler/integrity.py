@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from handler.settings import SERVING_FILE
+from handler.serving_file import SERVING_FILE
 
 logger = logging.getLogger(__name__)
 

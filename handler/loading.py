@@ -12,7 +12,8 @@ from handler.huge_pages import take_huge_pages
 from handler.integrity import check_folder
 from handler.model_facts import ModelFacts
 from handler.pipeline import Pipeline
-from handler.settings import SERVING_FILE, picture_sizes, read_settings, read_workers
+from handler.serving_file import SERVING_FILE, read_settings, read_workers
+from handler.settings import picture_sizes
 from handler.threads import decode_threads, take_threads
 from handler.warm_up import warm_up
 

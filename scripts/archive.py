@@ -14,7 +14,8 @@ from handler.detector.loading import load_detector
 from handler.detector.upstream import PackageError
 from handler.rcnn.checkpoint import Checkpoint, CheckpointError, open_checkpoint
 from handler.rcnn.config import ConfigError
-from handler.settings import SERVING_FILE, SETTING_NAMES, Settings
+from handler.serving_file import SERVING_FILE
+from handler.settings import SETTING_NAMES, Settings
 from scripts.class_names import choose_class_names
 from scripts.errors import CommandError, run
 from scripts.lazy_config import as_yaml

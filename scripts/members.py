@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from handler.integrity import SUMS_FILE, IntegrityError, check_sums, is_inside, parse_sums
-from handler.settings import SERVING_FILE
+from handler.serving_file import SERVING_FILE
 from scripts.errors import CommandError
 from scripts.packing import MANIFEST, sums_of
 from scripts.unpacking import check_unpacked_size, content_of

@@ -15,7 +15,7 @@ import yaml
 
 from handler.bounded_yaml import load_yaml
 from handler.integrity import SUMS_FILE, sums_text
-from handler.settings import SERVING_FILE
+from handler.serving_file import SERVING_FILE
 from scripts.errors import CommandError, run
 from scripts.members import check_tar, model_of, read_archive
 from scripts.model_store import MODEL_VERSION, STORE, check_name

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from handler.integrity import NOT_SUMMED, SUMS_FILE, sha256_of, sums_text
-from handler.settings import SERVING_FILE
+from handler.serving_file import SERVING_FILE
 from scripts.errors import CommandError
 from scripts.model_store import MODEL_VERSION
 

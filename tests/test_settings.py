@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from handler.settings import Settings, SettingsError, load_settings, picture_sizes
+from handler.serving_file import load_settings
+from handler.settings import Settings, SettingsError, picture_sizes
 
 INTEGERS = (
     ("max_request_bytes", 1),

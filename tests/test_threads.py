@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from handler.settings import read_workers
+from handler.serving_file import read_workers
 from handler.threads import decode_threads, take_threads
 
 CORES = 4

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from handler.settings import ENVIRONMENT_PREFIX, SERVING_FILE
+from handler.serving_file import ENVIRONMENT_PREFIX, SERVING_FILE
 from scripts.errors import CommandError
 from scripts.yaml_files import write_yaml
 

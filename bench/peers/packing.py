@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.peers.models import REPOSITORY, Model, write_torchvision_weights
 from bench.peers.predictor import CHECKPOINT_FILE, CONFIG_FILE
-from handler.settings import SERVING_FILE
+from handler.serving_file import SERVING_FILE
 from scripts.archive import SERVING_DEFAULTS
 from scripts.errors import CommandError
 from scripts.yaml_files import write_yaml

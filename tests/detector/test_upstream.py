@@ -20,7 +20,8 @@ from handler.masks.paste import paste_mask
 from handler.pictures import Picture
 from handler.rcnn.checkpoint import CheckpointError
 from handler.rcnn.yaml_config import ConfigError
-from handler.settings import Settings, read_settings
+from handler.serving_file import read_settings
+from handler.settings import Settings
 from scripts.archive import SERVING_DEFAULTS, prove, write_model
 from scripts.lazy_config import as_yaml
 from tests.detector.upstream_models import CONFIGS, answer_of, upstream_marks, write_checkpoint

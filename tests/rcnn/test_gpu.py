@@ -47,7 +47,7 @@ def test_a_recorded_backbone_answers_as_the_plain_one() -> None:
         for expected, outcome in zip(plain.detect(chosen), graphed.detect(chosen), strict=True):
             assert isinstance(expected.found, Detections)
             assert isinstance(outcome.found, Detections)
-            np.testing.assert_allclose(outcome.found.boxes, expected.found.boxes, atol=1e-3)
+            np.testing.assert_allclose(outcome.found.boxes_xyxy, expected.found.boxes_xyxy, atol=1e-3)
             np.testing.assert_allclose(outcome.found.scores, expected.found.scores, atol=1e-5)
 
 

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from handler.integrity import IntegrityError, check_folder
-from handler.settings import Settings, read_settings
+from handler.serving_file import read_settings
+from handler.settings import Settings
 from scripts.archive import SERVING_DEFAULTS, build_archive
 from scripts.errors import CommandError
 from scripts.package import build_package, main, package_path, read_package

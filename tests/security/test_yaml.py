@@ -16,7 +16,8 @@ from handler.rcnn.config import load_config
 from handler.rcnn.interpolation import resolve
 from handler.rcnn.lazy_yaml import read_lazy_config
 from handler.rcnn.yaml_config import ConfigError, read_yaml_config
-from handler.settings import SettingsError, read_settings, read_workers
+from handler.serving_file import read_settings, read_workers
+from handler.settings import SettingsError
 from scripts.archive import main
 from scripts.errors import CommandError
 

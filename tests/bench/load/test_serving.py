@@ -12,7 +12,7 @@ from bench.load.serving import (
     grid,
     unpacked,
 )
-from handler.settings import read_settings, read_workers
+from handler.serving_file import read_settings, read_workers
 from scripts.errors import CommandError
 
 SETTINGS = ServingSettings(batch_size=4, max_delay_ms=5, workers=2, threads=3)
