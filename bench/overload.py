@@ -49,24 +49,34 @@ class Probe:
 
 @dataclass(frozen=True)
 class Overload:
-    """What came of it."""
+    """What came of it.
 
-    capacity: Load
+    Attributes:
+        before, after: at capacity, before and after the overload: a machine that others use too is
+            not the same from minute to minute.
+        overload: in between.
+        recovered_after_s: None where it had not while it was watched.
+    """
+
+    before: Load
     overload: Load
+    after: Load
     recovered_after_s: float | None
 
     def rows(self) -> Iterator[tuple[str, str]]:
-        """What to print."""
-        goodput, capacity = self.overload.requests_per_s, self.capacity.requests_per_s
+        """What to print; capacity is the mean of before and after."""
+        before, after = self.before.requests_per_s, self.after.requests_per_s
+        goodput, capacity = self.overload.requests_per_s, (before + after) / 2
         asked = self.overload.requests / self.overload.seconds
-        yield "capacity", f"{capacity:.2f} requests/s"
+        yield "capacity", f"{before:.2f} before and {after:.2f} after, requests/s"
         yield "asked", f"{asked:.2f} requests/s, {asked / capacity:.2f} of capacity"
         yield "answered", f"{goodput:.2f} requests/s, {goodput / capacity:.2f} of capacity"
         yield "answered, median", _milliseconds(self.overload.latency_ms)
         yield "refused by 503, median", _milliseconds(self.overload.refused_latency_ms)
         yield "statuses (0: no answer)", str(dict(self.overload.statuses))
-        after = self.recovered_after_s
-        yield "recovered after", "not within the time" if after is None else f"{after:.1f} s"
+        recovered = self.recovered_after_s
+        told = "not within the time" if recovered is None else f"{recovered:.1f} s"
+        yield "recovered after", told
         if self.overload.generator_saturated:
             yield "NOTE", "the load generator itself was too busy for these figures"
 
@@ -89,16 +99,17 @@ def recovery_s(probes: Sequence[Probe], idle_s: float, ended: float) -> float | 
 
 def overload(url: str, pictures: Sequence[Path], seconds: float, factor: float) -> Overload:
     """Measures a server that runs and is idle."""
-    target = Target(url, pictures)
-    capacity = measure(target, ClosedLoop(CLIENTS_AT_CAPACITY), seconds, warm_up_seconds=5)
+    target, saturation = Target(url, pictures), ClosedLoop(CLIENTS_AT_CAPACITY)
+    before = measure(target, saturation, seconds, warm_up_seconds=5)
     probes: list[Probe] = []
     idle_s = sorted(_ask(url, pictures[0]).took for _ in range(9))[4]
     with _probing(url, pictures[0], probes):
-        load = measure(target, OpenLoop(factor * capacity.requests_per_s), seconds)
+        load = measure(target, OpenLoop(factor * before.requests_per_s), seconds)
         ended = load.began_at + load.seconds
         while recovery_s(probes, idle_s, ended) is None and _is_soon_after(ended):
             time.sleep(0.1)
-    return Overload(capacity, load, recovery_s(probes, idle_s, ended))
+    after = measure(target, saturation, seconds, warm_up_seconds=5)
+    return Overload(before, load, after, recovery_s(probes, idle_s, ended))
 
 
 def _is_soon_after(ended: float) -> bool:

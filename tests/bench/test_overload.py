@@ -30,8 +30,9 @@ def load(requests: int, requests_per_s: float, **refused: float) -> Load:
 
 
 def test_what_is_printed() -> None:
-    found = Overload(load(100, 10), load(400, 9.5, refused_ms=12), 2.5)
+    found = Overload(load(100, 11), load(400, 9.5, refused_ms=12), load(90, 9), 2.5)
     rows = dict(found.rows())
+    assert rows["capacity"] == "11.00 before and 9.00 after, requests/s"
     assert rows["asked"] == "40.00 requests/s, 4.00 of capacity"
     assert rows["answered"] == "9.50 requests/s, 0.95 of capacity"
     assert rows["refused by 503, median"] == "12 ms"
