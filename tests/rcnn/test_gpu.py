@@ -45,10 +45,11 @@ def test_a_recorded_backbone_answers_as_the_plain_one() -> None:
     # Recorded, replayed, and replayed after other sizes and counts have been recorded.
     for chosen in (pictures[:1], pictures[:1], pictures[1:], pictures, pictures[:1]):
         for expected, outcome in zip(plain.detect(chosen), graphed.detect(chosen), strict=True):
-            assert isinstance(expected.found, Detections)
-            assert isinstance(outcome.found, Detections)
-            np.testing.assert_allclose(outcome.found.boxes_xyxy, expected.found.boxes_xyxy, atol=1e-3)
-            np.testing.assert_allclose(outcome.found.scores, expected.found.scores, atol=1e-5)
+            there, here = expected.found, outcome.found
+            assert isinstance(there, Detections)
+            assert isinstance(here, Detections)
+            np.testing.assert_allclose(here.boxes_xyxy, there.boxes_xyxy, atol=1e-3)
+            np.testing.assert_allclose(here.scores, there.scores, atol=1e-5)
 
 
 @pytest.mark.parametrize("golden", MODELS, ids=lambda golden: golden.name)
