@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -99,8 +100,10 @@ def recovery_s(probes: Sequence[Probe], idle_s: float, ended: float) -> float | 
 
 def overload(url: str, pictures: Sequence[Path], seconds: float, factor: float) -> Overload:
     """Measures a server that runs and is idle."""
-    target, saturation = Target(url, pictures), ClosedLoop(CLIENTS_AT_CAPACITY)
-    before = measure(target, saturation, seconds, warm_up_seconds=5)
+    target = Target(url, pictures)
+    saturation = ClosedLoop(CLIENTS_AT_CAPACITY)
+    at_capacity = partial(measure, target, saturation, seconds, warm_up_seconds=5)
+    before = at_capacity()
     probes: list[Probe] = []
     idle_s = sorted(_ask(url, pictures[0]).took for _ in range(9))[4]
     with _probing(url, pictures[0], probes):
@@ -108,8 +111,7 @@ def overload(url: str, pictures: Sequence[Path], seconds: float, factor: float) 
         ended = load.began_at + load.seconds
         while recovery_s(probes, idle_s, ended) is None and _is_soon_after(ended):
             time.sleep(0.1)
-    after = measure(target, saturation, seconds, warm_up_seconds=5)
-    return Overload(before, load, after, recovery_s(probes, idle_s, ended))
+    return Overload(before, load, at_capacity(), recovery_s(probes, idle_s, ended))
 
 
 def _is_soon_after(ended: float) -> bool:

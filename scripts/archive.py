@@ -41,6 +41,8 @@ SERVING_DEFAULTS: dict[str, Any] = {
     # All of them, so that an operator finds what can be changed.
     "handler": {name: getattr(Settings(), name) for name in SETTING_NAMES},
 }
+# For who counts on one process with all cores.
+ONE_WORKER = {"minWorkers": 1, "maxWorkers": 1}
 
 
 def build_archive(

@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts.archive import build_archive
+from scripts.archive import ONE_WORKER, build_archive
 from scripts.torchserve import Server, running_server
 
 BATCH_SIZE = 8
-# Tests want to know who answers, and what comes together to run together.
-ONE_WORKER = {"minWorkers": 1, "maxWorkers": 1}
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +24,7 @@ def shapes(repo_root: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def shapes_mar(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With one worker, so that what comes together runs together."""
     return build_archive(
         shapes / "config.yaml",
         shapes / "model_final.pth",

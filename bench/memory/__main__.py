@@ -22,7 +22,7 @@ from bench.memory.resident import Sample
 from bench.scale import R50_FPN, SIZES_WH, picture_of
 from bench.stages.decode import encoded
 from bench.table import print_table
-from scripts.archive import SERVING_DEFAULTS, build_archive
+from scripts.archive import ONE_WORKER, SERVING_DEFAULTS, build_archive
 from scripts.errors import run
 from scripts.torchserve import running_server
 from tests.goldens.cases import TRAINED
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serving(threads: int) -> dict[str, object]:
     handler = SERVING_DEFAULTS["handler"] | {"threads": threads}
-    return {"minWorkers": 1, "maxWorkers": 1, "handler": handler}
+    return {"handler": handler, **ONE_WORKER}
 
 
 def _report(measured: Measured, folder: Path) -> None:

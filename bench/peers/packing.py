@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.peers.models import REPOSITORY, Model, write_torchvision_weights
 from bench.peers.predictor import CHECKPOINT_FILE, CONFIG_FILE
 from handler.serving_file import SERVING_FILE
-from scripts.archive import SERVING_DEFAULTS
+from scripts.archive import ONE_WORKER, SERVING_DEFAULTS
 from scripts.errors import CommandError
 from scripts.yaml_files import write_yaml
 
@@ -19,9 +19,8 @@ PEERS = Path(__file__).parent
 # What the peers' code imports of this repository, where detectron2 is missing; `predictor` in any
 # case.
 SHIPPED = ("handler", "bench/__init__.py", "bench/peers/__init__.py", "bench/peers/predictor.py")
-# As a bare loop, each server has one process with all cores.
-ONE_WORKER = {"minWorkers": 1, "maxWorkers": 1}
-# Of our archives' settings those that are TorchServe's.
+# Of our archives' settings those that are TorchServe's; each server has one process, as a bare
+# loop has.
 SERVING = {
     **{name: value for name, value in SERVING_DEFAULTS.items() if name != "handler"},
     **ONE_WORKER,

@@ -15,12 +15,11 @@ from pathlib import Path
 from bench.peers.models import Model
 from bench.peers.packing import (
     LOOPING_BATCH,
-    ONE_WORKER,
     naive_archive,
     object_detector_archive,
     toolkit_package,
 )
-from scripts.archive import SERVING_DEFAULTS, build_archive
+from scripts.archive import ONE_WORKER, SERVING_DEFAULTS, build_archive
 from scripts.aws.environment import SINGLE_WORKER, container_environment
 from scripts.sagemaker_container import running_container
 from scripts.torchserve import running_server
