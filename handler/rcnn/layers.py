@@ -98,6 +98,51 @@ class Conv2d(nn.Conv2d):
         return F.relu_(self(input).add_(other))
 
 
+class WholeConv2d(nn.Conv2d):
+    """A convolution as large as its input: a fully connected layer of regions as they lie in
+    memory, channels last."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, torch names it so
+        """Float[N, in_channels, *kernel_size] -> Float[N, out_channels, 1, 1]."""
+        return F.linear(rows(input), rows(self.weight), self.bias)[:, :, None, None]
+
+
+class CellUpsampling(nn.ConvTranspose2d):
+    """A 2x2 transposed convolution of stride 2, and ReLU: each cell becomes four.
+
+    That is a 1x1 convolution, which is quicker on a CPU.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 2, stride=2)
+
+    def as_convolution(self) -> Conv2d:
+        """To four times the channels: those of each cell's four, one row after the other."""
+        convolution = Conv2d(self.in_channels, 4 * self.out_channels, 1, relu=True)
+        assert self.bias is not None
+        weight = self.weight.permute(2, 3, 1, 0).flatten(0, 2)[:, :, None, None]
+        convolution.weight = nn.Parameter(weight, requires_grad=False)
+        convolution.bias = nn.Parameter(self.bias.repeat(4), requires_grad=False)
+        return convolution
+
+    def forward(  # type: ignore[override]
+        self,
+        input: Tensor,  # noqa: A002, torch names it so
+    ) -> Tensor:
+        """Float[N, in_channels, H, W] -> Float[N, H, W, 2, 2, out_channels]."""
+        return cells(self.as_convolution()(input))
+
+
+def rows(input: Tensor) -> Tensor:  # noqa: A002, torch names it so
+    """Float[N, C, H, W] -> Float[N, H * W * C], a view where channels are last in memory."""
+    return input.permute(0, 2, 3, 1).flatten(1)
+
+
+def cells(output: Tensor) -> Tensor:
+    """Float[N, 4 * C, H, W] -> Float[N, H, W, 2, 2, C] of a `CellUpsampling`'s convolution."""
+    return output.permute(0, 2, 3, 1).unflatten(3, (2, 2, -1))
+
+
 def epilogue(convolution: nn.Conv2d) -> tuple[nn.Module | None, bool]:
     """What follows a convolution: its norm, if there is one, and whether a ReLU does."""
     if isinstance(convolution, Conv2d):

@@ -1,11 +1,10 @@
 """The mask head (He et al. 2017; `detectron2.modeling.roi_heads.mask_head`)."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from handler.rcnn.config.roi_heads import MaskHeadConfig
-from handler.rcnn.layers import Conv2d
+from handler.rcnn.layers import CellUpsampling, Conv2d
 
 
 class MaskPredictor(nn.Conv2d):
@@ -27,8 +26,7 @@ class MaskHead(nn.Sequential):
             conv = Conv2d(in_channels, config.conv_dim, 3, norm=config.norm, relu=True)
             self.add_module(f"mask_fcn{index + 1}", conv)
             in_channels = config.conv_dim
-        self.add_module("deconv", nn.ConvTranspose2d(in_channels, config.conv_dim, 2, stride=2))
-        self.add_module("deconv_relu", nn.ReLU(inplace=True))
+        self.add_module("deconv", CellUpsampling(in_channels, config.conv_dim))
         masks = 1 if config.class_agnostic else num_classes
         self.add_module("predictor", MaskPredictor(config.conv_dim, masks, 1))
         self.class_agnostic = config.class_agnostic
@@ -43,21 +41,10 @@ class MaskHead(nn.Sequential):
         Returns:
             Float32[M, 2S, 2S], probabilities in 0..1 over the box's extent.
         """
-        *convs, deconv, relu, predictor = self
-        hidden = relu(_upsample(nn.Sequential(*convs)(pooled), deconv))
+        *convs, predictor = self
+        hidden = nn.Sequential(*convs)(pooled)
         channels = torch.zeros_like(classes) if self.class_agnostic else classes
         logits = predictor(hidden.flatten(1, 4), channels).view(hidden.shape[:-1])
         # Rows of cells and the two of each cell, then columns likewise.
         probabilities: Tensor = logits.transpose(2, 3).flatten(3).flatten(1, 2).float().sigmoid()
         return probabilities
-
-
-def _upsample(hidden: Tensor, deconv: nn.ConvTranspose2d) -> Tensor:
-    """Float[M, C, S, S] -> Float[M, S, S, 2, 2, C']: for each cell the four it becomes.
-
-    A 2x2 transposed convolution of stride 2 is a 1x1 convolution, which is quicker on a CPU.
-    """
-    assert deconv.bias is not None
-    weight = deconv.weight.permute(2, 3, 1, 0).flatten(0, 2)[:, :, None, None]
-    cells = F.conv2d(hidden, weight, deconv.bias.repeat(4))
-    return cells.permute(0, 2, 3, 1).unflatten(3, (2, 2, -1))

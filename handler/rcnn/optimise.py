@@ -5,7 +5,7 @@ from torch import nn
 
 from handler.rcnn.box_head import BoxPredictor, ConvFCHead
 from handler.rcnn.deform import DeformConv2d, OffsetConv2d
-from handler.rcnn.layers import Conv2d, FrozenBatchNorm2d
+from handler.rcnn.layers import Conv2d, FrozenBatchNorm2d, WholeConv2d
 from handler.rcnn.network import Network
 from handler.rcnn.vit import ViT
 
@@ -65,15 +65,14 @@ def _fold(convolution: Conv2d | DeformConv2d, norm: FrozenBatchNorm2d) -> None:
 def _convolve(head: ConvFCHead) -> None:
     """Makes the fully connected layers convolutions of their whole input.
 
-    So they take pooled regions as they lie in memory, and oneDNN computes them: MKL's product takes
-    many times longer where other processes keep the cores busy.
+    So they take pooled regions as they lie in memory.
     """
     for name, layer in list(head.named_children()):
         if isinstance(layer, nn.Linear):
             head.add_module("flatten", nn.Identity())
             side = head.resolution if name == "fc1" else 1
             channels = layer.in_features // side**2
-            convolution = nn.Conv2d(channels, layer.out_features, side)
+            convolution = WholeConv2d(channels, layer.out_features, side)
             convolution.weight = _fixed(layer.weight.view(-1, channels, side, side))
             convolution.bias = _fixed(layer.bias)
             head.add_module(name, convolution)

@@ -9,7 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from handler.rcnn.layers import Conv2d, epilogue, normalised
+from handler.rcnn.layers import (
+    CellUpsampling,
+    Conv2d,
+    WholeConv2d,
+    cells,
+    epilogue,
+    normalised,
+    rows,
+)
 from handler.rcnn.winograd import WinogradConv2d, pays
 
 
@@ -49,6 +57,39 @@ class PackedConv2d(nn.Module):
         return output
 
 
+class PackedProduct(nn.Module):
+    """In the place of a `WholeConv2d`.
+
+    MKL, which torch asks for float32 products otherwise, takes many times longer where other
+    processes keep the cores busy.
+    """
+
+    def __init__(self, convolution: WholeConv2d) -> None:
+        super().__init__()
+        # Plain attributes, see `PackedConv2d`.
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(rows(convolution.weight.detach()))
+        self.bias = None if convolution.bias is None else convolution.bias.detach()
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, torch names it so
+        """See `WholeConv2d.forward`."""
+        output: Tensor = torch.ops.mkldnn._linear_pointwise(
+            rows(input), self.weight, self.bias, "none", [], ""
+        )
+        return output[:, :, None, None]
+
+
+class PackedUpsampling(nn.Module):
+    """In the place of a `CellUpsampling`."""
+
+    def __init__(self, upsampling: CellUpsampling) -> None:
+        super().__init__()
+        self.convolution = PackedConv2d(upsampling.as_convolution())
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, torch names it so
+        """See `CellUpsampling.forward`."""
+        return cells(self.convolution(input))
+
+
 def pack(model: nn.Module) -> None:
     """Packs every convolution of a network on a CPU, in place, where torch comes with oneDNN.
 
@@ -58,7 +99,17 @@ def pack(model: nn.Module) -> None:
         return
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            # Not a subclass: what samples by itself reads its weights.
-            if isinstance(child, nn.Conv2d) and type(child) in (Conv2d, nn.Conv2d):
-                replacement = WinogradConv2d if pays(child) else PackedConv2d
-                module.add_module(name, replacement(child))
+            packed = _packed(child)
+            if packed is not None:
+                module.add_module(name, packed)
+
+
+def _packed(layer: nn.Module) -> nn.Module | None:
+    if isinstance(layer, WholeConv2d):
+        return PackedProduct(layer)
+    if isinstance(layer, CellUpsampling):
+        return PackedUpsampling(layer)
+    # Not a subclass: what samples by itself reads its weights.
+    if isinstance(layer, nn.Conv2d) and type(layer) in (Conv2d, nn.Conv2d):
+        return WinogradConv2d(layer) if pays(layer) else PackedConv2d(layer)
+    return None

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from handler.rcnn.config.roi_heads import PoolerConfig
 from handler.rcnn.instances import image_indices
-from handler.rcnn.roi_align import roi_align
+from handler.rcnn.roi_align import portions, roi_align
 
 CANONICAL_BOX_SIZE = 224
 CANONICAL_LEVEL = 4
@@ -20,7 +20,7 @@ class Pyramid:
     """Feature maps as RoIAlign takes them, so that they are converted once for all poolers.
 
     Attributes:
-        maps: per level Float32[N, C, H/s, W/s].
+        maps: per level Float[N, C, H/s, W/s], on a GPU Float32.
         dtype: what the layers compute in, and what is pooled comes as.
     """
 
@@ -30,11 +30,13 @@ class Pyramid:
     @classmethod
     def of(cls, features: Sequence[Tensor]) -> "Pyramid":
         """From Float[N, C, H/s, W/s] of the backbone's."""
-        on_cpu = features[0].device.type == "cpu"
-        # torchvision's kernel on a GPU would itself undo channels_last, for each pooler.
-        layout = torch.preserve_format if on_cpu else torch.contiguous_format
-        maps = [feature.to(torch.float32, memory_format=layout) for feature in features]
-        return cls(maps, features[0].dtype)
+        dtype = features[0].dtype
+        if features[0].device.type == "cpu":
+            return cls(list(features), dtype)
+        # torchvision's kernel knows no bfloat16, and would itself undo channels_last, for each
+        # pooler.
+        layout = torch.contiguous_format
+        return cls([map_.to(torch.float32, memory_format=layout) for map_ in features], dtype)
 
 
 class ROIPooler:
@@ -71,7 +73,8 @@ class ROIPooler:
             memory_format=torch.channels_last,
         )
         for level, chosen in enumerate(on_levels):
-            pooled.index_put_((chosen,), self._pool(pyramid, level, rois[chosen]))
+            for some in portions(chosen):
+                pooled.index_put_((some,), self._pool(pyramid, level, rois[some]))
         return pooled
 
     def _pool(self, pyramid: Pyramid, level: int, rois: Tensor) -> Tensor:

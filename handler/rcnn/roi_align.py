@@ -5,6 +5,7 @@ weighted sum of feature cells for each bin of a region, so `torch.nn.functional.
 which sums rows of a table on all threads, gives the same up to the order of the sums.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,10 +22,11 @@ REGIONS_AT_ONCE = 500
 def roi_align(
     features: Tensor, rois: Tensor, side: int, scale: float, sampling_ratio: int, aligned: bool
 ) -> Tensor:
-    """Float32[R, C, side, side] of regions of feature maps.
+    """Float[R, C, side, side] of regions of feature maps, in the maps' type.
 
     Args:
-        features: Float32[N, C, H, W].
+        features: Float[N, C, H, W]; on a GPU Float32 or Float16. In bfloat16 the samples' weights
+            are rounded too, sums are not.
         rois: Float32[R, 5]: the image's index, then x1, y1, x2, y2 in input pixels.
         side: bins of a region, in each direction.
         scale: feature cells per input pixel.
@@ -37,10 +39,14 @@ def roi_align(
         )
         return on_gpu
     parts = [
-        _pool_part(features, part, side, scale, sampling_ratio, aligned)
-        for part in rois.split(REGIONS_AT_ONCE)
+        _pool_part(features, part, side, scale, sampling_ratio, aligned) for part in portions(rois)
     ]
-    return torch.cat(parts)
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def portions(rows: Tensor) -> Sequence[Tensor]:
+    """Tensor[R, ...] in portions of which `roi_align` pools each at once."""
+    return rows.split(REGIONS_AT_ONCE) if rows.device.type == "cpu" else (rows,)
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,7 @@ def _pool_part(
     cells, weights, offsets = _cells(first_cells, rows, columns, width)
     # The table's rows lie one after another where the layout is channels_last.
     table = features.permute(0, 2, 3, 1).reshape(images * height * width, channels)
+    weights = weights.to(table.dtype)
     pooled = F.embedding_bag(cells, table, offsets, mode="sum", per_sample_weights=weights)
     return pooled.view(len(rois), side, side, channels).permute(0, 3, 1, 2)
 

@@ -1,13 +1,15 @@
 """Packed convolutions compute what the plain ones do, bit for bit."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
 
 from handler.rcnn import winograd
-from handler.rcnn.layers import Conv2d
+from handler.rcnn.layers import CellUpsampling, Conv2d, WholeConv2d
 from handler.rcnn.optimise import optimise
-from handler.rcnn.packing import PackedConv2d, pack
+from handler.rcnn.packing import PackedConv2d, PackedProduct, PackedUpsampling, pack
 from handler.rcnn.winograd import WinogradConv2d
 from tests.goldens.cases import TINY
 
@@ -42,6 +44,30 @@ def test_the_sum_with_a_shortcut_is_the_plain_one(norm: str) -> None:
         found = PackedConv2d(convolution).add_relu(features, shortcut.clone())
     assert float(expected.min()) == 0 < float(expected.max())
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("plain", "packed_as"),
+    [
+        (WholeConv2d(32, 48, 7), PackedProduct),
+        (WholeConv2d(32, 48, 7, bias=False), PackedProduct),
+        (CellUpsampling(32, 12), PackedUpsampling),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_what_regions_go_through_is_the_plain_one(
+    plain: nn.Module, packed_as: type[nn.Module], dtype: torch.dtype, count: int
+) -> None:
+    regions = torch.randn(count, 32, 7, 7, generator=torch.Generator().manual_seed(3)).to(dtype)
+    regions = regions.to(memory_format=torch.channels_last)
+    plain = deepcopy(plain).to(dtype)
+    model = nn.Sequential(plain)
+    with torch.inference_mode():
+        expected = plain(regions)
+        pack(model)
+        assert isinstance(model[0], packed_as)
+        torch.testing.assert_close(model(regions), expected)
 
 
 @pytest.mark.parametrize("packed_as", [PackedConv2d, WinogradConv2d])

@@ -60,5 +60,14 @@ def test_the_layout_in_memory_makes_no_difference() -> None:
     assert torch.equal(roi_align(laid_out, regions(), 7, SCALE, 0, True), expected)
 
 
+def test_bfloat16_is_float32_rounded() -> None:
+    rounded = features().bfloat16()
+    expected = roi_align(rounded.float(), regions(), 7, SCALE, 0, True)
+    found = roi_align(rounded, regions(), 7, SCALE, 0, True)
+    assert found.dtype is torch.bfloat16
+    # Weights and sums are rounded to eight bits.
+    torch.testing.assert_close(found.float(), expected, rtol=2**-8, atol=2**-7)
+
+
 def test_no_regions_no_pooled_ones() -> None:
     assert roi_align(features(), regions()[:0], 7, SCALE, 0, True).shape == (0, 8, 7, 7)
