@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from scripts.waiting_threads import WAITING_THREADS
+
 PACKAGES = (
     "torch",
     "torchvision",
@@ -29,7 +31,9 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", ""),
+        "waiting_threads": {
+            name: os.environ[name] for name in WAITING_THREADS if name in os.environ
+        },
         "load_average": load_average(),
         "system": platform.platform(),
         "python": platform.python_version(),

@@ -9,7 +9,7 @@ from scripts.exposure import Exposure, in_url
 from scripts.ports import LOOPBACK, Ports
 from scripts.properties import read_properties
 from scripts.tokens import KEY_FILE
-from scripts.waiting_threads import WAITING_THREADS
+from scripts.waiting_threads import waiting_threads
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIG = REPOSITORY / "config.properties"
@@ -33,7 +33,7 @@ def server_properties(ports: Ports, exposure: Exposure = THIS_MACHINE) -> dict[s
 def server_environment(
     environment: Mapping[str, str], home: Path, java_home: Path, log_dir: Path
 ) -> dict[str, str]:
-    """What the server and its workers may see of our environment, which wins over WAITING_THREADS.
+    """What the server and its workers may see of our environment, which may say how threads wait.
 
     PYTHONPATH stays out, or a worker could import this checkout's handler in place of the
     archive's, and so do the TS_ variables, which would win over our settings.
@@ -44,7 +44,7 @@ def server_environment(
         if key != "PYTHONPATH" and not key.startswith("TS_")
     }
     return (
-        WAITING_THREADS
+        waiting_threads(inherited)
         | inherited
         | {
             "JAVA_HOME": str(java_home),

@@ -28,7 +28,7 @@ from handler.loading import load_pipeline
 from handler.messages import HttpRequest, Part
 from handler.pipeline import Pipeline
 from scripts.errors import CommandError, run
-from scripts.waiting_threads import WAITING_THREADS
+from scripts.waiting_threads import waiting_threads
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def measure_bare(archive: Path, pictures: Sequence[Path], batch: int, seconds: f
         *(sys.executable, "-m", "bench.peers.bare", str(archive)),
         *("--batch", str(batch), "--seconds", str(seconds), *map(str, pictures)),
     ]
-    environment = WAITING_THREADS | dict(os.environ)
+    environment = waiting_threads(os.environ) | dict(os.environ)
     done = subprocess.run(
         command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
     )

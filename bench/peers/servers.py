@@ -1,9 +1,9 @@
 """Ours and its peers as running servers.
 
 Each has one worker and our batch delay, and our batch size unless it loops over the batch. Waiting
-threads sleep in all of them, which is `make serve`'s setting and not their own: with threads that
-spin the peers would depend on whatever else the machine does. OMP_WAIT_POLICY, where set, holds
-for all.
+threads sleep soon in all of them, which is `make serve`'s setting and not their own: with threads
+that spin on the peers would depend on whatever else the machine does. OMP_WAIT_POLICY, where set,
+holds for all.
 """
 
 import os

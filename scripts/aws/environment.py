@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from handler.lifecycle.front_door import PUBLIC_ADDRESS, SERVER_ADDRESS
-from scripts.waiting_threads import WAITING_THREADS
+from scripts.waiting_threads import waiting_threads
 
 MIB = 1024 * 1024
 
@@ -52,7 +52,7 @@ def container_environment(mode: str, given: Mapping[str, str]) -> dict[str, str]
     """The variables for realtime, serverless, async, mme or transform; the user's own win."""
     body = str(MAX_BODY_BYTES[mode])
     sizes = {"TS_MAX_REQUEST_SIZE": body, "TS_MAX_RESPONSE_SIZE": body}
-    environment = SETTINGS[mode] | WAITING_THREADS | sizes
+    environment = SETTINGS[mode] | waiting_threads(given) | sizes
     if mode in RESPONSE_TIMEOUT_S:
         seconds = str(RESPONSE_TIMEOUT_S[mode])
         environment["SAGEMAKER_TS_RESPONSE_TIMEOUT"] = seconds

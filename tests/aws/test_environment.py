@@ -2,6 +2,7 @@ import pytest
 
 from scripts.aws.deployment import OPTIONS
 from scripts.aws.environment import MIB, container_environment
+from scripts.waiting_threads import WAITING_THREADS
 
 # Megabytes that SageMaker lets through.
 LIMITS_MB = {"realtime": 6, "serverless": 4, "async": 1024, "mme": 6, "transform": 100}
@@ -50,8 +51,14 @@ def test_many_models_are_loaded_by_torchserves_own_api() -> None:
 
 
 @pytest.mark.parametrize("mode", LIMITS_MB)
-def test_waiting_threads_sleep(mode: str) -> None:
-    assert container_environment(mode, {})["OMP_WAIT_POLICY"] == "PASSIVE"
+def test_waiting_threads_sleep_soon(mode: str) -> None:
+    assert WAITING_THREADS.items() <= container_environment(mode, {}).items()
+
+
+def test_the_user_says_how_threads_wait() -> None:
+    environment = container_environment("realtime", {"OMP_WAIT_POLICY": "ACTIVE"})
+    assert environment["OMP_WAIT_POLICY"] == "ACTIVE"
+    assert "GOMP_SPINCOUNT" not in environment  # it would win
 
 
 def test_every_mode_has_an_environment() -> None:

@@ -13,6 +13,7 @@ from scripts.server_settings import (
     server_properties,
 )
 from scripts.torchserve import ServerError, running_server
+from scripts.waiting_threads import WAITING_THREADS
 
 FRONTEND = Path(ts.__file__).parent / "frontend" / "model-server.jar"
 # Java's own options, which are there before TorchServe is; see tests/serving/test_server.py.
@@ -63,6 +64,7 @@ def test_the_environment_cannot_change_what_is_served() -> None:
     assert environment == {
         "PATH": "/bin",
         "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": "10000",
         "JAVA_HOME": "/java",
         "TMPDIR": "/home",
         "TEMP": "/home",
@@ -72,10 +74,10 @@ def test_the_environment_cannot_change_what_is_served() -> None:
     }
 
 
-def test_how_threads_wait_is_ours_to_say_where_nobody_else_does() -> None:
-    given = {"OMP_WAIT_POLICY": "ACTIVE"}
+@pytest.mark.parametrize("given", [{"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "7"}])
+def test_how_threads_wait_is_ours_to_say_where_nobody_else_does(given: dict[str, str]) -> None:
     environment = server_environment(given, Path("/home"), Path("/java"), Path("/logs"))
-    assert environment["OMP_WAIT_POLICY"] == "ACTIVE"
+    assert {name: environment[name] for name in WAITING_THREADS.keys() & environment} == given
 
 
 def test_a_missing_archive_is_named(tmp_path: Path) -> None:
