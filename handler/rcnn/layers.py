@@ -118,11 +118,11 @@ class CellUpsampling(nn.ConvTranspose2d):
 
     def as_convolution(self) -> Conv2d:
         """To four times the channels: those of each cell's four, one row after the other."""
-        convolution = Conv2d(self.in_channels, 4 * self.out_channels, 1, relu=True)
-        assert self.bias is not None
-        weight = self.weight.permute(2, 3, 1, 0).flatten(0, 2)[:, :, None, None]
+        with torch.device("meta"):  # its own weights would be drawn in vain
+            convolution = Conv2d(self.in_channels, 4 * self.out_channels, 1, relu=True)
+        weight, bias = self._of_convolution()
         convolution.weight = nn.Parameter(weight, requires_grad=False)
-        convolution.bias = nn.Parameter(self.bias.repeat(4), requires_grad=False)
+        convolution.bias = nn.Parameter(bias, requires_grad=False)
         return convolution
 
     def forward(  # type: ignore[override]
@@ -130,7 +130,12 @@ class CellUpsampling(nn.ConvTranspose2d):
         input: Tensor,  # noqa: A002, torch names it so
     ) -> Tensor:
         """Float[N, in_channels, H, W] -> Float[N, H, W, 2, 2, out_channels]."""
-        return cells(self.as_convolution()(input))
+        return cells(F.relu_(F.conv2d(input, *self._of_convolution())))
+
+    def _of_convolution(self) -> tuple[Tensor, Tensor]:
+        """Float[4 * out_channels, in_channels, 1, 1] and Float[4 * out_channels]."""
+        assert self.bias is not None
+        return self.weight.permute(2, 3, 1, 0).flatten(0, 2)[:, :, None, None], self.bias.repeat(4)
 
 
 def rows(input: Tensor) -> Tensor:  # noqa: A002, torch names it so
