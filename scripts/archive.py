@@ -34,7 +34,7 @@ SERVING_DEFAULTS: dict[str, Any] = {
     "minWorkers": 2,
     "maxWorkers": 2,
     "batchSize": 8,
-    "maxBatchDelay": 20,
+    "maxBatchDelay": 10,
     "jobQueueSize": 32,
     "responseTimeout": 120,
     "startupTimeout": 300,

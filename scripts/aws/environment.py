@@ -10,7 +10,7 @@ MIB = 1024 * 1024
 # AWS's toolkit turns these into the settings of the one model that it serves.
 SINGLE_MODEL = {
     "SAGEMAKER_TS_BATCH_SIZE": "8",
-    "SAGEMAKER_TS_MAX_BATCH_DELAY": "20",  # milliseconds
+    "SAGEMAKER_TS_MAX_BATCH_DELAY": "10",  # milliseconds
     "SAGEMAKER_TS_MIN_WORKERS": "2",
     "SAGEMAKER_TS_MAX_WORKERS": "2",
     "TS_DEFAULT_STARTUP_TIMEOUT": "300",  # seconds

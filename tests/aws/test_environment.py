@@ -8,7 +8,7 @@ from scripts.waiting_threads import WAITING_THREADS
 LIMITS_MB = {"realtime": 6, "serverless": 4, "async": 1024, "mme": 6, "transform": 100}
 ONE_MODEL = {
     "SAGEMAKER_TS_BATCH_SIZE": "8",
-    "SAGEMAKER_TS_MAX_BATCH_DELAY": "20",
+    "SAGEMAKER_TS_MAX_BATCH_DELAY": "10",
     "TS_DEFAULT_STARTUP_TIMEOUT": "300",
     "D2SERVE_PUBLIC_ADDRESS": "0.0.0.0:8080",
     "TS_INFERENCE_ADDRESS": "http://127.0.0.1:8081",

@@ -28,7 +28,7 @@ def description(container: Container) -> dict[str, Any]:
 def test_what_deploy_sets_is_what_torchserve_serves_with(container: Container) -> None:
     described = description(container)
     assert described["batchSize"] == 8
-    assert described["maxBatchDelay"] == 20
+    assert described["maxBatchDelay"] == 10
     assert (described["minWorkers"], described["maxWorkers"]) == (1, 1)
     assert (described["responseTimeout"], described["startupTimeout"]) == (600, 300)
 
