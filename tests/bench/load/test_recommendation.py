@@ -16,9 +16,9 @@ def closed(
 POINTS = [
     closed(QUICK, 1, 10, 100),
     closed(QUICK, 16, 20, 800),
-    closed(LARGE, 1, 9, 119),
+    closed(LARGE, 1, 9, 149),
     closed(LARGE, 16, 40, 500),
-    closed(SLOW, 1, 8, 121),
+    closed(SLOW, 1, 8, 151),
     closed(SLOW, 16, 60, 450),
     point(SLOW, OpenLoop(90), load(90, 50)),
 ]
@@ -28,8 +28,8 @@ def test_the_quickest_of_those_that_are_quick_under_light_load() -> None:
     chosen = recommend(POINTS)
     assert chosen
     assert (chosen.settings, chosen.best) == (LARGE, POINTS[3])
-    assert chosen.limit_ms == 120
-    assert "p99 with 1 client is at most 1.2 times the best one's, 120 ms" in chosen.rule
+    assert chosen.limit_ms == 150
+    assert "p99 with 1 client is at most 1.5 times the best one's, 150 ms" in chosen.rule
 
 
 def test_a_limit_holds_for_each_point_under_its_own_load() -> None:
@@ -50,7 +50,7 @@ def test_points_with_failures_are_not_recommended() -> None:
 
 
 def test_light_load_is_the_fewest_clients_that_were_measured() -> None:
-    chosen = recommend([closed(QUICK, 4, 10, 100), closed(LARGE, 4, 30, 150)])
+    chosen = recommend([closed(QUICK, 4, 10, 100), closed(LARGE, 4, 30, 151)])
     assert chosen
     assert chosen.settings == QUICK
     assert "with 4 clients" in chosen.rule
