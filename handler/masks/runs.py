@@ -170,9 +170,10 @@ class _Pasting:
     def events(self, columns: _Columns) -> tuple[Integers, Booleans]:
         """Int64[E] numbers of pixels, never falling, and Bool[E], whether pixels are set from
         there on; of several that say so of one pixel the last holds."""
-        knots = self._knots(columns)
-        column, interval = self._undecided(knots)
-        before, after = (knots[column, interval + end].astype(np.float64) for end in (0, 1))
+        knots = self._knots(columns).ravel()
+        undecided = self._undecided(knots)
+        column, interval = np.divmod(undecided, self.side + 2)
+        before, after = (knots.take(undecided + end).astype(np.float64) for end in (0, 1))
         start, end = self._doubtful_rows(columns.masks[column], interval, before, after)
         tops = columns.masks[column] * self.stride + columns.x[column] * self.height
         doubts = np.repeat(np.arange(len(column)), end - start)
@@ -200,14 +201,14 @@ class _Pasting:
         knots += self.lines.take(line, axis=0)
         return knots
 
-    def _undecided(self, knots: Floats) -> tuple[Integers, Integers]:
-        """Columns, and the knots in them up to whose next one 0.5 is crossed or comes near."""
+    def _undecided(self, knots: Floats) -> Integers:
+        """Of Float32[K * (M + 2)], one column after the other, those up to whose next one 0.5 is
+        crossed or comes near. A column's last one is 0, as is the next one's first."""
         may = knots >= THRESHOLD - self.margin
         must = knots >= THRESHOLD + self.margin
-        somewhere = may[:, 1:] | may[:, :-1]
-        everywhere = must[:, 1:] & must[:, :-1]
-        column, interval = np.divmod(np.flatnonzero(somewhere ^ everywhere), self.side + 1)
-        return column, interval
+        somewhere = may[1:] | may[:-1]
+        everywhere = must[1:] & must[:-1]
+        return np.flatnonzero(somewhere ^ everywhere)
 
     def _doubtful_rows(
         self, masks: Integers, interval: Integers, before: Doubles, after: Doubles
