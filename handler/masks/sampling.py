@@ -7,6 +7,8 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+from handler.masks.ranges import ranges
+
 POINTS_AT_ONCE = 1 << 16
 
 
@@ -47,7 +49,7 @@ def sample(
     samples = [np.empty(0, dtype=np.float32)]
     for batch in _batches(len(masks)):
         present, places, counts = np.unique(masks[batch], return_inverse=True, return_counts=True)
-        slots = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
+        slots = ranges(np.zeros_like(counts), counts)
         grid = np.zeros((len(present), 1, counts.max(), 2), dtype=np.float32)
         grid[places, 0, slots] = points_xy[batch]
         sampled = F.grid_sample(
