@@ -48,15 +48,24 @@ class Bare:
         return 1000 * float(np.percentile(self.seconds, percent))
 
 
-def measure_bare(archive: Path, pictures: Sequence[Path], batch: int, seconds: float) -> Bare:
+def measure_bare(
+    archive: Path, pictures: Sequence[Path], batch: int, seconds: float, rest_ms: float = 0
+) -> Bare:
     """Starts this module on the archive, waits for it to load and to run, and reads its answer.
+
+    Args:
+        archive: with the settings of a worker.
+        pictures: JPEG files.
+        batch: pictures at once.
+        seconds: of all batches together.
+        rest_ms: how long nothing is computed before each batch.
 
     Raises:
         CommandError: it failed.
     """
     command = [
-        *(sys.executable, "-m", "bench.peers.bare", str(archive)),
-        *("--batch", str(batch), "--seconds", str(seconds), *map(str, pictures)),
+        *(sys.executable, "-m", "bench.peers.bare", str(archive), "--batch", str(batch)),
+        *("--seconds", str(seconds), "--rest-ms", str(rest_ms), *map(str, pictures)),
     ]
     environment = waiting_threads(os.environ) | dict(os.environ)
     done = subprocess.run(
@@ -68,8 +77,11 @@ def measure_bare(archive: Path, pictures: Sequence[Path], batch: int, seconds: f
     return Bare(measured["batch"], tuple(measured["seconds"]))
 
 
-def run_bare(pipeline: Pipeline, bodies: Sequence[bytes], batch: int, seconds: float) -> Bare:
-    """Batches of JPEGs for so many seconds, at least one; one more before does not count.
+def run_bare(
+    pipeline: Pipeline, bodies: Sequence[bytes], batch: int, seconds: float, rest_ms: float = 0
+) -> Bare:
+    """Batches of JPEGs for so many seconds, at least one; one more before does not count, nor does
+    the rest before each.
 
     Raises:
         CommandError: a picture was refused.
@@ -78,6 +90,7 @@ def run_bare(pipeline: Pipeline, bodies: Sequence[bytes], batch: int, seconds: f
     _seconds_of(pipeline, list(islice(requests, batch)))
     taken: list[float] = []
     while sum(taken) < seconds:
+        time.sleep(rest_ms / 1000)
         taken.append(_seconds_of(pipeline, list(islice(requests, batch))))
     return Bare(batch, tuple(taken))
 
@@ -104,13 +117,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("pictures", type=Path, nargs="+")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--rest-ms", type=float, default=0)
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="d2serve-bare-") as folder:
         with zipfile.ZipFile(given.archive) as packed:
             packed.extractall(folder)
         pipeline = load_pipeline(Path(folder), torch.device("cpu"), "bare")
     bodies = [picture.read_bytes() for picture in given.pictures]
-    print(json.dumps(asdict(run_bare(pipeline, bodies, given.batch, given.seconds))))
+    print(json.dumps(asdict(run_bare(pipeline, bodies, given.batch, given.seconds, given.rest_ms))))
     return 0
 
 

@@ -2,8 +2,8 @@
 
 Each has one worker and our batch delay, and our batch size unless it loops over the batch. Waiting
 threads sleep soon in all of them, which is `make serve`'s setting and not their own: with threads
-that spin on the peers would depend on whatever else the machine does. OMP_WAIT_POLICY, where set,
-holds for all.
+that spin on the peers would depend on whatever else the machine does. OMP_WAIT_POLICY or
+GOMP_SPINCOUNT, where set, hold for all.
 """
 
 import os
@@ -25,6 +25,7 @@ from scripts.sagemaker_container import running_container
 from scripts.torchserve import running_server
 
 READY_WITHIN_S = 300
+OPENMP = ("OMP_", "GOMP_")
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ def our_archive(model: Model, precision: str, folder: Path) -> Path:
 
 @contextmanager
 def ours(archive: Path, folder: Path) -> Iterator[str]:
-    """As `make serve` serves it."""
-    with _torchserve(archive, folder) as url:
+    """As `make serve` serves it, behind its front door."""
+    with _torchserve(archive, folder, front_door=True) as url:
         yield url
 
 
@@ -82,29 +83,26 @@ def object_detector(_model: Model, folder: Path) -> Iterator[str]:
 def toolkit(model: Model, folder: Path) -> Iterator[str]:
     """Peer (b), in AWS's container with our limits, and its own defaults beyond."""
     package = toolkit_package(model, folder)
-    with running_container(
-        package, _without_door() | _openmp(), log_dir=folder / "logs"
-    ) as container:
+    with running_container(package, _container(), log_dir=folder / "logs") as container:
         container.wait_until_healthy(READY_WITHIN_S)
         yield f"{container.url}/invocations"
 
 
 @contextmanager
-def _torchserve(archive: Path, folder: Path) -> Iterator[str]:
-    with running_server(archive, log_dir=folder / "logs", ready_within_s=READY_WITHIN_S) as server:
+def _torchserve(archive: Path, folder: Path, front_door: bool = False) -> Iterator[str]:
+    with running_server(
+        archive, log_dir=folder / "logs", ready_within_s=READY_WITHIN_S, front_door=front_door
+    ) as server:
         yield f"{server.url}/predictions/{server.model_name}"
 
 
-def _without_door() -> dict[str, str]:
-    """A script has no worker of ours that could open a front door."""
-    own = {"SAGEMAKER_TS_BATCH_SIZE": str(LOOPING_BATCH), **SINGLE_WORKER}
+def _container() -> dict[str, str]:
+    """Without a front door, which a script has no worker of ours to open, and with what our own
+    environment says of threads, because unlike TorchServe's a container's inherits nothing."""
+    threads = {name: value for name, value in os.environ.items() if name.startswith(OPENMP)}
+    own = {"SAGEMAKER_TS_BATCH_SIZE": str(LOOPING_BATCH), **SINGLE_WORKER, **threads}
     environment = container_environment("transform", own)
     return {name: value for name, value in environment.items() if not name.endswith("ADDRESS")}
-
-
-def _openmp() -> dict[str, str]:
-    """Unlike TorchServe's, a container's environment inherits nothing."""
-    return {name: value for name, value in os.environ.items() if name.startswith("OMP_")}
 
 
 PEERS = {

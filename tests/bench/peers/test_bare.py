@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -22,6 +23,20 @@ def test_a_process_of_its_own_runs_an_archive(shapes_mar: Path, shapes: Path) ->
     assert bare.batch == 2
     assert len(bare.seconds) == 1
     assert bare.images_per_s > 0
+
+
+def test_a_rest_before_each_batch_is_not_counted(
+    shapes_mar: Path, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr(time, "sleep", rests.append)
+    with ZipFile(shapes_mar) as packed:
+        packed.extractall(tmp_path)
+    pipeline = load_pipeline(tmp_path, torch.device("cpu"), "bare")
+    body = (shapes / "samples" / "shapes_01.jpg").read_bytes()
+    measured = run_bare(pipeline, [body], batch=1, seconds=0.1, rest_ms=3_600_000)
+    assert rests == [3600] * len(measured.seconds)
+    assert sum(measured.seconds) < 3600
 
 
 def test_a_refused_picture_is_no_timing(shapes_mar: Path, tmp_path: Path) -> None:
