@@ -11,7 +11,7 @@ import torch
 
 from handler.class_names import CLASSES_FILE, ClassNamesError, class_names_text
 from handler.detector.loading import load_detector
-from handler.detector.upstream import PackageError
+from handler.detector.upstream.package import PackageError
 from handler.rcnn.checkpoint import Checkpoint, CheckpointError, open_checkpoint
 from handler.rcnn.config import ConfigError
 from handler.serving_file import SERVING_FILE

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from handler.detector.upstream import LAZY_CONFIG_FILE, PackageError, package_version
+from handler.detector.upstream.model import LAZY_CONFIG_FILE
+from handler.detector.upstream.package import PackageError, package_version
 from handler.rcnn.lazy_yaml import MODEL_KEY
 from handler.rcnn.yaml_config import ConfigError
 from scripts.lazy_input import for_serving

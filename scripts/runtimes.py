@@ -8,14 +8,10 @@ from typing import Any
 import torch
 
 from handler.detector.native import CONFIG_FILE, WEIGHTS_FILE
-from handler.detector.upstream import (
-    LAZY_CONFIG_FILE,
-    PackageError,
-    load_weights,
-    package_version,
-)
-from handler.detector.upstream import build_model as build_upstream
-from handler.detector.upstream_limits import limits_of
+from handler.detector.upstream.limits import limits_of
+from handler.detector.upstream.model import LAZY_CONFIG_FILE, load_weights
+from handler.detector.upstream.model import build_model as build_upstream
+from handler.detector.upstream.package import PackageError, package_version
 from handler.rcnn.build import build_model as build_native
 from handler.rcnn.checkpoint import Weights, write_weights
 from handler.rcnn.config import parse_config

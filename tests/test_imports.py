@@ -13,7 +13,10 @@ CONTAINER = {"torch", "torchvision", "numpy", "scipy", "PIL", "cv2", "yaml"}
 ALLOWED_EVERYWHERE = set(sys.stdlib_module_names) | CONTAINER | {"handler"}
 ALLOWED_IN = {
     "service.py": {"ts"},
-    "detector/upstream.py": {"detectron2"},
+    **{
+        f"detector/upstream/{name}.py": {"detectron2"}
+        for name in ("answers", "config", "model", "package", "padding")
+    },
     "rcnn/checkpoint/files.py": {"safetensors"},
 }
 # Installed where a model needs them, so never imported together with the module.

@@ -6,7 +6,7 @@ import torch
 
 from handler.detector.interface import ModelDetector
 from handler.detector.native import NativeDetector
-from handler.detector.upstream import UpstreamDetector
+from handler.detector.upstream.detector import UpstreamDetector
 from handler.settings import Settings
 
 DETECTORS: dict[str, type[NativeDetector] | type[UpstreamDetector]] = {

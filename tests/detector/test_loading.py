@@ -8,7 +8,7 @@ import torch
 
 from handler.detector.loading import load_detector
 from handler.detector.native import NativeDetector
-from handler.detector.upstream import PackageError
+from handler.detector.upstream.package import PackageError
 from handler.settings import Settings
 from scripts.runtimes import write_network
 from tests.goldens.cases import CONFIGS, GoldenModel

@@ -15,7 +15,8 @@ import yaml
 from handler.detections import Detections
 from handler.detector.loading import load_detector
 from handler.detector.native import NativeDetector
-from handler.detector.upstream import Resizing, UpstreamDetector
+from handler.detector.upstream.detector import UpstreamDetector
+from handler.detector.upstream.model import Resizing
 from handler.masks.paste import paste_mask
 from handler.pictures import Picture
 from handler.rcnn.checkpoint import CheckpointError

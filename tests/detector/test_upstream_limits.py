@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from torch import nn
 
-from handler.detector.upstream_limits import Limits, limits_of
+from handler.detector.upstream.limits import Limits, limits_of
 from handler.rcnn.yaml_config import ConfigError
 
 

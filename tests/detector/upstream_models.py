@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from handler.detector.native import CONFIG_FILE
-from handler.detector.upstream import LAZY_CONFIG_FILE, Resizing, build_model
+from handler.detector.upstream.model import LAZY_CONFIG_FILE, Resizing, build_model
 from handler.pictures import Picture
 from handler.rcnn.yaml_config import read_yaml_config
 from scripts.lazy_config import save_lazy_config

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from handler.detector.upstream import Resizing
+from handler.detector.upstream.model import Resizing
 from handler.rcnn.lazy_yaml import is_lazy_config
 from tests.goldens.deformable import deformable_convolution
 from tests.goldens.seeded_weights import seeded_weights

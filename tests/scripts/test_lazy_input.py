@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from handler.detector.upstream import PackageError
+from handler.detector.upstream.package import PackageError
 from handler.rcnn.config import ConfigError, parse_config
 from scripts import lazy_config
 from scripts.lazy_config import as_yaml

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from handler.detector.upstream import PackageError
+from handler.detector.upstream.package import PackageError
 from handler.rcnn.yaml_config import ConfigError
 from scripts import runtimes
 from scripts.runtimes import Choice, choose_runtime
