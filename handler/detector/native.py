@@ -1,19 +1,18 @@
 """The detector on our own network."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from handler.detections import Detections
+from handler.detector.batched import BatchedDetector
 from handler.detector.found import detections_of
 from handler.detector.graphs import take_graphs
-from handler.detector.interface import Outcome, Prepared, Size
+from handler.detector.interface import Prepared, Size
 from handler.detector.precision import choose_dtype
-from handler.detector.running import BatchRunner
 from handler.masks.panoptic import combine
 from handler.pictures import Picture
 from handler.rcnn.build import build_model, build_optimised
@@ -32,7 +31,6 @@ from handler.rcnn.optimise import optimise
 from handler.rcnn.packing import pack
 from handler.rcnn.transfer import to_device
 from handler.settings import Settings
-from handler.telemetry.forwards import ForwardLog
 
 CONFIG_FILE = "config.yaml"
 WEIGHTS_FILE = "weights.pt"
@@ -40,7 +38,7 @@ WEIGHTS_FILE = "weights.pt"
 PLAIN_WEIGHTS_FILE = "weights.npz"
 
 
-class NativeDetector:
+class NativeDetector(BatchedDetector):
     """Pictures in, detections out, many at a time.
 
     Args:
@@ -61,7 +59,7 @@ class NativeDetector:
         self.device = device
         self.resizes_on_device = settings.resize == "device"
         self._prepare = planar if self.resizes_on_device else resize_picture
-        self.runner = BatchRunner(self._network, self._padded_size, settings)
+        super().__init__(self._padded_size, settings)
 
     @classmethod
     def from_folder(
@@ -103,34 +101,13 @@ class NativeDetector:
         """How many detections of one picture the network gives at most."""
         return self.model.config.output.max_detections
 
-    @property
-    def forwards(self) -> ForwardLog:
-        """What went through the network together since it was last asked."""
-        return self.runner.forwards
-
-    def warm_up(self) -> None:
-        """Runs one grey picture, so that the first client does not wait for one-time set-up.
-
-        Raises:
-            RuntimeError: the network cannot run here.
-        """
-        side = self.model.config.input.min_size or 256
-        picture = np.full((side, side, 3), 127, dtype=np.uint8)
-        prepared = self.prepare(picture)
-        self._network([prepared.image], [prepared.size_hw])
-
     def prepare(self, picture: Picture) -> Prepared:
         """UInt8[H, W, 3] RGB as the network wants it, resized unless the device does that."""
         image = self._prepare(picture, self.model.config.input)
         return Prepared(image, (picture.shape[0], picture.shape[1]))
 
-    def stream(self, pictures: Iterable[Prepared]) -> Iterator[tuple[int, Outcome]]:
-        """Each picture's position and outcome, micro-batch by micro-batch."""
-        return self.runner.run(pictures)
-
-    def detect(self, pictures: Sequence[Picture]) -> list[Outcome]:
-        """Detects in UInt8[H, W, 3] RGB pictures of any sizes; outcomes in the same order."""
-        return self.runner.run_in_order(map(self.prepare, pictures))
+    def _min_size(self) -> int:
+        return self.model.config.input.min_size
 
     def _padded_size(self, size_hw: Size) -> Size:
         entry, backbone = self.model.config.input, self.model.backbone

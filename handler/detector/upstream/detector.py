@@ -1,18 +1,17 @@
 """Pictures in, detections out."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from handler.detections import Detections
 from handler.detector.answers import detections_of
-from handler.detector.interface import Outcome, Prepared, Size
+from handler.detector.batched import BatchedDetector
+from handler.detector.interface import Prepared, Size
 from handler.detector.native import PLAIN_WEIGHTS_FILE, WEIGHTS_FILE
-from handler.detector.running import BatchRunner
 from handler.detector.upstream.answers import answers_of
 from handler.detector.upstream.limits import limits_of
 from handler.detector.upstream.model import Resizing, build_model, load_weights
@@ -21,10 +20,9 @@ from handler.pictures import Picture
 from handler.rcnn.checkpoint import read_npz, read_weights
 from handler.rcnn.image_batch import resize_picture
 from handler.settings import Settings
-from handler.telemetry.forwards import ForwardLog
 
 
-class UpstreamDetector:
+class UpstreamDetector(BatchedDetector):
     """Pictures in, detections out, many at a time."""
 
     def __init__(
@@ -34,7 +32,7 @@ class UpstreamDetector:
         self.resizing = resizing
         self.device = device
         self.limits = limits_of(model)
-        self.runner = BatchRunner(self._network, padding_of(model, resizing), settings)
+        super().__init__(padding_of(model, resizing), settings)
 
     @classmethod
     def from_folder(
@@ -72,35 +70,14 @@ class UpstreamDetector:
         """How many detections of one picture the network gives at most."""
         return self.limits.max_detections
 
-    @property
-    def forwards(self) -> ForwardLog:
-        """What went through the network together since it was last asked."""
-        return self.runner.forwards
-
-    def warm_up(self) -> None:
-        """Runs one grey picture, so that the first client does not wait for one-time set-up.
-
-        Raises:
-            Exception: whatever the package raises where the network cannot run.
-        """
-        side = self.resizing.min_size or 256
-        picture = np.full((side, side, 3), 127, dtype=np.uint8)
-        prepared = self.prepare(picture)
-        self._network([prepared.image], [prepared.size_hw])
-
     def prepare(self, picture: Picture) -> Prepared:
         """Resizes UInt8[H, W, 3] RGB as the network wants it."""
         return Prepared(
             resize_picture(picture, self.resizing), (picture.shape[0], picture.shape[1])
         )
 
-    def stream(self, pictures: Iterable[Prepared]) -> Iterator[tuple[int, Outcome]]:
-        """Each picture's position and outcome, micro-batch by micro-batch."""
-        return self.runner.run(pictures)
-
-    def detect(self, pictures: Sequence[Picture]) -> list[Outcome]:
-        """Detects in UInt8[H, W, 3] RGB pictures of any sizes; outcomes in the same order."""
-        return self.runner.run_in_order(map(self.prepare, pictures))
+    def _min_size(self) -> int:
+        return self.resizing.min_size
 
     def _network(self, images: Sequence[Tensor], sizes_hw: Sequence[Size]) -> list[Detections]:
         inputs = [
