@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 
 from bench.clients import send_all
-from bench.memory.resident import Sample, Sampler
+from bench.memory.resident import Sample, peak, sampling
 from bench.progress import progress
 from scripts.errors import CommandError
 from scripts.torchserve import Server
@@ -25,10 +25,10 @@ def bare_peak(model: GoldenModel, checkpoint: Path, picture: Path, batch: int, t
     """
     words = (str(model.config), str(checkpoint), str(picture), str(batch), str(threads))
     process = subprocess.Popen([sys.executable, "-m", "bench.memory.bare", *words])
-    with Sampler(process.pid) as sampler:
+    with sampling(process.pid) as samples:
         if process.wait() != 0:
             raise CommandError(f"bench.memory.bare ended with {process.returncode}; see above")
-    return sampler.peak
+    return peak(samples)
 
 
 def worker_samples(server: Server, body: bytes, requests: int, clients: int) -> list[Sample]:
@@ -43,9 +43,9 @@ def worker_samples(server: Server, body: bytes, requests: int, clients: int) -> 
             tell(f"{requests} requests", finished / requests)
 
         bodies = itertools.repeat(body, requests)
-        with Sampler(worker_pid(server), lambda: finished, EVERY_S) as sampler:
+        with sampling(worker_pid(server), lambda: finished, EVERY_S) as samples:
             send_all(f"{server.url}/predictions/{server.model_name}", bodies, clients, after_each)
-    return [*sampler.samples, Sample(finished, sampler.samples[-1].resident)]
+    return [*samples, Sample(finished, samples[-1].resident)]
 
 
 def worker_pid(server: Server) -> int:

@@ -1,12 +1,13 @@
 """How much memory a process holds over time."""
 
-import threading
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 import numpy as np
 import psutil
+
+from bench.repeating import repeatedly
 
 
 @dataclass(frozen=True)
@@ -17,47 +18,31 @@ class Sample:
     resident: int
 
 
-@dataclass
-class Sampler:
-    """Looks at a process every few moments while its `with` block runs.
+@contextmanager
+def sampling(
+    pid: int, done: Callable[[], int] = lambda: 0, every_s: float = 0.02
+) -> Iterator[list[Sample]]:
+    """Looks at a process at once, and every few moments while the block runs.
 
-    Attributes:
-        pid: which process.
+    Args:
+        pid: which process; of one that has ended there are no samples.
         done: tells how many requests are done.
         every_s: seconds between two looks.
-        samples: in their order.
     """
+    samples: list[Sample] = []
 
-    pid: int
-    done: Callable[[], int] = lambda: 0
-    every_s: float = 0.02
-    samples: list[Sample] = field(default_factory=list)
+    def look() -> None:
+        with suppress(psutil.NoSuchProcess):
+            samples.append(Sample(done(), psutil.Process(pid).memory_info().rss))
 
-    def __post_init__(self) -> None:
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look_again, daemon=True)
+    look()
+    with repeatedly(look, every_s):
+        yield samples
 
-    def __enter__(self) -> "Sampler":
-        self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    @property
-    def peak(self) -> int:
-        """The most bytes seen; 0 if nothing was."""
-        return max((sample.resident for sample in self.samples), default=0)
-
-    def _look_again(self) -> None:
-        while not self._stop.is_set():
-            try:
-                resident = psutil.Process(self.pid).memory_info().rss
-            except psutil.NoSuchProcess:
-                return
-            self.samples.append(Sample(self.done(), resident))
-            time.sleep(self.every_s)
+def peak(samples: Sequence[Sample]) -> int:
+    """The most bytes seen; 0 if nothing was."""
+    return max((sample.resident for sample in samples), default=0)
 
 
 def slope(samples: Sequence[Sample]) -> float:

@@ -1,7 +1,10 @@
 """What is made of a process's resident memory."""
 
 import os
+import subprocess
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from bench.checkpoints import checkpoint_of
 from bench.memory.measured import Measured, batch_of
 from bench.memory.plot import plot_memory
 from bench.memory.processes import bare_peak
-from bench.memory.resident import Sample, Sampler, settled, slope
+from bench.memory.resident import Sample, peak, sampling, settled, slope
 from bench.scale import picture_of
 from tests.goldens.cases import TINY
 
@@ -47,20 +50,29 @@ def test_the_plot_is_drawn(tmp_path: Path) -> None:
         assert len(plot.convert("RGB").getcolors(1 << 24) or []) > 10
 
 
-def test_a_sampler_sees_what_is_held() -> None:
-    with Sampler(os.getpid(), done=lambda: 7, every_s=0.001) as sampler:
-        wait_for_samples(sampler)
-        before = sampler.peak
+def test_samples_show_what_is_held() -> None:
+    with sampling(os.getpid(), done=lambda: 7, every_s=0.001) as samples:
+        wait_for(samples)
+        before = peak(samples)
         held = bytearray(b"a") * (200 * MEGA)
-        wait_for_samples(sampler)
-    assert sampler.peak - before > 150 * MEGA
+        wait_for(samples)
+    assert peak(samples) - before > 150 * MEGA
     assert len(held) == 200 * MEGA
-    assert sampler.samples[0].done == 7
+    assert samples[0].done == 7
 
 
-def wait_for_samples(sampler: Sampler) -> None:
-    wanted = len(sampler.samples) + 3
-    while len(sampler.samples) < wanted:
+def test_the_first_sample_is_taken_at_once_and_a_process_that_has_ended_gives_none() -> None:
+    with sampling(os.getpid(), every_s=3600) as samples:
+        assert len(samples) == 1
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    with sampling(ended.pid, every_s=3600) as samples:
+        assert peak(samples) == 0
+
+
+def wait_for(samples: Sequence[Sample]) -> None:
+    wanted = len(samples) + 3
+    while len(samples) < wanted:
         time.sleep(0.001)
 
 
@@ -68,5 +80,5 @@ def test_the_bare_model_has_a_process_of_its_own(tmp_path: Path) -> None:
     [tiny] = [model for model in TINY if model.name == "mask_rcnn_r50"]
     picture = tmp_path / "picture.png"
     Image.fromarray(picture_of((60, 40))).save(picture)
-    peak = bare_peak(tiny, checkpoint_of(tiny, tmp_path), picture, 2, 1)
-    assert 100 * MEGA < peak < 2000 * MEGA
+    most = bare_peak(tiny, checkpoint_of(tiny, tmp_path), picture, 2, 1)
+    assert 100 * MEGA < most < 2000 * MEGA
