@@ -9,6 +9,7 @@ from handler.detector.interface import ModelDetector
 from handler.detector.loading import load_detector
 from handler.executors import start_executor
 from handler.huge_pages import take_huge_pages
+from handler.inputs.jpeg import jpeg_decoder
 from handler.integrity import check_folder
 from handler.model_facts import ModelFacts
 from handler.pipeline import Pipeline
@@ -38,9 +39,11 @@ def load_pipeline(folder: Path, device: torch.device, name: str) -> Pipeline:
     settings = read_settings(folder / SERVING_FILE)
     workers = read_workers(folder / SERVING_FILE)
     take_threads(settings.threads, workers)
+    decode_jpeg = jpeg_decoder(settings.decode, device)
     detector = load_detector(folder, device, settings)
     executor = start_executor(decode_threads(settings.decode_threads, workers))
-    pipeline = Pipeline(detector, _facts(folder, detector, name), settings, executor)
+    facts = _facts(folder, detector, name)
+    pipeline = Pipeline(detector, facts, settings, executor, decode_jpeg)
     batches = {1} if device.type == "cpu" else {1, settings.images_per_forward}
     warm_up(pipeline, picture_sizes(settings.warm_up_sizes), sorted(batches))
     return pipeline

@@ -21,6 +21,7 @@ from handler.executors import Inline
 from handler.gathering import Gathering
 from handler.inputs.body import read_body
 from handler.inputs.decode import decode_items
+from handler.inputs.jpeg import JpegDecoder, decode_on_cpu
 from handler.inputs.options import OptionReader, read_custom_attributes
 from handler.inputs.patience import check_patience
 from handler.messages import HttpRequest, HttpResponse
@@ -48,6 +49,7 @@ class Pipeline:
         model: what clients may know of it.
         settings: what the operator chose.
         executor: where requests are decoded and encoded.
+        decode_jpeg: for JPEGs of the usual kinds.
 
     Raises:
         SettingsError: a default option in the settings is not valid for the model.
@@ -59,11 +61,13 @@ class Pipeline:
         model: ModelFacts,
         settings: Settings,
         executor: Executor | None = None,
+        decode_jpeg: JpegDecoder = decode_on_cpu,
     ) -> None:
         self.detector = detector
         self.model = model
         self.settings = settings
         self.executor = executor or Inline()
+        self.decode_jpeg = decode_jpeg
         self.option_reader = OptionReader(model, settings.options)
 
     def run(self, requests: Sequence[HttpRequest]) -> list[HttpResponse]:
@@ -127,7 +131,7 @@ class Pipeline:
         envelope = read_body(request, self.settings)
         attributes = read_custom_attributes(request.headers.get(CUSTOM_ATTRIBUTES, ""))
         options = self.option_reader.read(request.query, attributes, envelope.parameters)
-        decoded = decode_items(envelope.items, options, self.settings)
+        decoded = decode_items(envelope.items, options, self.settings, self.decode_jpeg)
         wrapping = envelope.wrapping
         if decoded.is_batch and wrapping.style is Style.PLAIN:
             wrapping = replace(wrapping, style=Style.BATCH)

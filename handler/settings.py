@@ -9,6 +9,7 @@ PADDINGS = ("image", "batch")
 RUNTIMES = ("native", "detectron2")
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 RESIZES = ("pil", "device")
+DECODES = ("cpu", "device")
 # Where Pillow itself stops, as a guard against decompression bombs.
 PILLOW_LIMIT = 178_956_970
 # Deeper, Python's own JSON parser would stop with an error of its own.
@@ -66,6 +67,7 @@ class Settings:
             before it is ready; see `picture_sizes`.
         resize: who scales pictures to the network's size. `pil` is Pillow on the CPU, as
             Detectron2; `device` is the network's device, whose pixels differ by 1 of 255 at most.
+        decode: who decodes JPEGs: `cpu`, or `device`, the network's GPU, which rounds otherwise.
         cuda_graphs: whether a GPU launches the backbone as a whole, recorded for each padded size
             and number of pictures; no effect on a CPU.
         drain_seconds: how long TorchServe, told to stop, waits for the requests that run; 0 does
@@ -100,6 +102,7 @@ class Settings:
     precision: str = "fp32"
     warm_up_sizes: str = "640x480 480x640"
     resize: str = "pil"
+    decode: str = "cpu"
     cuda_graphs: bool = False
     drain_seconds: int = 20
     longest_wait_seconds: int = 60
@@ -125,6 +128,7 @@ class Settings:
         _require_one_of("runtime", self.runtime, RUNTIMES)
         _require_one_of("precision", self.precision, PRECISIONS)
         _require_one_of("resize", self.resize, RESIZES)
+        _require_one_of("decode", self.decode, DECODES)
         if self.runtime == "detectron2" and self.precision in ("bf16", "fp16"):
             raise SettingsError(
                 f"handler setting precision is {self.precision!r}; the detectron2 package computes "

@@ -658,3 +658,12 @@ def test_a_request_alone_is_served_in_the_callers_thread() -> None:
 
     (response,) = on_threads(2, Where()).run([png_request(1)])
     assert scores(response) == [1]
+
+
+def test_jpegs_are_decoded_by_whom_the_pipeline_was_given() -> None:
+    found = Pipeline(FakeDetector(), facts(*NAMES), Settings(), decode_jpeg=lambda body: picture(7))
+    jpeg = image_bytes(noise(40, 60, 3), "JPEG")
+    [given] = found.run([request_of(jpeg)])
+    [expected] = pipeline().run([png_request(7)])
+    assert given.status == 200
+    assert given.body == expected.body

@@ -130,6 +130,12 @@ def test_who_resizes_is_one_of_two_and_the_upstream_package_takes_pillow() -> No
         load_settings({"resize": "device", "runtime": "detectron2"}, {})
 
 
+def test_who_decodes_jpegs_is_one_of_two() -> None:
+    assert load_settings({}, {"D2SERVE_DECODE": "device"}) == Settings(decode="device")
+    with pytest.raises(SettingsError, match=r"decode is 'gpu'; use one of cpu, device"):
+        load_settings({"decode": "gpu"}, {})
+
+
 def test_cuda_graphs_are_the_native_runtimes() -> None:
     assert load_settings({"cuda_graphs": True}, {}) == Settings(cuda_graphs=True)
     with pytest.raises(SettingsError, match=r"cuda_graphs is for the native runtime.*use false"):

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bench.gpu.decoding import decode_rates
 from bench.gpu.network import (
     FORWARD,
     forward_rates,
@@ -93,6 +94,7 @@ def _rates(plan: Plan, done: list[Rate], http: bool) -> Iterator[Rate]:
     free_memory()
     precision = quickest_precision(done)
     yield from _in_time(pipeline_rates(plan, precision), plan)
+    yield from _in_time(decode_rates(plan), plan)
     free_memory()
     if http:
         from bench.gpu.http import http_rates

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from bench.scale import R50_FPN, Scale, quick_scale
+from bench.scale import R50_FPN, SIZES_WH, Scale, quick_scale
 from tests.goldens.cases import GoldenModel
 
 # What becomes 800x1344 inside the network: its longer side may have 1333 pixels, and is padded.
@@ -29,6 +29,7 @@ class Plan:
         precisions: names as of the setting.
         batches: of the forward.
         pipeline_batches: of whole requests.
+        decode_sizes_wh: of JPEGs that are decoded and no more.
         clients: at once, over HTTP.
         seconds: of each measurement.
         http_seconds: of each measurement over HTTP.
@@ -42,6 +43,7 @@ class Plan:
     precisions: tuple[str, ...] = ("fp32", "bf16", "fp16")
     batches: tuple[int, ...] = BATCHES
     pipeline_batches: tuple[int, ...] = PIPELINE_BATCHES
+    decode_sizes_wh: tuple[tuple[int, int], ...] = SIZES_WH
     clients: tuple[int, ...] = CLIENTS
     seconds: float = 3.0
     http_seconds: float = 20.0
@@ -70,6 +72,7 @@ def quick_plan(device: torch.device) -> Plan:
         precisions=("fp32", "bf16") if device.type == "cpu" else ("fp32", "bf16", "fp16"),
         batches=(1, 2),
         pipeline_batches=(1, 2),
+        decode_sizes_wh=scale.sizes_wh,
         clients=(2, 4),
         seconds=0.2,
         http_seconds=2.0,

@@ -10,6 +10,7 @@ from handler.inputs import media_types
 from handler.inputs.arrays import ArrayPictures, read_array
 from handler.inputs.envelope import Item
 from handler.inputs.image import decode_image
+from handler.inputs.jpeg import JpegDecoder, decode_on_cpu
 from handler.inputs.npy import MAGIC, read_npy
 from handler.messages import Part
 from handler.options import Options
@@ -32,7 +33,12 @@ class Decoded:
     is_batch: bool = False
 
 
-def decode_items(items: Sequence[Item], options: Options, settings: Settings) -> Decoded:
+def decode_items(
+    items: Sequence[Item],
+    options: Options,
+    settings: Settings,
+    decode_jpeg: JpegDecoder = decode_on_cpu,
+) -> Decoded:
     """Decodes all items; of several, one that cannot be used becomes an error in its place.
 
     Raises:
@@ -44,7 +50,7 @@ def decode_items(items: Sequence[Item], options: Options, settings: Settings) ->
     _require_few(len(items), settings)
     for item in items:
         try:
-            found = _decode(item, options, settings)
+            found = _decode(item, options, settings, decode_jpeg)
         except RequestError as error:
             if len(items) == 1:
                 raise
@@ -59,7 +65,9 @@ def decode_items(items: Sequence[Item], options: Options, settings: Settings) ->
     return Decoded(tuple(pictures), tuple(value_ranges), is_batch)
 
 
-def _decode(item: Item, options: Options, settings: Settings) -> ArrayPictures | Picture:
+def _decode(
+    item: Item, options: Options, settings: Settings, decode_jpeg: JpegDecoder
+) -> ArrayPictures | Picture:
     if isinstance(item, RequestError):
         raise item
     if isinstance(item, np.ndarray):
@@ -67,7 +75,7 @@ def _decode(item: Item, options: Options, settings: Settings) -> ArrayPictures |
     if _is_npy(item):
         array = read_npy(item.body, settings.max_npy_header_bytes)
         return read_array(array, options, settings)
-    return decode_image(item.body, settings.max_image_pixels)
+    return decode_image(item.body, settings.max_image_pixels, decode_jpeg)
 
 
 def _is_npy(part: Part) -> bool:

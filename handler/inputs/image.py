@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base as ExifTag
 
@@ -15,11 +14,8 @@ from handler.errors import (
     unsupported_media_type,
 )
 from handler.inputs.image_guard import guarded_file
+from handler.inputs.jpeg import JpegDecoder, decode_on_cpu
 from handler.pictures import Picture
-from handler.torchvision_parts import load_operators
-
-OPERATORS = load_operators("image", "image", ["decode_jpeg"])
-RGB = 3  # as `torchvision.io.ImageReadMode` numbers it
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"GIF8", b"II*\0", b"MM\0*")
@@ -43,10 +39,15 @@ UPRIGHT: dict[object, Callable[[Picture], Picture]] = {
 }
 
 
-def decode_image(body: bytes, max_pixels: int) -> Picture:
+def decode_image(body: bytes, max_pixels: int, decode_jpeg: JpegDecoder = decode_on_cpu) -> Picture:
     """Decodes the first frame, upright (EXIF orientation applied), as 8-bit RGB.
 
     The bytes decide on the format. Alpha is dropped, as Detectron2's `read_image` does.
+
+    Args:
+        body: the file.
+        max_pixels: width x height x frames, by the header.
+        decode_jpeg: for JPEGs of the usual kinds.
 
     Raises:
         RequestError: 415 no known format, 413 more than `max_pixels` in all frames by the header,
@@ -57,7 +58,7 @@ def decode_image(body: bytes, max_pixels: int) -> Picture:
         _require_few_pixels(image, max_pixels)
         orientation = _orientation(image)
         fast = is_for_torchvision(image)
-        pixels = decode_with_torchvision(body) if fast else decode_with_pillow(image)
+        pixels = decode_jpeg(body) if fast else decode_with_pillow(image)
     except RequestError:
         raise
     except UnidentifiedImageError as error:
@@ -72,19 +73,6 @@ def decode_image(body: bytes, max_pixels: int) -> Picture:
 def is_for_torchvision(image: Image.Image) -> bool:
     """Whether torchvision reads this opened image as Pillow does, and safely."""
     return image.format in ("JPEG", "MPO") and image.mode in TORCHVISION_MODES
-
-
-def decode_with_torchvision(body: bytes) -> Picture:
-    """UInt8[H, W, 3] RGB of a JPEG, as it lies in the file.
-
-    Raises:
-        RuntimeError: the file is damaged.
-    """
-    # From a copy: torch wants memory that could be written to.
-    encoded = torch.frombuffer(bytearray(body), dtype=torch.uint8)
-    upright = False  # that is done here, for all formats
-    pixels: Picture = OPERATORS.decode_jpeg(encoded, RGB, upright).permute(1, 2, 0).numpy()
-    return pixels
 
 
 def decode_with_pillow(image: Image.Image) -> Picture:

@@ -62,14 +62,19 @@ def _check_jpeg(body: bytes) -> None:
             raise _too_many_parts()
 
 
+def jpeg_has_end(body: bytes) -> bool:
+    """Whether the first picture of a JPEG goes on to its end marker."""
+    return JPEG_END in _jpeg_segments(body)
+
+
 def _jpeg_segments(body: bytes) -> Iterator[int]:
-    """The markers up to the end of the first picture; phones append others, and films."""
+    """The markers to the end of the first picture; phones append others, and films."""
     position = len(JPEG_START)
     while found := JPEG_MARKER.search(body, position):
         marker, position = found[1][0], found.end()
+        yield marker
         if marker == JPEG_END:
             return
-        yield marker
         if marker not in JPEG_ALONE:
             position += int.from_bytes(body[position : position + 2], "big")
 

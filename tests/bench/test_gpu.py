@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from bench.gpu import __main__ as gpu
+from bench.gpu.decoding import ON_CPU
 from bench.gpu.network import DETECT, FORWARD, PIPELINE, PREDICTOR, quickest_precision
 from bench.gpu.plan import Plan, quick_plan
 from bench.gpu.rate import Rate, measure
@@ -38,6 +39,7 @@ def test_all_of_it_on_the_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert measured >= {
         *((FORWARD, name, batch) for name in ("fp32", "bf16") for batch in (1, 2)),
         *((what, name, 2) for what in (DETECT, PIPELINE) for name in [quickest(content)]),
+        *((ON_CPU.format(size), "", 1) for size in ("160x120", "120x160")),
     }
     assert ((PREDICTOR, "fp32", 1) in measured) is installed()
     assert all(each["images_per_s"] > 0 for each in content["rates"])
