@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from handler.masks.runs import Runs
+from handler.masks.turns import in_turn
 
 BITS_PER_CHARACTER = 5
 MORE_FOLLOWS = 1 << BITS_PER_CHARACTER
@@ -14,6 +15,7 @@ FIRST_CHARACTER = 48
 Integers = npt.NDArray[np.int64]
 
 
+@in_turn
 def encode_rles(runs: Runs) -> list[dict[str, object]]:
     """Each mask's compressed RLE: {"size": [H, W], "counts": text}."""
     counts, offsets = run_lengths(runs)

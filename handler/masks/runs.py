@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from handler.masks.columns import paste_by_columns
 from handler.masks.dense import paste_densely
+from handler.masks.turns import in_turn
 
 THRESHOLD = 0.5
 # What rounding can move a sampled probability by, for each cell along a side of the mask.
@@ -53,6 +54,7 @@ class Runs:
         return Runs(np.insert(self.bounds, self.offsets[mask], bounds), offsets, self.size_hw)
 
 
+@in_turn
 def paste_runs(probabilities: Floats, boxes_xyxy: Floats, size_hw: tuple[int, int]) -> Runs:
     """Resamples masks from their boxes to the picture's pixels, bilinear, at least 0.5 is set.
 
