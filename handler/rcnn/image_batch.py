@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -56,15 +57,18 @@ def resize_picture(picture: npt.NDArray[np.uint8], config: Resizing) -> Tensor:
         (picture.shape[0], picture.shape[1]), config.min_size, config.max_size
     )
     resized = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
-    pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)
-    return pixels.flip(0) if config.channel_order == "BGR" else pixels
+    return planar(np.asarray(resized), config)
 
 
 def planar(picture: npt.NDArray[np.uint8], config: Resizing) -> Tensor:
     """UInt8[H, W, 3] RGB -> UInt8[3, H, W] in the config's channel order, not resized."""
-    # A copy, because decoders give arrays that must not be written to, which torch warns of.
-    pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1)
-    return pixels.flip(0) if config.channel_order == "BGR" else pixels
+    # A copy in any case: torch warns of arrays that must not be written to.
+    ordered = (
+        cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+        if config.channel_order == "BGR"
+        else picture.copy()
+    )
+    return torch.from_numpy(ordered).permute(2, 0, 1)
 
 
 def resize_on_device(image: Tensor, config: Resizing) -> Tensor:
