@@ -76,23 +76,27 @@ def paste_runs(probabilities: Floats, boxes_xyxy: Floats, size_hw: tuple[int, in
             is cut off; a box without width or height has no pixels.
         size_hw: height and width of the picture.
     """
-    dense = _dense(probabilities, boxes_xyxy, size_hw)
+    # Whether one is missing their sum tells sooner than a look at each.
+    missing = np.isnan(probabilities.sum())
+    known = np.nan_to_num(probabilities, nan=0.0) if missing else probabilities
+    margin = MARGIN_PER_CELL * probabilities.shape[-1]
+    dense = _dense(known, margin, boxes_xyxy, size_hw)
     # An empty box has no pixels.
     others = np.where(dense[:, None], np.float32(0), boxes_xyxy)
-    margin = MARGIN_PER_CELL * probabilities.shape[-1]
-    known = np.nan_to_num(probabilities, nan=0.0)
     runs = Runs(*paste_by_columns(known, others, size_hw, THRESHOLD, margin), size_hw)
     for mask in np.flatnonzero(dense):
-        own = paste_densely(probabilities[mask], boxes_xyxy[mask], size_hw, THRESHOLD)
+        own = paste_densely(known[mask], boxes_xyxy[mask], size_hw, THRESHOLD)
         runs = runs.with_mask(mask, own)
     return runs
 
 
-def _dense(probabilities: Floats, boxes_xyxy: Floats, size_hw: tuple[int, int]) -> Booleans:
+def _dense(
+    probabilities: Floats, margin: float, boxes_xyxy: Floats, size_hw: tuple[int, int]
+) -> Booleans:
     """Bool[N]: of which masks rounding decides more pixels than are worth singling out."""
-    side = probabilities.shape[-1]
-    doubtful = np.abs(probabilities - np.float32(THRESHOLD)) <= MARGIN_PER_CELL * side
-    shares = doubtful.sum(axis=(1, 2)) / max(1, side * side)
+    least, most = np.float32(THRESHOLD - margin), np.float32(THRESHOLD + margin)
+    doubtful = (probabilities >= least) & (probabilities <= most)
+    shares = doubtful.sum(axis=(1, 2)) / max(1, probabilities.shape[-1] ** 2)
     height, width = size_hw
     inside = np.clip(boxes_xyxy.astype(np.float64), 0, (width, height, width, height))
     areas = (inside[:, 2:] - inside[:, :2]).prod(axis=1)

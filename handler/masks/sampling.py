@@ -48,7 +48,9 @@ def sample(
     """
     samples = [np.empty(0, dtype=np.float32)]
     for batch in _batches(len(masks)):
-        present, places, counts = np.unique(masks[batch], return_inverse=True, return_counts=True)
+        firsts = np.flatnonzero(np.diff(masks[batch], prepend=-1))
+        counts = np.diff(firsts, append=len(masks[batch]))
+        present, places = masks[batch][firsts], np.repeat(np.arange(len(firsts)), counts)
         slots = ranges(np.zeros_like(counts), counts)
         grid = np.zeros((len(present), 1, counts.max(), 2), dtype=np.float32)
         grid[places, 0, slots] = points_xy[batch]
