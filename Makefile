@@ -10,7 +10,7 @@ SDK_INSTALLED := $(SDK_VENV)/.installed
 SDK_REQUIREMENTS := tests/serving/sdk/requirements.txt
 CONTAINER_VENV := .venv-container
 CONTAINER_INSTALLED := $(CONTAINER_VENV)/.installed
-CONTAINER_REQUIREMENTS := scripts/container/requirements.txt
+CONTAINER_REQUIREMENTS := constraints-sagemaker.txt
 SHAPES := models/shapes
 SHAPES_MAR := model-store/shapes.mar
 HANDLER_SOURCES := $(shell find handler -name '*.py' -o -name '*.yaml' 2>/dev/null)
@@ -28,10 +28,10 @@ help: ## List the commands
 	@awk -F ' ?## ' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(SHAPES_MAR) ## Serve the bundled model, send its sample pictures, write overlays to out/
-	@exec $(RUN) -m scripts.demo
+	@exec $(RUN) -m d2serve.cli.demo
 
 serve: $(if $(MODEL),$(INSTALLED),$(SHAPES_MAR)) ## Serve in the foreground: [MODEL=model-store/NAME.mar] [PORT=8080] [ADDRESS=0.0.0.0] [CERTIFICATE= KEY=]
-	@exec $(RUN) -m scripts.serve $${MODEL:+--model "$$MODEL"} $${PORT:+--port "$$PORT"} \
+	@exec $(RUN) -m d2serve.cli.serve $${MODEL:+--model "$$MODEL"} $${PORT:+--port "$$PORT"} \
 	  $${ADDRESS:+--address "$$ADDRESS"} $${METRICS_ADDRESS:+--metrics-address "$$METRICS_ADDRESS"} \
 	  $${CERTIFICATE:+--certificate "$$CERTIFICATE"} $${KEY:+--key "$$KEY"}
 
@@ -48,16 +48,16 @@ archive: $(INSTALLED) ## Detectron2 config and checkpoint to model-store/NAME.ma
 	  echo "usage: make archive CONFIG=config.yaml WEIGHTS=model_final.pth NAME=name [CLASSES=classes.json] [WEIGHTS_KEY=model] [RUNTIME=auto|native|detectron2]" >&2; \
 	  exit 2; \
 	fi
-	@$(RUN) -m scripts.archive --config "$$CONFIG" --weights "$$WEIGHTS" --name "$$NAME" $${CLASSES:+--classes "$$CLASSES"} \
+	@$(RUN) -m d2serve.building.archive --config "$$CONFIG" --weights "$$WEIGHTS" --name "$$NAME" $${CLASSES:+--classes "$$CLASSES"} \
 	  $${WEIGHTS_KEY:+--weights-key "$$WEIGHTS_KEY"} $${RUNTIME:+--runtime "$$RUNTIME"}
 
 package: $(INSTALLED) ## model-store/NAME.mar to NAME.tar.gz, which SageMaker's PyTorch container serves: NAME= [MULTI_MODEL=1]
 	@if [ -z "$$NAME" ]; then echo "usage: make package NAME=name [MULTI_MODEL=1]" >&2; exit 2; fi
-	@$(RUN) -m scripts.package --name "$$NAME" $${MULTI_MODEL:+--multi-model}
+	@$(RUN) -m d2serve.building.package --name "$$NAME" $${MULTI_MODEL:+--multi-model}
 
 sagemaker-local: $(INSTALLED) $(CONTAINER_INSTALLED) ## Serve a package by AWS's own toolkit, without Docker: NAME= [PORT=8080] [MULTI_MODEL=1]
 	@if [ -z "$$NAME" ]; then echo "usage: make sagemaker-local NAME=name [PORT=8080] [MULTI_MODEL=1]" >&2; exit 2; fi
-	@exec $(RUN) -m scripts.sagemaker_local --name "$$NAME" $${PORT:+--port "$$PORT"} $${MULTI_MODEL:+--multi-model}
+	@exec $(RUN) -m d2serve.cli.sagemaker_local --name "$$NAME" $${PORT:+--port "$$PORT"} $${MULTI_MODEL:+--multi-model}
 
 # What deploy and transform share: where, as whom, and what the container may do.
 AWS_SITE = $${REGION:+--region "$$REGION"} $${ROLE:+--role "$$ROLE"} $${BUCKET:+--bucket "$$BUCKET"} \
@@ -72,7 +72,7 @@ deploy: $(INSTALLED) ## Package to a SageMaker endpoint: NAME= ENDPOINT= [MODE=r
 	  echo "usage: make deploy NAME=name ENDPOINT=name [MODE=realtime|serverless|async|mme] [INSTANCE=] [ROLE=] [REGION=] [DRY_RUN=1]" >&2; \
 	  exit 2; \
 	fi
-	@exec $(RUN) -m scripts.aws.deploy --name "$$NAME" --endpoint "$$ENDPOINT" $${MODE:+--mode "$$MODE"} $(AWS_SITE) \
+	@exec $(RUN) -m d2serve.aws.deploy --name "$$NAME" --endpoint "$$ENDPOINT" $${MODE:+--mode "$$MODE"} $(AWS_SITE) \
 	  $${MAX_INSTANCES:+--max-instances "$$MAX_INSTANCES"} $${MIN_INSTANCES:+--min-instances "$$MIN_INSTANCES"} \
 	  $${TARGET_INVOCATIONS:+--target-invocations "$$TARGET_INVOCATIONS"} \
 	  $${MEMORY_MB:+--memory-mb "$$MEMORY_MB"} $${MAX_CONCURRENCY:+--max-concurrency "$$MAX_CONCURRENCY"} \
@@ -81,20 +81,20 @@ deploy: $(INSTALLED) ## Package to a SageMaker endpoint: NAME= ENDPOINT= [MODE=r
 
 undeploy: $(INSTALLED) ## Remove an endpoint and all that deploy made for it: ENDPOINT= [REGION=] [DRY_RUN=1]
 	@if [ -z "$$ENDPOINT" ]; then echo "usage: make undeploy ENDPOINT=name [REGION=] [DRY_RUN=1]" >&2; exit 2; fi
-	@exec $(RUN) -m scripts.aws.undeploy --endpoint "$$ENDPOINT" $${REGION:+--region "$$REGION"} $${DRY_RUN:+--dry-run}
+	@exec $(RUN) -m d2serve.aws.undeploy --endpoint "$$ENDPOINT" $${REGION:+--region "$$REGION"} $${DRY_RUN:+--dry-run}
 
 transform: $(INSTALLED) ## A SageMaker job over pictures in S3: NAME= INPUT=s3:// OUTPUT=s3:// [INSTANCE=] [ROLE=] [REGION=] [DRY_RUN=1]
 	@if [ -z "$$NAME" ] || [ -z "$$INPUT" ] || [ -z "$$OUTPUT" ]; then \
 	  echo "usage: make transform NAME=name INPUT=s3://bucket/pictures/ OUTPUT=s3://bucket/answers/ [INSTANCE=] [ROLE=] [REGION=] [DRY_RUN=1]" >&2; \
 	  exit 2; \
 	fi
-	@exec $(RUN) -m scripts.aws.transform --name "$$NAME" --input "$$INPUT" --output "$$OUTPUT" $(AWS_SITE) \
+	@exec $(RUN) -m d2serve.aws.transform --name "$$NAME" --input "$$INPUT" --output "$$OUTPUT" $(AWS_SITE) \
 	  $${REQUESTS_AT_ONCE:+--requests-at-once "$$REQUESTS_AT_ONCE"} $${MAX_PAYLOAD_MB:+--max-payload-mb "$$MAX_PAYLOAD_MB"} \
 	  $${CONTENT_TYPE:+--content-type "$$CONTENT_TYPE"} $${ACCEPT:+--accept "$$ACCEPT"}
 
 clarify: $(INSTALLED) ## Write SageMaker Clarify's analysis_config.json: ENDPOINT= [NAME=] [DATASET=s3://] [FILE=out/analysis_config.json]
 	@if [ -z "$$ENDPOINT" ]; then echo "usage: make clarify ENDPOINT=name [NAME=] [DATASET=s3://bucket/pictures/] [FILE=]" >&2; exit 2; fi
-	@exec $(RUN) -m scripts.aws.clarify --endpoint "$$ENDPOINT" $${NAME:+--name "$$NAME"} $${DATASET:+--dataset "$$DATASET"} $${FILE:+--output "$$FILE"}
+	@exec $(RUN) -m d2serve.aws.clarify --endpoint "$$ENDPOINT" $${NAME:+--name "$$NAME"} $${DATASET:+--dataset "$$DATASET"} $${FILE:+--output "$$FILE"}
 
 # A TOKEN that some other program left in the environment is not for our server.
 predict: $(INSTALLED) ## Send one picture or a folder to a server or an endpoint: IMAGE= [URL=] [TOKEN=] [CA=] [ENDPOINT=] [REGION=] [TARGET_MODEL=]
@@ -103,7 +103,7 @@ predict: $(INSTALLED) ## Send one picture or a folder to a server or an endpoint
 	  exit 2; \
 	fi
 	@D2SERVE_TOKEN="$(if $(filter command,$(origin TOKEN)),$$TOKEN,$$D2SERVE_TOKEN)" \
-	  $(RUN) -m scripts.predict "$$IMAGE" $${URL:+--url "$$URL"} $${CA:+--ca "$$CA"} $${ENDPOINT:+--endpoint "$$ENDPOINT"} \
+	  $(RUN) -m d2serve.cli.predict "$$IMAGE" $${URL:+--url "$$URL"} $${CA:+--ca "$$CA"} $${ENDPOINT:+--endpoint "$$ENDPOINT"} \
 	  $${REGION:+--region "$$REGION"} $${TARGET_MODEL:+--target-model "$$TARGET_MODEL"}
 
 loadtest: $(if $(or $(MODEL),$(URL)),$(INSTALLED),$(SHAPES_MAR)) ## Load over settings and clients to out/loadtest/report.html: [MODEL=] [URL=] [PICTURES=] [P99_MS=] [QUICK=1]
@@ -146,8 +146,8 @@ clean: ## Remove what the commands made, the environments included
 	rm -rf .venv .venv-* out logs model-store/*.mar model-store/*.tar.gz .pytest_cache .mypy_cache .ruff_cache
 	find handler scripts bench tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(SHAPES_MAR): $(SHAPES)/config.yaml $(SHAPES)/model_final.pth $(SHAPES)/classes.json $(HANDLER_SOURCES) scripts/archive.py | $(INSTALLED)
-	@$(RUN) -m scripts.archive --config $(SHAPES)/config.yaml --weights $(SHAPES)/model_final.pth \
+$(SHAPES_MAR): $(SHAPES)/config.yaml $(SHAPES)/model_final.pth $(SHAPES)/classes.json $(HANDLER_SOURCES) pyproject.toml | $(INSTALLED)
+	@$(RUN) -m d2serve.building.archive --config $(SHAPES)/config.yaml --weights $(SHAPES)/model_final.pth \
 	  --classes $(SHAPES)/classes.json --name shapes --model-store $(@D)
 
 $(SDK_INSTALLED): $(SDK_REQUIREMENTS) | $(CREATED)
@@ -162,9 +162,9 @@ $(CONTAINER_INSTALLED): $(CONTAINER_REQUIREMENTS) | $(CREATED)
 	@$(CONTAINER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $(CONTAINER_REQUIREMENTS)
 	@touch $@
 
-$(INSTALLED): requirements.txt | $(CREATED)
+$(INSTALLED): pyproject.toml constraints.txt | $(CREATED)
 	@echo "Installing the requirements into $(VENV); the first time this takes a few minutes and 5 GB."
-	@$(RUN) -m pip install --disable-pip-version-check -r requirements.txt
+	@$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e ".[torchserve,aws,bench,dev]"
 	@touch $@
 
 $(CREATED):

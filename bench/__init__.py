@@ -1,1 +1,1 @@
-"""How quick and how exact the project's parts are, beside their peers."""
+"""Benchmarks, load tests and soak of d2serve: `python -m bench --help`."""

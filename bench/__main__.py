@@ -1,107 +1,40 @@
-"""`make bench`: every stage of a request beside its peers, then whole requests.
+"""`python -m bench COMMAND [options]`: every benchmark, load test and soak of d2serve."""
 
-Writes results.json, results.md and results.png. Peers that are not installed are left out.
-"""
+import sys
+from collections.abc import Sequence
+from importlib import import_module
 
-import argparse
-import itertools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
+from d2serve.cli.run import run
 
-import torch
-
-from bench import upstream
-from bench.contest import Contest, Result, hold
-from bench.machine import describe_machine, load_average
-from bench.progress import Tell, progress
-from bench.report import report
-from bench.results import Run, write_run
-from bench.scale import Scale, quick_scale, quickest_precisions
-from bench.stages import decode, encode, forward, masks, nms, requests, resize
-from handler.settings import PRECISIONS
-from scripts.errors import CommandError, run
-
-# In the order of a request's way.
-STAGES: dict[str, Callable[[Scale], Iterator[Contest]]] = {
-    module.STAGE: module.contests
-    for module in (decode, resize, forward, nms, masks, encode, requests)
+USAGE_ERROR = 2
+# Command: module with `main(arguments) -> exit code`, and its help. Loaded on demand: most are slow
+# to import.
+COMMANDS = {
+    "stages": ("bench.stages.command", "time each stage of a request beside its baselines"),
+    "gpu": ("bench.gpu", "forward pass, whole requests and HTTP on a CUDA GPU, beside baselines"),
+    "baselines": ("bench.baselines.command", "requests/s beside other servers of the same model"),
+    "load": ("bench.load.command", "load test over settings and clients, with a recommendation"),
+    "soak": ("bench.soak.command", "mixed and hostile traffic with killed workers, checked"),
+    "overload": ("bench.overload", "four times the requests that a server can process"),
+    "memory": ("bench.memory", "memory of a worker beside that of the bare model"),
+    "accuracy": ("bench.accuracy", "AP of the bundled model in each precision"),
+    "cold-start": ("bench.cold_start", "time and memory of a worker's start"),
 }
-OUTPUT = Path("out", "bench")
-ROUNDS, QUICK_ROUNDS = 15, 2
-SECONDS = 10.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Times what is asked for, prints the table and writes the files."""
-    given = _parser().parse_args(arguments)
-    if given.threads:
-        torch.set_num_threads(given.threads)
-    device = chosen_device(given.device)
-    precisions = tuple(given.precisions or quickest_precisions(device))
-    scale = (quick_scale if given.quick else Scale)(device, precisions)
-    rounds = given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS)
-    if not upstream.installed():
-        print("detectron2 is left out of the peers, as it is not installed")
-    timed = Run(describe_machine(device), ())
-    given.output.mkdir(parents=True, exist_ok=True)
-    path = given.output / "results.json"
-    for result in held(scale, given.only or list(STAGES), rounds, given.seconds):
-        # Each time, so that a run that is stopped leaves what it has.
-        timed = replace(timed, results=(*timed.results, result))
-        timed.machine["load_average_after"] = load_average()
-        write_run(path, timed)
-    print(f"every timing is in {path}")
-    report(timed, given.output)
-    return 0
-
-
-def held(scale: Scale, stages: Sequence[str], rounds: int, within_s: float) -> Iterator[Result]:
-    """Holds the contests of these stages, one after another."""
-    with progress() as tell:
-        contests = itertools.chain.from_iterable(STAGES[name](scale) for name in stages)
-        for contest in contests:
-            yield hold(contest, rounds, within_s, _teller(tell, contest, rounds))
-
-
-def _teller(tell: Tell, contest: Contest, rounds: int) -> Callable[[int], None]:
-    text = " ".join(filter(None, (f"{contest.stage}:", contest.model, contest.case)))
-    tell(text, 0.0)
-    return lambda done: tell(text, done / rounds)
-
-
-def chosen_device(name: str) -> torch.device:
-    """The device of that name.
-
-    Raises:
-        CommandError: there is no GPU.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise CommandError("--device cuda: torch finds no CUDA device here; leave it out")
-    return torch.device(name)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=STAGES, help="default: all stages")
-    parser.add_argument("--rounds", type=int, help=f"default: {ROUNDS}")
-    parser.add_argument(
-        "--seconds",
-        type=float,
-        default=SECONDS,
-        help="for one contest, if three rounds do not take longer; default: %(default)s",
-    )
-    parser.add_argument("--threads", type=int, help="CPU threads of torch; default: its own")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument(
-        "--precisions",
-        nargs="+",
-        choices=PRECISIONS[:-1],
-        help="default: fp32, and what is quicker on this device",
-    )
-    parser.add_argument("--quick", action="store_true", help="few rounds, small sizes: a trial")
-    parser.add_argument("--output", type=Path, default=OUTPUT, help="default: %(default)s")
-    return parser
+    """Run one command; returns its exit code, or 2 for an unknown command."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0] in COMMANDS:
+        return int(import_module(COMMANDS[words[0]][0]).main(words[1:]))
+    lines = [f"  {name:12}{text}" for name, (_, text) in COMMANDS.items()]
+    usage = "\n".join(["usage: python -m bench COMMAND [options]", "", *lines])
+    if words and words[0] in ("-h", "--help"):
+        print(f"{usage}\n\nOptions of a command: python -m bench COMMAND --help")
+        return 0
+    received = f"unknown command {words[0]!r}" if words else "no command given"
+    print(f"{usage}\n\nerror: {received}; use one of {', '.join(COMMANDS)}", file=sys.stderr)
+    return USAGE_ERROR
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What timings depend on beside the code: the machine, the versions, what else it does."""
+"""Machine, versions and load that timings depend on."""
 
 import os
 import platform
@@ -9,26 +9,22 @@ from typing import Any
 
 import torch
 
-from scripts.waiting_threads import WAITING_THREADS
+from d2serve.servers.torchserve.launcher.config import WAITING_THREADS
 
 PACKAGES = (
-    "torch",
-    "torchvision",
-    "numpy",
-    "pillow",
-    "opencv-python-headless",
-    "pycocotools",
-    "detectron2",
+    *("torch", "torchvision", "numpy", "pillow", "opencv-python-headless"),
+    *("pycocotools", "detectron2"),
 )
-CPU_FACTS = Path("/proc/cpuinfo")
+CPU_INFO = Path("/proc/cpuinfo")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-def describe_machine(device: torch.device) -> dict[str, Any]:
-    """All of it as JSON's types; the load average is that of now."""
+def describe_machine(device: torch.device | None = None) -> dict[str, Any]:
+    """Describe this machine in JSON types; the load average is the current one."""
+    on_gpu = device is not None and device.type == "cuda"
     return {
-        "device": device_name(device),
-        "cpu": cpu_model(),
+        "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
+        "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "waiting_threads": {
@@ -38,32 +34,38 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
-        "commit": commit(),
+        "commit": _commit(),
     }
 
 
-def device_name(device: torch.device) -> str:
-    """Of a GPU its own, else `cpu`."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+def load_average() -> list[float]:
+    """Runnable processes over 1, 5 and 15 minutes."""
+    return [round(load, 2) for load in os.getloadavg()]
 
 
-def cpu_model() -> str:
-    """As Linux calls it; other systems say less."""
-    if CPU_FACTS.is_file():
-        for line in CPU_FACTS.read_text(encoding="utf-8").splitlines():
+def summary(machine: dict[str, Any]) -> str:
+    """Describe a machine in one line."""
+    versions = machine["versions"]
+    loads = " ".join(f"{load:.1f}" for load in machine["load_average"])
+    gpu = "" if machine["device"] == "cpu" else f"{machine['device']}, "
+    return (
+        f"{gpu}{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, "
+        f"load {loads}; Python {machine['python']}, torch {versions['torch']}, "
+        f"torchvision {versions['torchvision']}, commit {machine['commit'] or 'unknown'}"
+    )
+
+
+def _cpu_model() -> str:
+    if CPU_INFO.is_file():
+        for line in CPU_INFO.read_text(encoding="utf-8").splitlines():
             name, _, value = line.partition(":")
             if name.strip() == "model name":
                 return value.strip()
     return platform.processor() or platform.machine()
 
 
-def load_average() -> list[float]:
-    """Processes that ran or wanted to, over 1, 5 and 15 minutes."""
-    return [round(load, 2) for load in os.getloadavg()]
-
-
-def commit() -> str:
-    """The checkout's, with a + where files differ from it; empty without git."""
+def _commit() -> str:
+    """The checkout's commit, with a + where files differ from it; empty without git."""
     try:
         head = _git("rev-parse", "--short", "HEAD")
         return head + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
@@ -71,26 +73,9 @@ def commit() -> str:
         return ""
 
 
-def summary(machine: dict[str, Any]) -> str:
-    """The line above a table."""
-    versions = machine["versions"]
-    loads = " ".join(f"{load:.1f}" for load in machine["load_average"])
-    on_gpu = "" if machine["device"] == "cpu" else f"{machine['device']}, "
-    return (
-        f"{on_gpu}{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, "
-        f"load {loads}; Python {machine['python']}, torch {versions['torch']}, "
-        f"torchvision {versions['torchvision']}, commit {machine['commit'] or 'unknown'}"
-    )
-
-
 def _git(*arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(REPOSITORY), *arguments],  # noqa: S607
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.strip()
+    command = ["git", "-C", str(REPOSITORY), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _version(package: str) -> str | None:

@@ -1,105 +1,155 @@
-"""Timings that can be compared: of callables in turn, within one run."""
+"""Alternating rounds: every implementation runs once per round; ratios are computed per round.
+
+So whatever slows the machine down for a while slows all implementations of a comparison.
+"""
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
-# Fewer would leave nothing to take quartiles of.
-LEAST_ROUNDS = 3
+T = TypeVar("T")
+# Fewer would leave nothing to compute quartiles of.
+MIN_ROUNDS = 3
 
 
 @dataclass(frozen=True)
-class Timing:
-    """How long one callable took, in seconds.
-
-    Attributes:
-        name: what was timed.
-        seconds: of each round, in the order of the rounds.
-        parts: by name the seconds that each of its parts took in each round; empty where it is
-            timed as a whole.
-    """
+class Series:
+    """Values of one implementation, one per round; `parts` are those of its parts, by name."""
 
     name: str
-    seconds: tuple[float, ...]
+    values: tuple[float, ...]
     parts: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def median(self) -> float:
-        """Of the rounds."""
-        return float(np.median(self.seconds))
+        """Median of the rounds."""
+        return float(np.median(self.values))
 
     @property
     def quartiles(self) -> tuple[float, float]:
-        """Of the rounds a quarter took no longer than the first, a quarter at least the second."""
-        low, high = np.quantile(self.seconds, (0.25, 0.75))
+        """Lower and upper quartile of the rounds."""
+        low, high = np.quantile(self.values, (0.25, 0.75))
         return float(low), float(high)
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """How many times as long as ours the peer took: of each round, so that what slows the machine
-    down for a while slows both.
+def alternate(
+    measures: Mapping[str, Callable[[], T]],
+    rounds: int,
+    after_round: Callable[[int], object] = lambda _: None,
+    may_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, list[T]]:
+    """Call each measure once per round, in the order given.
 
-    Attributes:
-        median: of the rounds' ratios.
-        quartiles: of the rounds' ratios, the lower and the upper.
+    Args:
+        measures: by name.
+        rounds: at least 1.
+        after_round: receives the number of completed rounds.
+        may_stop: ends the run early, but not before MIN_ROUNDS.
+
+    Raises:
+        ValueError: `rounds` is less than 1.
     """
+    if rounds < 1:
+        raise ValueError(f"rounds: received {rounds}, expected at least 1")
+    values: dict[str, list[T]] = {name: [] for name in measures}
+    for done in range(1, rounds + 1):
+        for name, measure in measures.items():
+            values[name].append(measure())
+        after_round(done)
+        if done >= MIN_ROUNDS and may_stop():
+            break
+    return values
 
-    median: float
-    quartiles: tuple[float, float]
 
-
-def in_alternation(
-    callables: Mapping[str, Callable[[], object]],
+def time_alternating(
+    calls: Mapping[str, Callable[[], object]],
     rounds: int,
     clock: Callable[[], float] = perf_counter,
     *,
     within_s: float = math.inf,
     after_round: Callable[[int], object] = lambda _: None,
-) -> list[Timing]:
-    """Calls each once a round, in the order given; one more round before is not timed.
+) -> list[Series]:
+    """Time each call once per round, in seconds, after one round that is not timed.
 
-    Args:
-        callables: by name.
-        rounds: at least one.
-        clock: seconds since some moment.
-        within_s: once the timed calls took as many seconds, no further round begins; but the
-            first LEAST_ROUNDS, or `rounds` where that is less, are always taken.
-        after_round: is told how many rounds are done.
-
-    Raises:
-        ValueError: there is no round.
+    No round starts after `within_s` seconds of timed calls, except the first MIN_ROUNDS.
     """
-    if rounds < 1:
-        raise ValueError(f"rounds: expected at least 1, got {rounds}")
-    for call in callables.values():
-        call()
-    seconds: dict[str, list[float]] = {name: [] for name in callables}
-    for done in range(rounds):
-        if done >= LEAST_ROUNDS and sum(map(sum, seconds.values())) >= within_s:
-            break
-        for name, call in callables.items():
+    total = 0.0
+
+    def timed(call: Callable[[], object]) -> Callable[[], float]:
+        def measure() -> float:
+            nonlocal total
             start = clock()
             call()
-            seconds[name].append(clock() - start)
-        after_round(done + 1)
-    return [Timing(name, tuple(values)) for name, values in seconds.items()]
+            seconds = clock() - start
+            total += seconds
+            return seconds
+
+        return measure
+
+    for call in calls.values():
+        call()
+    measures = {name: timed(call) for name, call in calls.items()}
+    values = alternate(measures, rounds, after_round, lambda: total >= within_s)
+    return [Series(name, tuple(seconds)) for name, seconds in values.items()]
 
 
-def ratio(peer: Timing, ours: Timing) -> Ratio:
-    """The peer's time by ours, round by round.
+def ratio(numerator: Series, denominator: Series) -> Series:
+    """Quotients of two series, round by round.
 
     Raises:
-        ValueError: they have not as many rounds.
+        ValueError: the series differ in length, or a round of the denominator is 0.
     """
-    if len(peer.seconds) != len(ours.seconds):
-        raise ValueError(
-            f"{peer.name} has {len(peer.seconds)} rounds and {ours.name} {len(ours.seconds)}: "
-            "time them together"
-        )
-    times = np.array(peer.seconds) / np.array(ours.seconds)
-    low, median, high = (float(value) for value in np.quantile(times, (0.25, 0.5, 0.75)))
-    return Ratio(median, (low, high))
+    if len(numerator.values) != len(denominator.values):
+        counts = (f"{each.name} has {len(each.values)}" for each in (numerator, denominator))
+        raise ValueError(f"rounds: {' and '.join(counts)}; run both in one comparison")
+    if not all(denominator.values):
+        raise ValueError(f"{denominator.name} has a round without a result; use longer rounds")
+    pairs = zip(numerator.values, denominator.values, strict=True)
+    return Series(numerator.name, tuple(above / below for above, below in pairs))
+
+
+class PartClock:
+    """Splits runs into parts, each of which ends where the next one starts.
+
+    Attributes:
+        laps: for each run, seconds by part.
+    """
+
+    def __init__(self) -> None:
+        self.laps: list[dict[str, float]] = []
+        self._last = 0.0
+
+    def start(self) -> None:
+        """Start a run."""
+        self.laps.append({})
+        self._last = perf_counter()
+
+    def end_of(self, part: str) -> None:
+        """Assign the time since the last call to this part."""
+        synchronize()
+        now = perf_counter()
+        if self.laps:
+            self.laps[-1][part] = self.laps[-1].get(part, 0.0) + now - self._last
+        self._last = now
+
+    def follow(self, model: Any) -> None:
+        """Record the parts of a model that has Detectron2's module names, `resize` first."""
+        model.backbone.register_forward_pre_hook(lambda *_: self.end_of("resize"))
+        for part, module in {
+            "backbone": model.backbone,
+            "proposals": model.proposal_generator,
+            "boxes": model.roi_heads.box_predictor,
+            "masks": model.roi_heads,
+        }.items():
+            module.register_forward_hook(lambda *_, part=part: self.end_of(part))
+
+
+def synchronize() -> None:
+    """Wait for the GPU, where one is in use and no CUDA graph is being captured."""
+    if torch.cuda.is_initialized() and not torch.cuda.is_current_stream_capturing():
+        torch.cuda.synchronize()

@@ -1,6 +1,6 @@
-"""Upstream Detectron2 as our peer: one picture at a time, as its DefaultPredictor goes.
+"""Detectron2 itself as a baseline: one image at a time, as its DefaultPredictor runs it.
 
-Nothing here works without the `detectron2` package and pycocotools; `installed` tells.
+Needs the packages `detectron2` and `pycocotools`; see `installed`.
 """
 
 import io
@@ -13,25 +13,25 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bench.parts import PartClock
-from handler.pictures import Picture
+from bench.timing import PartClock
+from d2serve.detections import Detections, Picture
 from tests.goldens.cases import GoldenModel
 from tests.goldens.upstream import UpstreamModel
 
-# COCO's results have as many digits.
-DIGITS = 3
+# As in COCO's result files.
+DECIMALS = 3
 
 
 def installed() -> bool:
-    """Whether upstream can take part."""
+    """Whether the baseline can run."""
     return find_spec("detectron2") is not None and find_spec("pycocotools") is not None
 
 
 class Upstream:
-    """A model that `detectron2` builds and runs, and what its users put around it.
+    """A model that `detectron2` builds and runs, with the code its users write around it.
 
     Attributes:
-        parts: decode, forward and encode of each answer.
+        parts: decode, forward and encode of each response.
     """
 
     def __init__(self, model: GoldenModel, device: torch.device) -> None:
@@ -39,33 +39,32 @@ class Upstream:
         self.model = self.golden.model.to(device)
         self.parts = PartClock()
 
-    def resize(self, picture: Picture) -> Tensor:
+    def resize(self, image: Picture) -> Tensor:
         """UInt8[H, W, 3] RGB -> Float32[3, H', W'] in the model's channel order."""
-        ordered = picture[:, :, ::-1] if self.golden.input_format == "BGR" else picture
+        ordered = image[:, :, ::-1] if self.golden.input_format == "BGR" else image
         ordered = np.ascontiguousarray(ordered)
         resized = self.golden.resize.get_transform(ordered).apply_image(ordered)
         return torch.as_tensor(resized.astype("float32").transpose(2, 0, 1))
 
-    def detect(self, picture: Picture) -> Any:
-        """Its `Instances`, in the network's pixels, masks of 28x28 not yet in the picture."""
+    def detect(self, image: Picture) -> Any:
+        """Run the network; `Instances` in its pixels, with masks of 28x28."""
         with torch.no_grad():
-            image = {"image": self.resize(picture)}
-            [found] = self.model.inference([image], do_postprocess=False)
+            [found] = self.model.inference([{"image": self.resize(image)}], do_postprocess=False)
         return found
 
-    def answer(self, body: bytes) -> bytes:
-        """An encoded picture -> JSON with boxes, scores, classes and RLE masks."""
+    def respond(self, body: bytes) -> bytes:
+        """An encoded image -> JSON with boxes, scores, classes and RLE masks."""
         from detectron2.modeling.postprocessing import detector_postprocess
 
         self.parts.start()
-        picture = np.asarray(Image.open(io.BytesIO(body)).convert("RGB"))
+        image = np.asarray(Image.open(io.BytesIO(body)).convert("RGB"))
         self.parts.end_of("decode")
-        found = self.detect(picture)
+        found = self.detect(image)
         self.parts.end_of("forward")
-        found = detector_postprocess(found, *picture.shape[:2]).to("cpu")
+        found = detector_postprocess(found, *image.shape[:2]).to("cpu")
         content = {
-            "boxes": found.pred_boxes.tensor.numpy().round(DIGITS).tolist(),
-            "scores": found.scores.numpy().round(DIGITS).tolist(),
+            "boxes": found.pred_boxes.tensor.numpy().round(DECIMALS).tolist(),
+            "scores": found.scores.numpy().round(DECIMALS).tolist(),
             "classes": found.pred_classes.tolist(),
             "masks": encode_masks(found.pred_masks.numpy()),
         }
@@ -74,19 +73,13 @@ class Upstream:
         return encoded
 
 
-def paste_and_encode(
-    masks: Any, boxes_xyxy: Any, size_hw: tuple[int, int]
-) -> list[dict[str, object]]:
-    """Float32[N, 28, 28] and Float32[N, 4] -> COCO's compressed RLE, as its evaluators do it."""
-    return encode_masks(paste(masks, boxes_xyxy, size_hw))
-
-
-def paste(masks: Any, boxes_xyxy: Any, size_hw: tuple[int, int]) -> Any:
-    """Float32[N, 28, 28] and Float32[N, 4] -> Bool[N, H, W]."""
+def paste(found: Detections) -> Any:
+    """Paste masks of 28x28 into the image: Bool[N, H, W]."""
     from detectron2.layers.mask_ops import paste_masks_in_image
 
-    boxes = torch.from_numpy(boxes_xyxy)
-    return paste_masks_in_image(torch.from_numpy(masks), boxes, size_hw).numpy()
+    assert found.masks is not None
+    boxes = torch.from_numpy(found.boxes_xyxy)
+    return paste_masks_in_image(torch.from_numpy(found.masks), boxes, found.size_hw).numpy()
 
 
 def encode_masks(pasted: Any) -> list[dict[str, object]]:

@@ -7,7 +7,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from scripts.errors import CommandError
+from d2serve.errors import CommandError
 
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
 # What runs with an archive: the handler's own imports, the server, and Java where there is none.

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from scripts.errors import run
+from d2serve.cli.run import run
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 DOCUMENT = DOCS / "openapi.yaml"

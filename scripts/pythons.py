@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from scripts.errors import run
+from d2serve.cli.run import run
 
 VERSIONS = ("3.10", "3.11", "3.12")
 REQUIREMENTS = Path("requirements.txt")

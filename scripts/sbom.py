@@ -10,12 +10,12 @@ from typing import Any
 
 from packaging.utils import canonicalize_name
 
-from handler.integrity import SUMS_FILE, parse_sums
-from scripts.errors import CommandError, run
+from d2serve.building.members import model_of, read_archive
+from d2serve.building.packing import MANIFEST, STORE, check_name
+from d2serve.cli.run import run
+from d2serve.errors import CommandError
+from d2serve.serving.integrity import SUMS_FILE, parse_sums
 from scripts.installed_packages import licenses, needs, purl, runtime_packages
-from scripts.members import model_of, read_archive
-from scripts.model_store import STORE, check_name
-from scripts.packing import MANIFEST
 
 SPEC_VERSION = "1.5"
 OUTPUT = Path("out", "sbom.cdx.json")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.archive import ONE_WORKER, build_archive
-from scripts.torchserve import Server, running_server
+from d2serve.building.archive import ONE_WORKER, build_archive
+from d2serve.servers.torchserve.launcher.server import Server, running_server
 
 BATCH_SIZE = 8
 

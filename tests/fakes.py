@@ -5,11 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import torch
 
-from handler.detections import Detections
-from handler.detector.interface import Failure, Outcome, Prepared
-from handler.model_facts import ModelFacts
-from handler.pictures import Picture
-from handler.telemetry.forwards import ForwardLog
+from d2serve.detections import Detections, Picture
+from d2serve.detector.base import Failure, ForwardLog, Outcome, Prepared
+from d2serve.metadata import ModelFacts
 
 
 def facts(*class_names: str, score_threshold: float = 0.0, max_detections: int = 100) -> ModelFacts:

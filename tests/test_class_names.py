@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from handler.class_names import (
+from d2serve.metadata import (
     ClassCounts,
     ClassNames,
     ClassNamesError,

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handler.detections import Detections, Panoptic
+from d2serve.detections import Detections, Panoptic
 from tests.fakes import detections_of
 
 

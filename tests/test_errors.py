@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import pytest
 
-from handler.errors import (
+from d2serve.errors import (
     CODES,
     RequestError,
     bad_request,

@@ -12,7 +12,7 @@ SOURCES = sorted(HANDLER.rglob("*.py"))
 CONTAINER = {"torch", "torchvision", "numpy", "scipy", "PIL", "cv2", "yaml"}
 ALLOWED_EVERYWHERE = set(sys.stdlib_module_names) | CONTAINER | {"handler"}
 ALLOWED_IN = {
-    "service.py": {"ts"},
+    "handler.py": {"ts"},
     **{
         f"detector/upstream/{name}.py": {"detectron2"}
         for name in ("answers", "config", "model", "package", "padding")

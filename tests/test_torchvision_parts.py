@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from handler import torchvision_parts
-from handler.torchvision_parts import load_operators
+from d2serve import torchvision_ops as torchvision_parts
+from d2serve.torchvision_ops import load_operators
 
 SERVES = """
 import sys

@@ -1,0 +1,1 @@
+"""The load test: settings and numbers of clients, with a recommendation."""

@@ -1,1 +1,1 @@
-"""The stages of a request's way, each beside its peers: `contests` of every module."""
+"""Stages of a request, each beside its baselines."""

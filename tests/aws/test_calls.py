@@ -8,9 +8,9 @@ import pytest
 from botocore import xform_name
 from botocore.model import Shape
 
-from scripts.aws import deploy, transform, undeploy
-from scripts.aws.calls import Answer, Call, digest, operation_model
-from scripts.errors import CommandError
+from d2serve.aws import deploy, transform, undeploy
+from d2serve.aws.api import Answer, Call, digest, operation_model
+from d2serve.errors import CommandError
 from tests.aws import test_transform
 from tests.aws.conftest import WritePackage
 from tests.aws.test_deploy import CASES, arguments

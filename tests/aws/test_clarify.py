@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handler.messages import HttpRequest, Part
-from handler.pipeline import CUSTOM_ATTRIBUTES, Pipeline
-from handler.settings import Settings
-from scripts.aws import clarify
-from scripts.aws.clarify import class_names
-from scripts.errors import CommandError
-from scripts.package import Package, read_package
+from d2serve.aws import clarify
+from d2serve.aws.clarify import class_names
+from d2serve.building.package import Package, read_package
+from d2serve.errors import CommandError
+from d2serve.messages import HttpRequest, Part
+from d2serve.serving.pipeline import CUSTOM_ATTRIBUTES, Pipeline
+from d2serve.settings import Settings
 from tests.aws.conftest import WritePackage
 from tests.bodies import image_bytes, noise, npy_bytes
 from tests.fakes import FakeDetector, facts

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from scripts.aws import deploy
-from scripts.errors import CommandError
+from d2serve.aws import deploy
+from d2serve.errors import CommandError
 from tests.aws.conftest import WritePackage
 from tests.aws.world import ACCOUNT_ID, BUCKET, ROLE, World
 

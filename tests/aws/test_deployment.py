@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from scripts.aws.deployment import OPTIONS, Deployment
-from scripts.errors import CommandError
-from scripts.package import Package
+from d2serve.aws.deployment import OPTIONS, Deployment
+from d2serve.building.package import Package
+from d2serve.errors import CommandError
 
 PACKAGE = Package(Path("shapes.tar.gz"), "shapes", "0" * 64, 10)
 

@@ -1,8 +1,8 @@
 import pytest
 
-from scripts.aws.deployment import OPTIONS
-from scripts.aws.environment import MIB, container_environment
-from scripts.waiting_threads import WAITING_THREADS
+from d2serve.aws.containers import MIB, container_environment
+from d2serve.aws.deployment import OPTIONS
+from d2serve.servers.torchserve.launcher.config import WAITING_THREADS
 
 # Megabytes that SageMaker lets through.
 LIMITS_MB = {"realtime": 6, "serverless": 4, "async": 1024, "mme": 6, "transform": 100}

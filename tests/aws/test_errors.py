@@ -2,9 +2,9 @@ import pytest
 from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import ClientError, NoCredentialsError, NoRegionError, SSOTokenLoadError
 
-from scripts.aws.account import connect
-from scripts.aws.errors import AwsError, readable_errors
-from scripts.errors import CommandError
+from d2serve.aws.account import connect
+from d2serve.aws.api import AwsError, readable_errors
+from d2serve.errors import CommandError
 
 
 def refusal(code: str, message: str = "no") -> ClientError:

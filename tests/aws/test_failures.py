@@ -10,11 +10,11 @@ import pytest
 from botocore.credentials import CredentialResolver
 from rich.console import Console
 
-from scripts.aws import deploy, undeploy
-from scripts.aws.account import Account
-from scripts.aws.logs import log_tail
-from scripts.errors import CommandError
-from scripts.errors import run as run_command
+from d2serve.aws import deploy, undeploy
+from d2serve.aws.account import Account
+from d2serve.aws.steps import log_tail
+from d2serve.cli.run import run as run_command
+from d2serve.errors import CommandError
 from tests.aws.conftest import WritePackage
 from tests.aws.test_deploy import CASES, arguments
 from tests.aws.test_updates import interrupt

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.aws.images import PYTHON, REGISTRIES, REPOSITORY, VERSION, family_of, image_uri
-from scripts.errors import CommandError
+from d2serve.aws.containers import PYTHON, REGISTRIES, REPOSITORY, VERSION, family_of, image_uri
+from d2serve.errors import CommandError
 
 # Answers with the SDK's own URI of each region and instance type.
 ASK_THE_SDK = """

@@ -5,8 +5,8 @@ from typing import Any
 import boto3
 import pytest
 
-from scripts.aws.site import find_site, imagined_site
-from scripts.errors import CommandError
+from d2serve.aws.context import find_site, imagined_site
+from d2serve.errors import CommandError
 from tests.aws.conftest import TRUST
 from tests.aws.test_failures import nobody
 from tests.aws.world import ACCOUNT_ID, BUCKET, REGION, ROLE, World

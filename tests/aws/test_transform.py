@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts.aws import transform
-from scripts.aws.logs import TRANSFORM_JOBS
-from scripts.errors import CommandError
+from d2serve.aws import transform
+from d2serve.aws.steps import TRANSFORM_JOBS
+from d2serve.errors import CommandError
 from tests.aws.conftest import WritePackage
 from tests.aws.test_deploy import parameters
 from tests.aws.test_failures import nobody, write_log

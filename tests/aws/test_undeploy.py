@@ -1,7 +1,7 @@
 import pytest
 
-from scripts.aws import deploy, undeploy
-from scripts.errors import CommandError
+from d2serve.aws import deploy, undeploy
+from d2serve.errors import CommandError
 from tests.aws.conftest import WritePackage
 from tests.aws.test_deploy import CASES, arguments
 from tests.aws.test_failures import make_foreign_endpoint

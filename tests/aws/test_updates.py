@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from scripts.aws import deploy
-from scripts.errors import CommandError
+from d2serve.aws import deploy
+from d2serve.errors import CommandError
 from tests.aws.conftest import WritePackage
 from tests.aws.test_deploy import arguments, parameters
 from tests.aws.world import World

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from botocore.loaders import create_loader
 from rich.console import Console
 
-from scripts.aws.account import Account
+from d2serve.aws.account import Account
 from tests.aws.sagemaker_server import Fate, SageMaker
 
 REGION = "eu-central-1"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bench.accuracy import average_precision, detector_in, heldout_scenes
-from handler.detections import Detections
+from d2serve.detections import Detections
 
 PICTURES = 6
 # On all 400 pictures it is less than 0.1; on so few, one detection more is a point.

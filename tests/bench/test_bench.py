@@ -8,7 +8,7 @@ import pytest
 
 from bench.__main__ import STAGES, main
 from bench.upstream import installed
-from scripts.errors import CommandError
+from d2serve.errors import CommandError
 from tests.environment import clean_environment
 
 

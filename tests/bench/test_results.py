@@ -5,7 +5,7 @@ import pytest
 from bench.contest import Result
 from bench.results import Run, read_run, write_run
 from bench.timing import Timing
-from scripts.errors import CommandError
+from d2serve.errors import CommandError
 
 
 def run_with_parts() -> Run:

@@ -10,7 +10,8 @@ import httpx
 import pytest
 from moto.server import ThreadedMotoServer
 
-from scripts.client import AsyncEndpointTransport, Client, endpoint_transport
+from d2serve.client.client import Client
+from d2serve.client.sagemaker import AsyncEndpointTransport, endpoint_transport
 from tests.client.runtime import Container, Runtime
 
 REGION = "eu-central-1"

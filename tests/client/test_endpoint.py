@@ -13,18 +13,11 @@ import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from urllib3 import HTTPResponse
 
-from scripts.aws.errors import AwsError
-from scripts.client import (
-    AsyncEndpointTransport,
-    Client,
-    EndpointTransport,
-    Payload,
-    PredictionError,
-    UnreachableError,
-    endpoint_transport,
-)
-from scripts.client.client import ATTEMPTS
-from scripts.ports import Ports
+from d2serve.aws.api import AwsError
+from d2serve.client.client import ATTEMPTS, Client
+from d2serve.client.sagemaker import AsyncEndpointTransport, EndpointTransport, endpoint_transport
+from d2serve.client.transport import Payload, PredictionError, UnreachableError
+from d2serve.servers.torchserve.launcher.ports import Ports
 from tests.bodies import npy_bytes
 from tests.client.conftest import BUCKET, Invoke, Session
 from tests.client.runtime import Answered, Asked

@@ -6,9 +6,10 @@ from threading import Thread
 import httpx
 import pytest
 
-from scripts.client import Client, HttpTransport, Payload, PredictionError, UnreachableError
-from scripts.client.client import ATTEMPTS
-from scripts.errors import CommandError
+from d2serve.client.client import ATTEMPTS, Client
+from d2serve.client.http import HttpTransport
+from d2serve.client.transport import Payload, PredictionError, UnreachableError
+from d2serve.errors import CommandError
 
 URL = "http://server.test/invocations"
 OPTIONS_HEADER = "X-Amzn-SageMaker-Custom-Attributes"

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts.client import Payload
-from scripts.client.messages import Picture
+from d2serve.client.transport import Payload, Picture
 from tests.bodies import npy_bytes
 
 ARRAY = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import predict
+from d2serve.cli import predict
 from tests.client.conftest import KEYS, REGION, Invoke, Session
 from tests.client.runtime import Answered, Asked
 from tests.environment import NO_ACCOUNT

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from scripts.client import Prediction, PredictionError
-from scripts.client.predictions import read_predictions
+from d2serve.client.predictions import Prediction, read_predictions
+from d2serve.client.transport import PredictionError
 
 SIZE_HW = (6, 8)
 NOTHING: dict[str, Any] = {

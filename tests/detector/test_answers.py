@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from handler.detections import Detections, Segment
-from handler.detector.answers import detections_of, label_segments
-from handler.masks.paste import paste_mask
+from d2serve.detections import Detections, Segment
+from d2serve.detector.detectron2.outputs import detections_of, label_segments
+from d2serve.masks.paste import paste_mask
 from tests.detector.instances import Boxes, Instances, instances
 
 SIZE_HW = (60, 80)

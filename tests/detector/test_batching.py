@@ -2,7 +2,7 @@ from collections.abc import Hashable, Iterator, Sequence
 
 import pytest
 
-from handler.detector.batching import group
+from d2serve.detector.batching import group
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from handler.detector.failures import DeviceLostError, failure_of
-from handler.detector.interface import Failure
+from d2serve.detector.base import DeviceLostError, Failure, failure_of
 
 
 @pytest.mark.parametrize(

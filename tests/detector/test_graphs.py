@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from handler.detector import graphs
-from handler.detector.graphs import Features, GraphedBackbone, Replay
-from handler.detector.native import NativeDetector
-from handler.rcnn.backbone import Backbone
-from handler.settings import Settings
+from d2serve.detector import cuda_graphs as graphs
+from d2serve.detector.cuda_graphs import Features, GraphedBackbone, Replay
+from d2serve.detector.native import NativeDetector
+from d2serve.model.fpn import Backbone
+from d2serve.settings import Settings
 from tests.goldens.cases import TRAINED
 
 CPU = torch.device("cpu")

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from handler.detector.loading import load_detector
-from handler.detector.native import NativeDetector
-from handler.detector.upstream.package import PackageError
-from handler.settings import Settings
-from scripts.runtimes import write_network
+from d2serve.building.runtimes import write_network
+from d2serve.detector.detectron2.model import PackageError
+from d2serve.detector.native import NativeDetector
+from d2serve.serving.loading import load_detector
+from d2serve.settings import Settings
 from tests.goldens.cases import CONFIGS, GoldenModel
 
 CPU = torch.device("cpu")

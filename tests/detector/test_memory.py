@@ -1,4 +1,4 @@
-from handler.detector.memory import FITTING_BEFORE_MORE, MemoryLimit
+from d2serve.detector.batching import FITTING_BEFORE_MORE, MemoryLimit
 
 
 def limited_to(pixels: int) -> MemoryLimit:

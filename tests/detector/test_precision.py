@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from handler.detections import Detections
-from handler.detector import precision
-from handler.detector.native import NativeDetector
-from handler.detector.precision import choose_dtype
-from handler.settings import Settings, SettingsError
+from d2serve.detections import Detections
+from d2serve.detector import precision
+from d2serve.detector.native import NativeDetector
+from d2serve.detector.precision import choose_dtype
+from d2serve.settings import Settings, SettingsError
 from tests.goldens.answers import read_answer
 from tests.goldens.cases import TRAINED
 from tests.goldens.comparison import assert_close_to_upstream

@@ -5,10 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from handler.detections import Detections
-from handler.detector.native import NativeDetector
-from handler.pictures import Picture
-from handler.settings import Settings
+from d2serve.detections import Detections, Picture
+from d2serve.detector.native import NativeDetector
+from d2serve.settings import Settings
 from tests.goldens.cases import TRAINED
 
 BOX_TOLERANCE_PX = 0.1

@@ -8,12 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from handler.detections import Detections
-from handler.detector import running
-from handler.detector.failures import DeviceLostError
-from handler.detector.interface import Failure, Outcome, Prepared, Size
-from handler.detector.running import BatchRunner
-from handler.settings import Settings
+from d2serve.detections import Detections
+from d2serve.detector import batching as running
+from d2serve.detector.base import DeviceLostError, Failure, Outcome, Prepared, Size
+from d2serve.detector.batching import BatchRunner
+from d2serve.settings import Settings
 from tests.fakes import detections_of
 
 

@@ -12,19 +12,18 @@ import pytest
 import torch
 import yaml
 
-from handler.detections import Detections
-from handler.detector.loading import load_detector
-from handler.detector.native import NativeDetector
-from handler.detector.upstream.detector import UpstreamDetector
-from handler.detector.upstream.model import Resizing
-from handler.masks.paste import paste_mask
-from handler.pictures import Picture
-from handler.rcnn.checkpoint import CheckpointError
-from handler.rcnn.yaml_config import ConfigError
-from handler.serving_file import read_settings
-from handler.settings import Settings
-from scripts.archive import SERVING_DEFAULTS, prove, write_model
-from scripts.lazy_config import as_yaml
+from d2serve.building.archive import SERVING_DEFAULTS, prove, write_model
+from d2serve.building.lazy_config import as_yaml
+from d2serve.building.yaml_config import ConfigError
+from d2serve.detections import Detections, Picture
+from d2serve.detector.detectron2.detector import UpstreamDetector
+from d2serve.detector.detectron2.model import Resizing
+from d2serve.detector.native import NativeDetector
+from d2serve.errors import CheckpointError
+from d2serve.masks.paste import paste_mask
+from d2serve.serving.loading import load_detector
+from d2serve.serving.model_config import read_settings
+from d2serve.settings import Settings
 from tests.detector.upstream_models import CONFIGS, answer_of, upstream_marks, write_checkpoint
 from tests.goldens.cases import TINY
 

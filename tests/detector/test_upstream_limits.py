@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 from torch import nn
 
-from handler.detector.upstream.limits import Limits, limits_of
-from handler.rcnn.yaml_config import ConfigError
+from d2serve.building.yaml_config import ConfigError
+from d2serve.detector.detectron2.detector import Limits, limits_of
 
 
 class Predictor(nn.Module):

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from handler.detector.native import CONFIG_FILE
-from handler.detector.upstream.model import LAZY_CONFIG_FILE, Resizing, build_model
-from handler.pictures import Picture
-from handler.rcnn.yaml_config import read_yaml_config
-from scripts.lazy_config import save_lazy_config
-from scripts.yaml_files import write_yaml
+from d2serve.building.lazy_config import save_lazy_config
+from d2serve.building.packing import write_yaml
+from d2serve.building.yaml_config import read_yaml_config
+from d2serve.detections import Picture
+from d2serve.detector.detectron2.model import LAZY_CONFIG_FILE, Resizing, build_model
+from d2serve.detector.native import CONFIG_FILE
 from tests.goldens.seeded_weights import seeded_weights
 
 CONFIGS = Path(__file__).parent / "upstream_configs"

@@ -5,7 +5,7 @@ from statistics import median
 import httpx
 from hypothesis import event, given, settings
 
-from scripts.torchserve import Server
+from d2serve.servers.torchserve.launcher.server import Server
 from tests.fuzz.conftest import HTTP_EXAMPLES
 from tests.fuzz.corpus import SEEDS_BY_NAME, Seed
 from tests.fuzz.mutations import mutated_seeds

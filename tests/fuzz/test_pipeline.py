@@ -6,9 +6,10 @@ from typing import Any
 
 from hypothesis import event, given
 
-from handler.messages import HttpRequest, HttpResponse, Part
-from handler.pipeline import Pipeline
-from handler.settings import Settings
+from d2serve.messages import HttpRequest, Part
+from d2serve.serving.pipeline import Pipeline
+from d2serve.serving.telemetry import HttpResponse
+from d2serve.settings import Settings
 from tests.fakes import FakeDetector, facts
 from tests.fuzz.corpus import SEEDS_BY_NAME, Seed
 from tests.fuzz.mutations import mutated_seeds

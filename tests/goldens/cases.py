@@ -5,10 +5,12 @@ from pathlib import Path
 
 import torch
 
-from handler.rcnn.build import build_model, build_network
-from handler.rcnn.checkpoint import Weights, read_checkpoint
-from handler.rcnn.config import ModelConfig, load_config
-from handler.rcnn.network import Network
+from d2serve.building.checkpoint import read_checkpoint
+from d2serve.building.config import load_config
+from d2serve.model.config import ModelConfig
+from d2serve.model.meta_arch import build_model, build_network
+from d2serve.model.network import Network
+from d2serve.model.weights import Weights
 from tests.goldens.seeded_weights import seeded_weights
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -9,8 +9,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torchvision.ops import box_iou
 
-from handler.detections import Detections
-from handler.masks.paste import paste_mask
+from d2serve.detections import Detections
+from d2serve.masks.paste import paste_mask
 from tests.goldens.upstream import UpstreamAnswer
 
 BOX_TOLERANCE_PX = 0.05

@@ -8,9 +8,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from handler.rcnn.config import ConfigError, load_config
-from handler.rcnn.lazy_yaml import is_lazy_config
-from scripts.lazy_config import save_lazy_config
+from d2serve.building.config import load_config
+from d2serve.building.lazy_config import save_lazy_config
+from d2serve.building.lazy_yaml import is_lazy_config
+from d2serve.building.yaml_config import ConfigError
 from tests.goldens.zoo import PAGE, Row, closest_look, header
 
 START, END = "<!-- table of Python configs -->\n", "<!-- end of table of Python configs -->\n"

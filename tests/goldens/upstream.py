@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from handler.detector.upstream.model import Resizing
-from handler.rcnn.lazy_yaml import is_lazy_config
+from d2serve.building.lazy_yaml import is_lazy_config
+from d2serve.detector.detectron2.model import Resizing
 from tests.goldens.deformable import deformable_convolution
 from tests.goldens.seeded_weights import seeded_weights
 

@@ -14,11 +14,11 @@ import torch
 import yaml
 from PIL import Image
 
-from handler.detections import Detections
-from handler.detector.native import NativeDetector
-from handler.pictures import Picture
-from handler.rcnn.config import ConfigError, load_config
-from handler.settings import Settings
+from d2serve.building.config import load_config
+from d2serve.building.yaml_config import ConfigError
+from d2serve.detections import Detections, Picture
+from d2serve.detector.native import NativeDetector
+from d2serve.settings import Settings
 from tests.goldens.cases import REPOSITORY, SAMPLES, GoldenModel
 from tests.goldens.comparison import Comparison, compare
 from tests.goldens.upstream import UpstreamModel

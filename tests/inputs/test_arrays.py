@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handler.errors import RequestError
-from handler.inputs.arrays import read_array
-from handler.options import Options
-from handler.settings import Settings
+from d2serve.errors import RequestError
+from d2serve.inputs.arrays import read_array
+from d2serve.messages import Options
+from d2serve.settings import Settings
 from tests.bodies import noise
 
 HWC = noise(5, 8, 3)

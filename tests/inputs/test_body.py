@@ -3,13 +3,12 @@ from base64 import b64encode
 
 import pytest
 
-from handler.errors import RequestError
-from handler.inputs import media_types
-from handler.inputs.body import read_body
-from handler.inputs.envelope import Envelope
-from handler.messages import HttpRequest, Part
-from handler.settings import Settings
-from handler.wrapping import Style
+from d2serve.errors import RequestError
+from d2serve.inputs import instances as media_types
+from d2serve.inputs.body import read_body
+from d2serve.inputs.instances import Envelope
+from d2serve.messages import HttpRequest, Part, Style
+from d2serve.settings import Settings
 
 TEXT = b64encode(b"any bytes").decode()
 DOCUMENT = json.dumps({"instances": [TEXT], "parameters": {"masks": "none"}}).encode()

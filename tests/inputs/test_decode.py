@@ -3,12 +3,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handler.errors import RequestError
-from handler.inputs.body import read_body
-from handler.inputs.decode import decode_items
-from handler.messages import HttpRequest, Part
-from handler.options import Options
-from handler.settings import Settings
+from d2serve.errors import RequestError
+from d2serve.inputs.body import decode_items, read_body
+from d2serve.messages import HttpRequest, Options, Part
+from d2serve.settings import Settings
 from tests.bodies import image_bytes, noise, npy_bytes
 
 RGB = noise(5, 8, 3)

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from handler.errors import RequestError
-from handler.inputs.image import decode_image
+from d2serve.errors import RequestError
+from d2serve.inputs.images import decode_image
 from tests.bodies import image_bytes, noise
 
 MAX_PIXELS = 10_000

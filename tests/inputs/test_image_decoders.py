@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from handler.errors import RequestError
-from handler.inputs.image import decode_image, decode_with_pillow, is_for_torchvision
-from handler.inputs.jpeg import decode_on_cpu
+from d2serve.errors import RequestError
+from d2serve.inputs.images import (
+    decode_image,
+    decode_on_cpu,
+    decode_with_pillow,
+    is_for_torchvision,
+)
 from tests.bodies import image_bytes
 
 MAX_PIXELS = 50_000_000

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from handler.errors import RequestError
-from handler.inputs.image import decode_image
-from handler.inputs.image_guard import (
+from d2serve.errors import RequestError
+from d2serve.inputs.image_guard import (
     MOST_JPEG_SCANS,
     MOST_JPEG_SEGMENTS,
     MOST_PNG_CHUNKS,
@@ -18,6 +17,7 @@ from handler.inputs.image_guard import (
     MeteredFile,
     guarded_file,
 )
+from d2serve.inputs.images import decode_image
 from tests.bad_requests import png_chunk, png_of, zeros
 from tests.bodies import image_bytes, noise
 

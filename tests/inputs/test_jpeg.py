@@ -9,11 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from handler.inputs import jpeg
-from handler.inputs.image import decode_image
-from handler.inputs.image_guard import jpeg_has_end
-from handler.inputs.jpeg import decode_on_cpu, decode_on_gpu, jpeg_decoder
-from handler.settings import SettingsError
+from d2serve.inputs import images as jpeg
+from d2serve.inputs.image_guard import jpeg_has_end
+from d2serve.inputs.images import decode_image, decode_on_cpu, decode_on_gpu, jpeg_decoder
+from d2serve.settings import SettingsError
 from tests.bodies import image_bytes, noise
 from tests.inputs.test_image_decoders import ARITHMETIC, JPEGS
 

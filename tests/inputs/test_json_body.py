@@ -5,12 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handler.errors import RequestError
-from handler.inputs.envelope import Envelope
-from handler.inputs.json_body import read_json, read_json_lines
-from handler.messages import Part
-from handler.settings import Settings
-from handler.wrapping import Style, Wrapping
+from d2serve.errors import RequestError
+from d2serve.inputs.instances import Envelope
+from d2serve.inputs.json_body import read_json, read_json_lines
+from d2serve.messages import Part, Style, Wrapping
+from d2serve.settings import Settings
 
 SETTINGS = Settings()
 BODY = b"any bytes"

@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handler.errors import RequestError
-from handler.inputs.base64_text import decode_base64
-from handler.inputs.json_text import parse_json
-from handler.inputs.number_lists import array_of
-from handler.settings import Settings
+from d2serve.errors import RequestError
+from d2serve.inputs.json_values import array_of, decode_base64, parse_json
+from d2serve.settings import Settings
 
 BYTES = bytes(range(256))
 CANARY = "zqxcanary"

@@ -10,12 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from handler.errors import RequestError
-from handler.inputs.arrays import read_array
-from handler.inputs.npy import read_npy
-from handler.options import Options
-from handler.pictures import Picture
-from handler.settings import Settings
+from d2serve.detections import Picture
+from d2serve.errors import RequestError
+from d2serve.inputs.arrays import read_array, read_npy
+from d2serve.messages import Options
+from d2serve.settings import Settings
 from tests.bodies import noise, npy_bytes
 
 MAX_PIXELS = 10_000

@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
-from handler.errors import RequestError
-from handler.inputs.options import OptionReader, read_custom_attributes
-from handler.options import Options
-from handler.settings import SettingsError
+from d2serve.errors import RequestError
+from d2serve.inputs.options import OptionReader, read_custom_attributes
+from d2serve.messages import Options
+from d2serve.settings import SettingsError
 from tests.fakes import facts
 
 NAMES = ("cat", "dog", "7", "rose bush")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from handler.errors import RequestError
-from handler.inputs.patience import check_patience
+from d2serve.errors import RequestError
+from d2serve.serving.deadline import check_patience
 
 NOW = 1000.0
 

@@ -1,7 +1,7 @@
 import numpy as np
 
-from handler.masks.cells import Cells
-from handler.masks.ranges import ranges
+from d2serve.masks.grid_cells import Cells
+from d2serve.masks.sampling import ranges
 
 
 def cells_of(*rows: str) -> Cells:

@@ -6,9 +6,9 @@ import numpy.typing as npt
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from handler.detections import Detections, Panoptic, Segment
-from handler.masks.panoptic import combine, stuff_alone
-from handler.masks.paste import paste_mask
+from d2serve.detections import Detections, Panoptic, Segment
+from d2serve.masks.panoptic import combine, stuff_alone
+from d2serve.masks.paste import paste_mask
 from tests.fakes import detections_of
 
 SIZE_HW = (10, 20)

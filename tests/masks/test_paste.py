@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from handler.masks.paste import MaskRegion, paste_mask
+from d2serve.masks.paste import MaskRegion, paste_mask
 
 SIZE_HW = (60, 90)
 

@@ -4,8 +4,8 @@ import pycocotools.mask
 import pytest
 from scipy.ndimage import binary_fill_holes, gaussian_filter
 
-from handler.masks.paste import MaskRegion
-from handler.masks.polygons import encode_polygons
+from d2serve.masks.paste import MaskRegion
+from d2serve.masks.polygons import encode_polygons
 
 
 def mask_of(*rows: str) -> npt.NDArray[np.bool_]:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from handler.masks.regions import label_regions
+from d2serve.masks.paste import label_regions
 
 
 @pytest.mark.parametrize(

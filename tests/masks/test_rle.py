@@ -3,9 +3,9 @@ import numpy.typing as npt
 import pycocotools.mask
 import pytest
 
-from handler.masks.paste import MaskRegion
-from handler.masks.rle import encode_rles, run_lengths
-from handler.masks.runs import Runs
+from d2serve.masks.paste import MaskRegion
+from d2serve.masks.rle import encode_rles, run_lengths
+from d2serve.masks.runs import Runs
 
 
 def coco(region: MaskRegion, size_hw: tuple[int, int]) -> dict[str, object]:

@@ -4,11 +4,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from handler.masks import runs as runs_module
-from handler.masks.dense import paste_densely
-from handler.masks.paste import regions
-from handler.masks.rle import encode_rles
-from handler.masks.runs import paste_runs
+from d2serve.masks import runs as runs_module
+from d2serve.masks.paste import regions
+from d2serve.masks.rle import encode_rles
+from d2serve.masks.runs import paste_densely, paste_runs
 from tests.masks.instances import (
     Instances,
     coco,

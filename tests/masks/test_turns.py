@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handler.masks import rle, runs
-from handler.masks.turns import in_turn
+from d2serve.masks import rle, runs
+from d2serve.masks.runs import in_turn
 
 
 def meets_another(both: Barrier) -> bool:

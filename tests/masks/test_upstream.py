@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from handler.masks.rle import encode_rles
-from handler.masks.runs import paste_runs
+from d2serve.masks.rle import encode_rles
+from d2serve.masks.runs import paste_runs
 from tests.masks.instances import (
     Instances,
     coco,

@@ -8,14 +8,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import map_coordinates
 
-from handler.detections import Detections, Panoptic, Segment
-from handler.errors import RequestError
-from handler.model_facts import ModelFacts
-from handler.options import Options
-from handler.outputs.accept import JSON
-from handler.outputs.formats.result import Result
-from handler.outputs.render import Answer
-from handler.wrapping import Wrapping
+from d2serve.detections import Detections, Panoptic, Segment
+from d2serve.errors import RequestError
+from d2serve.messages import Options, Wrapping
+from d2serve.metadata import ModelFacts
+from d2serve.outputs.accept import JSON
+from d2serve.outputs.response import Answer
+from d2serve.outputs.result import Result
 from tests.bodies import noise
 from tests.fakes import detections_of
 

@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from handler.errors import RequestError
-from handler.options import RESPONSE_TYPES
-from handler.outputs.accept import JPEG, JSON, JSON_LINES, NPY, NPZ, PNG, choose_response
+from d2serve.errors import RequestError
+from d2serve.messages import RESPONSE_TYPES
+from d2serve.outputs.accept import JPEG, JSON, JSON_LINES, NPY, NPZ, PNG, choose_response
 from tests.outputs.results import ALL
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from handler.detections import Detections, Panoptic
-from handler.errors import RequestError
-from handler.outputs.arrays import npy_body, npz_body
+from d2serve.detections import Detections, Panoptic
+from d2serve.errors import RequestError
+from d2serve.outputs.arrays import npy_body, npz_body
 from tests.fakes import detections_of
 from tests.outputs.results import (
     NOTHING,

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from handler.errors import RequestError
-from handler.outputs.id_png import id_png
+from d2serve.errors import RequestError
+from d2serve.outputs.segment_maps import id_png
 
 COLUMNS = np.repeat(np.arange(1000, dtype=np.int32), 2)
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from handler.errors import RequestError
-from handler.outputs.formats.result import Result
-from handler.outputs.formats.table import FORMATS, Format
-from handler.outputs.json_body import instances_body, lines_body, plain_body
+from d2serve.errors import RequestError
+from d2serve.outputs.formats import FORMATS, Format
+from d2serve.outputs.response import instances_body, lines_body, plain_body
+from d2serve.outputs.result import Result
 from tests.outputs.results import BROKEN, MODEL, NOTHING, TWO, parsed, result_of
 
 ERROR = BROKEN.body()

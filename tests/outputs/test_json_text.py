@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from handler.outputs.json_text import json_bytes, json_text
+from d2serve.outputs.result import json_bytes, json_text
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import pytest
 
-from handler.outputs.labels import label_texts
+from d2serve.outputs.result import label_texts
 from tests.fakes import detections_of
 from tests.outputs.results import NAMES, NOTHING
 

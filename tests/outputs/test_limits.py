@@ -1,7 +1,7 @@
 import pytest
 
-from handler.errors import RequestError
-from handler.outputs.limits import require_bytes
+from d2serve.errors import RequestError
+from d2serve.outputs.result import require_bytes
 
 
 @pytest.mark.parametrize("size", [0, 9, 10], ids=["empty", "below", "just-as-many"])

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from handler.outputs.media_ranges import MediaRange, best_match, parse_accept
+from d2serve.outputs.accept import MediaRange, best_match, parse_accept
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from handler.outputs.numbers import (
-    relative_boxes,
-    rounded_keypoints,
-    rounded_pixels,
-    rounded_shares,
-)
+from d2serve.outputs.result import relative_boxes, rounded_keypoints, rounded_pixels, rounded_shares
 from tests.fakes import detections_of
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handler.outputs.open_inference import open_inference_body
-from handler.outputs.segment_maps import segment_maps
-from handler.outputs.segmentations import segmentations
-from handler.wrapping import OUTPUT_NAMES, Style, Wrapping
+from d2serve.messages import OUTPUT_NAMES, Style, Wrapping
+from d2serve.outputs.open_inference import open_inference_body
+from d2serve.outputs.result import segmentations
+from d2serve.outputs.segment_maps import segment_maps
 from tests.fakes import detections_of
 from tests.outputs.results import (
     BROKEN,

@@ -7,10 +7,10 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from handler.detections import Detections, Panoptic, Segment
-from handler.errors import RequestError
-from handler.outputs.drawing.colours import instance_colour, stuff_colour
-from handler.outputs.overlay import draw_detections, overlay_body
+from d2serve.detections import Detections, Panoptic, Segment
+from d2serve.errors import RequestError
+from d2serve.outputs.drawing import instance_colour, stuff_colour
+from d2serve.outputs.overlay import draw_detections, overlay_body
 from tests.bodies import noise
 from tests.fakes import detections_of, facts
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from handler.detections import Detections
-from handler.errors import RequestError, internal
-from handler.outputs.accept import JPEG, JSON, JSON_LINES, NPY, NPZ, PNG
-from handler.outputs.render import Answer, render
-from handler.outputs.segmentations import segmentations
-from handler.wrapping import Style, Wrapping
+from d2serve.detections import Detections
+from d2serve.errors import RequestError, internal
+from d2serve.messages import Style, Wrapping
+from d2serve.outputs.accept import JPEG, JSON, JSON_LINES, NPY, NPZ, PNG
+from d2serve.outputs.response import Answer, render
+from d2serve.outputs.result import segmentations
 from tests.bodies import noise
 from tests.outputs.results import ALL, BROKEN, MODEL, NOTHING, TWO, TWO_OF_ALL, answer_of, parsed
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from handler.detections import Panoptic, Segment
-from handler.outputs.segment_maps import segment_maps
+from d2serve.detections import Panoptic, Segment
+from d2serve.outputs.segment_maps import segment_maps
 from tests.outputs.results import MODEL, NOTHING, SIZE_HW, TWO, TWO_OF_ALL, result_of
 
 

@@ -3,7 +3,7 @@ import pycocotools.mask
 import pytest
 from scipy.ndimage import binary_fill_holes
 
-from handler.outputs.segmentations import segmentations
+from d2serve.outputs.result import segmentations
 from tests.fakes import detections_of
 from tests.outputs.results import NOTHING, TWO, TWO_WITHOUT_MASKS, dense_masks
 

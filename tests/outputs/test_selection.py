@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from handler.options import Options
-from handler.outputs.selection import selected
+from d2serve.messages import Options
+from d2serve.outputs.result import selected
 from tests.fakes import detections_of
 from tests.outputs.results import ALL
 

@@ -9,11 +9,11 @@ from typing import Any
 import jsonschema
 import pytest
 
-from handler.integrity import parse_sums
+from d2serve.building.members import read_archive
+from d2serve.errors import CommandError
+from d2serve.serving.integrity import parse_sums
 from scripts import installed_packages
-from scripts.errors import CommandError
 from scripts.installed_packages import ROOTS, pinned_versions
-from scripts.members import read_archive
 from scripts.sbom import bill_of_materials, main
 from tests.test_imports import CONTAINER
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from handler import bounded_yaml
-from handler.rcnn.yaml_config import MOST_FILES, ConfigError, read_yaml_config
-from scripts.archive import main
-from scripts.errors import CommandError
+from d2serve.building.archive import main
+from d2serve.building.yaml_config import MOST_FILES, ConfigError, read_yaml_config
+from d2serve.errors import CommandError
+from d2serve.serving import safe_yaml as bounded_yaml
 
 TOO_MANY = f"_BASE_ leads to more than {MOST_FILES} files"
 

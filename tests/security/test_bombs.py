@@ -9,9 +9,9 @@ import zlib
 import numpy as np
 import pytest
 
-from handler.messages import HttpRequest, Part
-from handler.pipeline import Pipeline
-from handler.settings import Settings
+from d2serve.messages import HttpRequest, Part
+from d2serve.serving.pipeline import Pipeline
+from d2serve.settings import Settings
 from tests.fakes import FakeDetector, facts
 
 LARGE = 50_000_000

@@ -12,11 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from handler.messages import HttpRequest, Part
-from handler.pipeline import Pipeline
-from handler.settings import Settings
-from scripts.server_logs import ServerLogs
-from scripts.torchserve import Server
+from d2serve.messages import HttpRequest, Part
+from d2serve.servers.torchserve.launcher.server import Server, ServerLogs
+from d2serve.serving.pipeline import Pipeline
+from d2serve.settings import Settings
 from tests.bodies import image_bytes, noise, npy_bytes
 from tests.fakes import FakeDetector, facts
 

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from scripts import unpacking
-from scripts.archive import main
-from scripts.errors import CommandError
-from scripts.members import read_archive
-from scripts.package import read_package
-from scripts.unpacking import check_unpacked_size
+from d2serve.building import members as unpacking
+from d2serve.building.archive import main
+from d2serve.building.members import check_unpacked_size, read_archive
+from d2serve.building.package import read_package
+from d2serve.errors import CommandError
 
 SMALL = 1_000_000
 LARGE = 30_000_000

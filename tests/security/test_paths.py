@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from scripts import archive, package, sagemaker_local
-from scripts.errors import CommandError
-from scripts.package import build_package, read_package
-from scripts.sagemaker_container import unpack
+from d2serve.aws.local_container import unpack
+from d2serve.building import archive, package
+from d2serve.building.package import build_package, read_package
+from d2serve.cli import sagemaker_local
+from d2serve.errors import CommandError
 
 MANIFEST = "MAR-INF/MANIFEST.json"
 FILES = {
@@ -72,7 +73,7 @@ def test_a_link_in_an_archive_is_refused(tmp_path: Path) -> None:
 def test_a_name_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     """Readers differ in which they take."""
     with pytest.raises(CommandError, match=r"'service\.py', which is in it 2 times"):
-        build_package(zipped(tmp_path / "a.mar", "service.py", "service.py"))
+        build_package(zipped(tmp_path / "a.mar", "handler.py", "handler.py"))
 
 
 def entry(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:

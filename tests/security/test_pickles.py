@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from handler.messages import HttpRequest, Part
-from handler.pipeline import Pipeline
-from handler.rcnn.checkpoint import CheckpointError, read_npz, read_weights
-from handler.settings import Settings
-from scripts.archive import main
-from scripts.errors import CommandError
+from d2serve.building.archive import main
+from d2serve.errors import CheckpointError, CommandError
+from d2serve.messages import HttpRequest, Part
+from d2serve.model.weights import read_npz, read_weights
+from d2serve.serving.pipeline import Pipeline
+from d2serve.settings import Settings
 from tests.fakes import FakeDetector, facts
 from tests.goldens.cases import CONFIGS
 from tests.security.payloads import Command, assert_dangerous

@@ -8,9 +8,9 @@ import httpx
 import pytest
 from ts.context import Context
 
-from handler.integrity import IntegrityError
-from handler.service import Detectron2Handler
-from scripts.torchserve import ServerError, running_server
+from d2serve.servers.torchserve.handler import Detectron2Handler
+from d2serve.servers.torchserve.launcher.server import ServerError, running_server
+from d2serve.serving.integrity import IntegrityError
 
 
 @pytest.fixture

@@ -8,18 +8,16 @@ from typing import Any
 import pytest
 import yaml
 
-from handler import bounded_yaml
-from handler.bounded_yaml import load_yaml
-from handler.class_names import ClassNamesError, read_class_names
-from handler.rcnn.arithmetic import evaluate
-from handler.rcnn.config import load_config
-from handler.rcnn.interpolation import resolve
-from handler.rcnn.lazy_yaml import read_lazy_config
-from handler.rcnn.yaml_config import ConfigError, read_yaml_config
-from handler.serving_file import read_settings, read_workers
-from handler.settings import SettingsError
-from scripts.archive import main
-from scripts.errors import CommandError
+from d2serve.building.archive import main
+from d2serve.building.config import load_config
+from d2serve.building.lazy_yaml import read_lazy_config, resolve
+from d2serve.building.yaml_config import ConfigError, evaluate, read_yaml_config
+from d2serve.errors import CommandError
+from d2serve.metadata import ClassNamesError, read_class_names
+from d2serve.serving import safe_yaml as bounded_yaml
+from d2serve.serving.model_config import read_settings, read_workers
+from d2serve.serving.safe_yaml import load_yaml
+from d2serve.settings import SettingsError
 
 REFUSALS = (ConfigError, SettingsError, ClassNamesError)
 READERS: dict[str, Callable[[Path], Any]] = {

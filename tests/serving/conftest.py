@@ -9,10 +9,10 @@ import httpx
 import numpy as np
 import pytest
 
-from scripts.aws.environment import SINGLE_WORKER, container_environment
-from scripts.package import build_package
-from scripts.sagemaker_container import Container, running_container
-from scripts.torchserve import Server
+from d2serve.aws.containers import SINGLE_WORKER, container_environment
+from d2serve.aws.local_container import Container, running_container
+from d2serve.building.package import build_package
+from d2serve.servers.torchserve.launcher.server import Server
 from tests.bodies import image_bytes
 from tests.serving.traffic import pixels
 

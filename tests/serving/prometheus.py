@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import httpx
 
-from scripts.ports import LOOPBACK, Ports
+from d2serve.servers.torchserve.launcher.ports import LOOPBACK, Ports
 from tests.serving.served import written_soon
 
 # A series' name and labels, as text.

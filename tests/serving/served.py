@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 import psutil
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from scripts.server_logs import MODEL, REQUESTS, ServerLogs
+from d2serve.servers.torchserve.launcher.server import MODEL, REQUESTS, ServerLogs
 
 WRITTEN_WITHIN_S = 10
 Found = TypeVar("Found")

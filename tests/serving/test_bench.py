@@ -7,7 +7,7 @@ import pytest
 
 from bench.gpu.http import HTTP, rate_of
 from bench.memory.processes import worker_pid, worker_samples
-from scripts.torchserve import Server
+from d2serve.servers.torchserve.launcher.server import Server
 
 pytestmark = pytest.mark.serving
 

@@ -12,8 +12,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from scripts import predict
-from scripts.ports import Ports
+from d2serve.cli import predict
+from d2serve.servers.torchserve.launcher.ports import Ports
 from tests.environment import clean_environment
 from tests.serving.traffic import picture_body
 
@@ -33,8 +33,8 @@ def folder(samples: list[Path], tmp_path: Path) -> Path:
 
 @pytest.fixture
 def serving(repo_root: Path, shapes_mar: Path) -> "Iterator[subprocess.Popen[str]]":
-    """`scripts.serve` as make starts it, on free ports."""
-    command = [sys.executable, "-m", "scripts.serve", "--model", str(shapes_mar)]
+    """`d2serve serve` as make starts it, on free ports."""
+    command = [sys.executable, "-m", "d2serve.cli.serve", "--model", str(shapes_mar)]
     command += ["--port", str(Ports.free().inference)]
     with subprocess.Popen(command, cwd=repo_root, stdout=subprocess.PIPE, text=True) as process:
         yield process

@@ -15,8 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from scripts.archive import ONE_WORKER, build_archive
-from scripts.torchserve import running_server
+from d2serve.building.archive import ONE_WORKER, build_archive
+from d2serve.servers.torchserve.launcher.server import running_server
 from tests.goldens.answers import read_answer
 from tests.goldens.cases import TINY, GoldenModel
 from tests.goldens.comparison import (

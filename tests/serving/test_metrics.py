@@ -8,9 +8,8 @@ from typing import Any
 import httpx
 import numpy as np
 
-from handler.telemetry.metrics import batch_samples, start_samples
-from scripts.server_logs import MODEL, SERVER
-from scripts.torchserve import Server
+from d2serve.servers.torchserve.launcher.server import MODEL, SERVER, Server
+from d2serve.serving.metrics import batch_samples, start_samples
 from tests.bodies import image_bytes, npy_bytes
 from tests.serving.prometheus import (
     counted,
@@ -19,7 +18,7 @@ from tests.serving.prometheus import (
     sum_of,
 )
 from tests.serving.served import request_line
-from tests.telemetry.samples import BAD, GOOD, batch_of
+from tests.core.samples import BAD, GOOD, batch_of
 
 LABELS = 'ModelName="shapes",Level="Model"'
 REFUSALS: dict[tuple[int, str], dict[str, Any]] = {

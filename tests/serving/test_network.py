@@ -19,10 +19,10 @@ import httpx
 import psutil
 import pytest
 
-from scripts import predict
-from scripts.exposure import ANY_IPV6, Certificate
-from scripts.ports import LOOPBACK, Ports
-from scripts.server_logs import MODEL, ServerLogs
+from d2serve.cli import predict
+from d2serve.servers.torchserve.launcher.network import ANY_IPV6, Certificate
+from d2serve.servers.torchserve.launcher.ports import LOOPBACK, Ports
+from d2serve.servers.torchserve.launcher.server import MODEL, ServerLogs
 from tests.certificates import self_signed_ec
 from tests.environment import clean_environment
 
@@ -61,7 +61,7 @@ def opened(
 ) -> Iterator[Opened]:
     port = Ports.free().inference
     certificate = self_signed_ec(tmp_path_factory.mktemp("certificate"))
-    command = [sys.executable, "-m", "scripts.serve", "--model", str(shapes_mar)]
+    command = [sys.executable, "-m", "d2serve.cli.serve", "--model", str(shapes_mar)]
     command += ["--port", str(port), "--address", ANY_IPV6]
     command += ["--certificate", str(certificate.chain), "--key", str(certificate.key)]
     folder = repo_root / "logs" / f"serve-{port}"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scripts.torchserve import Server
+from d2serve.servers.torchserve.launcher.server import Server
 from tests.serving.traffic import (
     Body,
     assert_same_answer,

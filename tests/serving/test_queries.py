@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.torchserve import Server
+from d2serve.servers.torchserve.launcher.server import Server
 from tests.serving.prometheus import labels_in, names_in, names_of, scrape
 
 
@@ -73,7 +73,9 @@ def test_every_query_asks_for_metrics_and_labels_that_exist(
 
 
 def labels_of(repo_root: Path) -> set[str]:
-    declared = yaml.safe_load((repo_root / "handler/metrics.yaml").read_text(encoding="utf-8"))
+    declared = yaml.safe_load(
+        (repo_root / "handler/d2serve/servers/torchserve/metrics.yaml").read_text(encoding="utf-8")
+    )
     metrics = [
         metric
         for section in ("ts_metrics", "model_metrics")
@@ -100,7 +102,9 @@ def test_the_dashboard_can_be_imported_and_explains_itself(repo_root: Path) -> N
 
 
 def ours(repo_root: Path) -> set[str]:
-    declared = yaml.safe_load((repo_root / "handler/metrics.yaml").read_text(encoding="utf-8"))
+    declared = yaml.safe_load(
+        (repo_root / "handler/d2serve/servers/torchserve/metrics.yaml").read_text(encoding="utf-8")
+    )
     names = {m["name"] for kind in declared["model_metrics"].values() for m in kind}
     return {name for name in names if name.startswith("d2serve_")}
 

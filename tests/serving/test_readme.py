@@ -16,7 +16,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from scripts.ports import LOOPBACK, Ports
+from d2serve.servers.torchserve.launcher.ports import LOOPBACK, Ports
 from tests.environment import clean_environment
 
 README_PORT = "8080"

@@ -9,8 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from scripts.server_logs import REQUESTS
-from scripts.torchserve import Server
+from d2serve.servers.torchserve.launcher.server import REQUESTS, Server
 from tests.serving.served import request_line
 from tests.serving.test_readme import blocks_of
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import httpx
 import psutil
 
-from scripts.properties import read_properties
-from scripts.torchserve import Server
+from d2serve.servers.torchserve.launcher.config import read_properties
+from d2serve.servers.torchserve.launcher.server import Server
 from tests.conftest import BATCH_SIZE
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scripts.torchserve import ServerError, running_server
+from d2serve.servers.torchserve.launcher.server import ServerError, running_server
 
 HANDLERS = {
     "raises": (
@@ -26,7 +26,7 @@ def model(tmp_path: Path) -> Path:
     (folder / "MAR-INF").mkdir(parents=True)
     model = {
         "modelName": "broken",
-        "handler": "service.py",
+        "handler": "handler.py",
         "modelVersion": "1.0",
         "configFile": "model-config.yaml",
     }
@@ -41,7 +41,7 @@ def test_a_worker_that_cannot_load_is_reported_at_once(
     model: Path, tmp_path: Path, code: str, message: str
 ) -> None:
     # TorchServe calls a function handler once, without data, to set it up.
-    (model / "service.py").write_text(code)
+    (model / "handler.py").write_text(code)
     with (
         pytest.raises(ServerError, match=message),
         running_server(model, log_dir=tmp_path / "logs"),
@@ -51,7 +51,7 @@ def test_a_worker_that_cannot_load_is_reported_at_once(
 
 
 def test_a_broken_model_config_is_reported(tmp_path: Path, model: Path) -> None:
-    (model / "service.py").write_text("def handle(data, context):\n    return []\n")
+    (model / "handler.py").write_text("def handle(data, context):\n    return []\n")
     (model / "model-config.yaml").write_text("batchSize: [")
     with (
         pytest.raises(ServerError, match=r"could not read the archive's model-config\.yaml"),

@@ -17,7 +17,7 @@ from bench.load.requests import (
     RAW,
     Request,
 )
-from scripts.ports import Ports
+from d2serve.servers.torchserve.launcher.ports import Ports
 from tests.bench.load.fake_server import GOOD, FakeServer, running
 
 SECOND = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"

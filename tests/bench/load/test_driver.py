@@ -15,7 +15,7 @@ from bench.load.driver import (
 )
 from bench.load.plan import Plan
 from bench.load.requests import CLOSED, KEPT, MARK, Group, Request
-from scripts.ports import Ports
+from d2serve.servers.torchserve.launcher.ports import Ports
 from tests.bench.load.fake_server import GOOD, FakeServer, running
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.load.__main__ import main
-from scripts.errors import CommandError
+from d2serve.errors import CommandError
 from tests.bench.load.fake_server import FakeServer, running
 from tests.environment import clean_environment
 

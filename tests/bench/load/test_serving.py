@@ -12,8 +12,8 @@ from bench.load.serving import (
     grid,
     unpacked,
 )
-from handler.serving_file import read_settings, read_workers
-from scripts.errors import CommandError
+from d2serve.errors import CommandError
+from d2serve.serving.model_config import read_settings, read_workers
 
 SETTINGS = ServingSettings(batch_size=4, max_delay_ms=5, workers=2, threads=3)
 

@@ -14,8 +14,8 @@ from bench.load.servers import Opened, running_already
 from bench.load.serving import ServingSettings
 from bench.load.sweep import RUNNING_SERVER, Measured, SweepPlan, sweep
 from bench.load.traffic import ClosedLoop, OpenLoop, Target, Traffic
-from scripts.ports import Ports
-from scripts.torchserve import ServerError
+from d2serve.servers.torchserve.launcher.ports import Ports
+from d2serve.servers.torchserve.launcher.server import ServerError
 from tests.bench.load.fake_server import FakeServer, running
 from tests.bench.load.made_up import load, setting
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from bench.peers.bare import Bare, measure_bare, run_bare
-from handler.loading import load_pipeline
-from scripts.errors import CommandError
+from d2serve.errors import CommandError
+from d2serve.serving.loading import load_pipeline
 
 
 def test_figures_are_those_of_all_batches() -> None:

@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from bench.peers.models import MODELS, SHAPES
 from bench.peers.servers import PEERS
-from scripts.torchserve import Server
+from d2serve.servers.torchserve.launcher.server import Server
 from tests.serving.traffic import BOX_TOLERANCE_PX, LEAST_MASK_IOU, SCORE_TOLERANCE
 
 TIMEOUT_S = 120

@@ -1,7 +1,7 @@
 import pytest
 
 from bench.peers.rounds import Result, take_turns
-from scripts.errors import CommandError
+from d2serve.errors import CommandError
 
 
 def result(ours: tuple[float, ...], theirs: tuple[float, ...]) -> Result:

@@ -15,7 +15,7 @@ from bench.soak.memory import (
     sampling,
 )
 from bench.soak.restarts import Restart
-from scripts.processes import end_process_group
+from d2serve.servers.torchserve.launcher.processes import end_process_group
 from tests.bench.soak.made_up import MEGA, RESTART, samples
 
 WORKER_CODE = "import time; print('on', flush=True); time.sleep(60)"

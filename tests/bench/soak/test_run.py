@@ -17,7 +17,7 @@ from bench.soak.arguments import parse
 from bench.soak.found import Found, Size
 from bench.soak.good import good_kinds
 from bench.soak.outcomes import RIGHT
-from scripts.errors import CommandError
+from d2serve.errors import CommandError
 from tests.bench.soak.made_up import KINDS
 from tests.bench.soak.test_found import FORMS, GOLDENS, as_default
 from tests.bodies import image_bytes, noise

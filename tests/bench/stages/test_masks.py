@@ -4,7 +4,7 @@ import torch
 from bench.contest import OURS
 from bench.scale import quick_scale
 from bench.stages import masks
-from handler.outputs.segmentations import segmentations
+from d2serve.outputs.result import segmentations
 
 SCALE = quick_scale(torch.device("cpu"), ("fp32",))
 

@@ -6,9 +6,9 @@ import torch
 from bench.contest import Contest, hold
 from bench.scale import quick_scale
 from bench.stages import requests
-from handler.messages import HttpResponse
-from handler.pipeline import Pipeline
-from handler.settings import Settings
+from d2serve.serving.pipeline import Pipeline
+from d2serve.serving.telemetry import HttpResponse
+from d2serve.settings import Settings
 from tests.bodies import image_bytes, noise
 from tests.fakes import FakeDetector, facts
 

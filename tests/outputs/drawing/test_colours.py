@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from handler.outputs.drawing.colours import instance_colour, readable_on, stuff_colour
+from d2serve.outputs.drawing import instance_colour, readable_on, stuff_colour
 
 
 def test_successive_instances_differ_clearly() -> None:

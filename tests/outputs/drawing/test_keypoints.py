@@ -2,7 +2,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from handler.outputs.drawing.keypoints import draw_keypoints
+from d2serve.outputs.drawing import draw_keypoints
 
 GREY = 127
 GREEN = (0, 255, 0)

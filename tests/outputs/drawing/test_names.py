@@ -3,9 +3,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageDraw
 
-from handler.masks.paste import MaskRegion
-from handler.outputs.drawing.names import Spot, draw_name, widest_spot
-from handler.outputs.drawing.sizes import label_font
+from d2serve.masks.paste import MaskRegion
+from d2serve.outputs.drawing import Spot, draw_name, label_font, widest_spot
 
 SIZE_HW = (100, 200)
 

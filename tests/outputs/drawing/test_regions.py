@@ -1,7 +1,7 @@
 import numpy as np
 
-from handler.masks.paste import MaskRegion
-from handler.outputs.drawing.regions import draw_region
+from d2serve.masks.paste import MaskRegion
+from d2serve.outputs.drawing import draw_region
 
 BLUE = (0, 0, 200)
 

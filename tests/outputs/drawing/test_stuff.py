@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from handler.detections import Detections
-from handler.outputs.drawing.stuff import stuff_of
+from d2serve.detections import Detections
+from d2serve.outputs.overlay import stuff_of
 from tests.outputs.results import TWO, TWO_OF_ALL
 
 

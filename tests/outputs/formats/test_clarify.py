@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from handler.outputs.formats.clarify import class_scores, relative_rows
+from d2serve.outputs.formats import class_scores, relative_rows
 from tests.fakes import detections_of
 from tests.outputs.results import NOTHING, TWO, result_of
 

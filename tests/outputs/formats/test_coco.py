@@ -3,7 +3,7 @@ import pycocotools.mask
 import pytest
 from pycocotools.coco import COCO
 
-from handler.outputs.formats.coco import coco_results
+from d2serve.outputs.formats import coco_results
 from tests.fakes import detections_of
 from tests.outputs.results import (
     NOTHING,

@@ -4,9 +4,9 @@ import numpy as np
 import pycocotools.mask
 import pytest
 
-from handler.outputs.formats.default import default_object
-from handler.outputs.segment_maps import segment_maps
-from handler.outputs.segmentations import segmentations
+from d2serve.outputs.formats import default_object
+from d2serve.outputs.result import segmentations
+from d2serve.outputs.segment_maps import segment_maps
 from tests.fakes import detections_of
 from tests.outputs.results import (
     NAMES,

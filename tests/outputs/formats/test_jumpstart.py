@@ -2,11 +2,11 @@ import base64
 
 import pytest
 
-from handler.detections import Detections
-from handler.outputs.accept import JPEG
-from handler.outputs.formats.jumpstart import jumpstart_object
-from handler.outputs.overlay import overlay_body
-from handler.outputs.segmentations import segmentations
+from d2serve.detections import Detections
+from d2serve.outputs.accept import JPEG
+from d2serve.outputs.formats import jumpstart_object
+from d2serve.outputs.overlay import overlay_body
+from d2serve.outputs.result import segmentations
 from tests.fakes import detections_of
 from tests.outputs.results import MODEL, NAMES, TWO, TWO_WITHOUT_MASKS, result_of
 

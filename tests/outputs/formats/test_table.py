@@ -2,12 +2,15 @@ from typing import Any
 
 import pytest
 
-from handler.options import FORMATS as NAMES_OF_FORMATS
-from handler.outputs.formats.clarify import class_scores, relative_rows
-from handler.outputs.formats.coco import coco_results
-from handler.outputs.formats.default import default_object
-from handler.outputs.formats.jumpstart import jumpstart_object
-from handler.outputs.formats.table import FORMATS
+from d2serve.messages import FORMATS as NAMES_OF_FORMATS
+from d2serve.outputs.formats import (
+    FORMATS,
+    class_scores,
+    coco_results,
+    default_object,
+    jumpstart_object,
+    relative_rows,
+)
 from tests.outputs.results import BROKEN
 
 ERROR = BROKEN.body()

@@ -4,7 +4,7 @@ import httpx
 import numpy as np
 import pytest
 
-from scripts.server_logs import MODEL, REQUESTS
+from d2serve.servers.torchserve.launcher.server import MODEL, REQUESTS
 from tests.bad_requests import HOSTILE, REFUSED, BadRequest
 from tests.serving.contract.rows import npy_of
 from tests.serving.served import Served, request_line, worker_of

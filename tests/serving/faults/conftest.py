@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from handler.integrity import SUMS_FILE
-from scripts.torchserve import running_server
+from d2serve.servers.torchserve.launcher.server import running_server
+from d2serve.serving.integrity import SUMS_FILE
 from tests.serving.faults.faulty import (
     BATCH,
     CONNECTIONS,
@@ -25,7 +25,7 @@ def faulty(shapes_mar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with zipfile.ZipFile(shapes_mar) as archive:
         archive.extractall(folder)
     gate = tmp_path_factory.mktemp("gate")
-    (folder / "service.py").write_text(service(gate))
+    (folder / "handler.py").write_text(service(gate))
     config = folder / "model-config.yaml"
     settings = yaml.safe_load(config.read_text()) | {
         "batchSize": BATCH,

@@ -10,8 +10,8 @@ import httpx
 import psutil
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from scripts.ports import LOOPBACK, Ports
-from scripts.torchserve import Server
+from d2serve.servers.torchserve.launcher.ports import LOOPBACK, Ports
+from d2serve.servers.torchserve.launcher.server import Server
 from tests.serving.served import worker_of
 from tests.serving.traffic import npy_body, zeros
 

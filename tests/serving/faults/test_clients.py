@@ -5,7 +5,7 @@ import struct
 from contextlib import ExitStack
 from pathlib import Path
 
-from scripts.server_logs import REQUESTS
+from d2serve.servers.torchserve.launcher.server import REQUESTS
 from tests.serving.faults.faulty import CONNECTIONS, GOOD, Faulty, error_code, wait_until
 from tests.serving.traffic import npy_body, zeros
 

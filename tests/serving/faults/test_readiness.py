@@ -11,10 +11,15 @@ import httpx
 import pytest
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
-from handler.integrity import SUMS_FILE
-from scripts.ports import Ports
-from scripts.server_logs import MODEL, SERVER
-from scripts.torchserve import Server, ServerError, running_server
+from d2serve.servers.torchserve.launcher.ports import Ports
+from d2serve.servers.torchserve.launcher.server import (
+    MODEL,
+    SERVER,
+    Server,
+    ServerError,
+    running_server,
+)
+from d2serve.serving.integrity import SUMS_FILE
 from tests.serving.faults.faulty import GOOD, HELD, Faulty, is_open, service, wait_until
 
 
@@ -26,7 +31,7 @@ def folder(shapes_mar: Path, tmp_path: Path) -> Path:
         archive.extractall(folder)
     (folder / SUMS_FILE).unlink()
     waits = f"while not (Path({str(tmp_path)!r}) / 'load').exists():\n    time.sleep(0.02)\n"
-    (folder / "service.py").write_text(service(tmp_path) + waits)
+    (folder / "handler.py").write_text(service(tmp_path) + waits)
     return folder
 
 
@@ -53,13 +58,13 @@ def test_from_the_start_to_the_end(folder: Path, tmp_path: Path, stack: ExitStac
     assert faulty.is_healthy()
 
     # Not while its last worker cannot start.
-    good_service = (folder / "service.py").read_text()
-    (folder / "service.py").write_text("import nothing_like_it")
+    good_service = (folder / "handler.py").read_text()
+    (folder / "handler.py").write_text("import nothing_like_it")
     faulty.worker.kill()
     wait_until(lambda: faulty.server.logs.text(SERVER).count("Retry worker:") >= 2)
     refused = httpx.get(f"{faulty.server.url}/ping", trust_env=False)
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
-    (folder / "service.py").write_text(good_service)
+    (folder / "handler.py").write_text(good_service)
     assert faulty.ask(GOOD).status_code == 200
     assert faulty.is_healthy()
 
@@ -84,7 +89,7 @@ def test_a_server_that_nobody_can_reach_ends(
 ) -> None:
     (tmp_path / "load").touch()
     impatient = "import handler.lifecycle.kept_relay as kept\nkept.REOPENING_S = 2\n"
-    (folder / "service.py").write_text(impatient + (folder / "service.py").read_text())
+    (folder / "handler.py").write_text(impatient + (folder / "handler.py").read_text())
     opened = running_server(folder, log_dir=tmp_path / "logs", front_door=True)
     faulty = Faulty(stack.enter_context(opened), tmp_path)
     relay = faulty.relay

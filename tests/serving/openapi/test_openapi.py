@@ -8,18 +8,18 @@ import httpx
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
-from handler.inputs import media_types
-from handler.options import (
+from d2serve.inputs import instances as media_types
+from d2serve.messages import (
     FORMATS,
     INPUT_COLORS,
     INPUT_LAYOUTS,
     INPUT_RANGES,
     MASKS,
     OPTION_NAMES,
+    OUTPUT_NAMES,
     RESPONSE_TYPES,
 )
-from handler.wrapping import OUTPUT_NAMES
-from scripts.torchserve import Server
+from d2serve.servers.torchserve.launcher.server import Server
 from tests.bad_requests import REFUSED
 from tests.serving.openapi.document import (
     NAME,

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
+from d2serve.servers.torchserve.launcher.server import Server
 from scripts.postman import COLLECTION, DOCS, build_collection
-from scripts.torchserve import Server
 from tests.serving.openapi.document import NAME, read_document
 
 

@@ -12,7 +12,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from scripts.torchserve import Server
+from d2serve.servers.torchserve.launcher.server import Server
 from tests.serving.openapi.document import NAME, read_document
 
 EXAMPLES_PER_OPERATION = 30

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httpx
 
-from scripts.aws.environment import container_environment
-from scripts.sagemaker_container import running_container
+from d2serve.aws.containers import container_environment
+from d2serve.aws.local_container import running_container
 
 WITHIN_S = 120
 SIOCSIFFLAGS = 0x8914

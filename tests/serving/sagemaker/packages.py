@@ -5,9 +5,9 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from handler.integrity import SUMS_FILE
+from d2serve.serving.integrity import SUMS_FILE
 
-SERVICE = "service.py"
+SERVICE = "handler.py"
 MANIFEST = "MAR-INF/MANIFEST.json"
 
 

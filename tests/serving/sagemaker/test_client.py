@@ -6,9 +6,12 @@ import httpx
 import numpy as np
 import pytest
 
-from scripts.client import Client, HttpTransport, Prediction, PredictionError
-from scripts.sagemaker_container import Container
-from scripts.torchserve import Server
+from d2serve.aws.local_container import Container
+from d2serve.client.client import Client
+from d2serve.client.http import HttpTransport
+from d2serve.client.predictions import Prediction
+from d2serve.client.transport import PredictionError
+from d2serve.servers.torchserve.launcher.server import Server
 from tests.client.conftest import Invoke
 from tests.client.runtime import Answered, Asked
 from tests.serving.traffic import pixels

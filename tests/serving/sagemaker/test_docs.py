@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.ports import Ports
-from scripts.sagemaker_container import Container
+from d2serve.aws.local_container import Container
+from d2serve.servers.torchserve.launcher.ports import Ports
 from tests.client.conftest import Invoke, Session
 from tests.client.runtime import Runtime
 from tests.environment import clean_environment

@@ -6,9 +6,9 @@ import httpx
 import pytest
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from scripts.aws.environment import SINGLE_WORKER, container_environment
-from scripts.sagemaker_container import Container, ContainerError, running_container
-from scripts.server_logs import SERVER
+from d2serve.aws.containers import SINGLE_WORKER, container_environment
+from d2serve.aws.local_container import Container, ContainerError, running_container
+from d2serve.servers.torchserve.launcher.server import SERVER
 from tests.serving.contract.rows import Array, png_of
 from tests.serving.sagemaker.packages import SERVICE, repacked, waiting_service
 from tests.serving.served import workers_of

@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from scripts.aws.environment import container_environment
-from scripts.sagemaker_container import (
+from d2serve.aws.containers import container_environment
+from d2serve.aws.local_container import (
     Container,
     ContainerError,
     load_model,

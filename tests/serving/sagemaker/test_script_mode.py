@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from scripts.aws.environment import SINGLE_WORKER, container_environment
-from scripts.sagemaker_container import Container, running_container
+from d2serve.aws.containers import SINGLE_WORKER, container_environment
+from d2serve.aws.local_container import Container, running_container
 from tests.serving.contract.rows import Array, Sent, npy_of, png_of
 from tests.serving.traffic import images_run_together
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import httpx
 
-from scripts.aws.environment import container_environment
-from scripts.sagemaker_container import Container, running_container
-from scripts.server_logs import CONSOLE
+from d2serve.aws.containers import container_environment
+from d2serve.aws.local_container import Container, running_container
+from d2serve.servers.torchserve.launcher.server import CONSOLE
 from tests.serving.contract.rows import Array, png_of
 from tests.serving.prometheus import counted, sum_of
 from tests.serving.served import request_line, workers_of

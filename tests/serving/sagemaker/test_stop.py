@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from scripts.aws.environment import SINGLE_WORKER, container_environment
-from scripts.sagemaker_container import Container, running_container
+from d2serve.aws.containers import SINGLE_WORKER, container_environment
+from d2serve.aws.local_container import Container, running_container
 from tests.serving.contract.rows import Array, png_of
 from tests.serving.sagemaker.packages import SERVICE, repacked, waiting_service
 

@@ -1,0 +1,1 @@
+"""The load generator: closed and open loops over HTTP, with asyncio and httpx."""

@@ -1,1 +1,0 @@
-"""How much memory a worker holds, and how much the bare model would."""

@@ -1,1 +1,0 @@
-"""Our server beside others that serve the same model, over real HTTP."""

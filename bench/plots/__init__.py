@@ -1,2 +1,0 @@
-"""How a run looks; needs matplotlib. Colours are Okabe and Ito's, which most colour-blind readers
-can tell apart."""

@@ -1,1 +1,0 @@
-"""A server under mixed traffic and faults for a long time; `python -m bench.soak`."""

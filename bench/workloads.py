@@ -1,0 +1,130 @@
+"""Models, images and requests that the benchmarks run on, full size or small for a trial."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from d2serve.detections import Picture
+from d2serve.detector.native import NativeDetector
+from d2serve.detector.precision import choose_dtype
+from d2serve.messages import HttpRequest, Part
+from d2serve.metadata import ModelFacts
+from d2serve.serving.pipeline import Pipeline
+from d2serve.serving.process import decode_threads, start_executor
+from d2serve.settings import Settings
+from tests.goldens.cases import SAMPLES, TINY, TRAINED, GoldenModel
+
+R50_FPN = GoldenModel(
+    "R50-FPN", Path(__file__).with_name("mask_rcnn_r50_fpn.yaml"), None, tuple(SAMPLES)
+)
+SIZES_WH = ((640, 480), (1920, 1080), (4000, 3000))
+SMALL_SIZES_WH = ((160, 120), (120, 160))
+PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+TILES, TILE_WH = (2, 2), (320, 240)
+JPEG = "image/jpeg"
+JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes of the work.
+
+    Attributes:
+        device: of the network.
+        precisions: of the network, values of the setting.
+        sizes_wh: of images in pixels, width first, for all stages but the network.
+        image_wh: of images that go through the network.
+        instances: detections per image, for masks and encoding.
+        model: the larger of the two models.
+        batches: requests that go through the pipeline together.
+        quick: whether this is a trial, whose figures mean nothing.
+    """
+
+    device: torch.device
+    precisions: tuple[str, ...]
+    sizes_wh: tuple[tuple[int, int], ...] = SIZES_WH
+    image_wh: tuple[int, int] = SIZES_WH[0]
+    instances: int = 100
+    model: GoldenModel = R50_FPN
+    batches: tuple[int, ...] = (1, 8)
+    quick: bool = False
+
+    @property
+    def models(self) -> tuple[GoldenModel, ...]:
+        """The bundled model and the larger one."""
+        return (TRAINED, self.model)
+
+    def detector(self, model: GoldenModel, precision: str = "fp32") -> NativeDetector:
+        """Load a model on the device, as a worker does."""
+        network = model.build().to(self.device)
+        return NativeDetector(network, self.device, Settings(precision=precision))
+
+
+def quick_scale(device: torch.device, precisions: tuple[str, ...]) -> Scale:
+    """Sizes for a trial within seconds."""
+    [tiny] = [model for model in TINY if model.name == "mask_rcnn_r50"]
+    sizes = (SMALL_SIZES_WH, SMALL_SIZES_WH[0])
+    return Scale(device, precisions, *sizes, 5, tiny, batches=(1, 2), quick=True)
+
+
+def native_precisions(device: torch.device) -> tuple[str, ...]:
+    """fp32, and the half precision that the device computes natively, if any."""
+    return tuple(dict.fromkeys(("fp32", PRECISIONS[choose_dtype("auto", device)])))
+
+
+def image_of(size_wh: tuple[int, int]) -> Picture:
+    """Tile the sample images to UInt8[H, W, 3] RGB."""
+    tiles = [np.array(Image.open(path).convert("RGB").resize(TILE_WH)) for path in SAMPLES]
+    rows, columns = TILES
+    collage = np.vstack(
+        [np.hstack(tiles[row * columns : (row + 1) * columns]) for row in range(rows)]
+    )
+    width, height = size_wh
+    times = (-(-height // collage.shape[0]), -(-width // collage.shape[1]), 1)
+    return np.ascontiguousarray(np.tile(collage, times)[:height, :width])
+
+
+def size_text(size_wh: tuple[int, int]) -> str:
+    """Format a size, such as 640x480."""
+    return f"{size_wh[0]}x{size_wh[1]}"
+
+
+def encode_image(image: Picture, file_format: str = "JPEG") -> bytes:
+    """Encode an image as JPEG, PNG or, for "NPY", as numpy.save does."""
+    file = io.BytesIO()
+    if file_format == "NPY":
+        np.save(file, image)
+    else:
+        Image.fromarray(image).save(file, file_format, quality=JPEG_QUALITY)
+    return file.getvalue()
+
+
+def jpeg_requests(bodies: Sequence[bytes]) -> list[HttpRequest]:
+    """Requests as the server passes them to a worker's pipeline."""
+    return [HttpRequest({"content-type": JPEG}, (Part(JPEG, body),)) for body in bodies]
+
+
+def facts_of(detector: NativeDetector, name: str) -> ModelFacts:
+    """Metadata of a model whose classes have numbers for names."""
+    names = tuple(f"class {index}" for index in range(detector.num_classes))
+    return ModelFacts(name, names, detector.score_threshold, detector.max_detections)
+
+
+def pipeline_of(detector: NativeDetector, name: str, threads: int | None = None) -> Pipeline:
+    """The pipeline of a worker that decodes on `threads` threads, 1 for no overlap."""
+    executor = start_executor(decode_threads(0, workers=1) if threads is None else threads)
+    return Pipeline(detector, facts_of(detector, name), Settings(), executor)
+
+
+def checkpoint_of(model: GoldenModel, folder: Path) -> Path:
+    """The model's checkpoint; seeded weights are written into `folder`."""
+    if model.checkpoint is not None:
+        return model.checkpoint
+    path = folder / "model.pth"
+    torch.save({"model": model.build().state_dict()}, path)
+    return path

@@ -1,0 +1,1 @@
+"""Serve Detectron2 models in production."""

@@ -1,0 +1,1 @@
+"""Build archives: Detectron2 configs and checkpoints -> model.json and weights. Never shipped."""

@@ -1,0 +1,106 @@
+"""A Detectron2 config, YAML or lazy -> ModelConfig."""
+
+from pathlib import Path
+from typing import Any
+
+from d2serve.building.config_sections import (
+    read_backbone,
+    read_retinanet,
+    read_roi_heads,
+    read_rpn,
+    read_semantic,
+)
+from d2serve.building.config_values import ConfigValues
+from d2serve.building.lazy_model import parse_lazy
+from d2serve.building.lazy_yaml import MODEL_KEY, is_lazy_config, read_lazy_config
+from d2serve.building.yaml_config import read_yaml_config
+from d2serve.model.config import (
+    BackboneConfig,
+    Family,
+    InputConfig,
+    ModelConfig,
+    PanopticConfig,
+    ProposalNetworkConfig,
+    RCNNConfig,
+)
+
+
+def parse_keys(explicit: dict[str, Any]) -> ModelConfig:
+    """Checks what a config of keys sets explicitly, with Detectron2's defaults for the rest.
+
+    Raises:
+        ConfigError: see `parse_config`.
+    """
+    values = ConfigValues(explicit)
+    values["VERSION"]
+    backbone = read_backbone(values)
+    config = ModelConfig(_read_input(values), backbone, _read_family(values, backbone))
+    values.require_served()
+    return config
+
+
+def _read_input(values: ConfigValues) -> InputConfig:
+    return InputConfig(
+        channel_order=values["INPUT.FORMAT"],
+        min_size=values["INPUT.MIN_SIZE_TEST"],
+        max_size=values["INPUT.MAX_SIZE_TEST"],
+        pixel_mean=tuple(values["MODEL.PIXEL_MEAN"]),
+        pixel_std=tuple(values["MODEL.PIXEL_STD"]),
+    )
+
+
+def _read_family(values: ConfigValues, backbone: BackboneConfig) -> Family:
+    match values["MODEL.META_ARCHITECTURE"]:
+        case "ProposalNetwork":
+            return ProposalNetworkConfig(read_rpn(values, backbone))
+        case "RetinaNet":
+            return read_retinanet(values, backbone)
+        case "SemanticSegmentor":
+            return read_semantic(values, backbone)
+        case "PanopticFPN":
+            return _read_panoptic(values, backbone)
+        case _:
+            return _read_rcnn(values, backbone)
+
+
+def _read_rcnn(values: ConfigValues, backbone: BackboneConfig) -> RCNNConfig:
+    return RCNNConfig(read_rpn(values, backbone), read_roi_heads(values, backbone))
+
+
+def _read_panoptic(values: ConfigValues, backbone: BackboneConfig) -> PanopticConfig:
+    combine = "MODEL.PANOPTIC_FPN.COMBINE"
+    return PanopticConfig(
+        rcnn=_read_rcnn(values, backbone),
+        semantic=read_semantic(values, backbone),
+        overlap_threshold=values[f"{combine}.OVERLAP_THRESH"],
+        stuff_area_limit=values[f"{combine}.STUFF_AREA_LIMIT"],
+        instance_threshold=values[f"{combine}.INSTANCES_CONFIDENCE_THRESH"],
+    )
+
+
+def load_config(path: Path) -> ModelConfig:
+    """Reads and checks a YAML config.
+
+    Raises:
+        ConfigError: it cannot be read; else see `parse_config`.
+    """
+    return parse_config(read_config(path))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """What a YAML config sets explicitly.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    return read_lazy_config(path) if is_lazy_config(path) else read_yaml_config(path)
+
+
+def parse_config(explicit: dict[str, Any]) -> ModelConfig:
+    """Checks what a config sets explicitly.
+
+    Raises:
+        ConfigError: it asks for something that is not supported; the message names every such key
+            with its value.
+    """
+    return parse_lazy(explicit) if MODEL_KEY in explicit else parse_keys(explicit)

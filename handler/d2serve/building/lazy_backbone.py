@@ -1,0 +1,144 @@
+"""Backbones of lazy configs -> typed configuration."""
+
+from d2serve.building.config_keys import NORMS
+from d2serve.building.key_types import Key, flag, integer, is_number, one_of, only
+from d2serve.building.lazy_node import NORM, LazyNode, whole_numbers
+from d2serve.model.config import (
+    STAGES,
+    AnyBackboneConfig,
+    BackboneConfig,
+    FPNConfig,
+    ResNetConfig,
+    SimpleFPNConfig,
+    ViTConfig,
+)
+
+SCALES = [4.0, 2.0, 1.0, 0.5]
+# What the pooled level is made of (`LastLevelMaxPool`).
+LEVEL_BELOW_POOLED = 5
+LAYER_NORM = r"torch\.nn\.(?:modules\.normalization\.)?LayerNorm"
+
+
+def read_backbone(node: LazyNode) -> AnyBackboneConfig:
+    """Reads `model.backbone`."""
+    if node.target("SimpleFeaturePyramid", "FPN") == "FPN":
+        return _read_fpn(node)
+    return _read_simple_fpn(node)
+
+
+def _read_simple_fpn(node: LazyNode) -> SimpleFPNConfig:
+    node.ignore("in_feature")  # there is one only
+    config = SimpleFPNConfig(
+        vit=_read_vit(node.child("net")),
+        out_channels=node.needed("out_channels", integer(256, 1)),
+        scale_factors=tuple(node.needed("scale_factors", CONSECUTIVE_SCALES)),
+        norm=node.value("norm", one_of("LN", *NORMS)),
+        pooled_top=_pools_on_top(node),
+        # Without a square, a narrow picture would be less than a patch.
+        square_size=node.needed("square_pad", integer(1024, 1)),
+    )
+    if config.pooled_top and config.levels[-1] != LEVEL_BELOW_POOLED:
+        node.conflict("scale_factors", f"the last level must be p{LEVEL_BELOW_POOLED}")
+    return config
+
+
+def _are_consecutive(value: object) -> bool:
+    if not isinstance(value, list) or not value or value[0] not in SCALES:
+        return False
+    first = SCALES.index(value[0])
+    return value == SCALES[first : first + len(value)]
+
+
+CONSECUTIVE_SCALES = Key(SCALES, _are_consecutive, f"consecutive ones of {SCALES!r}")
+
+
+def _read_vit(node: LazyNode) -> ViTConfig:
+    node.target("ViT")
+    node.ignore("drop_path_rate", "rel_pos_zero_init", "use_act_checkpoint", "out_feature")
+    node.value("in_chans", only(3))
+    node.value("residual_block_indexes", only([]))
+    config = ViTConfig(
+        image_size=node.value("img_size", integer(1024, 1)),
+        patch_size=node.value("patch_size", one_of(16, 8, 32)),
+        dim=node.value("embed_dim", integer(768, 4)),
+        depth=node.value("depth", integer(12, 1)),
+        heads=node.value("num_heads", integer(12, 1)),
+        mlp_ratio=node.value("mlp_ratio", POSITIVE),
+        qkv_bias=node.value("qkv_bias", flag(True)),
+        norm_eps=_read_norm_eps(node),
+        absolute_positions=node.value("use_abs_pos", flag(True)),
+        pretrain_image_size=node.value("pretrain_img_size", integer(224, 1)),
+        class_token=node.value("pretrain_use_cls_token", flag(True)),
+        relative_positions=node.value("use_rel_pos", flag(False)),
+        window_size=node.value("window_size", integer(0, 0)),
+        windowed_blocks=tuple(node.value("window_block_indexes", whole_numbers())),
+    )
+    if config.dim % config.heads:
+        node.conflict("num_heads", f"must divide embed_dim, {config.dim}")
+    return config
+
+
+POSITIVE = Key(4.0, lambda value: is_number(value) and value > 0, "a number above 0")
+
+
+def _read_norm_eps(node: LazyNode) -> float:
+    """Of LayerNorm by name, or of a partial of it."""
+    given = node.given.get("norm_layer")
+    if not isinstance(given, dict):
+        node.value("norm_layer", one_of(None, "torch.nn.modules.normalization.LayerNorm"))
+        return 1e-5
+    norm = node.child("norm_layer")
+    norm.called({"LayerNorm": LAYER_NORM})
+    eps: float = norm.value("eps", Key(1e-5, POSITIVE.check, POSITIVE.allowed))
+    return eps
+
+
+def _pools_on_top(node: LazyNode) -> bool:
+    if not node.has("top_block"):
+        return False
+    node.child("top_block").target("LastLevelMaxPool")
+    return True
+
+
+def _read_fpn(node: LazyNode) -> BackboneConfig:
+    resnet = _read_resnet(node.child("bottom_up"))
+    node.value("square_pad", only(0))
+    node.needed("in_features", only([*STAGES]))
+    if not _pools_on_top(node):
+        node.refuse("top_block", "supported: only LastLevelMaxPool")
+    fpn = FPNConfig(
+        in_features=STAGES,
+        out_channels=node.needed("out_channels", integer(256, 1)),
+        fuse_type=node.value("fuse_type", one_of("sum", "avg")),
+        norm=node.value("norm", NORM),
+        top_convolutions=False,
+    )
+    return BackboneConfig(resnet, fpn)
+
+
+def _read_resnet(node: LazyNode) -> ResNetConfig:
+    node.target("ResNet")
+    node.ignore("freeze_at")
+    node.needed("out_features", only([*STAGES]))
+    stem, stages = node.child("stem"), node.child("stages")
+    stem.target("BasicStem")
+    stages.target("ResNet.make_default_stages")
+    stem.value("in_channels", only(3))
+    norm = stages.value("norm", RESNET_NORM)
+    stem.agree("norm", norm)
+    return ResNetConfig(
+        depth=stages.needed("depth", one_of(50, 101, 152)),
+        num_groups=1,
+        width_per_group=64,
+        stride_in_1x1=stages.value("stride_in_1x1", flag(False)),
+        res2_out_channels=256,
+        stem_out_channels=stem.value("out_channels", only(64)),
+        norm=norm,
+        res5_dilation=1,
+        deform=(None,) * len(STAGES),
+        last_stage=5,
+    )
+
+
+# By default "BN", as in `detectron2.modeling.backbone.resnet`.
+RESNET_NORM = one_of("BN", "FrozenBN", *NORMS)

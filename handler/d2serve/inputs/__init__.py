@@ -1,0 +1,1 @@
+"""HTTP requests -> images and options."""

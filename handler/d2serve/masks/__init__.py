@@ -1,0 +1,1 @@
+"""Masks: from the network's small squares to image pixels, RLE and polygons."""

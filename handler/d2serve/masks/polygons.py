@@ -1,0 +1,44 @@
+"""COCO polygons of masks."""
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from d2serve.masks.paste import MaskRegion
+
+
+def encode_polygons(region: MaskRegion) -> list[list[int]]:
+    """Pixel-exact outlines [[x, y, x, y, ...], ...] in the picture's coordinates.
+
+    Points lie where pixels meet: one set pixel (x, y) is the square from (x, y) to
+    (x + 1, y + 1). Outer outlines only: COCO's polygons know no holes, so a hole counts as set.
+    Pixels that touch at a corner share a polygon. No set pixel gives no polygon.
+    """
+    offset = (2 * region.x, 2 * region.y)
+    outlines, _ = cv2.findContours(
+        _corner_grid(region.pixels), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=offset
+    )
+    corners = (_with_sharp_corners(np.asarray(outline[:, 0], np.int32)) for outline in outlines)
+    return [(points // 2).ravel().tolist() for points in corners]
+
+
+def _corner_grid(pixels: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """UInt8[2h + 1, 2w + 1]: pixels at odd places, their corners at even ones.
+
+    OpenCV's contours run through the middle of the outermost cells, which are corners here.
+    """
+    height, width = pixels.shape
+    grid = np.zeros((2 * height + 1, 2 * width + 1), dtype=np.uint8)
+    grid[1::2, 1::2] = pixels
+    return np.asarray(cv2.dilate(grid, np.ones((3, 3), dtype=np.uint8)), dtype=np.uint8)
+
+
+def _with_sharp_corners(points: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Int32[K, 2] on the corner grid, with the inner corners that OpenCV's contours cut off.
+
+    A cut goes from one odd place aslant to another; the corner between them is at even x and y.
+    """
+    following = np.roll(points, -1, axis=0)
+    even = points % 2 == 0
+    is_cut = (points != following).all(axis=1)
+    return np.where(even, points, following)[even.all(axis=1) | is_cut]

@@ -1,0 +1,88 @@
+"""The box head: class scores and refined boxes from proposals (Fast R-CNN, Girshick 2015)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from d2serve.model.config import BoxHeadConfig, BoxPredictorConfig, SelectionConfig
+from d2serve.model.layers import Conv2d
+from d2serve.model.nms import Unsorted, best_of_images
+from d2serve.model.structures import Instances, SizeHW, apply_deltas, clip, image_indices, limits
+
+
+class ConvFCHead(nn.Sequential):
+    """Convolutions, then fully connected layers (`FastRCNNConvFCHead`)."""
+
+    def __init__(self, in_channels: int, resolution: int, config: BoxHeadConfig) -> None:
+        super().__init__()
+        for index in range(config.num_conv):
+            conv = Conv2d(in_channels, config.conv_dim, 3, norm=config.norm, relu=True)
+            self.add_module(f"conv{index + 1}", conv)
+            in_channels = config.conv_dim
+        self.resolution = resolution
+        self.out_size = in_channels * resolution**2
+        self.add_module("flatten", nn.Flatten())
+        for index in range(config.num_fc):
+            self.add_module(f"fc{index + 1}", nn.Linear(self.out_size, config.fc_dim))
+            self.add_module(f"fc_relu{index + 1}", nn.ReLU(inplace=True))
+            self.out_size = config.fc_dim
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What a box head says of P proposals of all images, before any is dropped.
+
+    scores: Float32[P, K] without the background's; deltas: Float[P, K * 4], or Float[P, 4] where
+    class-agnostic; proposals: Float32[P, 4] that the deltas move; weights: what those are divided
+    by; counts: how many of the P each image has.
+    """
+
+    scores: Tensor
+    deltas: Tensor
+    proposals: Tensor
+    weights: tuple[float, ...]
+    counts: list[int]
+
+
+class BoxPredictor(nn.Module):
+    """Scores and box deltas for every class (`FastRCNNOutputLayers`)."""
+
+    def __init__(self, in_size: int, config: BoxPredictorConfig) -> None:
+        super().__init__()
+        self.config = config
+        box_classes = 1 if config.class_agnostic else config.num_classes
+        self.cls_score = nn.Linear(in_size, config.num_classes + 1)
+        self.bbox_pred = nn.Linear(in_size, box_classes * 4)
+
+    def forward(self, features: Tensor, proposals: Tensor, counts: list[int]) -> Candidates:
+        """Of Float[P, ...] and Float32[P, 4] proposals, `counts` for each image."""
+        features = features.flatten(1).to(self.cls_score.weight.dtype)
+        logits = self.cls_score(features)
+        scores = logits.sigmoid() if self.config.sigmoid_scores else logits.softmax(dim=-1)
+        deltas = self.bbox_pred(features)
+        return Candidates(scores[:, :-1], deltas, proposals, self.config.box_weights, counts)
+
+
+def select_boxes(
+    candidates: Candidates, sizes_hw: Sequence[SizeHW], config: SelectionConfig
+) -> Instances:
+    """Threshold, class-wise NMS and top-k of every image (`fast_rcnn_inference`).
+
+    Only boxes above the threshold are worked out.
+
+    Args:
+        candidates: of all images.
+        sizes_hw: what the images' boxes are clipped to.
+    """
+    scores, deltas = candidates.scores, candidates.deltas
+    finite = deltas.isfinite().all(dim=1) & scores.isfinite().all(dim=1)
+    rows, classes = torch.where((scores > config.score_threshold) & finite[:, None])
+    by_class = deltas.unflatten(1, (deltas.shape[1] // 4, 4))
+    chosen = by_class[rows, 0] if by_class.shape[1] == 1 else by_class[rows, classes]
+    boxes = apply_deltas(chosen, candidates.proposals[rows], candidates.weights)[:, 0]
+    image = image_indices(candidates.counts, rows.device)[rows]
+    boxes = clip(boxes, limits(sizes_hw, rows.device)[image])
+    found = Unsorted(boxes, scores[rows, classes].float(), classes, image)
+    return best_of_images(found, len(sizes_hw), config.nms_threshold, config.max_detections)

@@ -1,0 +1,163 @@
+"""Feature pyramid networks (Lin et al. 2017; Li et al. 2022, ViTDet; `detectron2.modeling.backbone.fpn`)."""
+
+from collections.abc import Iterator
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from d2serve.model.config import AnyBackboneConfig, FPNConfig, SimpleFPNConfig
+from d2serve.model.layers import Conv2d, make_norm
+from d2serve.model.resnet import ResNet
+from d2serve.model.vit import ViT
+
+
+class PooledTop(nn.Module):
+    """p6 as every second pixel of p5 (`LastLevelMaxPool`)."""
+
+    levels = ("p6",)
+
+    def forward(self, p5: Tensor, res5: Tensor) -> list[Tensor]:
+        """Float[N, C, H, W] -> [Float[N, C, H/2, W/2]]."""
+        return [F.max_pool2d(p5, kernel_size=1, stride=2)]
+
+
+class ConvolvedTop(nn.Module):
+    """p6 and p7 from res5 by convolutions, as in RetinaNet (`LastLevelP6P7`)."""
+
+    levels = ("p6", "p7")
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.p6 = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
+        self.p7 = nn.Conv2d(out_channels, out_channels, 3, stride=2, padding=1)
+
+    def forward(self, p5: Tensor, res5: Tensor) -> list[Tensor]:
+        """Float[N, C', H, W] -> Float[N, C, H/2, W/2] and half of that."""
+        p6 = self.p6(res5)
+        return [p6, self.p7(F.relu(p6))]
+
+
+class FPN(nn.Module):
+    """A level for each stage of the ResNet, and one or two above.
+
+    Attributes:
+        channels, strides: of each level, by name.
+        size_divisibility: what heights and widths of the input must be multiples of, in pixels.
+    """
+
+    square_size = 0
+
+    def __init__(self, bottom_up: ResNet, config: FPNConfig) -> None:
+        super().__init__()
+        self.bottom_up = bottom_up
+        self.stages = [int(name.removeprefix("res")) for name in config.in_features]
+        self.average = config.fuse_type == "avg"
+        for stage in self.stages:
+            in_channels = bottom_up.channels[f"res{stage}"]
+            lateral = Conv2d(in_channels, config.out_channels, 1, norm=config.norm)
+            output = Conv2d(config.out_channels, config.out_channels, 3, norm=config.norm)
+            self.add_module(f"fpn_lateral{stage}", lateral)
+            self.add_module(f"fpn_output{stage}", output)
+        self.top_block: PooledTop | ConvolvedTop = PooledTop()
+        if config.top_convolutions:
+            self.top_block = ConvolvedTop(bottom_up.channels["res5"], config.out_channels)
+        self.size_divisibility = bottom_up.strides["res5"]
+        self.strides = {f"p{stage}": bottom_up.strides[f"res{stage}"] for stage in self.stages}
+        for step, level in enumerate(self.top_block.levels, start=1):
+            self.strides[level] = self.size_divisibility * 2**step
+        self.channels = dict.fromkeys(self.strides, config.out_channels)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Float[N, 3, H, W], H and W multiples of `size_divisibility` -> Float[N, C, H/s, W/s] for
+        each level."""
+        stages = self.bottom_up(images)
+        levels: dict[str, Tensor] = {}
+        above: Tensor | None = None
+        for stage in reversed(self.stages):
+            fused = self.get_submodule(f"fpn_lateral{stage}")(stages[f"res{stage}"])
+            if above is not None:
+                _add_upsampled(fused, above)
+                fused = fused / 2 if self.average else fused
+            levels[f"p{stage}"] = self.get_submodule(f"fpn_output{stage}")(fused)
+            above = fused
+        top = self.top_block(levels["p5"], stages["res5"])
+        return levels | dict(zip(self.top_block.levels, top, strict=True))
+
+
+def _add_upsampled(fine: Tensor, coarse: Tensor) -> None:
+    """Adds to each pixel of Float[N, C, 2H, 2W] its nearest of Float[N, C, H, W], in place."""
+    cells = fine.unflatten(2, (-1, 2)).unflatten(4, (-1, 2))
+    cells.add_(coarse[:, :, :, None, :, None])
+
+
+class SimpleFeaturePyramid(nn.Module):
+    """Each level is scaled from the last feature map of the transformer by itself.
+
+    Attributes:
+        channels, strides: of each level, by name.
+        square_size: the side in pixels of the square that every picture is padded to.
+    """
+
+    # Detectron2 rounds the square to no multiple of the strides.
+    size_divisibility = 1
+
+    def __init__(self, net: ViT, config: SimpleFPNConfig) -> None:
+        super().__init__()
+        self.net = net
+        self.strides = {f"p{level}": 2**level for level in config.levels}
+        self.channels = dict.fromkeys(self.strides, config.out_channels)
+        self.square_size = config.square_size
+        for level, scale in zip(config.levels, config.scale_factors, strict=True):
+            self.add_module(f"simfp_{level}", _make_level(config, scale))
+        self.pooled_top = f"p{config.levels[-1] + 1}" if config.pooled_top else None
+        if self.pooled_top:
+            self.strides[self.pooled_top] = 2 ** (config.levels[-1] + 1)
+            self.channels[self.pooled_top] = config.out_channels
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Float[N, 3, S, S] with S = `square_size` -> Float[N, C, S/s, S/s] for each level."""
+        features = self.net(images)
+        levels = {
+            name: self.get_submodule(f"simfp_{name[1:]}")(features)
+            for name in self.strides
+            if name != self.pooled_top
+        }
+        if self.pooled_top:
+            *_, coarsest = levels.values()
+            levels[self.pooled_top] = F.max_pool2d(coarsest, kernel_size=1, stride=2)
+        return levels
+
+
+def _make_level(config: SimpleFPNConfig, scale: float) -> nn.Sequential:
+    level = nn.Sequential(*_scaling(config, scale))
+    channels = config.vit.dim // int(max(scale, 1.0))
+    level.append(Conv2d(channels, config.out_channels, 1, norm=config.norm))
+    level.append(Conv2d(config.out_channels, config.out_channels, 3, norm=config.norm))
+    return level
+
+
+def _scaling(config: SimpleFPNConfig, scale: float) -> Iterator[nn.Module]:
+    """Upsampling halves the channels each time."""
+    dim = config.vit.dim
+    if scale == 0.5:
+        yield nn.MaxPool2d(2)
+    if scale > 1.0:
+        yield nn.ConvTranspose2d(dim, dim // 2, 2, stride=2)
+    if scale == 4.0:
+        norm = make_norm(config.norm, dim // 2)
+        assert norm is not None, "the config has been checked"
+        yield norm
+        yield nn.GELU()
+        yield nn.ConvTranspose2d(dim // 2, dim // 4, 2, stride=2)
+
+
+Backbone = ResNet | FPN | SimpleFeaturePyramid
+
+
+def build_backbone(config: AnyBackboneConfig) -> Backbone:
+    """Feature maps by name from images: the stages of a ResNet, or the levels of its pyramid or of
+    a transformer's."""
+    if isinstance(config, SimpleFPNConfig):
+        return SimpleFeaturePyramid(ViT(config.vit), config)
+    resnet = ResNet(config.resnet)
+    return resnet if config.fpn is None else FPN(resnet, config.fpn)

@@ -1,0 +1,50 @@
+"""The mask head (He et al. 2017; `detectron2.modeling.roi_heads.mask_head`)."""
+
+import torch
+from torch import Tensor, nn
+
+from d2serve.model.config import MaskHeadConfig
+from d2serve.model.layers import CellUpsampling, Conv2d
+
+
+class MaskPredictor(nn.Conv2d):
+    """A 1x1 convolution of which each box takes one channel, so that only that is worked out."""
+
+    def forward(self, hidden: Tensor, channels: Tensor) -> Tensor:  # type: ignore[override]
+        """Float[M, P, C] of P pixels and Int64[M] -> Float[M, P, 1]."""
+        assert self.bias is not None
+        weight, bias = self.weight[channels, :, 0], self.bias[channels]
+        return torch.baddbmm(bias[:, None, None], hidden, weight)
+
+
+class MaskHead(nn.Sequential):
+    """Convolutions, a 2x upsampling and one mask per class (`MaskRCNNConvUpsampleHead`)."""
+
+    def __init__(self, in_channels: int, num_classes: int, config: MaskHeadConfig) -> None:
+        super().__init__()
+        for index in range(config.num_conv):
+            conv = Conv2d(in_channels, config.conv_dim, 3, norm=config.norm, relu=True)
+            self.add_module(f"mask_fcn{index + 1}", conv)
+            in_channels = config.conv_dim
+        self.add_module("deconv", CellUpsampling(in_channels, config.conv_dim))
+        masks = 1 if config.class_agnostic else num_classes
+        self.add_module("predictor", MaskPredictor(config.conv_dim, masks, 1))
+        self.class_agnostic = config.class_agnostic
+
+    def predict(self, pooled: Tensor, classes: Tensor) -> Tensor:
+        """The mask of each box's own class.
+
+        Args:
+            pooled: Float[M, C, S, S].
+            classes: Int64[M].
+
+        Returns:
+            Float32[M, 2S, 2S], probabilities in 0..1 over the box's extent.
+        """
+        *convs, predictor = self
+        hidden = nn.Sequential(*convs)(pooled)
+        channels = torch.zeros_like(classes) if self.class_agnostic else classes
+        logits = predictor(hidden.flatten(1, 4), channels).view(hidden.shape[:-1])
+        # Rows of cells and the two of each cell, then columns likewise.
+        probabilities: Tensor = logits.transpose(2, 3).flatten(3).flatten(1, 2).float().sigmoid()
+        return probabilities

@@ -1,0 +1,196 @@
+"""ResNet and ResNeXt backbones (He et al. 2016; `detectron2.modeling.backbone.resnet`)."""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from d2serve.model.config import BASIC_BLOCK_DEPTHS, DeformConfig, ResNetConfig
+from d2serve.model.layers import Conv2d, DeformConv2d, OffsetConv2d
+
+BLOCKS_PER_STAGE = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+STEM_STRIDE = 4
+
+
+class Stem(nn.Module):
+    """A 7x7 convolution and a 3x3 max pool, together of stride 4."""
+
+    def __init__(self, out_channels: int, norm: str) -> None:
+        super().__init__()
+        self.conv1 = Conv2d(3, out_channels, 7, stride=2, norm=norm, relu=True)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float[N, 3, H, W] -> Float[N, C, H/4, W/4]."""
+        return F.max_pool2d(self.conv1(images), kernel_size=3, stride=2, padding=1)
+
+
+@dataclass(frozen=True)
+class BlockShape:
+    """What the blocks of one stage have in common; `width` is a bottleneck's inner channels."""
+
+    out_channels: int
+    width: int
+    stride: int
+    dilation: int
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut (ResNet-18 and 34)."""
+
+    def __init__(self, in_channels: int, shape: BlockShape, config: ResNetConfig) -> None:
+        super().__init__()
+        out_channels, norm = shape.out_channels, config.norm
+        self.shortcut = _shortcut(in_channels, shape, norm)
+        self.conv1 = Conv2d(in_channels, out_channels, 3, stride=shape.stride, norm=norm, relu=True)
+        self.conv2 = Conv2d(out_channels, out_channels, 3, norm=norm)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Float[N, in, H, W] -> Float[N, out, H/stride, W/stride]."""
+        shortcut = features if self.shortcut is None else self.shortcut(features)
+        return self.conv2.add_relu(self.conv1(features), shortcut)
+
+
+class BottleneckBlock(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions and a shortcut (ResNet-50 and deeper, ResNeXt by groups)."""
+
+    def __init__(self, in_channels: int, shape: BlockShape, config: ResNetConfig) -> None:
+        super().__init__()
+        stride_1x1, stride_3x3 = _strides(shape, config)
+        width, norm = shape.width, config.norm
+        self.shortcut = _shortcut(in_channels, shape, norm)
+        self.conv1 = Conv2d(in_channels, width, 1, stride=stride_1x1, norm=norm, relu=True)
+        self.conv2 = Conv2d(
+            width,
+            width,
+            3,
+            stride=stride_3x3,
+            dilation=shape.dilation,
+            groups=config.num_groups,
+            norm=norm,
+            relu=True,
+        )
+        self.conv3 = Conv2d(width, shape.out_channels, 1, norm=norm)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Float[N, in, H, W] -> Float[N, out, H/stride, W/stride]."""
+        shortcut = features if self.shortcut is None else self.shortcut(features)
+        return self.conv3.add_relu(self.conv2(self.conv1(features)), shortcut)
+
+
+class DeformBottleneckBlock(nn.Module):
+    """A bottleneck whose 3x3 convolution is deformable."""
+
+    def __init__(
+        self, in_channels: int, shape: BlockShape, config: ResNetConfig, deform: DeformConfig
+    ) -> None:
+        super().__init__()
+        stride_1x1, stride_3x3 = _strides(shape, config)
+        width, norm = shape.width, config.norm
+        self.shortcut = _shortcut(in_channels, shape, norm)
+        self.conv1 = Conv2d(in_channels, width, 1, stride=stride_1x1, norm=norm, relu=True)
+        self.conv2_offset = OffsetConv2d(
+            width, stride=stride_3x3, dilation=shape.dilation, config=deform
+        )
+        self.conv2 = DeformConv2d(
+            width,
+            stride=stride_3x3,
+            dilation=shape.dilation,
+            groups=config.num_groups,
+            norm=norm,
+        )
+        self.conv3 = Conv2d(width, shape.out_channels, 1, norm=norm)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Float[N, in, H, W] -> Float[N, out, H/stride, W/stride]."""
+        shortcut = features if self.shortcut is None else self.shortcut(features)
+        hidden = self.conv1(features)
+        hidden = self.conv2(hidden, *self.conv2_offset.sampling(hidden))
+        return self.conv3.add_relu(hidden, shortcut)
+
+
+class ResNet(nn.Module):
+    """The stem and the stages `res2` to the last one that the config asks for.
+
+    Attributes:
+        channels, strides: of each stage, by name.
+    """
+
+    size_divisibility = 1
+    square_size = 0
+
+    def __init__(self, config: ResNetConfig) -> None:
+        super().__init__()
+        self.stem = Stem(config.stem_out_channels, config.norm)
+        self.channels: dict[str, int] = {}
+        self.strides: dict[str, int] = {}
+        in_channels, stride = config.stem_out_channels, STEM_STRIDE
+        for index in range(config.last_stage - 1):
+            name, shape = f"res{index + 2}", _backbone_shape(index, config)
+            self.add_module(name, make_stage(index, in_channels, shape, config))
+            stride *= shape.stride
+            self.channels[name] = in_channels = shape.out_channels
+            self.strides[name] = stride
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Float[N, 3, H, W] -> per stage Float[N, C, H/s, W/s] with s = 4, 8, 16 and 32, or 16
+        again where the last stage is dilated."""
+        features = self.stem(images)
+        stages = {}
+        for name in self.channels:
+            stages[name] = features = self.get_submodule(name)(features)
+        return stages
+
+
+def make_stage(
+    index: int, in_channels: int, shape: BlockShape, config: ResNetConfig
+) -> nn.Sequential:
+    """Stage res2 (`index` 0) to res5 (3); the stride is its first block's."""
+    stage = nn.Sequential()
+    for _ in range(BLOCKS_PER_STAGE[config.depth][index]):
+        stage.append(_make_block(index, in_channels, shape, config))
+        in_channels = shape.out_channels
+        shape = BlockShape(shape.out_channels, shape.width, 1, shape.dilation)
+    return stage
+
+
+def stage_shape(index: int, config: ResNetConfig, stride: int, dilation: int) -> BlockShape:
+    """Channels double from stage to stage."""
+    return BlockShape(
+        out_channels=config.res2_out_channels * 2**index,
+        width=config.num_groups * config.width_per_group * 2**index,
+        stride=stride,
+        dilation=dilation,
+    )
+
+
+def _backbone_shape(index: int, config: ResNetConfig) -> BlockShape:
+    dilation = config.res5_dilation if index == 3 else 1
+    stride = 1 if index == 0 or dilation == 2 else 2
+    return stage_shape(index, config, stride, dilation)
+
+
+def _make_block(index: int, in_channels: int, shape: BlockShape, config: ResNetConfig) -> nn.Module:
+    if config.depth in BASIC_BLOCK_DEPTHS:
+        return BasicBlock(in_channels, shape, config)
+    deform = config.deform[index]
+    if deform is not None:
+        return DeformBottleneckBlock(in_channels, shape, config, deform)
+    return BottleneckBlock(in_channels, shape, config)
+
+
+def _strides(shape: BlockShape, config: ResNetConfig) -> tuple[int, int]:
+    """Of a bottleneck's first 1x1 and its 3x3 convolution."""
+    return (shape.stride, 1) if config.stride_in_1x1 else (1, shape.stride)
+
+
+def _shortcut(in_channels: int, shape: BlockShape, norm: str) -> Conv2d | None:
+    # Detectron2 projects by channel count alone: a first stage of equal width has no projection.
+    if in_channels == shape.out_channels:
+        return None
+    return Conv2d(in_channels, shape.out_channels, 1, stride=shape.stride, norm=norm)

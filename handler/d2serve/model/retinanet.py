@@ -1,0 +1,107 @@
+"""RetinaNet (Lin et al. 2017, Focal Loss; `detectron2.modeling.meta_arch.retinanet`)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from d2serve.model.anchors import Anchors
+from d2serve.model.config import ModelConfig, RetinaNetConfig
+from d2serve.model.layers import make_norm
+from d2serve.model.network import Network
+from d2serve.model.nms import Unsorted, best_of_images
+from d2serve.model.structures import Found, SizeHW, apply_deltas, rescale
+
+
+class RetinaNetHead(nn.Module):
+    """Two stacks of 3x3 convolutions on every level, one for classes and one for boxes."""
+
+    def __init__(self, channels: int, config: RetinaNetConfig) -> None:
+        super().__init__()
+        self.num_classes = config.num_classes
+        anchors = config.anchors.per_cell
+        self.cls_subnet = _subnet(channels, config)
+        self.bbox_subnet = _subnet(channels, config)
+        self.cls_score = nn.Conv2d(channels, anchors * config.num_classes, 3, padding=1)
+        self.bbox_pred = nn.Conv2d(channels, anchors * 4, 3, padding=1)
+
+    def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
+        """Float[N, C, H, W] -> logits Float[N, H*W*A, K] and deltas Float[N, H*W*A, 4]."""
+        logits = self.cls_score(self.cls_subnet(feature))
+        deltas = self.bbox_pred(self.bbox_subnet(feature))
+        return _per_anchor(logits, self.num_classes), _per_anchor(deltas, 4)
+
+
+class RetinaNet(Network):
+    """Classes and boxes from every anchor of every level, without proposals."""
+
+    def __init__(self, config: ModelConfig, family: RetinaNetConfig) -> None:
+        super().__init__(config)
+        self.family = family
+        strides = [self.backbone.strides[name] for name in family.in_features]
+        self.anchors = Anchors(family.anchors, strides)
+        self.head = RetinaNetHead(self.backbone.channels[family.in_features[0]], family)
+
+    def find(
+        self,
+        features: dict[str, Tensor],
+        sizes_hw: Sequence[SizeHW],
+        original_sizes_hw: Sequence[SizeHW],
+    ) -> list[Found]:
+        """See `Network.find`."""
+        maps = [features[name] for name in self.family.in_features]
+        levels = [self._best_of_level(level, feature) for level, feature in enumerate(maps)]
+        found = _above(_joined(levels), self.family.score_threshold)
+        best = best_of_images(
+            found, len(sizes_hw), self.family.nms_threshold, self.family.max_detections
+        )
+        scaled = rescale(best, sizes_hw, original_sizes_hw)
+        return [Found(image) for image in scaled.by_image()]
+
+    def _best_of_level(self, level: int, feature: Tensor) -> Unsorted:
+        """The topk_per_level best classes of anchors of each image, decoded."""
+        logits, deltas = self.head(feature)
+        anchors = self.anchors(level, feature)
+        classes = logits.shape[2]
+        flat = logits.flatten(1)
+        best_logits, best = flat.topk(min(self.family.topk_per_level, flat.shape[1]), dim=1)
+        rows = best // classes
+        deltas = deltas.gather(1, rows[..., None].expand(-1, -1, 4)).flatten(0, 1)
+        boxes = apply_deltas(deltas, anchors[rows.flatten()], self.family.box_weights)[:, 0]
+        images = torch.arange(len(best), device=best.device)[:, None].expand_as(best)
+        scores = best_logits.float().sigmoid()
+        return Unsorted(boxes, scores.flatten(), (best % classes).flatten(), images.flatten())
+
+
+def _above(found: Unsorted, threshold: float) -> Unsorted:
+    (chosen,) = torch.where(found.scores > threshold)
+    return Unsorted(
+        found.boxes[chosen], found.scores[chosen], found.classes[chosen], found.images[chosen]
+    )
+
+
+def _joined(levels: Sequence[Unsorted]) -> Unsorted:
+    return Unsorted(
+        torch.cat([level.boxes for level in levels]),
+        torch.cat([level.scores for level in levels]),
+        torch.cat([level.classes for level in levels]),
+        torch.cat([level.images for level in levels]),
+    )
+
+
+def _subnet(channels: int, config: RetinaNetConfig) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _ in range(config.num_convs):
+        layers.append(nn.Conv2d(channels, channels, 3, padding=1))
+        norm = make_norm(config.norm, channels)
+        if norm is not None:
+            layers.append(norm)
+        layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)
+
+
+def _per_anchor(output: Tensor, values: int) -> Tensor:
+    """Float[N, A*V, H, W] -> Float[N, H*W*A, V]."""
+    images, _, height, width = output.shape
+    split = output.view(images, -1, values, height, width)
+    return split.permute(0, 3, 4, 1, 2).reshape(images, -1, values)

@@ -1,0 +1,1 @@
+"""Detections -> HTTP response bodies."""

@@ -1,0 +1,1 @@
+"""Servers that mount the serving core."""

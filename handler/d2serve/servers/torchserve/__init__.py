@@ -1,0 +1,1 @@
+"""TorchServe: handler, reverse proxy and launcher."""

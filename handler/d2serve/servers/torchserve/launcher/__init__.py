@@ -1,0 +1,1 @@
+"""Start and stop TorchServe on this machine."""

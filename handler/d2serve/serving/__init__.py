@@ -1,0 +1,1 @@
+"""The serving core: pipeline, settings, telemetry and loading of archives."""

@@ -1,1 +1,0 @@
-"""Detectors: pictures become detections."""

@@ -1,1 +1,0 @@
-"""HTTP in: bytes and headers become pictures."""

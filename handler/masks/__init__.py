@@ -1,1 +1,0 @@
-"""Masks, from the network's small squares to the picture's pixels."""

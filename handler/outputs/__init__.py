@@ -1,1 +1,0 @@
-"""HTTP out: detections become bytes and headers."""

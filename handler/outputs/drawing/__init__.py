@@ -1,1 +1,0 @@
-"""What is drawn on a picture: one file a kind."""

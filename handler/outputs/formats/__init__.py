@@ -1,1 +1,0 @@
-"""What the JSON of one picture looks like: one file a format."""

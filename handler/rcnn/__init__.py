@@ -1,4 +1,0 @@
-"""Detectron2's region-based networks for inference, on plain torch and torchvision.
-
-Parameter names equal Detectron2's, so its checkpoints load strictly.
-"""

@@ -1,1 +1,0 @@
-"""d2serve on AWS: SageMaker endpoints, batch transform and Clarify, by boto3 alone."""

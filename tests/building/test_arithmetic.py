@@ -1,0 +1,89 @@
+"""Expressions in configs are worked out, and nothing is run."""
+
+from pathlib import Path
+
+import pytest
+
+from d2serve.building.yaml_config import ConfigError, evaluate, read_yaml_config
+
+RETINANET = "[[x, x * 2**(1.0/3), x * 2**(2.0/3) ] for x in [32, 64, 128, 256, 512 ]]"
+
+
+def test_the_expression_of_detectron2s_own_base() -> None:
+    found = evaluate(RETINANET)
+    assert found == [[x, x * 2 ** (1.0 / 3), x * 2 ** (2.0 / 3)] for x in (32, 64, 128, 256, 512)]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1 + 2 * 3", 7),
+        ("-(4 - 6) / 4", 0.5),
+        ("[1, (2, 3.5)]", [1, [2, 3.5]]),
+        ("[[a * b for b in [1, 2]] for a in [3, 4]]", [[3, 6], [4, 8]]),
+        (" [2**-1] ", [0.5]),
+    ],
+)
+def test_numbers_and_lists(text: str, value: object) -> None:
+    assert evaluate(text) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').system('true')",
+        "open('/etc/passwd').read()",
+        "().__class__",
+        "'text'",
+        "True",
+        "x",
+        "[x for x in [1] if x]",
+        "[x for x in 3]",
+        "[1] * 2",
+        "[[x for x in [1]], x]",
+        "lambda: 1",
+        "{1: 2}",
+        "1 if 2 else 3",
+        "2 % 3",
+        "1 / 0",
+        "10.0 ** 64 ** 64",
+        "2 ** 65",
+        "(",
+        "",
+        "1" * 1001,
+        "(" * 400 + "1" + ")" * 400,
+    ],
+)
+def test_all_else_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is neither|is no number|worked out|exponent|characters"):
+        evaluate(text)
+
+
+def test_powers_of_powers_do_not_grow_without_end() -> None:
+    with pytest.raises(ValueError, match="worked out"):
+        evaluate("(((((9**64)**64)**64)**64)**64)**64")
+
+
+def test_a_config_may_hold_such_an_expression(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(f'SIZES: !!python/object/apply:eval ["{RETINANET}"]\n')
+    assert read_yaml_config(config)["SIZES"][4][0] == 512
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "!!python/object/apply:eval [\"open('x', 'w')\"]",
+        '!!python/object/apply:eval ["1", "2"]',
+        "!!python/object/apply:eval {a: 1}",
+        "!!python/object/apply:eval [[1]]",
+        '!!python/object/apply:os.system ["touch x"]',
+        "!!python/name:os.system",
+    ],
+)
+def test_a_config_that_would_run_code_is_refused(tmp_path: Path, value: str) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(f"SIZES: {value}\n")
+    with pytest.raises(ConfigError, match="is not plain YAML"):
+        read_yaml_config(config)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]

@@ -1,0 +1,122 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.environment import clean_environment
+
+DOCUMENTED = {
+    *("help", "demo", "serve", "test", "archive", "predict", "lint", "fuzz", "sbom"),
+    *("package", "sagemaker-local", "deploy", "undeploy", "transform", "clarify"),
+    *("bench", "bench-peers", "bench-gpu", "loadtest", "soak"),
+}
+# No test installs anything.
+INSTALLED = ".venv/.installed"
+AS_INSTALLED = ("-o", INSTALLED, "-o", ".venv-container/.installed")
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", *arguments],
+        cwd=folder,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("arguments", [(), ("help",)])
+def test_help_lists_every_documented_target(repo_root: Path, arguments: tuple[str, ...]) -> None:
+    help_text = make(repo_root, *AS_INSTALLED, *arguments)
+    targets = {line.split()[1] for line in help_text.stdout.splitlines()}
+    assert help_text.returncode == 0
+    assert targets >= DOCUMENTED
+
+
+@pytest.mark.parametrize(
+    ("arguments", "usage"),
+    [
+        (("archive",), "usage: make archive CONFIG="),
+        (("archive", "CONFIG=c.yaml", "NAME=n"), "usage: make archive CONFIG="),
+        (("predict",), "usage: make predict IMAGE="),
+        (("package",), "usage: make package NAME="),
+        (("sagemaker-local",), "usage: make sagemaker-local NAME="),
+        (("deploy", "NAME=n"), "usage: make deploy NAME="),
+        (("undeploy",), "usage: make undeploy ENDPOINT="),
+        (("transform", "NAME=n", "INPUT=s3://b/i"), "usage: make transform NAME="),
+        (("clarify",), "usage: make clarify ENDPOINT="),
+    ],
+)
+def test_a_missing_variable_shows_how_to_call(
+    repo_root: Path, arguments: tuple[str, ...], usage: str
+) -> None:
+    refused = make(repo_root, *AS_INSTALLED, *arguments)
+    assert refused.returncode != 0
+    assert usage in refused.stderr
+
+
+def test_values_may_hold_spaces_and_quotes(repo_root: Path) -> None:
+    refused = make(repo_root, *AS_INSTALLED, "predict", 'IMAGE=/no such/it\'s "here".png')
+    assert 'error: /no such/it\'s "here".png does not exist' in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "passed"),
+    [
+        (["TOKEN=given"], {}, "given"),
+        ([], {"D2SERVE_TOKEN": "ours"}, "ours"),
+        (["TOKEN=given"], {"D2SERVE_TOKEN": "ours"}, "given"),
+        pytest.param([], {"TOKEN": "some other program's"}, "", id="not-ours"),
+    ],
+)
+def test_a_token_reaches_predict_through_the_environment_alone(
+    repo_root: Path, tmp_path: Path, given: list[str], environment: dict[str, str], passed: str
+) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "token:$D2SERVE_TOKEN" "$@"\n')
+    python.chmod(0o755)
+    shown = subprocess.run(
+        ["make", *AS_INSTALLED, f"RUN={python}", "predict", "IMAGE=a.png", *given],
+        cwd=repo_root,
+        env=clean_environment() | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout == f"token:{passed} -m d2serve.cli.predict a.png\n"
+
+
+@pytest.fixture
+def bare_project(tmp_path: Path, repo_root: Path) -> Path:
+    """The Makefile where nothing is installed, and nothing would be."""
+    shutil.copy(repo_root / "Makefile", tmp_path)
+    (tmp_path / "requirements.txt").touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize("python", ["/no/such/python", "/bin/false"])
+def test_a_python_that_does_not_run_is_named(bare_project: Path, python: str) -> None:
+    refused = make(bare_project, INSTALLED, f"PYTHON={python}")
+    assert refused.returncode != 0
+    assert python in refused.stderr
+    assert "make PYTHON=" in refused.stderr
+
+
+def test_an_old_python_is_named(bare_project: Path) -> None:
+    python = bare_project / "old python"
+    as_of_39 = "import sys; sys.version_info = (3, 9, 18); exec(sys.argv[1])"
+    python.write_text(
+        f"""#!/bin/sh
+        case $1 in
+            -c) exec {sys.executable} -c '{as_of_39}' "$2" ;;
+            --version) echo Python 3.9.18 ;;
+        esac
+        """
+    )
+    python.chmod(0o755)
+    refused = make(bare_project, INSTALLED, f"PYTHON={python}")
+    assert refused.returncode != 0
+    assert f'needs Python 3.10 or newer, and "{python}" is Python 3.9.18' in refused.stderr

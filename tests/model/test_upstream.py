@@ -1,0 +1,43 @@
+"""Our network beside the upstream package, live, where that is installed."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from d2serve.detections import Detections
+from d2serve.detector.native import NativeDetector
+from d2serve.settings import Settings
+from tests.goldens.cases import MODELS, GoldenModel
+from tests.goldens.comparison import compare
+from tests.goldens.upstream import UpstreamModel
+
+pytestmark = [
+    pytest.mark.upstream,
+    pytest.mark.skipif(
+        find_spec("detectron2") is None, reason="the upstream detectron2 package is not installed"
+    ),
+    # Detectron2's own habits.
+    pytest.mark.filterwarnings("ignore"),
+]
+
+
+@pytest.mark.parametrize("golden", MODELS, ids=lambda golden: golden.name)
+def test_answers_as_upstream_does_now(golden: GoldenModel) -> None:
+    upstream = UpstreamModel(golden.config, golden.checkpoint)
+    ours = NativeDetector(golden.build(), torch.device("cpu"), Settings())
+    for path in golden.pictures:
+        picture = read(path)
+        [outcome] = ours.detect([picture])
+        assert isinstance(outcome.found, Detections)
+        expected = upstream.predict(picture)
+        assert expected.says_something
+        comparison = compare(expected, outcome.found)
+        assert comparison.within_tolerance, (path.name, comparison)
+
+
+def read(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    return np.array(Image.open(path).convert("RGB"))
