@@ -7,8 +7,7 @@ from importlib import import_module
 from d2serve.cli.run import run
 
 USAGE_ERROR = 2
-# Command: module with `main(arguments) -> exit code`, and its help. Loaded on demand: most are slow
-# to import.
+# Modules with `main(arguments) -> exit code`, and help; loaded on demand, for they import slowly.
 COMMANDS = {
     "stages": ("bench.stages.command", "time each stage of a request beside its baselines"),
     "gpu": ("bench.gpu", "forward pass, whole requests and HTTP on a CUDA GPU, beside baselines"),
@@ -18,7 +17,7 @@ COMMANDS = {
     "overload": ("bench.overload", "four times the requests that a server can process"),
     "memory": ("bench.memory", "memory of a worker beside that of the bare model"),
     "accuracy": ("bench.accuracy", "AP of the bundled model in each precision"),
-    "cold-start": ("bench.cold_start", "time and memory of a worker's start"),
+    "cold-start": ("bench.worker_process", "time and memory of a worker's start"),
 }
 
 
@@ -28,12 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words and words[0] in COMMANDS:
         return int(import_module(COMMANDS[words[0]][0]).main(words[1:]))
     lines = [f"  {name:12}{text}" for name, (_, text) in COMMANDS.items()]
-    usage = "\n".join(["usage: python -m bench COMMAND [options]", "", *lines])
+    print("usage: python -m bench COMMAND [options]", "", *lines, sep="\n")
     if words and words[0] in ("-h", "--help"):
-        print(f"{usage}\n\nOptions of a command: python -m bench COMMAND --help")
         return 0
-    received = f"unknown command {words[0]!r}" if words else "no command given"
-    print(f"{usage}\n\nerror: {received}; use one of {', '.join(COMMANDS)}", file=sys.stderr)
+    received = f"received {words[0]!r}" if words else "no command received"
+    print(f"error: COMMAND: {received}, expected one of {', '.join(COMMANDS)}", file=sys.stderr)
     return USAGE_ERROR
 
 

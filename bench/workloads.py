@@ -9,41 +9,28 @@ import numpy as np
 import torch
 from PIL import Image
 
-from d2serve.detections import Picture
-from d2serve.detector.native import NativeDetector
-from d2serve.detector.precision import choose_dtype
+from d2serve.detections import RGBImage
+from d2serve.detector.native import NativeDetector, choose_dtype
 from d2serve.messages import HttpRequest, Part
-from d2serve.metadata import ModelFacts
+from d2serve.metadata import ModelMetadata
 from d2serve.serving.pipeline import Pipeline
 from d2serve.serving.process import decode_threads, start_executor
 from d2serve.settings import Settings
 from tests.goldens.cases import SAMPLES, TINY, TRAINED, GoldenModel
 
-R50_FPN = GoldenModel(
-    "R50-FPN", Path(__file__).with_name("mask_rcnn_r50_fpn.yaml"), None, tuple(SAMPLES)
-)
+CONFIG = Path(__file__).with_name("mask_rcnn_r50_fpn.yaml")
+R50_FPN = GoldenModel("R50-FPN", CONFIG, None, tuple(SAMPLES))
 SIZES_WH = ((640, 480), (1920, 1080), (4000, 3000))
 SMALL_SIZES_WH = ((160, 120), (120, 160))
 PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
-TILES, TILE_WH = (2, 2), (320, 240)
+TILE_WH = (320, 240)
 JPEG = "image/jpeg"
-JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Sizes of the work.
-
-    Attributes:
-        device: of the network.
-        precisions: of the network, values of the setting.
-        sizes_wh: of images in pixels, width first, for all stages but the network.
-        image_wh: of images that go through the network.
-        instances: detections per image, for masks and encoding.
-        model: the larger of the two models.
-        batches: requests that go through the pipeline together.
-        quick: whether this is a trial, whose figures mean nothing.
-    """
+    """Device and precisions of the network; sizes of images for the other stages, and for the
+    network; `model` is the larger of two; the figures of a `quick` trial mean nothing."""
 
     device: torch.device
     precisions: tuple[str, ...]
@@ -77,13 +64,10 @@ def native_precisions(device: torch.device) -> tuple[str, ...]:
     return tuple(dict.fromkeys(("fp32", PRECISIONS[choose_dtype("auto", device)])))
 
 
-def image_of(size_wh: tuple[int, int]) -> Picture:
-    """Tile the sample images to UInt8[H, W, 3] RGB."""
+def image_of(size_wh: tuple[int, int]) -> RGBImage:
+    """Tile four sample images to UInt8[H, W, 3] RGB."""
     tiles = [np.array(Image.open(path).convert("RGB").resize(TILE_WH)) for path in SAMPLES]
-    rows, columns = TILES
-    collage = np.vstack(
-        [np.hstack(tiles[row * columns : (row + 1) * columns]) for row in range(rows)]
-    )
+    collage = np.vstack((np.hstack(tiles[:2]), np.hstack(tiles[2:4])))
     width, height = size_wh
     times = (-(-height // collage.shape[0]), -(-width // collage.shape[1]), 1)
     return np.ascontiguousarray(np.tile(collage, times)[:height, :width])
@@ -94,13 +78,13 @@ def size_text(size_wh: tuple[int, int]) -> str:
     return f"{size_wh[0]}x{size_wh[1]}"
 
 
-def encode_image(image: Picture, file_format: str = "JPEG") -> bytes:
+def encode_image(image: RGBImage, file_format: str = "JPEG") -> bytes:
     """Encode an image as JPEG, PNG or, for "NPY", as numpy.save does."""
     file = io.BytesIO()
     if file_format == "NPY":
         np.save(file, image)
     else:
-        Image.fromarray(image).save(file, file_format, quality=JPEG_QUALITY)
+        Image.fromarray(image).save(file, file_format, quality=90)
     return file.getvalue()
 
 
@@ -109,16 +93,12 @@ def jpeg_requests(bodies: Sequence[bytes]) -> list[HttpRequest]:
     return [HttpRequest({"content-type": JPEG}, (Part(JPEG, body),)) for body in bodies]
 
 
-def facts_of(detector: NativeDetector, name: str) -> ModelFacts:
-    """Metadata of a model whose classes have numbers for names."""
-    names = tuple(f"class {index}" for index in range(detector.num_classes))
-    return ModelFacts(name, names, detector.score_threshold, detector.max_detections)
-
-
 def pipeline_of(detector: NativeDetector, name: str, threads: int | None = None) -> Pipeline:
     """The pipeline of a worker that decodes on `threads` threads, 1 for no overlap."""
+    names = tuple(f"class {index}" for index in range(detector.num_classes))
+    metadata = ModelMetadata(name, names, detector.score_threshold, detector.max_detections)
     executor = start_executor(decode_threads(0, workers=1) if threads is None else threads)
-    return Pipeline(detector, facts_of(detector, name), Settings(), executor)
+    return Pipeline(detector, metadata, Settings(), executor)
 
 
 def checkpoint_of(model: GoldenModel, folder: Path) -> Path:

@@ -1,44 +1,64 @@
-"""Measured points of a sweep: what limits each, and which settings to choose."""
+"""Settings and measured points of a sweep, and which settings to choose."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from bench.http.generator import ClosedLoop, Traffic
-from bench.http.load import Load
-from bench.load.settings import ServingSettings, counted
-from bench.processes import CpuUse
+import yaml
 
-# A saturated thread still waits now and then for locks and for cores.
-BUSY_THREAD, BUSY_MACHINE = 0.85, 0.9
-GENERATOR, MACHINE, WORKERS, FRONTEND = "generator", "cores", "workers", "frontend"
-NOTHING, UNKNOWN = "nothing", "unknown"
+from bench.loadgen.generator import ClosedLoop, Traffic
+from bench.loadgen.load import SATURATED_PERCENT, Load
+
 # A lone request takes longer where several workers share the cores, which have the most capacity.
 LIGHT_LOAD_FACTOR = 1.5
 # The 99th percentile of fewer requests is the slowest of them.
 MIN_FOR_P99 = 100
-FOREIGN_SHARE = 0.15
-LIMITS = {
-    GENERATOR: "The load generator is saturated (over 90 % of its core): the server may be faster.",
-    MACHINE: "All cores of the machine are busy.",
-    WORKERS: "The workers are saturated: each has a thread that is always busy.",
-    FRONTEND: "TorchServe's frontend is saturated: one of its threads is always busy.",
-    NOTHING: "Nothing is saturated: batches wait to fill (maxBatchDelay), or clients are too few.",
-    UNKNOWN: "The saturated part is unknown: the server's processes are not visible here.",
-}
 
 
-@dataclass(frozen=True)
-class Point:
-    """Load of one setting (None: of a running server) under one kind of traffic.
+class ServingSettings(NamedTuple):
+    """batchSize, maxBatchDelay, minWorkers = maxWorkers and handler.threads of the model config."""
 
-    `cpu` is None where it could not be sampled; `cores` are those of the machine.
-    """
+    batch_size: int
+    max_delay_ms: int
+    workers: int
+    threads: int
+
+    def as_config(self) -> dict[str, Any]:
+        """Keys of model-config.yaml."""
+        batches = {"batchSize": self.batch_size, "maxBatchDelay": self.max_delay_ms}
+        workers = {"minWorkers": self.workers, "maxWorkers": self.workers}
+        return {**batches, **workers, "handler": {"threads": self.threads}}
+
+    def __str__(self) -> str:
+        counts = ((self.workers, "worker"), (self.threads, "thread"))
+        processes = " x ".join(f"{count} {noun}{'s'[: count > 1]}" for count, noun in counts)
+        return f"{processes}, batch {self.batch_size}, {self.max_delay_ms} ms"
+
+
+def grid(
+    batch_sizes: Sequence[int],
+    delays_ms: Sequence[int],
+    workers: Sequence[int],
+    threads: int | None,
+) -> list[ServingSettings]:
+    """All combinations, with one delay for batches of one. Numbers of workers beyond the machine's
+    cores are left out, except the smallest; without `threads`, the workers share the cores."""
+    cores = os.cpu_count() or 1
+    return [
+        ServingSettings(batch_size, delay_ms, count, threads or max(1, cores // count))
+        for count in sorted(set(workers))
+        if count <= max(cores, min(workers))
+        for batch_size in sorted(set(batch_sizes))
+        for delay_ms in (sorted(set(delays_ms)) if batch_size > 1 else [min(delays_ms)])
+    ]
+
+
+class Point(NamedTuple):
+    """Load of one setting (None: of a running server) under one kind of traffic."""
 
     settings: ServingSettings | None
     traffic: Traffic
     load: Load
-    cpu: CpuUse | None
-    cores: int
 
     @property
     def clients(self) -> int:
@@ -50,66 +70,28 @@ class Point:
         """99th percentile of the latency."""
         return self.load.latency_ms[99]
 
-    @property
-    def generator_cores(self) -> float:
-        """Cores that the load generator kept busy."""
-        return self.load.generator_cpu_percent / 100
 
-    @property
-    def foreign_cores(self) -> float:
-        """Cores that neither the server nor the generator kept busy; 0 where unknown."""
-        if self.cpu is None:
-            return 0.0
-        own = self.cpu.workers + self.cpu.frontend + self.generator_cores
-        return max(0.0, self.cpu.machine - own)
-
-    @property
-    def limit(self) -> str:
-        """The saturated part, a key of LIMITS."""
-        if self.load.generator_saturated:
-            return GENERATOR
-        if self.cpu is None:
-            return UNKNOWN
-        if self.cpu.machine >= BUSY_MACHINE * self.cores:
-            return MACHINE
-        if self.cpu.worker_thread >= BUSY_THREAD:
-            return WORKERS
-        return FRONTEND if self.cpu.frontend_thread >= BUSY_THREAD else NOTHING
-
-
-@dataclass(frozen=True)
-class Recommendation:
+class Recommendation(NamedTuple):
     """The best point that a limit on p99 allows, and the rule in words."""
 
     best: Point
     limit_ms: float
     rule: str
 
-    @property
-    def settings(self) -> ServingSettings | None:
-        """None for a running server."""
-        return self.best.settings
-
 
 def recommend(points: Iterable[Point], p99_ms: float | None = None) -> Recommendation | None:
-    """The settings with the highest throughput that a limit on p99 allows.
-
-    Only closed loops without a failure count.
-
-    Args:
-        points: of all settings.
-        p99_ms: limit for each point. None: with the fewest clients, a setting's p99 is at most
-            LIGHT_LOAD_FACTOR times that of the best setting.
-    """
-    closed = [each for each in points if each.clients and not each.load.failures]
-    closed = [each for each in closed if each.load.latency_ms]
+    """The closed loop without failures with the highest throughput that a limit on p99 allows:
+    `p99_ms` for each point. Without, the limit is for settings: with the fewest clients, their p99
+    is at most LIGHT_LOAD_FACTOR times that of the best setting."""
+    closed = [p for p in points if p.clients and p.load.latency_ms and not p.load.failures]
     if not closed:
         return None
     if p99_ms is not None:
         allowed = [each for each in closed if each.p99_ms <= p99_ms]
         limit_ms, rule = p99_ms, f"the highest throughput with a p99 of at most {p99_ms:g} ms"
     else:
-        light = light_load(closed)
+        fewest = min(each.clients for each in closed)
+        light = [each for each in closed if each.clients == fewest]
         limit_ms = LIGHT_LOAD_FACTOR * min(each.p99_ms for each in light)
         fast = {each.settings for each in light if each.p99_ms <= limit_ms}
         allowed = [each for each in closed if each.settings in fast]
@@ -121,49 +103,24 @@ def recommend(points: Iterable[Point], p99_ms: float | None = None) -> Recommend
     return best and Recommendation(best, limit_ms, rule)
 
 
-def light_load(points: Sequence[Point]) -> list[Point]:
-    """The closed loops with the fewest clients."""
-    fewest = min((each.clients for each in points if each.clients), default=0)
-    return [each for each in points if fewest and each.clients == fewest]
-
-
-def summary(chosen: Recommendation | None, p99_ms: float | None) -> list[str]:
-    """The recommendation in sentences."""
+def notes_of(points: Sequence[Point], p99_ms: float | None) -> Iterator[str]:
+    """The recommendation in sentences, and reasons to distrust the figures."""
+    chosen = recommend(points, p99_ms)
     if chosen is None:
         limit = "" if p99_ms is None else f" and with a p99 of at most {p99_ms:g} ms"
-        return [f"no recommendation: no closed loop was measured without a failed request{limit}."]
-    best, load = chosen.best, chosen.best.load
-    lines = [
-        f"With {best.traffic}: {load.requests_per_s:.1f} requests/s, "
-        f"p50 {load.latency_ms[50]:.0f} ms, p99 {best.p99_ms:.0f} ms.",
-        LIMITS[best.limit],
-    ]
-    if best.cpu:
-        lines[1] += (
-            f" Of {best.cores} cores the workers used {best.cpu.workers:.2f}, the frontend "
-            f"{best.cpu.frontend:.2f}, the generator {best.generator_cores:.2f}, and everything "
-            f"else on the machine {best.foreign_cores:.2f}."
-        )
-    if chosen.settings is None:
-        return lines
-    block = chosen.settings.as_yaml()
-    return [f"recommended for model-config.yaml ({chosen.rule}):\n\n{block}", *lines]
-
-
-def warnings(points: Sequence[Point], chosen: Recommendation | None) -> Iterator[str]:
-    """Reasons to distrust the figures."""
-    busy = sum(each.limit == GENERATOR for each in points)
+        yield f"no recommendation: no closed loop was measured without a failed request{limit}."
+    else:
+        best, load = chosen.best, chosen.best.load
+        if best.settings:
+            block = yaml.safe_dump(best.settings.as_config(), sort_keys=False)
+            yield f"recommended for model-config.yaml ({chosen.rule}):\n\n{block}"
+        latency = f"p50 {load.latency_ms[50]:.0f} ms, p99 {best.p99_ms:.0f} ms"
+        yield f"With {best.traffic}: {load.requests_per_s:.1f} requests/s, {latency}."
+        if load.requests < MIN_FOR_P99:
+            yield f"This is based on {load.requests} requests; use longer --seconds for its p99."
+    busy = sum(each.load.generator_cpu_percent > SATURATED_PERCENT for each in points)
     if busy:
         yield f"The load generator was saturated at {busy} of {len(points)} points."
-    crowded = sum(each.foreign_cores > FOREIGN_SHARE * each.cores for each in points)
-    if crowded:
-        yield (
-            f"Other programs kept over {FOREIGN_SHARE:.0%} of the machine busy at {crowded} of "
-            f"{len(points)} points; on a quiet machine the recommendation may differ."
-        )
-    failed, sent = (sum(getattr(each.load, of) for each in points) for of in ("failures", "requests"))
+    failed, sent = (sum(getattr(p.load, of) for p in points) for of in ("failures", "requests"))
     if failed:
         yield f"{failed} of {sent} requests failed; the table shows where, and the statuses."
-    if chosen and chosen.best.load.requests < MIN_FOR_P99:
-        requests = counted(chosen.best.load.requests, "request")
-        yield f"The recommendation is based on {requests}; measure longer (--seconds) for its p99."

@@ -1,34 +1,35 @@
 """Whole requests, bytes in and bytes out without HTTP, beside a loop over Detectron2's predictor;
-and the cost of metrics and the request log beside small requests."""
+overlap of decoding and encoding with the network; cost of metrics and the request log."""
 
 import logging
-import re
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
-import d2serve
+import numpy as np
 import torch
 import yaml
+from PIL import Image
 from ts.metrics.caching_metric import CachingMetric
 from ts.metrics.metric_type_enum import MetricTypes
 
 from bench import upstream
-from bench.comparison import DETECTRON2, OURS, Comparison, Implementation
+from bench.comparison import DETECTRON2, OURS, Calls, Comparison
 from bench.workloads import Scale, encode_image, image_of, jpeg_requests, pipeline_of
+from d2serve.detector.base import ForwardLog
+from d2serve.servers import torchserve
 from d2serve.serving.metrics import Publisher, Reporter
 from d2serve.serving.pipeline import Pipeline
-from d2serve.serving.telemetry import HttpResponse
-from tests.goldens.cases import TRAINED
+from tests.goldens.cases import SAMPLES, TRAINED
 
-# As in the Server-Timing header of the contract.
-METRIC = re.compile(r'(\w+);(?:dur=([\d.]+)|desc="(\d+)")')
-PARTS = ("decode", "forward", "encode")
-SMALL_WH = (160, 120)
+METRIC_FIELDS = ("name", "unit", "dimensions")
+SMALL = ((320, 240), (240, 320))
+MIXED = (*SMALL, (1920, 1080), (640, 480), (4000, 3000), (480, 640), (1280, 720), (3000, 4000))
+SIZES_WH = {"small": SMALL, "mixed": MIXED}
+BATCHES, QUICK_BATCHES = ("8-mixed", "16-mixed", "8-small", "1-small"), ("2-small",)
 
 
 def requests(scale: Scale) -> Iterator[Comparison]:
@@ -39,91 +40,82 @@ def requests(scale: Scale) -> Iterator[Comparison]:
         for precision in scale.precisions:
             pipeline = pipeline_of(scale.detector(model, precision), model.name)
             for batch in scale.batches:
-                implementations = {OURS: batch_of(pipeline, [body] * batch)}
+                calls: Calls = {OURS: batch_of(pipeline, [body] * batch)}
                 if baseline is not None:
-                    implementations[DETECTRON2] = _one_by_one(baseline, [body] * batch)
-                case = f"{precision}, batch {batch}"
-                yield Comparison("requests", case, implementations, model.name, batch)
+                    calls[DETECTRON2] = partial(_one_by_one, baseline, [body] * batch)
+                facts = (f"{precision}, batch {batch}", calls)
+                yield Comparison("requests", *facts, model.name, batch)
 
 
-def batch_of(pipeline: Pipeline, bodies: Sequence[bytes]) -> Implementation:
+def _one_by_one(baseline: upstream.Upstream, bodies: Sequence[bytes]) -> None:
+    for body in bodies:
+        baseline.respond(body)
+
+
+def batch_of(pipeline: Pipeline, bodies: Sequence[bytes]) -> Callable[[], object]:
     """All requests in one batch; a run raises RuntimeError where a request is refused."""
     batch = jpeg_requests(bodies)
-    laps: list[dict[str, float]] = []
 
     def run() -> None:
-        start = perf_counter()
-        responses = pipeline.run(batch)
-        parts = parts_of(responses)
-        laps.append({**parts, "rest": max(0.0, perf_counter() - start - sum(parts.values()))})
+        for response in pipeline.run(batch):
+            if response.status != 200:
+                raise RuntimeError(f"a request failed with {response.status}: {response.body!r}")
 
-    return Implementation(run, laps)
-
-
-def parts_of(responses: Sequence[HttpResponse]) -> dict[str, float]:
-    """Seconds of work in each part, of all requests together, from their Server-Timing."""
-    parts = dict.fromkeys(PARTS, 0.0)
-    for response in responses:
-        if response.status != 200:
-            raise RuntimeError(f"a request failed with {response.status}: {response.body!r}")
-        metrics = METRIC.findall(response.headers["Server-Timing"])
-        times = {name: float(duration or count) for name, duration, count in metrics}
-        # Requests that ran together report the same forward pass.
-        shares = {"decode": 1.0, "forward": times["batch"], "encode": 1.0}
-        for name, share in shares.items():
-            parts[name] += times[name] / 1e3 / share
-    return parts
+    return run
 
 
-def _one_by_one(baseline: upstream.Upstream, bodies: Sequence[bytes]) -> Implementation:
-    """The baseline's clock starts a lap with each image; a run's lap is their sum."""
-    laps: list[dict[str, float]] = []
+def overlap(scale: Scale) -> Iterator[Comparison]:
+    """Batches with decoding and encoding on threads beside the network, and in one thread."""
+    detector = scale.detector(TRAINED)
+    pipelines = {OURS: pipeline_of(detector, "shapes")}
+    pipelines["without overlap"] = pipeline_of(detector, "shapes", threads=1)
+    for name in QUICK_BATCHES if scale.quick else BATCHES:
+        bodies = bodies_of(name)
+        calls: Calls = {each: batch_of(own, bodies) for each, own in pipelines.items()}
+        yield Comparison("overlap", name, calls, "shapes", len(bodies))
 
-    def run() -> None:
-        for body in bodies:
-            baseline.respond(body)
-        images = baseline.parts.laps[-len(bodies) :]
-        laps.append({name: sum(lap[name] for lap in images) for name in PARTS})
 
-    return Implementation(run, laps)
+def bodies_of(batch: str) -> list[bytes]:
+    """JPEGs of the sample images; `8-mixed` are eight, of the sizes of SIZES_WH in turn."""
+    count, kind = batch.split("-")
+    bodies = []
+    for index in range(int(count)):
+        sample = Image.open(SAMPLES[index % len(SAMPLES)]).convert("RGB")
+        size_wh = SIZES_WH[kind][index % len(SIZES_WH[kind])]
+        bodies.append(encode_image(np.asarray(sample.resize(size_wh))))
+    return bodies
 
 
 def telemetry(scale: Scale) -> Iterator[Comparison]:
-    """Small requests without, and beside them the metrics and log lines of the same requests."""
+    """Small requests, and beside them the metrics and log lines of the same requests."""
     detector = scale.detector(TRAINED)
     pipeline = pipeline_of(detector, "shapes")
     for batch in scale.batches:
-        sent = jpeg_requests([encode_image(image_of(SMALL_WH))] * batch)
+        sent = jpeg_requests(bodies_of("1-small") * batch)
         reports = [response.report for response in pipeline.run(sent) if response.report]
-        forwards = detector.forwards.take()
-        publisher = Publisher(_declared_metrics(), "shapes")
-        cpu = torch.device("cpu")
-        reporter = Reporter(publisher, detector.forwards, cpu, "shapes", True)
-
-        def publish(
-            reporter: Any = reporter, forwards: Any = forwards, reports: Any = reports
-        ) -> None:
-            detector.forwards.take()
-            for each in forwards:
-                detector.forwards.add(each)
-            reporter.answered(reports, 10.0, "W-9000-shapes_1.0")
-
-        implementations = {
-            OURS: Implementation(lambda sent=sent: pipeline.run(sent)),  # type: ignore[misc]
-            "telemetry": Implementation(publish),
-        }
+        forwards = detector.forward_passes.take()
+        publisher, cpu = Publisher(_declared_metrics(), "shapes"), torch.device("cpu")
+        reporter = Reporter(publisher, detector.forward_passes, cpu, "shapes", True)
+        publish = partial(_publish, reporter, detector.forward_passes, forwards, reports)
+        calls: Calls = {OURS: partial(pipeline.run, sent), "telemetry": publish}
         with worker_output():
-            yield Comparison("telemetry", f"batch {batch}", implementations, images=batch)
+            yield Comparison("telemetry", f"batch {batch}", calls, images=batch)
+
+
+def _publish(reporter: Reporter, log: ForwardLog, forwards: Any, reports: Any) -> None:
+    log.take()
+    for each in forwards:
+        log.add(each)
+    reporter.report_batch(reports, 10.0, "W-9000-shapes_1.0")
 
 
 @contextmanager
 def worker_output() -> Iterator[None]:
-    """Log as a worker does: into a pipe that another process reads."""
-    reader = [sys.executable, "-c", "import sys; sys.stdin.read()"]
-    with subprocess.Popen(reader, stdin=subprocess.PIPE, text=True) as process:
-        root = logging.getLogger()
-        handlers, level = root.handlers[:], root.level
-        root.handlers[:] = [logging.StreamHandler(process.stdin)]
+    """Log to a stream that nothing reads, instead of the terminal."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    with Path(os.devnull).open("w") as stream:
+        root.handlers[:] = [logging.StreamHandler(stream)]
         root.setLevel(logging.INFO)
         try:
             yield
@@ -133,12 +125,9 @@ def worker_output() -> Iterator[None]:
 
 
 def _declared_metrics() -> dict[str, Any]:
-    path = next(Path(d2serve.__file__).parent.rglob("metrics.yaml"))
-    kinds = yaml.safe_load(path.read_text(encoding="utf-8"))["model_metrics"]
+    path = Path(torchserve.__file__).with_name("metrics.yaml")
     return {
-        metric["name"]: CachingMetric(
-            metric["name"], metric["unit"], metric["dimensions"], MetricTypes(kind)
-        )
-        for kind, metrics in kinds.items()
-        for metric in metrics
+        each["name"]: CachingMetric(*map(each.get, METRIC_FIELDS), MetricTypes(kind))
+        for kind, metrics in yaml.safe_load(path.read_text())["model_metrics"].items()
+        for each in metrics
     }

@@ -8,20 +8,19 @@ from typing import Any
 
 import pytest
 
-from bench.load.report.page import PAGE, RESULTS
 from tests.environment import clean_environment
 
 pytestmark = pytest.mark.serving
 
 SHORT = ["--minutes", "1.5", "--kill-every", "45", "--clients", "8", "--hostile", "0.25"]
-# How quick and how large all is, whatever else runs on the machine decides.
-OF_THE_MACHINE = ("p99", "worst minute", "memory's growth")
+# Latency and memory depend on other programs on the machine.
+OF_THE_MACHINE = ("p99", "worst minute", "memory growth")
 
 
 def test_ninety_seconds_of_soak_show_no_fault(
     shapes_mar: Path, repo_root: Path, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "bench.soak", "--model", str(shapes_mar), *SHORT]
+    command = [sys.executable, "-m", "bench", "soak", "--model", str(shapes_mar), *SHORT]
     done = subprocess.run(
         [*command, "--out", str(tmp_path)],
         cwd=repo_root,
@@ -30,19 +29,17 @@ def test_ninety_seconds_of_soak_show_no_fault(
         text=True,
         check=False,
     )
-    assert (tmp_path / RESULTS).exists(), done.stdout + done.stderr
-    found: dict[str, Any] = json.loads((tmp_path / RESULTS).read_text())
-    rows = {row["name"]: row for row in found["criteria"]}
-    assert done.returncode == int(not all(row["held"] for row in rows.values()))
-    faults = [
-        row for name, row in rows.items() if not row["held"] and not name.startswith(OF_THE_MACHINE)
-    ]
+    assert (tmp_path / "soak.json").exists(), done.stdout + done.stderr
+    found: dict[str, Any] = json.loads((tmp_path / "soak.json").read_text())
+    rows = {row["name"]: row for row in found["checks"]}
+    assert done.returncode == int(not all(row["passed"] for row in rows.values()))
+    failed = [row for row in rows.values() if not row["passed"]]
+    faults = [row for row in failed if not row["name"].startswith(OF_THE_MACHINE)]
     assert not faults, (faults, found["faults"])
     assert len(found["restarts"]) == 1
-    outcomes = {row["name"]: row for row in found["outcomes"]}
-    assert outcomes["right"]["good"] > 0
-    assert outcomes["refused as it has to be"]["hostile"] > 0
-    assert outcomes["left by its client"]["hostile"] > 0
-    workers = {pid for sample in found["memory"] for pid in sample["resident"]["worker"]}
-    assert len(workers) >= 2
-    assert all(name in done.stdout for name in ("criterion", str(tmp_path / PAGE)))
+    assert found["outcomes"]["right"]["good"] > 0
+    assert found["outcomes"]["refused as required"]["hostile"] > 0
+    assert found["outcomes"]["disconnected by the client"]["hostile"] > 0
+    assert any(name.startswith("memory growth: worker") for name in rows)
+    assert (tmp_path / "soak.png").stat().st_size > 10_000
+    assert all(text in done.stdout for text in ("| check ", str(tmp_path / "soak")))
