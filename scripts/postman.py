@@ -1,17 +1,22 @@
-"""Writes the Postman collection out of docs/openapi.yaml: one request for each of its examples."""
+"""Generate a Postman collection from docs/openapi.yaml: `make postman`.
+
+The collection has one request per example of the document. Paths of files are relative to the
+repository: set it as the working directory in Postman's settings, or run
+`newman run --working-dir . out/d2serve.postman_collection.json`.
+"""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from d2serve.cli.run import run
-
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+REPOSITORY = Path(__file__).resolve().parent.parent
+DOCS = REPOSITORY / "docs"
 DOCUMENT = DOCS / "openapi.yaml"
-COLLECTION = DOCS / "d2serve.postman_collection.json"
+OUTPUT = Path("out", "d2serve.postman_collection.json")
 SCHEMA = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json"
 FORM = "multipart/form-data"
 VERBOSE = "application/json;verbose;n_predictions=2"
@@ -20,13 +25,13 @@ Item = dict[str, Any]
 
 
 def build_collection(document: dict[str, Any]) -> dict[str, Any]:
-    """A collection of Postman's version 2.1.
+    """Build a collection in Postman's format 2.1.
 
     Args:
-        document: docs/openapi.yaml.
+        document: content of docs/openapi.yaml.
     """
     components = document["components"]
-    bodies = components["requestBodies"]["Pictures"]["content"]
+    bodies = components["requestBodies"]["Images"]["content"]
     [sample] = bodies["image/jpeg"]["examples"].values()
     return {
         "info": {"name": "d2serve", "schema": SCHEMA},
@@ -37,7 +42,7 @@ def build_collection(document: dict[str, Any]) -> dict[str, Any]:
         "item": [
             *(_route(path, bodies) for path, verbs in document["paths"].items() if "post" in verbs),
             _folder("Options", _options(components["parameters"], sample)),
-            _folder("Responses", _responses(components["responses"]["Found"]["content"], sample)),
+            _folder("Responses", _responses(components["responses"]["Success"]["content"], sample)),
             _folder("Errors", _errors(components["responses"], document["paths"])),
         ],
     }
@@ -71,8 +76,7 @@ def _options(parameters: dict[str, Any], sample: Item) -> Iterator[Item]:
 
 def _responses(media_types: dict[str, Any], sample: Item) -> Iterator[Item]:
     for accept in (*media_types, VERBOSE):
-        headers = {"Accept": accept}
-        yield _item(accept, "/invocations", "image/jpeg", sample, headers=headers)
+        yield _item(accept, "/invocations", "image/jpeg", sample, headers={"Accept": accept})
 
 
 def _errors(responses: dict[str, Any], paths: dict[str, Any]) -> Iterator[Item]:
@@ -96,8 +100,8 @@ def _item(
     headers: dict[str, str] | None = None,
     status: str = "200",
 ) -> Item:
-    """A request with its saved response."""
-    # Postman writes the Content-Type of a form itself, with its boundary.
+    """A request with the status of its response."""
+    # Postman sets the Content-Type of a form itself, including the boundary.
     declared = {} if content_type == FORM else {"Content-Type": content_type}
     request = {
         "method": "POST",
@@ -119,18 +123,19 @@ def _body(content_type: str, example: dict[str, Any]) -> dict[str, Any]:
     if "value" in example:
         value = example["value"]
         return {"mode": "raw", "raw": value if isinstance(value, str) else json.dumps(value)}
-    source = example["externalValue"]
+    source = Path(os.path.relpath(DOCS / example["externalValue"], REPOSITORY)).as_posix()
     if content_type == FORM:
         return {"mode": "formdata", "formdata": [{"key": "data", "type": "file", "src": source}]}
     return {"mode": "file", "file": {"src": source}}
 
 
-def main() -> int:
-    """Write the collection."""
+def main() -> None:
+    """Write the collection to out/."""
     document = yaml.safe_load(DOCUMENT.read_text(encoding="utf-8"))
-    COLLECTION.write_text(json.dumps(build_collection(document), indent=1) + "\n", encoding="utf-8")
-    return 0
+    OUTPUT.parent.mkdir(exist_ok=True)
+    OUTPUT.write_text(json.dumps(build_collection(document), indent=1) + "\n", encoding="utf-8")
+    print(OUTPUT)
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

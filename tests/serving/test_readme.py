@@ -1,4 +1,4 @@
-"""Every command of the README is run, in a copy of the project."""
+"""Runs every command of the README and of docs/api.md in a copy of the repository."""
 
 import json
 import os
@@ -20,10 +20,12 @@ from d2serve.servers.torchserve.launcher.ports import LOOPBACK, Ports
 from tests.environment import clean_environment
 
 README_PORT = "8080"
-# This very run is what `make test` does.
-RUNNING_NOW = "make test"
+# The tests themselves; not started again.
+MAKE_TEST = "make test"
 NOT_COPIED = (".git", ".venv*", "out", "logs", "*.mar", ".*_cache", "__pycache__")
 READY_WITHIN_S = 120
+# Files of an environment that make compares with the requirements.
+STAMPS = (".created", ".installed")
 
 
 def blocks_of(page: Path, language: str) -> list[str]:
@@ -35,10 +37,10 @@ def commands_of(page: Path) -> list[str]:
     return [line for block in blocks_of(page, "sh") for line in block.splitlines() if line]
 
 
-def example_answer(repo_root: Path) -> dict[str, object]:
+def example_response(repo_root: Path) -> dict[str, object]:
     [block] = blocks_of(repo_root / "README.md", "json")
-    answer: dict[str, object] = json.loads(block)
-    return answer
+    response: dict[str, object] = json.loads(block)
+    return response
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +50,34 @@ def port() -> str:
 
 @pytest.fixture(scope="module")
 def project(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    require_current_environments(repo_root)
     copy = tmp_path_factory.mktemp("clone") / "d2serve"
     shutil.copytree(repo_root, copy, ignore=shutil.ignore_patterns(*NOT_COPIED))
     for environment in repo_root.glob(".venv*"):
-        (copy / environment.name).symlink_to(environment)
+        link_environment(environment, copy / environment.name)
     return copy
+
+
+def link_environment(environment: Path, copy: Path) -> None:
+    """Link an environment's content; fresh stamps keep make from installing the copy into it."""
+    copy.mkdir()
+    for entry in environment.iterdir():
+        if entry.name in STAMPS:
+            (copy / entry.name).touch()
+        else:
+            (copy / entry.name).symlink_to(entry)
+
+
+def require_current_environments(repo_root: Path) -> None:
+    """Fail if make would install packages into the environments, which the copy shares."""
+    for environment, *sources in (
+        (".venv", "pyproject.toml", "constraints.txt"),
+        (".venv-container", "constraints-sagemaker.txt"),
+    ):
+        installed = (repo_root / environment / ".installed").stat().st_mtime
+        for source in sources:
+            changed = (repo_root / source).stat().st_mtime
+            assert changed <= installed, f"{source} has changed; run `make environments`"
 
 
 def start(command: str, project: Path) -> "subprocess.Popen[str]":
@@ -76,10 +101,10 @@ def run(command: str, project: Path) -> str:
 
 def is_healthy(port: str) -> bool:
     try:
-        answer = httpx.get(f"http://{LOOPBACK}:{port}/ping", trust_env=False)
+        response = httpx.get(f"http://{LOOPBACK}:{port}/ping", trust_env=False)
     except httpx.TransportError:
         return False
-    return answer.status_code == httpx.codes.OK
+    return response.status_code == httpx.codes.OK
 
 
 @contextmanager
@@ -104,20 +129,22 @@ def test_every_command_of_the_readme_works(repo_root: Path, project: Path, port:
     commands = commands_of(repo_root / "README.md")
     before = [command for command in commands if not uses_server(command)]
     assert "make demo" in before
-    assert RUNNING_NOW in before
+    assert MAKE_TEST in before
     for command in before:
-        if command != RUNNING_NOW and not command.startswith("make serve"):
+        if command != MAKE_TEST and not command.startswith("make serve"):
             run(command, project)
     assert_overlays(project / "out", project / "models" / "shapes" / "samples")
+    [example] = blocks_of(repo_root / "README.md", "python")
+    assert "circle" in run_python(example, project)
     [serve] = [command for command in before if command.startswith("make serve")]
     requests = [command for command in commands if uses_server(command)]
     assert len(requests) == 3
     with serving(serve, project, port):
-        asked, drawn, predicted = (run(at_port(request, port), project) for request in requests)
+        detected, drawn, predicted = (run(at_port(request, port), project) for request in requests)
         try_the_api_page(repo_root / "docs" / "api.md", project, port)
-    answer = json.loads(asked[asked.index("{") : asked.rindex("}") + 1])
-    assert answer["names"]
-    assert list(answer) == list(example_answer(repo_root))
+    response = json.loads(detected[detected.index("{") : detected.rindex("}") + 1])
+    assert response["names"]
+    assert list(response) == list(example_response(repo_root))
     with Image.open(project / "overlay.png") as overlay:
         assert overlay.format == "PNG", drawn
     assert "shapes_01.jpg" in predicted
@@ -130,8 +157,21 @@ def try_the_api_page(page: Path, project: Path, port: str) -> None:
     for command in commands:
         output = run(f"{at_port(command, port)} --fail-with-body -w %{{http_code}}", project)
         assert output.endswith("200"), output
-    printed = run(f"{sys.executable} -c '{at_port(code, port)}'", project)
-    assert printed == "[]\n"
+    assert run_python(at_port(code, port), project) == "[]\n"
+
+
+def run_python(code: str, project: Path) -> str:
+    script = project / "example.py"
+    script.write_text(code, encoding="utf-8")
+    return run(f"{sys.executable} {script.name}", project)
+
+
+def test_every_example_of_the_python_page_works(repo_root: Path, project: Path) -> None:
+    predict, select, build = blocks_of(repo_root / "docs" / "python.md", "python")
+    printed = run_python(f"{build}\n{predict}\n{select}", project)
+    assert "circle" in printed
+    results = json.loads(printed.splitlines()[-1])
+    assert {"image_id", "category_id", "bbox", "score", "segmentation"} == set(results[0])
 
 
 def uses_server(command: str) -> bool:
@@ -148,14 +188,5 @@ def assert_overlays(out: Path, samples: Path) -> None:
     drawn = {path.stem: path for path in out.iterdir()}
     assert sorted(drawn) == sorted(path.stem for path in samples.iterdir())
     for sample in samples.iterdir():
-        with Image.open(sample) as picture, Image.open(drawn[sample.stem]) as overlay:
-            assert overlay.size == picture.size
-
-
-def test_every_link_of_the_readme_and_the_docs_leads_somewhere(repo_root: Path) -> None:
-    pages = [*repo_root.glob("*.md"), *(repo_root / "docs").glob("*.md")]
-    assert repo_root / "SECURITY.md" in pages
-    for page in pages:
-        for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
-            if "://" not in target:
-                assert (page.parent / target).exists(), f"{page.name}: {target}"
+        with Image.open(sample) as image, Image.open(drawn[sample.stem]) as overlay:
+            assert overlay.size == image.size

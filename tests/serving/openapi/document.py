@@ -1,4 +1,4 @@
-"""docs/openapi.yaml, and whether values follow its schemas."""
+"""Access to docs/openapi.yaml and validation of values against its schemas."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def read_document() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class RequestExample:
-    """One of the document's examples of a body."""
+    """One example of a request body."""
 
     name: str
     content_type: str
@@ -37,24 +37,23 @@ class RequestExample:
 
 
 def request_examples(document: dict[str, Any]) -> Iterator[RequestExample]:
-    """All examples of bodies."""
-    for content_type, body in document["components"]["requestBodies"]["Pictures"][
-        "content"
-    ].items():
+    """All examples of request bodies."""
+    bodies = document["components"]["requestBodies"]["Images"]["content"]
+    for content_type, body in bodies.items():
         for name, example in body["examples"].items():
             yield RequestExample(name, content_type, bytes_of(example))
 
 
 def bytes_of(example: dict[str, Any]) -> bytes:
-    """An example's value, or what the file that it names holds."""
+    """The value of an example, or the content of its file."""
     if "externalValue" in example:
         return (DOCS / Path(example["externalValue"])).read_bytes()
     value = example["value"]
     return value.encode() if isinstance(value, str) else json.dumps(value).encode()
 
 
-def faults(document: dict[str, Any], pointer: str, value: Any) -> list[str]:
-    """What the schema at a JSON pointer into the document has against a value."""
+def violations(document: dict[str, Any], pointer: str, value: Any) -> list[str]:
+    """Violations of the schema at a JSON pointer into the document."""
     registry: Registry[Any] = Registry().with_resource(ROOT, DRAFT202012.create_resource(document))
     validator = Draft202012Validator({"$ref": f"{ROOT}#{pointer}"}, registry=registry)
     return [error.message for error in validator.iter_errors(value)]

@@ -1,4 +1,4 @@
-"""docs/openapi.yaml against the real server and against the code's own tables."""
+"""docs/openapi.yaml compared with a real server and with the tables in the code."""
 
 import json
 import re
@@ -8,7 +8,6 @@ import httpx
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
-from d2serve.inputs import instances as media_types
 from d2serve.messages import (
     FORMATS,
     INPUT_COLORS,
@@ -17,23 +16,24 @@ from d2serve.messages import (
     MASKS,
     OPTION_NAMES,
     OUTPUT_NAMES,
+    REQUEST_TYPES,
     RESPONSE_TYPES,
 )
 from d2serve.servers.torchserve.launcher.server import Server
-from tests.bad_requests import REFUSED
+from tests.bad_requests import REJECTED
 from tests.serving.openapi.document import (
     NAME,
     RequestExample,
-    faults,
     read_document,
     request_examples,
+    violations,
 )
 
 DOCUMENT = read_document()
 COMPONENTS = DOCUMENT["components"]
 EXAMPLES = {example.title: example for example in request_examples(DOCUMENT)}
 ROUTES = [path for path, verbs in DOCUMENT["paths"].items() if "post" in verbs]
-FOUND = "/components/responses/Found/content"
+SUCCESS = "/components/responses/Success/content"
 ERROR = "/components/schemas/Error"
 
 
@@ -42,7 +42,7 @@ def test_the_document_is_openapi_3_1() -> None:
     validate(DOCUMENT, cls=OpenAPIV31SpecValidator)
 
 
-def test_every_route_takes_the_same_bodies_and_gives_the_same_responses() -> None:
+def test_all_routes_share_request_bodies_and_responses() -> None:
     operations = [DOCUMENT["paths"][route]["post"] for route in ROUTES]
     assert len(ROUTES) == 5
     for operation in operations:
@@ -50,7 +50,7 @@ def test_every_route_takes_the_same_bodies_and_gives_the_same_responses() -> Non
         assert operation["responses"] == operations[0]["responses"]
 
 
-def test_the_document_says_what_the_code_says() -> None:
+def test_the_document_lists_the_values_in_the_code() -> None:
     options = COMPONENTS["schemas"]["Options"]["properties"]
     assert set(options) == set(OPTION_NAMES)
     for name, values in {
@@ -64,37 +64,39 @@ def test_the_document_says_what_the_code_says() -> None:
         assert options[name]["enum"] == list(values)
     query = {name for name, each in COMPONENTS["parameters"].items() if each["in"] == "query"}
     assert query == set(OPTION_NAMES)
-    assert list(COMPONENTS["responses"]["Found"]["content"]) == list(RESPONSE_TYPES.values())
-    bodies = COMPONENTS["requestBodies"]["Pictures"]["content"]
-    assert set(bodies) == set(media_types.NAMED)
+    assert list(COMPONENTS["responses"]["Success"]["content"]) == list(RESPONSE_TYPES.values())
+    bodies = COMPONENTS["requestBodies"]["Images"]["content"]
+    assert set(bodies) == set(REQUEST_TYPES)
     assert COMPONENTS["schemas"]["OutputName"]["enum"] == list(OUTPUT_NAMES)
     codes = set(COMPONENTS["schemas"]["Error"]["properties"]["error"]["properties"]["code"]["enum"])
     own = {"not_found", "method_not_allowed", "overloaded", "internal", "out_of_memory"}
-    assert codes == {bad.code for bad in REFUSED.values()} | own
+    assert codes == {bad.code for bad in REJECTED.values()} | own
 
 
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("title", EXAMPLES)
-def test_every_example_of_a_body_is_answered_as_the_document_says(
+def test_the_response_to_every_example_conforms(
     server: Server, http: httpx.Client, title: str, route: str
 ) -> None:
     response = send(http, server.url + route.replace("{name}", NAME), EXAMPLES[title])
     assert response.status_code == 200, response.text
-    assert_follows_the_document(response)
+    assert_conforms(response)
 
 
 @pytest.mark.parametrize("title", [title for title in EXAMPLES if "/json: " in title])
-def test_every_json_example_follows_its_own_schema(title: str) -> None:
-    assert not faults(DOCUMENT, "/components/schemas/Document", json.loads(EXAMPLES[title].body))
+def test_every_json_example_conforms_to_its_schema(title: str) -> None:
+    assert not violations(
+        DOCUMENT, "/components/schemas/Document", json.loads(EXAMPLES[title].body)
+    )
 
 
-@pytest.mark.parametrize("media_type", COMPONENTS["responses"]["Found"]["content"])
-def test_every_media_type_of_the_responses_is_answered(
+@pytest.mark.parametrize("media_type", COMPONENTS["responses"]["Success"]["content"])
+def test_every_documented_response_type_is_returned(
     http: httpx.Client, url: str, media_type: str
 ) -> None:
     response = send(http, url, EXAMPLES["image/jpeg: sample"], Accept=media_type)
     assert response.headers["content-type"] == media_type
-    assert_follows_the_document(response)
+    assert_conforms(response)
 
 
 FORMAT_SCHEMAS = {
@@ -108,33 +110,33 @@ FORMAT_SCHEMAS = {
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("masks", MASKS)
-def test_every_format_follows_its_schema(
+def test_every_format_conforms_to_its_schema(
     http: httpx.Client, url: str, name: str, masks: str
 ) -> None:
     attributes = {"X-Amzn-SageMaker-Custom-Attributes": f"format={name};masks={masks}"}
-    answer = send(http, url, EXAMPLES["image/jpeg: sample"], **attributes).json()
-    assert answer
-    assert not faults(DOCUMENT, f"/components/schemas/{FORMAT_SCHEMAS[name]}", answer)
+    body = send(http, url, EXAMPLES["image/jpeg: sample"], **attributes).json()
+    assert body
+    assert not violations(DOCUMENT, f"/components/schemas/{FORMAT_SCHEMAS[name]}", body)
 
 
-def test_every_example_of_an_answer_follows_its_schema() -> None:
-    content = COMPONENTS["responses"]["Found"]["content"]["application/json"]
+def test_every_example_response_conforms_to_its_schema() -> None:
+    content = COMPONENTS["responses"]["Success"]["content"]["application/json"]
     for example in content["examples"].values():
-        assert not faults(DOCUMENT, f"{FOUND}/application~1json/schema", example["value"])
+        assert not violations(DOCUMENT, f"{SUCCESS}/application~1json/schema", example["value"])
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_every_error_follows_its_schema(http: httpx.Client, url: str, name: str) -> None:
-    bad = REFUSED[name]
+@pytest.mark.parametrize("name", REJECTED)
+def test_every_error_conforms_to_its_schema(http: httpx.Client, url: str, name: str) -> None:
+    bad = REJECTED[name]
     headers = {**bad.headers, "Content-Type": bad.content_type}
     response = http.post(url, content=bad.body, headers=headers)
     assert str(response.status_code) in DOCUMENT["paths"]["/invocations"]["post"]["responses"]
-    assert not faults(DOCUMENT, ERROR, response.json())
+    assert not violations(DOCUMENT, ERROR, response.json())
 
 
-def test_a_schema_can_refuse() -> None:
-    assert faults(DOCUMENT, "/components/schemas/Prediction", {"labels": []})
-    assert faults(DOCUMENT, ERROR, {"error": {"code": "teapot", "message": "a", "hint": "b"}})
+def test_the_validator_detects_violations() -> None:
+    assert violations(DOCUMENT, "/components/schemas/Prediction", {"labels": []})
+    assert violations(DOCUMENT, ERROR, {"error": {"code": "teapot", "message": "a", "hint": "b"}})
 
 
 def send(http: httpx.Client, url: str, example: RequestExample, **headers: str) -> httpx.Response:
@@ -144,13 +146,13 @@ def send(http: httpx.Client, url: str, example: RequestExample, **headers: str) 
     return http.post(url, content=example.body, headers=declared)
 
 
-def assert_follows_the_document(response: httpx.Response) -> None:
+def assert_conforms(response: httpx.Response) -> None:
     documented = COMPONENTS["headers"]
     assert re.search(
         documented["Server-Timing"]["schema"]["pattern"], response.headers["server-timing"]
     )
-    if told := response.headers.get("X-Input-Range"):
-        assert re.search(documented["X-Input-Range"]["schema"]["pattern"], told)
+    if detected := response.headers.get("X-Input-Range"):
+        assert re.search(documented["X-Input-Range"]["schema"]["pattern"], detected)
     media_type = response.headers["content-type"].replace("/", "~1")
     value: Any = response.json() if media_type.endswith("~1json") else response.text
-    assert not faults(DOCUMENT, f"{FOUND}/{media_type}/schema", value)
+    assert not violations(DOCUMENT, f"{SUCCESS}/{media_type}/schema", value)

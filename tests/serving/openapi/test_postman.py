@@ -1,19 +1,22 @@
-"""The Postman collection: what the document makes of it, and every request of it sent."""
+"""The generated Postman collection: every request is sent to a real server."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from d2serve.servers.torchserve.launcher.server import Server
-from scripts.postman import COLLECTION, DOCS, build_collection
-from tests.serving.openapi.document import NAME, read_document
+from scripts.postman import OUTPUT, REPOSITORY, build_collection
+from tests.serving.openapi.document import NAME, read_document, request_examples
 
 
 def requests_of(item: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """All requests in an item, by the names on the way to them."""
+    """All requests in an item, keyed by the path of names to them."""
     title = f"{path}/{item.get('name', '')}"
     if "request" in item:
         yield title, item
@@ -21,16 +24,34 @@ def requests_of(item: dict[str, Any], path: str = "") -> Iterator[tuple[str, dic
         yield from requests_of(inner, title)
 
 
-WRITTEN: dict[str, Any] = json.loads(COLLECTION.read_text(encoding="utf-8"))
-REQUESTS = dict(requests_of(WRITTEN))
+DOCUMENT = read_document()
+COLLECTION = build_collection(DOCUMENT)
+REQUESTS = dict(requests_of(COLLECTION))
 
 
-def test_the_collection_is_what_the_document_makes_of_it() -> None:
-    """`python -m scripts.postman` writes it anew."""
-    assert build_collection(read_document()) == WRITTEN
+def test_the_command_writes_the_collection(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.postman"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == str(OUTPUT)
+    assert json.loads((tmp_path / OUTPUT).read_text(encoding="utf-8")) == COLLECTION
 
 
-def test_the_collection_asks_for_errors_too() -> None:
+def test_every_example_of_the_document_has_a_request_on_every_route() -> None:
+    routes = [path for path, verbs in DOCUMENT["paths"].items() if "post" in verbs]
+    examples = [example.title for example in request_examples(DOCUMENT)]
+    assert len(routes) * len(examples) > 50
+    for route in routes:
+        for title in examples:
+            assert f"//{route}/{title}" in REQUESTS
+
+
+def test_the_collection_includes_errors() -> None:
     codes = {item["response"][0]["code"] for item in REQUESTS.values()}
     assert codes == {200, 400, 406, 413, 415, 422}
 
@@ -61,7 +82,7 @@ def body_of(body: dict[str, Any]) -> dict[str, Any]:
         case {"mode": "raw", "raw": text}:
             return {"content": text.encode()}
         case {"mode": "file", "file": {"src": source}}:
-            return {"content": (DOCS / source).read_bytes()}
+            return {"content": (REPOSITORY / source).read_bytes()}
         case {"mode": "formdata", "formdata": [{"key": key, "type": "file", "src": source}]}:
-            return {"files": {key: ("picture.jpg", (DOCS / source).read_bytes(), "image/jpeg")}}
+            return {"files": {key: ("image.jpg", (REPOSITORY / source).read_bytes(), "image/jpeg")}}
     raise AssertionError(body)

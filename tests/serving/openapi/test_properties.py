@@ -1,4 +1,4 @@
-"""Requests that Schemathesis makes up out of docs/openapi.yaml, against the real server."""
+"""Requests that Schemathesis generates from docs/openapi.yaml, sent to a real server."""
 
 from typing import Any
 
@@ -17,9 +17,9 @@ from tests.serving.openapi.document import NAME, read_document
 
 EXAMPLES_PER_OPERATION = 30
 ROUTES = ("/ping", "/invocations", "/predictions/{name}")
-# It cannot make up pictures; tests/fuzz does.
+# Schemathesis cannot generate images; tests/fuzz does.
 BODIES = ("application/json",)
-# Its table of edge cases for every parameter, some thousand requests, takes minutes.
+# The coverage phase sends thousands of requests and takes minutes.
 CONFIG = SchemathesisConfig.from_dict({"phases": {"coverage": {"enabled": False}}})
 CHECKS = [
     not_a_server_error,
@@ -30,15 +30,15 @@ CHECKS = [
 
 
 def document_for(name: str) -> dict[str, Any]:
-    """What Schemathesis can make up quickly: two routes of one model, JSON."""
+    """The part that Schemathesis generates quickly: JSON bodies on three routes of one model."""
     document = read_document()
     components = document["components"]
     components["parameters"]["Name"]["schema"] = {"const": name}
-    # Lists that hold themselves take it minutes.
+    # Recursive lists take minutes to generate.
     rows = {"type": "array", "items": {"type": "array", "items": {"type": "number"}}}
     components["schemas"]["Lists"] = rows
-    content = components["requestBodies"]["Pictures"]["content"]
-    components["requestBodies"]["Pictures"]["content"] = {kind: content[kind] for kind in BODIES}
+    content = components["requestBodies"]["Images"]["content"]
+    components["requestBodies"]["Images"]["content"] = {kind: content[kind] for kind in BODIES}
     document["paths"] = {route: document["paths"][route] for route in ROUTES}
     return document
 
@@ -54,7 +54,7 @@ schema = schemathesis.openapi.from_dict(document_for(NAME), config=CONFIG)
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-def test_made_up_requests_are_answered_as_the_document_says(
+def test_responses_to_generated_requests_conform(
     case: schemathesis.Case[Any], server: Server
 ) -> None:
     case.call_and_validate(base_url=server.url, checks=CHECKS)
