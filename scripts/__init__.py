@@ -1,1 +1,1 @@
-"""The command lines of d2serve: `make help` lists them."""
+"""Maintenance of this repository."""

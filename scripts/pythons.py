@@ -1,4 +1,4 @@
-"""`make test-pythons`: the unit tests under each supported Python on this machine."""
+"""Run the unit tests under each supported Python of this machine: `make test-pythons`."""
 
 import os
 import shutil
@@ -9,47 +9,46 @@ from pathlib import Path
 
 from d2serve.cli.run import run
 
-VERSIONS = ("3.10", "3.11", "3.12")
-REQUIREMENTS = Path("requirements.txt")
+VERSIONS = ("3.10", "3.11", "3.12", "3.13")
+REQUIREMENTS = (Path("pyproject.toml"), Path("constraints.txt"))
+INSTALL = ("-m", "pip", "--disable-pip-version-check", "install", "--quiet")
+PACKAGE = ("-c", "constraints.txt", "-e", ".[torchserve,aws,bench,dev]")
+TESTS = ("-m", "pytest", "--ignore=tests/serving")
 
 
 def main() -> int:
-    """Run all, then print a line for each version; 1 if any failed."""
-    results = {version: _test_under(version) for version in VERSIONS}
+    """Test all versions, then print a line for each; return 1 if one failed."""
+    results = {version: _test(version) for version in VERSIONS}
     for version, result in results.items():
         print(f"Python {version}: {result}")
     return int("failed" in results.values())
 
 
 def find_python(version: str) -> str | None:
-    """Return the path of a Python that really runs and is of that version."""
+    """Return the path of a working Python of a version such as 3.12."""
     return next((path for path in _candidates(version) if _version_of(path) == version), None)
 
 
-def _test_under(version: str) -> str:
+def _test(version: str) -> str:
     python = find_python(version)
     if python is None:
         return "absent"
     print(f"Python {version}: {python}", flush=True)
-    # The Python that runs this has all that is needed installed already.
+    # The current Python has all packages.
     ready = python if python == sys.executable else _install(python, Path(f".venv-{version}"))
-    tests = ["-m", "pytest", "--ignore=tests/serving"]
-    if ready and subprocess.run([ready, *tests]).returncode == 0:
+    if ready and subprocess.run([ready, *TESTS]).returncode == 0:
         return "passed"
     return "failed"
 
 
 def _install(python: str, environment: Path) -> str | None:
-    """Return the Python of an environment with the requirements; None if they do not install."""
+    """Return the Python of an environment with all packages; None if the installation failed."""
     interpreter = str(environment / "bin" / "python")
     installed = environment / ".installed"
-    if installed.exists() and installed.stat().st_mtime >= REQUIREMENTS.stat().st_mtime:
+    newest = max(file.stat().st_mtime for file in REQUIREMENTS)
+    if installed.exists() and installed.stat().st_mtime >= newest:
         return interpreter
-    pip = [interpreter, "-m", "pip", "--disable-pip-version-check"]
-    steps = (
-        [python, "-m", "venv", str(environment)],
-        [*pip, "install", "--quiet", "-r", str(REQUIREMENTS)],
-    )
+    steps = ([python, "-m", "venv", str(environment)], [interpreter, *INSTALL, *PACKAGE])
     if any(subprocess.run(step).returncode for step in steps):
         return None
     installed.touch()
@@ -68,10 +67,10 @@ def _candidates(version: str) -> Iterator[str]:
 def _version_of(python: str) -> str | None:
     command = [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        printed = subprocess.run(command, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.SubprocessError):
         return None
-    return answer.stdout.strip() if answer.returncode == 0 else None
+    return printed.stdout.strip() if printed.returncode == 0 else None
 
 
 if __name__ == "__main__":

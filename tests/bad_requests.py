@@ -1,4 +1,4 @@
-"""One request for each way to be refused, the hostile ones too: a table for tests of all layers."""
+"""One request for each kind of error, including hostile ones: a table for tests of all layers."""
 
 import io
 import json
@@ -21,7 +21,7 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class BadRequest:
-    """A request, and how it is refused."""
+    """A request and its error."""
 
     status: int
     code: str
@@ -37,7 +37,7 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def png_of(width: int, height: int, *chunks: bytes) -> bytes:
-    """A grey PNG that claims this size; the chunks follow its header."""
+    """A gray PNG with this size in its header, followed by the chunks."""
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return b"".join((PNG_SIGNATURE, png_chunk(b"IHDR", header), *chunks, png_chunk(b"IEND", b"")))
 
@@ -49,19 +49,19 @@ def npy_claiming(header: str) -> bytes:
 
 
 def pickled_npy() -> bytes:
-    """What numpy.save writes for objects."""
+    """An array of objects as numpy.save writes it."""
     file = io.BytesIO()
     np.save(file, np.array([[{"a": 1}, None]], dtype=object), allow_pickle=True)
     return file.getvalue()
 
 
 def zeros(count: int) -> bytes:
-    """So many zeros, deflated: a thousandth of it."""
+    """`count` zeros, deflated to about a thousandth."""
     return zlib.compress(bytes(count), 9)
 
 
 def jpeg_claiming(side: int) -> bytes:
-    """A small JPEG whose header says that it has this width and height."""
+    """A small JPEG with this width and height in its header."""
     body = image_bytes(noise(16, 16, 3), "JPEG")
     frame = body.index(b"\xff\xc0") + 5
     return body[:frame] + struct.pack(">HH", side, side) + body[frame + 4 :]
@@ -121,7 +121,7 @@ HOSTILE = {
     "pickle-in-an-npy": BadRequest(422, "unprocessable", pickled_npy(), NPY),
 }
 
-REFUSED = {
+REJECTED = {
     "empty": _bad(b""),
     "truncated-png": _bad(IMAGE[: len(IMAGE) // 2], "image/png"),
     "truncated-jpeg": _bad(JPEG[: len(JPEG) // 2], "image/jpeg"),
@@ -129,22 +129,22 @@ REFUSED = {
     "truncated-npy": _bad(npy_bytes(noise(9, 9, 3))[:-1], NPY),
     "pickle": _bad(pickle.dumps({"a": 1}), NPY),
     "broken-json": _bad(b'{"image": ', JSON),
-    "json-no-utf-8": _bad(b'{"image": "\xff"}', JSON),
-    "json-without-picture": _bad(b"{}", JSON),
+    "json-not-utf-8": _bad(b'{"image": "\xff"}', JSON),
+    "json-without-image": _bad(b"{}", JSON),
     "json-number": _bad(b"7", JSON),
     "json-null": _bad(b"null", JSON),
     "json-empty-list": BadRequest(422, "unprocessable", b"[]", JSON),
     "json-no-instances": _bad(json_bytes({"instances": []}), JSON),
-    "json-two-kinds": _bad(json_bytes({"image": TEXT, "images": [TEXT]}), JSON),
+    "json-two-keys": _bad(json_bytes({"image": TEXT, "images": [TEXT]}), JSON),
     "broken-base64": _bad(json_bytes({"image": "?" + TEXT}), JSON),
-    "base64-of-nothing": _bad(json_bytes({"image": ""}), JSON),
+    "base64-of-empty-data": _bad(json_bytes({"image": ""}), JSON),
     "broken-line": _bad(b'{"image": \n', LINES),
     "no-lines": _bad(b"\n\n", LINES),
-    "parameters-no-object": _bad(json_bytes({"image": TEXT, "parameters": [1]}), JSON),
+    "parameters-not-an-object": _bad(json_bytes({"image": TEXT, "parameters": [1]}), JSON),
     "option-unknown": _bad(IMAGE, "", attributes("zqxcanary=1")),
     "option-out-of-range": _bad(IMAGE, "", attributes("max_detections=0")),
-    "option-beside-the-picture": _bad(json_bytes({"image": TEXT, "masks": "none"}), JSON),
-    "attributes-no-pairs": _bad(IMAGE, "", attributes("zqxcanary")),
+    "option-outside-parameters": _bad(json_bytes({"image": TEXT, "masks": "none"}), JSON),
+    "attributes-not-pairs": _bad(IMAGE, "", attributes("zqxcanary")),
     "attributes-broken-json": _bad(IMAGE, "", attributes('{"masks":')),
     "n_predictions": _bad(IMAGE, "", {"accept": "application/json;n_predictions=0"}),
     "tensor-of-another-shape": _bad(_tensor(datatype="UINT8", shape=[2, 2], data=[1, 2, 3]), JSON),
@@ -159,13 +159,13 @@ REFUSED = {
         JSON,
     ),
     "accept": BadRequest(406, "not_acceptable", IMAGE, "image/png", {"accept": "text/html"}),
-    "accept-refused": BadRequest(
+    "accept-q-0": BadRequest(
         406, "not_acceptable", IMAGE, "image/png", {"accept": "application/json;q=0"}
     ),
-    "two-pictures-drawn": BadRequest(
+    "two-images-drawn": BadRequest(
         406, "not_acceptable", npy_bytes(noise(2, 9, 9, 3)), NPY, {"accept": "image/png"}
     ),
-    "too-many-pictures": _large(npy_bytes(np.zeros((65, 4, 4, 3), np.uint8)), NPY),
+    "too-many-images": _large(npy_bytes(np.zeros((65, 4, 4, 3), np.uint8)), NPY),
     "too-many-instances": _large(json_bytes({"instances": [TEXT] * 65}), JSON),
     "npy-header-too-long": _large(
         npy_claiming("{'descr': '|u1', 'fortran_order': False, 'shape': (4, 6)}" + " " * 20_000),
@@ -188,14 +188,14 @@ REFUSED = {
     "infinity": _npy(np.full((8, 8, 3), np.inf, np.float16)),
     "out-of-range": _npy(np.full((8, 8, 3), 256.0)),
     "below-range": _npy(np.full((8, 8, 3), -2.0)),
-    "out-of-the-range-asked-for": BadRequest(
+    "out-of-the-requested-range": BadRequest(
         422,
         "unprocessable",
         npy_bytes(np.full((8, 8), 2.0)),
         NPY,
         attributes("input_range=0-1"),
     ),
-    "layout-asked-for": BadRequest(
+    "other-than-the-requested-layout": BadRequest(
         422, "unprocessable", npy_bytes(noise(8, 9, 3)), NPY, attributes("input_layout=chw")
     ),
     "uneven-lists": BadRequest(422, "unprocessable", json_bytes({"image": [[1, 2], [3]]}), JSON),

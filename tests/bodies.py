@@ -1,4 +1,4 @@
-"""Request bodies as clients make them."""
+"""Request bodies for tests."""
 
 import io
 from typing import Any
@@ -8,16 +8,16 @@ import numpy.typing as npt
 from PIL import Image
 
 
-def image_bytes(picture: Image.Image | npt.NDArray[Any], file_format: str, **options: Any) -> bytes:
-    """An encoded image; arrays are UInt8[H, W, 3] RGB or UInt8[H, W]."""
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+def image_bytes(content: Image.Image | npt.NDArray[Any], file_format: str, **options: Any) -> bytes:
+    """Encode an image; arrays are UInt8[H, W, 3] RGB or UInt8[H, W]."""
+    image = content if isinstance(content, Image.Image) else Image.fromarray(content)
     file = io.BytesIO()
     image.save(file, file_format, **options)
     return file.getvalue()
 
 
 def npy_bytes(array: npt.NDArray[Any]) -> bytes:
-    """What numpy.save writes."""
+    """An array as numpy.save writes it."""
     file = io.BytesIO()
     np.save(file, array)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""Certificates of the tests' own."""
+"""Certificates for tests."""
 
 import datetime
 import ipaddress
@@ -14,16 +14,16 @@ from d2serve.servers.torchserve.launcher.network import LOOPBACK_IPV6, Certifica
 from d2serve.servers.torchserve.launcher.ports import LOOPBACK
 
 NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "d2serve test")])
-LASTING = datetime.timedelta(days=1)
+VALIDITY = datetime.timedelta(days=1)
 
 
 def self_signed(folder: Path) -> Certificate:
-    """A certificate for this machine, signed by itself, of an RSA key."""
+    """A self-signed certificate for this machine with an RSA key."""
     return Certificate(*write(folder, rsa.generate_private_key(65537, 2048)))
 
 
 def self_signed_ec(folder: Path) -> Certificate:
-    """Likewise of an elliptic curve's key."""
+    """A self-signed certificate for this machine with an elliptic curve key."""
     return Certificate(*write(folder, ec.generate_private_key(ec.SECP256R1())))
 
 
@@ -32,7 +32,7 @@ def write(
     key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey,
     layout: PrivateFormat = PrivateFormat.PKCS8,
 ) -> tuple[Path, Path]:
-    """PEM files of a self-signed certificate and its key."""
+    """Write a self-signed certificate and its key as PEM files; return their paths."""
     now = datetime.datetime.now(datetime.timezone.utc)
     addresses = map(ipaddress.ip_address, (LOOPBACK, LOOPBACK_IPV6))
     names = x509.SubjectAlternativeName([x509.IPAddress(address) for address in addresses])
@@ -42,8 +42,8 @@ def write(
         .issuer_name(NAME)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - LASTING)
-        .not_valid_after(now + LASTING)
+        .not_valid_before(now - VALIDITY)
+        .not_valid_after(now + VALIDITY)
         .add_extension(names, critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())

@@ -1,4 +1,4 @@
-"""What every test may ask for: the repository, the bundled model's archive, a TorchServe on it."""
+"""Fixtures for all tests: the repository, the bundled model's archive and a running TorchServe."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,14 +24,13 @@ def shapes(repo_root: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def shapes_mar(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With one worker, so that what comes together runs together."""
+    """The bundled model's archive, with one worker so that concurrent requests share batches."""
     return build_archive(
         shapes / "config.yaml",
         shapes / "model_final.pth",
-        "shapes",
-        tmp_path_factory.mktemp("model-store"),
-        classes=shapes / "classes.json",
-        serving={"batchSize": BATCH_SIZE, "maxBatchDelay": 20, **ONE_WORKER},
+        tmp_path_factory.mktemp("model-store") / "shapes.mar",
+        class_names=shapes / "classes.json",
+        model_config={"batchSize": BATCH_SIZE, "maxBatchDelay": 20, **ONE_WORKER},
     )
 
 

@@ -1,10 +1,11 @@
-"""The environment of commands that the tests start."""
+"""The environment of the commands that tests start."""
 
 import os
 
 COMMAND_VARIABLES = (
-    *("CONFIG", "WEIGHTS", "NAME", "CLASSES", "IMAGE", "URL", "MODEL", "PORT"),
-    *("BENCH", "PICTURES", "P99_MS", "QUICK", "PROCESSES"),
+    *("CONFIG", "WEIGHTS", "NAME", "CLASSES", "WEIGHTS_KEY", "RUNTIME", "MULTI_MODEL", "FILE"),
+    *("IMAGE", "OVERLAY", "URL", "MODEL", "SERVER", "PORT"),
+    *("BENCH", "IMAGES", "P99_MS", "QUICK", "PROCESSES"),
     *("MINUTES", "CLIENTS", "HOSTILE", "KILL_EVERY"),
     *("ADDRESS", "METRICS_ADDRESS", "CERTIFICATE", "KEY", "CA", "TOKEN", "D2SERVE_TOKEN"),
 )
@@ -16,10 +17,10 @@ NO_ACCOUNT = {
 
 
 def clean_environment() -> dict[str, str]:
-    """Ours without what a make above us (`make test`) hands down, and without any AWS account."""
-    ours = {name: value for name, value in os.environ.items() if not _is_foreign(name)}
-    return ours | NO_ACCOUNT
+    """This process's environment without variables of `make test` and without an AWS account."""
+    inherited = {name: value for name, value in os.environ.items() if not _is_excluded(name)}
+    return inherited | NO_ACCOUNT
 
 
-def _is_foreign(name: str) -> bool:
+def _is_excluded(name: str) -> bool:
     return name.startswith(("MAKE", "MFLAGS", "AWS_")) or name in COMMAND_VARIABLES

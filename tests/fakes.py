@@ -1,18 +1,20 @@
-"""Stand-ins for the network."""
+"""Stand-ins for models and detectors."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 
-from d2serve.detections import Detections, Picture
-from d2serve.detector.base import Failure, ForwardLog, Outcome, Prepared
-from d2serve.metadata import ModelFacts
+from d2serve.detections import Detections, RGBImage
+from d2serve.detector.base import Failure, ForwardLog, InferenceResult, PreprocessedImage
+from d2serve.metadata import ModelMetadata
 
 
-def facts(*class_names: str, score_threshold: float = 0.0, max_detections: int = 100) -> ModelFacts:
-    """What clients may know of a model with these classes."""
-    return ModelFacts("fake", class_names, score_threshold, max_detections)
+def metadata_of(
+    *class_names: str, score_threshold: float = 0.0, max_detections: int = 100
+) -> ModelMetadata:
+    """Metadata of a model with these classes."""
+    return ModelMetadata("fake", class_names, score_threshold, max_detections)
 
 
 def detections_of(
@@ -23,7 +25,7 @@ def detections_of(
     mask_side: int | None = 28,
     seed: int = 0,
 ) -> Detections:
-    """Detections with random masks; scores fall from 0.9 where not given."""
+    """Detections with random masks; by default scores decrease from 0.9."""
     count = len(boxes)
     masks = None
     if mask_side is not None:
@@ -39,43 +41,43 @@ def detections_of(
 
 
 class FakeDetector:
-    """Finds one instance of class 0 in a picture; its score is the first pixel's red value / 255.
+    """Detects one instance of class 0 per image; its score is the first pixel's red value / 255.
 
     Args:
-        fails_on: pictures whose forward fails.
-        failure: why it fails.
-        finds_class: the class that it finds.
+        fails_on: whether the forward pass of an image fails.
+        failure: the kind of failure.
+        finds_class: the class of the detected instances.
     """
 
     def __init__(
         self,
-        fails_on: Callable[[Picture], bool] = lambda _: False,
-        failure: Failure = Failure.FAULT,
+        fails_on: Callable[[RGBImage], bool] = lambda _: False,
+        failure: Failure = Failure.ERROR,
         finds_class: int = 0,
     ) -> None:
         self.fails_on = fails_on
         self.failure = failure
         self.finds_class = finds_class
-        self.pictures_per_call: list[int] = []
-        self.forwards = ForwardLog()
+        self.images_per_call: list[int] = []
+        self.forward_passes = ForwardLog()
 
-    def prepare(self, picture: Picture) -> Prepared:
-        height, width = picture.shape[:2]
-        return Prepared(torch.from_numpy(picture).permute(2, 0, 1), (height, width))
+    def preprocess(self, image: RGBImage) -> PreprocessedImage:
+        height, width = image.shape[:2]
+        return PreprocessedImage(torch.from_numpy(image).permute(2, 0, 1), (height, width))
 
-    def stream(self, pictures: Iterable[Prepared]) -> Iterator[tuple[int, Outcome]]:
-        together = [prepared.image.permute(1, 2, 0).numpy() for prepared in pictures]
+    def stream(self, images: Iterable[PreprocessedImage]) -> Iterator[tuple[int, InferenceResult]]:
+        together = [prepared.image.permute(1, 2, 0).numpy() for prepared in images]
         if together:
-            self.pictures_per_call.append(len(together))
-        for position, picture in enumerate(together):
-            found = self.failure if self.fails_on(picture) else self._find(picture)
-            yield position, Outcome(found, forward_ms=12.5, batch=len(together))
+            self.images_per_call.append(len(together))
+        for position, image in enumerate(together):
+            output = self.failure if self.fails_on(image) else self._detect(image)
+            yield position, InferenceResult(output, forward_ms=12.5, batch=len(together))
 
-    def _find(self, picture: Picture) -> Detections:
-        height, width = picture.shape[:2]
+    def _detect(self, image: RGBImage) -> Detections:
+        height, width = image.shape[:2]
         return detections_of(
             size_hw=(height, width),
             boxes=[(0.25, 0.5, width - 1, height - 0.5)],
-            scores=[float(picture[0, 0, 0]) / 255],
+            scores=[float(image[0, 0, 0]) / 255],
             classes=[self.finds_class],
         )

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from d2serve.errors import ClassNamesError
 from d2serve.metadata import (
     ClassCounts,
     ClassNames,
-    ClassNamesError,
     check_class_names,
     class_names_text,
     parse_class_names,
@@ -33,7 +33,7 @@ def path(tmp_path: Path) -> Path:
         pytest.param('{"stuff": ["sky", "sea"]}', ClassNames((), ("sky", "sea")), id="stuff"),
     ],
 )
-def test_names_come_in_the_order_of_the_file(path: Path, text: str, expected: ClassNames) -> None:
+def test_names_keep_the_order_of_the_file(path: Path, text: str, expected: ClassNames) -> None:
     path.write_text(text, encoding="utf-8")
     assert read_class_names(path) == expected
 
@@ -45,56 +45,68 @@ def test_names_come_in_the_order_of_the_file(path: Path, text: str, expected: Cl
         pytest.param(b'["cat",', "cannot be read", id="broken-json"),
         pytest.param(b'["\xff\xfe"]', "cannot be read", id="not-utf-8"),
         pytest.param(b"[" * 100_000, "cannot be read", id="too-deep"),
-        pytest.param(b'"cat"', "holds a str; it must be a list of names", id="a-text"),
-        pytest.param(b'{"0": "cat", "1": "dog"}', "has the key '0'; it must be", id="a-mapping"),
-        pytest.param(b'{"things": ["cat"], "thing": []}', "the key 'thing'", id="an-unknown-kind"),
-        pytest.param(b"{}", "has no key", id="no-kind"),
-        pytest.param(b"[]", "things is no list with names", id="no-names"),
-        pytest.param(b'{"things": "cat"}', "things is no list with names", id="a-text-as-things"),
-        pytest.param(b'{"things": ["a"], "stuff": [3]}', "name 0 of stuff is 3", id="a-number"),
-        pytest.param(b'["cat", ""]', "name 1 of things is ''", id="an-empty-name"),
+        pytest.param(
+            b'"cat"', "is neither a list nor an object; expected a list of names", id="a-text"
+        ),
+        pytest.param(
+            b'{"0": "cat", "1": "dog"}', "has the unknown key '0'; expected a list", id="a-mapping"
+        ),
+        pytest.param(
+            b'{"things": ["cat"], "thing": []}', "the unknown key 'thing'", id="an-unknown-kind"
+        ),
+        pytest.param(b"{}", "is an empty object", id="no-kind"),
+        pytest.param(b"[]", "`things` is not a list with at least one name", id="no-names"),
+        pytest.param(
+            b'{"things": "cat"}',
+            "`things` is not a list with at least one name",
+            id="a-text-as-things",
+        ),
+        pytest.param(b'{"things": ["a"], "stuff": [3]}', r"`stuff\[0\]` is 3", id="a-number"),
+        pytest.param(b'["cat", ""]', r"`things\[1\]` is ''", id="an-empty-name"),
     ],
 )
-def test_a_file_without_names_is_told_what_is_wrong(path: Path, content: bytes, named: str) -> None:
+def test_invalid_class_file_is_rejected_with_a_reason(
+    path: Path, content: bytes, named: str
+) -> None:
     path.write_bytes(content)
     with pytest.raises(ClassNamesError, match=rf"classes\.json.*{named}"):
         read_class_names(path)
 
 
-def test_a_missing_file_is_named(path: Path) -> None:
+def test_missing_class_file_is_named(path: Path) -> None:
     with pytest.raises(ClassNamesError, match=r"classes\.json"):
         read_class_names(path)
 
 
-def test_as_many_names_as_classes_pass() -> None:
+def test_matching_number_of_names_passes() -> None:
     check_class_names(BOTH, ClassCounts(2, 1), "names.json")
 
 
 @pytest.mark.parametrize(
-    ("counts", "told"),
+    ("counts", "message"),
     [
         (
             ClassCounts(80, 1),
-            "2 names of things, but the config's MODEL.ROI_HEADS.NUM_CLASSES is 80",
+            "`things` has length 2, but the config's MODEL.ROI_HEADS.NUM_CLASSES is 80",
         ),
         (
             ClassCounts(80, 1, things_key="MODEL.RETINANET.NUM_CLASSES"),
-            "2 names of things, but the config's MODEL.RETINANET.NUM_CLASSES is 80",
+            "`things` has length 2, but the config's MODEL.RETINANET.NUM_CLASSES is 80",
         ),
         (
             ClassCounts(2, 54),
-            "1 names of stuff, but the config's MODEL.SEM_SEG_HEAD.NUM_CLASSES is 54",
+            "`stuff` has length 1, but the config's MODEL.SEM_SEG_HEAD.NUM_CLASSES is 54",
         ),
-        (ClassCounts(2), "1 names of stuff, but the model has no stuff"),
-        (ClassCounts(0, 1), "2 names of things, but the model has no things"),
+        (ClassCounts(2), "`stuff` has length 1, but the model has no stuff classes"),
+        (ClassCounts(0, 1), "`things` has length 2, but the model has no thing classes"),
     ],
 )
-def test_a_wrong_count_is_told_with_both_numbers_and_the_configs_key(
-    counts: ClassCounts, told: str
+def test_wrong_number_of_names_is_reported_with_both_numbers_and_the_key(
+    counts: ClassCounts, message: str
 ) -> None:
     with pytest.raises(ClassNamesError) as raised:
         check_class_names(BOTH, counts, "names.json")
-    assert str(raised.value) == f"names.json holds {told}"
+    assert str(raised.value) == f"names.json: {message}; list one name per class"
 
 
 @pytest.mark.parametrize(
@@ -105,7 +117,7 @@ def test_a_wrong_count_is_told_with_both_numbers_and_the_configs_key(
         (ClassNames((), ("sky",)), {"stuff": ["sky"]}),
     ],
 )
-def test_what_is_written_is_read_again(names: ClassNames, content: object) -> None:
+def test_class_file_round_trip(names: ClassNames, content: object) -> None:
     text = class_names_text(names)
     assert json.loads(text) == content
     assert parse_class_names(text, "classes.json") == names

@@ -25,24 +25,24 @@ from d2serve.errors import (
         pytest.param(unprocessable, 422, "unprocessable", id="422"),
     ],
 )
-def test_client_errors_have_the_contracts_status_code_and_body(
+def test_request_errors_follow_the_contract(
     make: Callable[[str, str], RequestError], status: int, code: str
 ) -> None:
-    error = make("what is wrong", "how to mend it")
+    error = make("what is wrong", "how to fix it")
     assert error.status == status
     assert (error.status, error.code) in CODES
     assert str(error) == "what is wrong"
     assert error.body() == {
-        "error": {"code": code, "message": "what is wrong", "hint": "how to mend it"}
+        "error": {"code": code, "message": "what is wrong", "hint": "how to fix it"}
     }
 
 
-def test_faults_have_the_contracts_codes_too() -> None:
+def test_server_errors_have_the_contracts_codes() -> None:
     for error in (internal(), out_of_memory()):
         assert (error.status, error.code) in CODES
 
 
-def test_an_internal_error_is_a_500_with_a_fixed_text() -> None:
+def test_internal_error_is_a_500_with_a_fixed_text() -> None:
     error = internal()
     assert error.status == 500
     assert error.body()["error"]["code"] == "internal"

@@ -1,4 +1,4 @@
-"""Who may import whom: an archive has to run on a stock container, with nothing installed."""
+"""The part of d2serve in an archive runs on a stock container without further packages."""
 
 import ast
 import sys
@@ -7,35 +7,45 @@ from pathlib import Path
 
 import pytest
 
-HANDLER = Path(__file__).resolve().parent.parent / "handler"
-SOURCES = sorted(HANDLER.rglob("*.py"))
+import d2serve
+from d2serve.building.archive import NOT_SERVED, SERVING_PACKAGES
+
+PACKAGE = Path(d2serve.__file__).resolve().parent
 CONTAINER = {"torch", "torchvision", "numpy", "scipy", "PIL", "cv2", "yaml"}
-ALLOWED_EVERYWHERE = set(sys.stdlib_module_names) | CONTAINER | {"handler"}
+ALLOWED = set(sys.stdlib_module_names) | CONTAINER | {"d2serve"}
 ALLOWED_IN = {
-    "handler.py": {"ts"},
-    **{
-        f"detector/upstream/{name}.py": {"detectron2"}
-        for name in ("answers", "config", "model", "package", "padding")
-    },
-    "rcnn/checkpoint/files.py": {"safetensors"},
+    "servers/torchserve/handler.py": {"ts"},
+    **{f"detector/detectron2/{name}.py": {"detectron2"} for name in ("inference", "model")},
 }
-# Installed where a model needs them, so never imported together with the module.
-OPTIONAL = {"detectron2", "safetensors"}
+# Imported when a model needs them, never together with the module.
+OPTIONAL = {"detectron2"}
 
 
-def test_handler_has_sources() -> None:
-    assert SOURCES
+def served_modules() -> list[Path]:
+    """The modules that an archive contains."""
+    paths = (path for name in SERVING_PACKAGES for path in (PACKAGE / name).rglob("*.py"))
+    served = [path for path in paths if not set(NOT_SERVED) & set(path.parts)]
+    return sorted([*served, *PACKAGE.glob("*.py")])
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.relative_to(HANDLER).as_posix())
-def test_handler_imports_only_what_the_container_has(source: Path) -> None:
-    allowed = ALLOWED_EVERYWHERE | ALLOWED_IN.get(source.relative_to(HANDLER).as_posix(), set())
-    assert imported_packages(source.read_text(encoding="utf-8")) - allowed == set()
+MODULES = served_modules()
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.relative_to(HANDLER).as_posix())
-def test_what_is_optional_is_imported_inside_functions_alone(source: Path) -> None:
-    assert packages_of_the_module(source.read_text(encoding="utf-8")) & OPTIONAL == set()
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_served_modules_import_only_what_the_container_has(module: Path) -> None:
+    allowed = ALLOWED | ALLOWED_IN.get(module.relative_to(PACKAGE).as_posix(), set())
+    assert imported_packages(module.read_text(encoding="utf-8")) - allowed == set()
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_optional_packages_are_imported_inside_functions_only(module: Path) -> None:
+    assert packages_imported_at_load(module.read_text(encoding="utf-8")) & OPTIONAL == set()
+
+
+def test_the_served_modules_are_found() -> None:
+    names = {path.relative_to(PACKAGE).as_posix() for path in MODULES}
+    assert {"__init__.py", "serving/pipeline.py", "servers/torchserve/handler.py"} <= names
+    assert not any(name.startswith(("building/", "aws/", "cli/", "client/")) for name in names)
 
 
 @pytest.mark.parametrize(
@@ -48,8 +58,8 @@ def test_what_is_optional_is_imported_inside_functions_alone(source: Path) -> No
         ("class A:\n    def f(self):\n        from detectron2 import layers", set()),
     ],
 )
-def test_packages_of_the_module(code: str, packages: set[str]) -> None:
-    assert packages_of_the_module(code) == packages
+def test_packages_imported_at_load(code: str, packages: set[str]) -> None:
+    assert packages_imported_at_load(code) == packages
 
 
 @pytest.mark.parametrize(
@@ -60,7 +70,7 @@ def test_packages_of_the_module(code: str, packages: set[str]) -> None:
         ("from torch.nn import functional", {"torch"}),
         ("def f():\n    import scripts.client", {"scripts"}),
         ("try:\n    import detectron2\nexcept ImportError:\n    detectron2 = None", {"detectron2"}),
-        ("from . import errors", {"handler"}),
+        ("from . import errors", {"d2serve"}),
         ("import importlib\nimportlib.import_module('boto3')", {"importlib", "boto3"}),
         ("__import__('boto3.session')", {"boto3"}),
     ],
@@ -70,13 +80,13 @@ def test_imported_packages(code: str, packages: set[str]) -> None:
 
 
 def imported_packages(code: str) -> set[str]:
-    """Top-level names of all that the code imports, inside functions and by name too."""
+    """Top-level names of all packages that the code imports, inside functions and by name too."""
     modules = (module for node in ast.walk(ast.parse(code)) for module in _modules_of(node))
     return {module.partition(".")[0] for module in modules}
 
 
-def packages_of_the_module(code: str) -> set[str]:
-    """Top-level names of what is imported when the module is, not when its functions run."""
+def packages_imported_at_load(code: str) -> set[str]:
+    """Top-level names of the packages that are imported together with the module."""
     nodes: list[ast.AST] = [ast.parse(code)]
     packages = set()
     while nodes:
@@ -91,7 +101,7 @@ def _modules_of(node: ast.AST) -> Iterator[str]:
         case ast.Import(names=names):
             yield from (alias.name for alias in names)
         case ast.ImportFrom(module=module, level=level):
-            yield "handler" if level else str(module)
+            yield "d2serve" if level else str(module)
         case ast.Call(
             func=ast.Attribute(attr="import_module") | ast.Name(id="import_module" | "__import__"),
             args=[ast.Constant(value=str(module)), *_],

@@ -1,9 +1,39 @@
-"""The error hierarchy."""
+"""The error hierarchy of d2serve.
+
+Errors of models, images, options, settings and commands derive from `D2ServeError`; wrong types of
+Python arguments are `TypeError`s and `ValueError`s::
+
+    D2ServeError
+    ├── RequestError               one request, or one image of it, fails: HTTP status and code
+    │   └── ImageError             an image passed to `Model.predict` cannot be used
+    ├── ConfigError                a model config cannot be read or is not supported
+    │   └── MisspelledKeyError     an unknown config key closely matches a known one
+    ├── CheckpointError            weights cannot be read safely or do not match the network
+    ├── ClassNamesError            class names cannot be read or do not match the model
+    ├── SettingsError              an operator's setting is unknown or out of range
+    ├── ArchiveError               an archive is damaged, changed or incomplete
+    ├── RuntimeUnavailableError    the model needs `detectron2`, which cannot be imported
+    ├── ProxyError                 the reverse proxy cannot open its public port
+    └── CommandError               a command was called wrongly or cannot do its work
+        ├── ClientError            a client did not get predictions
+        │   ├── PredictionError    the server rejected the request or closed the connection
+        │   └── UnreachableError   no server or endpoint at the URL
+        ├── AwsError               a call to AWS failed
+        ├── UnsettledError         AWS is still applying a change, so it cannot be rolled back
+        ├── ServerError            a local server did not start or stopped
+        └── ContainerError         a local container did not start or stopped
+
+`ConfigError`, `CheckpointError`, `ClassNamesError` and `SettingsError` are also `ValueError`s;
+`ArchiveError`, `RuntimeUnavailableError` and `ProxyError` are also `RuntimeError`s.
+
+`DeviceLostError` is separate: it is a `BaseException`, because the process cannot continue and
+handlers of ordinary errors must not catch it.
+"""
 
 from http import HTTPStatus
 from typing import Any
 
-# Statuses and codes of the contract.
+# Status and code of every error that the request pipeline returns.
 CODES = (
     (400, "bad_request"),
     (404, "not_found"),
@@ -16,101 +46,234 @@ CODES = (
     (503, "overloaded"),
     (507, "out_of_memory"),
 )
-# Seconds that a client is asked to wait after a 503.
+# Seconds for the Retry-After header of a 503.
 RETRY_AFTER_S = 1
+# Responses after which a client may send the same request again.
+TEMPORARY_STATUSES = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+# AWS's codes for a resource that does not exist.
+NOT_FOUND_CODES = ("404", "NoSuchBucket", "NoSuchEntity", "NoSuchKey", "ResourceNotFoundException")
 
 
-class RequestError(Exception):
-    """A request, or one picture of it, that gets an error instead of an answer.
+class D2ServeError(Exception):
+    """Base class of the errors that d2serve raises on purpose."""
+
+
+class RequestError(D2ServeError):
+    """An error response for one request, or for one image of it.
 
     Args:
-        status: HTTP status.
-        code: a name for programs, one of the contract's (`bad_request`, `too_large`, ...).
-        message: what is wrong, for people; never holds a path, a stack trace or the payload.
-        hint: how to mend it.
+        status: the HTTP status.
+        code: the contract's code for programs, such as `bad_request` or `too_large`.
+        message: the problem in plain English; never contains a path, a stack trace or the payload.
+        hint: how to fix it.
+
+    Examples:
+        >>> error = too_large("the body has 5 bytes, the limit is 4", "send a smaller image")
+        >>> error.status, error.code
+        (413, 'too_large')
     """
 
     def __init__(self, status: int, code: str, message: str, hint: str) -> None:
-        super().__init__(message)
+        super().__init__(status, code, message, hint)
         self.status = status
         self.code = code
         self.message = message
         self.hint = hint
 
+    def __str__(self) -> str:
+        return self.message
+
     def headers(self) -> dict[str, str]:
-        """The header fields that go with it, apart from the body's."""
-        return (
-            {"Retry-After": str(RETRY_AFTER_S)}
-            if self.status == HTTPStatus.SERVICE_UNAVAILABLE
-            else {}
-        )
+        """Header fields of the response, except those that describe the body."""
+        if self.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            return {"Retry-After": str(RETRY_AFTER_S)}
+        return {}
 
     def body(self) -> dict[str, Any]:
         """The contract's error body."""
         return {"error": {"code": self.code, "message": self.message, "hint": self.hint}}
 
 
+class ImageError(RequestError):
+    """An image passed to `Model.predict` that cannot be used.
+
+    Args:
+        error: the error of the image.
+        position: the image's index among the images passed, from 0.
+
+    Examples:
+        >>> str(ImageError(bad_request("the image is damaged", "use the complete file"), 3))
+        'image 3: the image is damaged; use the complete file'
+    """
+
+    def __init__(self, error: RequestError, position: int) -> None:
+        super().__init__(error.status, error.code, f"image {position}: {error.message}", error.hint)
+        self.position = position
+        # The arguments of this constructor, for copies and pickles.
+        self.args = (error, position)
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}"
+
+
 def bad_request(message: str, hint: str) -> RequestError:
-    """400: the body, a header or an option is not as it must be."""
+    """400: the body, a header or an option is malformed."""
     return RequestError(400, "bad_request", message, hint)
 
 
 def not_found() -> RequestError:
-    """404: no such route, or no such model."""
+    """404: the route or the model does not exist."""
     return RequestError(
-        404, "not_found", "there is no such route or model", "POST pictures to /invocations"
+        404, "not_found", "the route or model does not exist", "POST images to /invocations"
     )
 
 
 def method_not_allowed() -> RequestError:
-    """405: the route is there, the method is not."""
+    """405: the route exists, but not with this method."""
     return RequestError(
-        405, "method_not_allowed", "the route does not have this method", "POST pictures to it"
+        405, "method_not_allowed", "the route does not accept this method", "use POST"
     )
 
 
 def not_acceptable(message: str, hint: str) -> RequestError:
-    """406: no supported type in Accept."""
+    """406: Accept lists no supported type."""
     return RequestError(406, "not_acceptable", message, hint)
 
 
 def too_large(message: str, hint: str) -> RequestError:
-    """413: more bytes, pixels or pictures than the settings allow."""
+    """413: more bytes, pixels or images than the settings allow."""
     return RequestError(413, "too_large", message, hint)
 
 
 def unsupported_media_type(message: str, hint: str) -> RequestError:
-    """415: a Content-Type or bytes of no known format."""
+    """415: a Content-Type or a file format that is not supported."""
     return RequestError(415, "unsupported_media_type", message, hint)
 
 
 def unprocessable(message: str, hint: str) -> RequestError:
-    """422: decodes, but cannot be a picture."""
+    """422: decodes, but cannot be an image."""
     return RequestError(422, "unprocessable", message, hint)
 
 
 def overloaded(message: str) -> RequestError:
-    """503: nothing is wrong with the request, but the server has no time for it now."""
-    return RequestError(503, "overloaded", message, "send it again a little later")
+    """503: the request is valid, but the server has no capacity for it now."""
+    return RequestError(503, "overloaded", message, "send the request again later")
 
 
 def out_of_memory() -> RequestError:
-    """507: one picture alone does not fit the device."""
+    """507: a single image needs more memory than the device has."""
     return RequestError(
-        507, "out_of_memory", "the picture does not fit the device's memory", "send a smaller one"
+        507,
+        "out_of_memory",
+        "the image needs more memory than the device has",
+        "send a smaller image",
     )
 
 
 def internal() -> RequestError:
-    """500: a fault of ours; says nothing of its cause."""
+    """500: an unexpected error; the message does not disclose its cause."""
     return RequestError(
-        500, "internal", "the server failed on this request", "try again; the server's log has more"
+        500,
+        "internal",
+        "internal error while processing the request",
+        "send the request again; the server's log has the details",
     )
 
 
-class CommandError(Exception):
-    """An expected failure: its message names the thing and the fix."""
+class ConfigError(D2ServeError, ValueError):
+    """A model config that cannot be read or requests something unsupported."""
 
 
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be read safely or does not fit the network."""
+class MisspelledKeyError(ConfigError):
+    """An unknown config key that closely matches a known one (probably a typo)."""
+
+
+class CheckpointError(D2ServeError, ValueError):
+    """Weights that cannot be read safely or do not match the network."""
+
+
+class ClassNamesError(D2ServeError, ValueError):
+    """Class names that cannot be read or do not match the model."""
+
+
+class SettingsError(D2ServeError, ValueError):
+    """An operator's setting that does not exist or is out of range."""
+
+
+class ArchiveError(D2ServeError, RuntimeError):
+    """An archive that is damaged, incomplete or different from what was built."""
+
+
+class RuntimeUnavailableError(D2ServeError, RuntimeError):
+    """The model needs the `detectron2` package, which is missing or cannot be imported."""
+
+
+class ProxyError(D2ServeError, RuntimeError):
+    """The reverse proxy cannot open its public port."""
+
+
+class DeviceLostError(BaseException):
+    """The process can no longer use its device: every later call would fail like this one.
+
+    Not an `Exception`, so that code that isolates the failure of one image does not catch it.
+    """
+
+
+class CommandError(D2ServeError):
+    """An expected failure of a command; the message names the cause and the fix."""
+
+
+class ClientError(CommandError):
+    """A client did not get predictions."""
+
+
+class UnreachableError(ClientError):
+    """No server or endpoint at the URL."""
+
+
+class PredictionError(ClientError):
+    """The server rejected a request or closed the connection.
+
+    Attributes:
+        status: the HTTP status; 0 without a response.
+        code: the contract's code, such as `bad_request`.
+        message: the problem.
+        hint: how to fix it; may be empty.
+        is_transient: whether the same request may succeed later.
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, hint: str = "", *, is_transient: bool = False
+    ) -> None:
+        super().__init__(f"{code}: {message}" + (f" ({hint})" if hint else ""))
+        self.status = status
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.is_transient = is_transient or status in TEMPORARY_STATUSES
+
+
+class AwsError(CommandError):
+    """A failed call to AWS; `code` is AWS's own, or empty without a response."""
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+    @property
+    def not_found(self) -> bool:
+        """Return whether the resource does not exist."""
+        missing = self.code == "ValidationException" and "Could not find" in str(self)
+        return missing or self.code in NOT_FOUND_CODES
+
+
+class UnsettledError(CommandError):
+    """AWS is still applying a change, or is stuck; a rollback could stop what serves requests."""
+
+
+class ServerError(CommandError):
+    """A local server did not start, or stopped unexpectedly."""
+
+
+class ContainerError(CommandError):
+    """A local container did not start, or stopped unexpectedly."""

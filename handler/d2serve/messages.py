@@ -4,45 +4,38 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum, auto
 
-# The header by which a front door says when a request arrived: seconds of this machine's monotonic
-# clock, which all of its processes share.
-ARRIVED = "x-d2serve-arrived"
-# And by which it numbers its client, to tell later that the client has gone.
-CLIENT = "x-d2serve-client"
+# Set by the proxy: the arrival time of a request in seconds of the machine's monotonic clock,
+# which all processes share.
+ARRIVAL_HEADER = "x-d2serve-arrived"
+# Set by the proxy: the number of the client's connection in the disconnect table.
+CLIENT_HEADER = "x-d2serve-client"
 
+# Media types of request bodies.
+IMAGE_TYPES = tuple(
+    f"image/{subtype}" for subtype in ("jpeg", "jpg", "png", "webp", "bmp", "gif", "tiff")
+)
+NPY_TYPE = "application/x-npy"
+JSON_TYPE = "application/json"
+JSON_LINES_TYPE = "application/jsonlines"
+# An image or an NPY array, distinguished by the first bytes.
+GENERIC_TYPES = ("application/octet-stream", "application/x-image", "")
+FORM_TYPE = "application/x-www-form-urlencoded"
+REQUEST_TYPES = (
+    *IMAGE_TYPES,
+    NPY_TYPE,
+    JSON_TYPE,
+    JSON_LINES_TYPE,
+    "multipart/form-data",
+    *GENERIC_TYPES[:2],
+)
 
-@dataclass(frozen=True)
-class Part:
-    """One body: the whole request's, or one file of a multipart request.
-
-    `content_type` is as the client sent it, empty where it sent none.
-    """
-
-    content_type: str
-    body: bytes
-
-
-@dataclass(frozen=True)
-class HttpRequest:
-    """Headers with lower-case names, and the parts that may hold pictures.
-
-    `query` holds the query string's values, and a form's fields that are no files; `request_id`
-    is the server's name for the request. `abandoned` says that its client has hung up.
-    """
-
-    headers: Mapping[str, str]
-    parts: tuple[Part, ...]
-    query: Mapping[str, str] = field(default_factory=dict)
-    request_id: str = ""
-    abandoned: bool = False
-
-
+# Values of the request options.
 RESPONSE_TYPES = {
-    "json": "application/json",
-    "jsonlines": "application/jsonlines",
+    "json": JSON_TYPE,
+    "jsonlines": JSON_LINES_TYPE,
     "jpeg": "image/jpeg",
     "png": "image/png",
-    "npy": "application/x-npy",
+    "npy": NPY_TYPE,
     "npz": "application/x-npz",
 }
 FORMATS = ("default", "clarify", "clarify-scores", "coco", "jumpstart")
@@ -51,21 +44,73 @@ INPUT_LAYOUTS = ("auto", "hwc", "chw")
 INPUT_COLORS = ("rgb", "bgr")
 INPUT_RANGES = ("auto", "0-255", "0-1", "-1-1")
 
+# Tensors of an Open Inference response; image_ids assigns detections to images.
+OUTPUT_NAMES = (
+    "boxes",
+    "scores",
+    "classes",
+    "masks",
+    "keypoints",
+    "panoptic",
+    "semantic",
+    "image_ids",
+)
+
+
+def media_type_of(content_type: str) -> str:
+    """The media type without parameters, in lower case (WHATWG MIME Sniffing's "essence").
+
+    Examples:
+        >>> media_type_of("Image/JPEG; q=1")
+        'image/jpeg'
+    """
+    return content_type.partition(";")[0].strip().lower()
+
+
+@dataclass(frozen=True)
+class Part:
+    """A request's body, or one file of a multipart request.
+
+    `content_type` is the client's Content-Type; empty if the client sent none.
+    """
+
+    content_type: str
+    body: bytes
+
+
+@dataclass(frozen=True)
+class HttpRequest:
+    """An HTTP request.
+
+    Attributes:
+        headers: with lower-case names.
+        parts: the parts of the body that may hold images.
+        query: values of the query string and of the form fields that are not files.
+        request_id: the server's identifier of the request.
+        disconnected: whether the client has closed its connection.
+    """
+
+    headers: Mapping[str, str]
+    parts: tuple[Part, ...]
+    query: Mapping[str, str] = field(default_factory=dict)
+    request_id: str = ""
+    disconnected: bool = False
+
 
 @dataclass(frozen=True)
 class Options:
-    """One request's options, all of them valid for the model that serves it.
+    """The options of one request, validated for the model that serves it.
 
     Attributes:
-        score_threshold: the least score of a detection, from what the network itself applies to 1.
-        max_detections: how many detections of a picture are kept, the best ones.
+        score_threshold: minimum score of a detection, from the network's own threshold to 1.
+        max_detections: maximum number of detections per image; the best ones are kept.
         response_type: one of RESPONSE_TYPES; the Accept header wins over it.
-        format: one of FORMATS, what JSON looks like.
+        format: one of FORMATS, the layout of JSON responses.
         masks: one of MASKS.
         classes: indices of the classes to keep; None keeps all.
-        input_layout: one of INPUT_LAYOUTS, how arrays are read, as the next two.
-        input_color: one of INPUT_COLORS.
-        input_range: one of INPUT_RANGES.
+        input_layout: one of INPUT_LAYOUTS, the axis order of arrays.
+        input_color: one of INPUT_COLORS, the channel order of arrays.
+        input_range: one of INPUT_RANGES, the range of values of arrays.
     """
 
     score_threshold: float
@@ -80,40 +125,30 @@ class Options:
 
 
 OPTION_NAMES = tuple(option.name for option in fields(Options))
-# The tensors of an Open Inference answer; image_ids tells several pictures apart.
-OUTPUT_NAMES = (
-    "boxes",
-    "scores",
-    "classes",
-    "masks",
-    "keypoints",
-    "panoptic",
-    "semantic",
-    "image_ids",
-)
 
 
 class Style(Enum):
-    """The shapes of bodies that have answers of their own."""
+    """The request shapes that determine the layout of the response."""
 
     PLAIN = auto()
-    """One picture's object as it is, several under `predictions`."""
+    """One image's object as it is; several under `predictions`."""
     BATCH = auto()
-    """One array with a leading N, of 1 too, which the formats for SageMaker Clarify keep."""
+    """One array with a leading N, also of 1, which the formats for SageMaker Clarify keep."""
     INSTANCES = auto()
-    """KServe v1: `instances` in, `predictions` out, a single one too."""
+    """KServe v1: `instances` in, `predictions` out, also for a single image."""
     OPEN_INFERENCE = auto()
     """Open Inference Protocol v2: tensors in, tensors out."""
 
 
 @dataclass(frozen=True)
-class Wrapping:
-    """A style, and what only the Open Inference Protocol has.
+class ResponseEnvelope:
+    """The layout of a response around the images' results.
 
     Attributes:
-        style: which shape.
-        id: the client's name for its request, to be sent back; None where it gave none.
-        outputs: names of the tensors that it wants; empty for all.
+        style: the shape of the request.
+        id: the client's identifier of an Open Inference request, returned in the response; None
+            if the client sent none.
+        outputs: names of the requested Open Inference tensors; empty for all.
     """
 
     style: Style = Style.PLAIN

@@ -5,17 +5,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from d2serve.errors import ClassNamesError
+
 CLASSES_FILE = "classes.json"
-SHAPES = 'a list of names, ["cat", "dog"], or {"things": [names], "stuff": [names]}'
+EXPECTED = 'a list of names, ["cat", "dog"], or {"things": [names], "stuff": [names]}'
 
 
-class ClassNamesError(ValueError):
-    """A class file that cannot be read or does not fit the model."""
+@dataclass(frozen=True)
+class ModelMetadata:
+    """The served model as requests and responses refer to it.
+
+    Attributes:
+        name: the server's name of the model.
+        class_names: in the order of the class indices.
+        score_threshold: the network's own minimum score, 0..1.
+        max_detections: the network's maximum number of detections per image.
+        stuff_names: names of the classes of `Detections.semantic`, in the order of their indices.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    score_threshold: float
+    max_detections: int
+    stuff_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class ClassNames:
-    """In the order of the class indices.
+    """Class names in the order of the class indices.
 
     Attributes:
         things: the classes of instances.
@@ -28,13 +45,13 @@ class ClassNames:
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """How many classes a model tells apart.
+    """The number of classes of a model.
 
     Attributes:
-        things: the classes of instances.
-        stuff: the classes of pixels.
-        things_key: the key of Detectron2's config that says how many things.
-        stuff_key: the key that says how much stuff.
+        things: the number of instance classes.
+        stuff: the number of pixel classes.
+        things_key: the key of Detectron2's config that sets `things`.
+        stuff_key: the key that sets `stuff`.
     """
 
     things: int
@@ -44,10 +61,10 @@ class ClassCounts:
 
 
 def read_class_names(path: Path) -> ClassNames:
-    """Reads a JSON list of things, or an object of things and stuff.
+    """Read a JSON list of thing names, or an object of `things` and `stuff`.
 
     Raises:
-        ClassNamesError: the file is missing or holds something else.
+        ClassNamesError: the file is missing or has another content.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -57,10 +74,19 @@ def read_class_names(path: Path) -> ClassNames:
 
 
 def parse_class_names(text: str | bytes, source: str) -> ClassNames:
-    """Reads the text of a class file that is called `source`.
+    """Parse the text of the class file `source`.
 
     Raises:
         ClassNamesError: see `read_class_names`.
+
+    Examples:
+        >>> parse_class_names('["cat", "dog"]', "classes.json")
+        ClassNames(things=('cat', 'dog'), stuff=())
+        >>> parse_class_names('{"cats": ["tom"]}', "classes.json")
+        Traceback (most recent call last):
+            ...
+        d2serve.errors.ClassNamesError: classes.json has the unknown key 'cats'; \
+expected a list of names, ["cat", "dog"], or {"things": [names], "stuff": [names]}
     """
     try:
         content = json.loads(text)
@@ -68,26 +94,27 @@ def parse_class_names(text: str | bytes, source: str) -> ClassNames:
         raise ClassNamesError(f"class names {source} cannot be read: {error}") from error
     named = {"things": content} if isinstance(content, list) else content
     if not isinstance(named, dict):
-        raise ClassNamesError(f"{source} holds a {type(content).__name__}; it must be {SHAPES}")
+        raise ClassNamesError(f"{source} is neither a list nor an object; expected {EXPECTED}")
     unknown = [str(kind) for kind in named if kind not in ("things", "stuff")]
-    if unknown or not named:
-        has = f"the key {unknown[0]!r}" if unknown else "no key"
-        raise ClassNamesError(f"{source} has {has}; it must be {SHAPES}")
+    if unknown:
+        raise ClassNamesError(f"{source} has the unknown key {unknown[0]!r}; expected {EXPECTED}")
+    if not named:
+        raise ClassNamesError(f"{source} is an empty object; expected {EXPECTED}")
     return ClassNames(**{kind: _names(names, kind, source) for kind, names in named.items()})
 
 
 def check_class_names(names: ClassNames, counts: ClassCounts, source: str) -> None:
-    """Passes names that are as many as the model's classes.
+    """Check that the number of names matches the number of classes.
 
     Raises:
-        ClassNamesError: they are more or fewer.
+        ClassNamesError: there are too many or too few names.
     """
     _check(len(names.things), counts.things, "things", counts.things_key, source)
     _check(len(names.stuff), counts.stuff, "stuff", counts.stuff_key, source)
 
 
 def class_names_text(names: ClassNames) -> str:
-    """The text of a class file: a list where all are things."""
+    """The text of a class file; a plain list if all classes are things."""
     if not names.stuff:
         return json.dumps(names.things)
     both = {"things": names.things, "stuff": names.stuff}
@@ -96,33 +123,24 @@ def class_names_text(names: ClassNames) -> str:
 
 def _names(names: Any, kind: str, source: str) -> tuple[str, ...]:
     if not isinstance(names, list) or not names:
-        raise ClassNamesError(f"{source}: {kind} is no list with names; the file must be {SHAPES}")
+        raise ClassNamesError(
+            f"{source}: `{kind}` is not a list with at least one name; expected {EXPECTED}"
+        )
     for index, name in enumerate(names):
         if not isinstance(name, str) or not name:
-            raise ClassNamesError(f"{source}: name {index} of {kind} is {name!r}, not a text")
+            raise ClassNamesError(
+                f"{source}: `{kind}[{index}]` is {name!r}; expected a string with the class name"
+            )
     return tuple(names)
 
 
 def _check(named: int, needed: int, kind: str, key: str, source: str) -> None:
     if named != needed:
-        told = f"the config's {key} is {needed}" if needed else f"the model has no {kind}"
-        raise ClassNamesError(f"{source} holds {named} names of {kind}, but {told}")
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """The served model, as requests and responses speak of it.
-
-    Attributes:
-        name: what the server calls the model.
-        class_names: in the order of the class indices.
-        score_threshold: the least score that the network lets through, 0..1.
-        max_detections: how many detections of one picture the network gives at most.
-        stuff_names: of the classes of `Detections.semantic`, in the order of their indices.
-    """
-
-    name: str
-    class_names: tuple[str, ...]
-    score_threshold: float
-    max_detections: int
-    stuff_names: tuple[str, ...] = ()
+        reason = (
+            f"the config's {key} is {needed}"
+            if needed
+            else f"the model has no {kind.removesuffix('s')} classes"
+        )
+        raise ClassNamesError(
+            f"{source}: `{kind}` has length {named}, but {reason}; list one name per class"
+        )

@@ -5,86 +5,100 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from d2serve.errors import SettingsError
+
 PADDINGS = ("image", "batch")
 RUNTIMES = ("native", "detectron2")
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 RESIZES = ("pil", "device")
 DECODES = ("cpu", "device")
-# Where Pillow itself stops, as a guard against decompression bombs.
-PILLOW_LIMIT = 178_956_970
-# Deeper, Python's own JSON parser would stop with an error of its own.
-DEEPEST_NESTING = 500
-POSITIVE = (
+# Pillow's own limit, which guards against decompression bombs.
+PILLOW_MAX_PIXELS = 178_956_970
+AT_LEAST_ONE = (
     "max_request_bytes",
     "max_response_bytes",
     "max_image_pixels",
     "max_request_pixels",
     "max_images_per_request",
     "max_json_values",
-    "max_json_nesting",
-    "max_npy_header_bytes",
     "images_per_forward",
     "max_connections",
+)
+AT_LEAST_ZERO = ("threads", "decode_threads", "drain_seconds", "longest_wait_seconds")
+SWITCHES = ("request_log", "cuda_graphs")
+CHOICES = {
+    "padding": PADDINGS,
+    "runtime": RUNTIMES,
+    "precision": PRECISIONS,
+    "resize": RESIZES,
+    "decode": DECODES,
+}
+# Settings of earlier versions that are constants now: archives may still contain them.
+RETIRED_SETTINGS = (
+    "max_npy_header_bytes",
+    "max_json_nesting",
     "request_head_seconds",
     "request_body_seconds",
     "keep_alive_seconds",
 )
 SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})", re.ASCII)
-NOT_NEGATIVE = ("threads", "decode_threads", "drain_seconds", "longest_wait_seconds")
-
-
-class SettingsError(ValueError):
-    """A setting that does not exist or has a value out of its range."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Each with its default.
+    """The operator's settings, each with its default.
 
     Attributes:
-        max_request_bytes: bytes of one request's body.
-        max_response_bytes: bytes of one response's body; TorchServe's max_response_size has to be
-            as large.
-        max_image_pixels: width x height x frames of one picture, checked before it is decoded.
-        max_request_pixels: pixels of all pictures of one request together.
-        max_images_per_request: pictures of one request.
-        max_json_values: numbers, texts, lists and objects in one JSON body.
-        max_json_nesting: how deep lists and objects may lie in each other.
-        max_npy_header_bytes: the header of an NPY array.
-        images_per_forward: how many pictures go through the network together at most; bounds
-            memory.
-        padding: `image` runs pictures together whose padded sizes are equal, so that an answer
-            never depends on the neighbours in its batch; `batch` pads all to the largest, as
-            Detectron2's ImageList does, which saves forwards and moves boxes near the borders.
-        threads: CPU threads of the network in one worker; 0 shares the cores among the workers.
-        decode_threads: threads of one worker that decode and encode requests beside the network;
-            0 is its share of the cores, 1 does all in one thread.
-        precision: what our own network's layers compute in. `fp32` gives Detectron2's numbers;
-            `bf16` and `fp16` are quicker where the hardware has them, and move answers a little;
-            `auto` picks by device. Boxes, scores and masks come as float32 in any case.
+        max_request_bytes: maximum size of a request body in bytes.
+        max_response_bytes: maximum size of a response body in bytes; TorchServe's
+            max_response_size must be at least as large.
+        max_image_pixels: maximum width x height x frames of one image, checked before decoding.
+        max_request_pixels: maximum number of pixels of all images of a request together.
+        max_images_per_request: maximum number of images in a request.
+        max_json_values: maximum number of values (numbers, strings, lists and objects) in a JSON
+            body.
+        images_per_forward: maximum number of images per forward pass; limits the memory use.
+        padding: `image` batches only images of equal padded size, so that results never depend on
+            the other images of the batch; `batch` pads all images to the largest one like
+            Detectron2's ImageList, which needs fewer forward passes and moves boxes near the
+            borders.
+        threads: CPU threads of the network per worker; 0 divides the cores among the workers.
+        decode_threads: threads per worker that decode and encode requests while the network runs;
+            0 divides the cores among the workers, 1 runs all stages in one thread.
+        precision: number type in which the native network computes. `fp32` gives Detectron2's
+            results; `bf16` and `fp16` are faster on hardware that supports them and change
+            results slightly; `auto` chooses by device. Boxes, scores and masks are float32 in any
+            case.
+        warm_up_sizes: image sizes, as in `640x480 480x640` (width x height), that a worker runs
+            before it accepts requests; empty for none.
+        resize: `pil` resizes images with Pillow on the CPU, like Detectron2; `device` resizes on
+            the network's device, where pixel values differ by at most 1 of 255.
+        decode: `cpu` decodes JPEGs on the CPU; `device` decodes them on the network's GPU, which
+            rounds differently.
+        cuda_graphs: whether a GPU runs the backbone as CUDA graphs, recorded for each padded size
+            and number of images; no effect on a CPU.
+        drain_seconds: maximum time in seconds that a stopping server waits for running requests; 0
+            does not wait.
+        longest_wait_seconds: maximum age in seconds of a request when its batch starts. Older
+            requests are rejected, because their clients have given up; 0 accepts any age.
+        max_connections: maximum number of connections of the reverse proxy with a request in
+            progress.
         request_log: whether the log has a line of JSON for each request.
-        warm_up_sizes: `WIDTHxHEIGHT` of pictures, with spaces between, that go through a worker
-            before it is ready; see `picture_sizes`.
-        resize: who scales pictures to the network's size. `pil` is Pillow on the CPU, as
-            Detectron2; `device` is the network's device, whose pixels differ by 1 of 255 at most.
-        decode: who decodes JPEGs: `cpu`, or `device`, the network's GPU, which rounds otherwise.
-        cuda_graphs: whether a GPU launches the backbone as a whole, recorded for each padded size
-            and number of pictures; no effect on a CPU.
-        drain_seconds: how long TorchServe, told to stop, waits for the requests that run; 0 does
-            not wait.
-        longest_wait_seconds: a request that has been here for longer when its batch begins is
-            refused, because its client has given up; 0 refuses none.
-        max_connections: connections of a front door with a request under way at the same time.
-        request_head_seconds: how long a client may take for a request's head.
-        request_body_seconds: how long a body, or the taking of an answer, may stand still.
-        keep_alive_seconds: how long a connection may wait for its next request.
-        runtime: `native` runs the model on our own network, `detectron2` on the upstream package,
-            which has to be installed. The archive's builder chose it.
-        options: defaults of requests' options, by their names; checked against the model where
-            it is known.
+        runtime: `native` runs the model on d2serve's own network, `detectron2` on the upstream
+            package, which must be installed. `d2serve archive` sets it.
+        options: defaults of the request options, by name; validated when the model is loaded.
 
     Raises:
-        SettingsError: naming the setting and a valid value.
+        SettingsError: a value is out of range; the message contains the accepted ones.
+
+    Examples:
+        >>> Settings(images_per_forward=4).padding
+        'image'
+        >>> Settings(images_per_forward=0)
+        Traceback (most recent call last):
+            ...
+        d2serve.errors.SettingsError: handler setting images_per_forward is 0, expected an \
+integer of at least 1
     """
 
     max_request_bytes: int = 100_000_000
@@ -93,8 +107,6 @@ class Settings:
     max_request_pixels: int = 200_000_000
     max_images_per_request: int = 64
     max_json_values: int = 10_000_000
-    max_json_nesting: int = 16
-    max_npy_header_bytes: int = 10_000
     images_per_forward: int = 8
     padding: str = "image"
     threads: int = 0
@@ -107,81 +119,80 @@ class Settings:
     drain_seconds: int = 20
     longest_wait_seconds: int = 60
     max_connections: int = 1024
-    request_head_seconds: int = 30
-    request_body_seconds: int = 30
-    keep_alive_seconds: int = 75
     request_log: bool = True
     runtime: str = "native"
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in POSITIVE:
-            _require_integer(name, getattr(self, name), least=1)
-        for name in NOT_NEGATIVE:
-            _require_integer(name, getattr(self, name), least=0)
-        _require_at_most("max_image_pixels", self.max_image_pixels, PILLOW_LIMIT, "Pillow")
-        _require_at_most("max_json_nesting", self.max_json_nesting, DEEPEST_NESTING, "Python")
-        _require_boolean("request_log", self.request_log)
-        _require_boolean("cuda_graphs", self.cuda_graphs)
-        picture_sizes(self.warm_up_sizes)
-        _require_one_of("padding", self.padding, PADDINGS)
-        _require_one_of("runtime", self.runtime, RUNTIMES)
-        _require_one_of("precision", self.precision, PRECISIONS)
-        _require_one_of("resize", self.resize, RESIZES)
-        _require_one_of("decode", self.decode, DECODES)
-        if self.runtime == "detectron2" and self.precision in ("bf16", "fp16"):
-            raise SettingsError(
-                f"handler setting precision is {self.precision!r}; the detectron2 package computes "
-                "in fp32, so use fp32 or auto"
+        for name in AT_LEAST_ONE:
+            self._require_integer(name, minimum=1)
+        for name in AT_LEAST_ZERO:
+            self._require_integer(name, minimum=0)
+        for name in SWITCHES:
+            self._require_boolean(name)
+        for name, choices in CHOICES.items():
+            self._require_one_of(name, choices)
+        if self.max_image_pixels > PILLOW_MAX_PIXELS:
+            accepted = f"at most {PILLOW_MAX_PIXELS}, the limit of Pillow"
+            raise _unexpected("max_image_pixels", self.max_image_pixels, accepted)
+        image_sizes(self.warm_up_sizes)
+        if self.runtime == "detectron2":
+            self._check_upstream()
+
+    def _require_integer(self, name: str, minimum: int) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+            raise _unexpected(name, value, f"an integer of at least {minimum}")
+
+    def _require_boolean(self, name: str) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, bool):
+            raise _unexpected(name, value, "true or false")
+
+    def _require_one_of(self, name: str, choices: tuple[str, ...]) -> None:
+        value = getattr(self, name)
+        if value not in choices:
+            raise _unexpected(name, value, f"one of {', '.join(choices)}")
+
+    def _check_upstream(self) -> None:
+        """Reject settings that the detectron2 package does not support."""
+        if self.precision in ("bf16", "fp16"):
+            raise _unexpected(
+                "precision",
+                self.precision,
+                "fp32 or auto: the detectron2 package computes in fp32",
             )
-        if self.runtime == "detectron2" and self.resize != "pil":
-            raise SettingsError(
-                f"handler setting resize is {self.resize!r}; the detectron2 package resizes with "
-                "Pillow, so use pil"
+        if self.resize != "pil":
+            raise _unexpected(
+                "resize", self.resize, "pil: the detectron2 package resizes with Pillow"
             )
-        if self.runtime == "detectron2" and self.cuda_graphs:
-            raise SettingsError(
-                "handler setting cuda_graphs is for the native runtime; with the detectron2 "
-                "package use false"
+        if self.cuda_graphs:
+            raise _unexpected(
+                "cuda_graphs", True, "false: the detectron2 package does not support CUDA graphs"
             )
 
 
 SETTING_NAMES = tuple(entry.name for entry in fields(Settings) if entry.name != "options")
 
 
-def picture_sizes(text: str) -> tuple[tuple[int, int], ...]:
-    """Widths and heights of `WIDTHxHEIGHT WIDTHxHEIGHT ...`; none of an empty text.
+def image_sizes(text: str) -> tuple[tuple[int, int], ...]:
+    """Parse widths and heights such as `640x480 480x640`; an empty text contains none.
 
     Raises:
-        SettingsError: the text is another.
+        SettingsError: the text has another format.
+
+    Examples:
+        >>> image_sizes("640x480 480x640")
+        ((640, 480), (480, 640))
     """
     sizes = [SIZE.fullmatch(size) for size in text.split()] if isinstance(text, str) else [None]
-    found = tuple((int(size[1]), int(size[2])) for size in sizes if size)
-    if len(found) < len(sizes):
-        raise SettingsError(
-            f"handler setting warm_up_sizes is {text!r}; use widths and heights such as "
-            "'640x480 480x640', or '' for none"
+    parsed = tuple((int(size[1]), int(size[2])) for size in sizes if size)
+    if len(parsed) < len(sizes):
+        raise _unexpected(
+            "warm_up_sizes", text, "widths and heights such as '640x480 480x640', or '' for none"
         )
-    return found
+    return parsed
 
 
-def _require_integer(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise SettingsError(
-            f"handler setting {name} is {value!r}; use a whole number of at least {least}"
-        )
-
-
-def _require_boolean(name: str, value: Any) -> None:
-    if not isinstance(value, bool):
-        raise SettingsError(f"handler setting {name} is {value!r}; use true or false")
-
-
-def _require_at_most(name: str, value: int, most: int, who: str) -> None:
-    if value > most:
-        raise SettingsError(f"handler setting {name} is {value}; {who} refuses more than {most}")
-
-
-def _require_one_of(name: str, value: Any, values: tuple[str, ...]) -> None:
-    if value not in values:
-        raise SettingsError(f"handler setting {name} is {value!r}; use one of {', '.join(values)}")
+def _unexpected(name: str, value: Any, expected: str) -> SettingsError:
+    return SettingsError(f"handler setting {name} is {value!r}, expected {expected}")

@@ -11,18 +11,19 @@ import torch
 
 
 def load_operators(library: str, namespace: str, names: Sequence[str]) -> Any:
-    """The operators of one of torchvision's libraries, as `torch.ops` has them.
+    """Load one of torchvision's libraries of operators and return its namespace of `torch.ops`.
 
-    Where they are not there, as in a version that has them elsewhere, the package is imported.
+    Importing the whole package takes seconds, so it is imported only if the library does not
+    register all operators, as in versions that keep them elsewhere.
 
     Args:
-        library: such as `_C`, the file's name up to its first dot.
+        library: the file name up to its first dot, such as `_C`.
         namespace: of `torch.ops`.
-        names: the operators that are needed.
+        names: the required operators.
 
     Raises:
-        AttributeError: the package does not bring them either.
-        ImportError, OSError: there is no torchvision, or it is not for this torch.
+        AttributeError: the package does not register the operators either.
+        ImportError, OSError: torchvision is not installed or does not match the version of torch.
     """
     path = _path(library)
     if path is not None:

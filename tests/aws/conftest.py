@@ -10,8 +10,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from tests.aws import sagemaker_server
-from tests.aws.sagemaker_server import Fate, SageMaker
-from tests.aws.world import Session, World
+from tests.aws.fake_aws import FakeAws, Session
+from tests.aws.sagemaker_server import SageMaker, Scenario
 
 WritePackage = Callable[..., Path]
 TRUST = {
@@ -37,8 +37,8 @@ def moto_url() -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def no_real_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Whatever AWS configuration the machine has, no test sees it."""
+def hide_real_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Hide the machine's AWS configuration from the tests."""
     for name in ("AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID"):
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
@@ -51,22 +51,22 @@ def no_real_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def world(moto_url: str) -> Iterator[World]:
-    """An empty account, but for a role called Serving."""
-    world = Session.watched_by = World(moto_url)
-    world.client("iam").create_role(
+def fake_aws(moto_url: str) -> Iterator[FakeAws]:
+    """An empty account except for a role named Serving."""
+    fake_aws = Session.recorder = FakeAws(moto_url)
+    fake_aws.client("iam").create_role(
         RoleName="Serving", AssumeRolePolicyDocument=json.dumps(TRUST), Path="/"
     )
-    yield world
-    # Other tests of this process have servers of their own, which share these.
-    SageMaker.fate = Fate()
-    SageMaker.coming.clear()
+    yield fake_aws
+    # Shared by all servers of this process.
+    SageMaker.scenario = Scenario()
+    SageMaker.next_statuses.clear()
     httpx.post(f"{moto_url}/moto-api/reset", trust_env=False).raise_for_status()
 
 
 @pytest.fixture
 def package(tmp_path: Path) -> WritePackage:
-    """Writes a package as small as can be: name, and content that makes it differ from others."""
+    """Writes minimal packages; different `content` gives different digests."""
 
     def write(
         name: str = "shapes", content: str = "weights", classes: str = '["circle", "star"]'

@@ -1,6 +1,6 @@
-"""Moto's SageMaker with what it lacks: updates, endpoints that take time and fail, stopped jobs.
+"""Moto's SageMaker, extended by updates, slow and failing endpoints, and stopped jobs.
 
-It also refuses, as AWS does, to make what exists already.
+Like AWS, it rejects the creation of a resource that already exists.
 """
 
 from dataclasses import dataclass, field
@@ -15,33 +15,41 @@ SLOW = ["Creating", "InService"]
 
 
 @dataclass
-class Fate:
-    """What becomes of the endpoints and jobs that are made or updated next."""
+class Scenario:
+    """Behaviour of the endpoints and jobs that are created or updated next.
+
+    Attributes:
+        statuses: statuses of an endpoint, one per poll.
+        reason: failure reason.
+        rolls_back: whether an update keeps the previous configuration.
+        is_stuck: whether the deletion of an endpoint fails.
+        job_statuses: statuses of a transform job, one per poll.
+    """
 
     statuses: list[str] = field(default_factory=lambda: list(SLOW))
     reason: str = "the container did not pass its health check"
     rolls_back: bool = False
-    is_stuck: bool = False  # a deletion fails
+    is_stuck: bool = False
     job_statuses: list[str] = field(default_factory=lambda: ["InProgress", "Completed"])
 
 
 class SageMaker(SageMakerResponse):
-    """Serves in place of moto's own once `install` has run."""
+    """Replaces moto's own after `install`."""
 
-    fate: ClassVar[Fate] = Fate()
-    coming: ClassVar[dict[str, list[str]]] = {}
+    scenario: ClassVar[Scenario] = Scenario()
+    next_statuses: ClassVar[dict[str, list[str]]] = {}
 
     def create_model(self) -> ActionResult:
-        self._refuse_existing("ModelName", self.sagemaker_backend._models)
+        self._reject_existing("ModelName", self.sagemaker_backend._models)
         return super().create_model()
 
     def create_endpoint_config(self) -> ActionResult:
-        self._refuse_existing("EndpointConfigName", self.sagemaker_backend.endpoint_configs)
+        self._reject_existing("EndpointConfigName", self.sagemaker_backend.endpoint_configs)
         return super().create_endpoint_config()
 
     def create_endpoint(self) -> ActionResult:
-        name = self._refuse_existing("EndpointName", self.sagemaker_backend.endpoints)
-        self.coming[name] = list(self.fate.statuses)
+        name = self._reject_existing("EndpointName", self.sagemaker_backend.endpoints)
+        self.next_statuses[name] = list(self.scenario.statuses)
         return super().create_endpoint()
 
     def update_endpoint(self) -> ActionResult:
@@ -49,44 +57,44 @@ class SageMaker(SageMakerResponse):
         config = self.sagemaker_backend.describe_endpoint_config(
             self._get_param("EndpointConfigName")
         )
-        if not self.fate.rolls_back:
+        if not self.scenario.rolls_back:
             endpoint.endpoint_config_name = config["EndpointConfigName"]
-        self.coming[endpoint.endpoint_name] = list(self.fate.statuses)
+        self.next_statuses[endpoint.endpoint_name] = list(self.scenario.statuses)
         return ActionResult({"EndpointArn": endpoint.arn})
 
     def describe_endpoint(self) -> ActionResult:
         endpoint: Any = self.sagemaker_backend.endpoints.get(self._get_param("EndpointName"))
-        if endpoint and self.coming.get(endpoint.endpoint_name):
-            endpoint.endpoint_status = self.coming[endpoint.endpoint_name].pop(0)
-            in_order = endpoint.endpoint_status == "InService" and not self.fate.rolls_back
-            endpoint.failure_reason = None if in_order else self.fate.reason
+        if endpoint and self.next_statuses.get(endpoint.endpoint_name):
+            endpoint.endpoint_status = self.next_statuses[endpoint.endpoint_name].pop(0)
+            succeeded = endpoint.endpoint_status == "InService" and not self.scenario.rolls_back
+            endpoint.failure_reason = None if succeeded else self.scenario.reason
         return super().describe_endpoint()
 
     def delete_endpoint(self) -> ActionResult:
-        if not self.fate.is_stuck:
+        if not self.scenario.is_stuck:
             return super().delete_endpoint()
-        self.coming[self._get_param("EndpointName")] = ["Deleting", "Failed"]
+        self.next_statuses[self._get_param("EndpointName")] = ["Deleting", "Failed"]
         return EmptyResult()
 
     def create_transform_job(self) -> ActionResult:
-        self.coming[self._get_param("TransformJobName")] = list(self.fate.job_statuses)
+        self.next_statuses[self._get_param("TransformJobName")] = list(self.scenario.job_statuses)
         return super().create_transform_job()
 
     def describe_transform_job(self) -> ActionResult:
         name = self._get_param("TransformJobName")
         job: Any = self.sagemaker_backend.transform_jobs[name]
-        if self.coming.get(name):
-            job.transform_job_status = self.coming[name].pop(0)
-            job.failure_reason = self.fate.reason
+        if self.next_statuses.get(name):
+            job.transform_job_status = self.next_statuses[name].pop(0)
+            job.failure_reason = self.scenario.reason
         return super().describe_transform_job()
 
     def stop_transform_job(self) -> EmptyResult:
         name = self._get_param("TransformJobName")
         self.sagemaker_backend.transform_jobs[name].transform_job_status = "Stopped"
-        self.coming[name] = []
+        self.next_statuses[name] = []
         return EmptyResult()
 
-    def _refuse_existing(self, parameter: str, present: dict[str, Any]) -> str:
+    def _reject_existing(self, parameter: str, present: dict[str, Any]) -> str:
         name = str(self._get_param(parameter))
         if name in present:
             raise ValidationError(message=f"Cannot create already existing {name}")
@@ -94,5 +102,5 @@ class SageMaker(SageMakerResponse):
 
 
 def install() -> None:
-    """Has every server that starts from now on serve it."""
+    """Make servers that start later use it."""
     urls.url_paths["{0}/$"] = SageMaker.dispatch

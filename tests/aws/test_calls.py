@@ -1,4 +1,4 @@
-"""Every request is one that AWS's own description of the service knows."""
+"""Requests match AWS's descriptions of its services."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -8,13 +8,12 @@ import pytest
 from botocore import xform_name
 from botocore.model import Shape
 
-from d2serve.aws import deploy, transform, undeploy
-from d2serve.aws.api import Answer, Call, digest, operation_model
+from d2serve.aws.api import Call, ResponseField, digest, operation_model
 from d2serve.errors import CommandError
 from tests.aws import test_transform
 from tests.aws.conftest import WritePackage
+from tests.aws.fake_aws import FakeAws
 from tests.aws.test_deploy import CASES, arguments
-from tests.aws.world import World
 
 
 @pytest.mark.parametrize(
@@ -28,56 +27,58 @@ from tests.aws.world import World
         ),
         ("sagemaker", "delete_model", {}, 'Missing required parameter.*"ModelName"'),
         ("sagemaker", "delete_model", {"ModelName": 1}, "Invalid type.*ModelName"),
-        ("sagemaker", "create_nonsense", {}, "AWS knows no sagemaker.create_nonsense"),
+        ("sagemaker", "create_nonsense", {}, "AWS has no operation sagemaker.create_nonsense"),
         (
             "sagemaker",
             "create_model",
-            {"ModelName": "a", "PrimaryContainer": {"Picture": "b"}},
-            'Unknown parameter in PrimaryContainer.*"Picture"',
+            {"ModelName": "a", "PrimaryContainer": {"Photo": "b"}},
+            'Unknown parameter in PrimaryContainer.*"Photo"',
         ),
     ],
 )
-def test_an_invented_request_is_refused(
+def test_invalid_request_is_rejected(
     service: str, operation: str, parameters: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(CommandError, match=message):
         Call(service, operation, parameters)
 
 
-def test_a_call_shows_itself() -> None:
+def test_call_as_text() -> None:
     call = Call("sagemaker", "delete_model", {"ModelName": "a"})
     assert str(call) == 'sagemaker.delete_model {\n  "ModelName": "a"\n}'
 
 
-def test_an_answer_is_put_in_where_it_belongs() -> None:
-    parameters = {"AlarmNames": [Answer("PolicyARN"), "<PolicyARN>"]}
+def test_response_field_is_resolved() -> None:
+    parameters = {"AlarmNames": [ResponseField("PolicyARN"), "<PolicyARN>"]}
     call = Call("cloudwatch", "delete_alarms", parameters)
     assert '"<PolicyARN>"' in str(call)
-    bound = call.bound({"PolicyARN": "arn:x"})
-    assert bound.parameters == {"AlarmNames": ["arn:x", "<PolicyARN>"]}
+    resolved = call.resolve({"PolicyARN": "arn:x"})
+    assert resolved.parameters == {"AlarmNames": ["arn:x", "<PolicyARN>"]}
 
 
-def test_a_digest_tells_requests_apart() -> None:
+def test_digest_identifies_parameters() -> None:
     assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1})
     assert digest({"a": 1}) != digest({"a": 2})
     assert re.fullmatch(r"[0-9a-f]{12}", digest({}))
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_patterns_and_enumerations_hold(case: str, world: World, package: WritePackage) -> None:
-    """Botocore leaves these to AWS; the tests do not."""
+def test_requests_match_patterns_and_enumerations(
+    case: str, fake_aws: FakeAws, package: WritePackage
+) -> None:
+    """Botocore does not check these before it sends a request."""
     options = CASES[case][0]
-    world.run(deploy.main, *arguments(package(), *options))
-    world.run(deploy.main, *arguments(package("shapes2", "better"), *options))
-    world.run(undeploy.main, "--endpoint", "shop")
-    world.run(transform.main, *test_transform.arguments(package()))
-    for name, parameters in world.requests:
+    fake_aws.run("deploy", *arguments(package(), *options))
+    fake_aws.run("deploy", *arguments(package("shapes2", "better"), *options))
+    fake_aws.run("undeploy", "--endpoint", "shop")
+    fake_aws.run("transform", *test_transform.arguments(package()))
+    for name, parameters in fake_aws.requests:
         service, _, operation = name.partition(".")
         shape = operation_model(service, xform_name(operation)).input_shape
         assert list(_violations(shape, parameters)) == [], name
 
 
-def test_violations_are_seen() -> None:
+def test_violations_are_found() -> None:
     shape = operation_model("sagemaker", "create_endpoint").input_shape
     parameters = {
         "EndpointName": "a_b",
@@ -105,7 +106,7 @@ def _violations(shape: Shape, value: Any, path: str = "") -> Iterator[tuple[str,
 
 
 def _in_python(pattern: str) -> str:
-    """Java's properties of characters and pairs of surrogates mean nothing to Python."""
+    """Translate Java's character properties and surrogate pairs, which Python does not support."""
     pairs = pattern.replace(r"\uD800\uDC00-\uDBFF\uDFFF", r"\U00010000-\U0010FFFF")
     spaces = pairs.replace(r"\p{Print}", "[ -~]").replace(r"\p{Z}", r"\s")
     return re.sub(r"\\p\{[A-Z]\w*\}", r"\\w", spaces)

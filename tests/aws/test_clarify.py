@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from d2serve.aws import clarify
 from d2serve.aws.clarify import class_names
 from d2serve.building.package import Package, read_package
+from d2serve.cli.main import invoke
 from d2serve.errors import CommandError
 from d2serve.messages import HttpRequest, Part
 from d2serve.serving.pipeline import CUSTOM_ATTRIBUTES, Pipeline
 from d2serve.settings import Settings
 from tests.aws.conftest import WritePackage
 from tests.bodies import image_bytes, noise, npy_bytes
-from tests.fakes import FakeDetector, facts
+from tests.fakes import FakeDetector, metadata_of
 
 CHECK_BY_THE_SDK = """
 import json, sys
@@ -26,20 +26,20 @@ print(json.dumps([schema.is_valid(config) for config in json.loads(sys.argv[1])]
 
 def write(tmp_path: Path, *options: str) -> Any:
     path = tmp_path / "new" / "analysis_config.json"
-    assert clarify.main(["--endpoint", "shop", "--output", str(path), *options]) == 0
+    assert invoke(["clarify", "--endpoint", "shop", "--output", str(path), *options]) == 0
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(
-    ("options", "content_type", "way"),
+    ("options", "content_type", "fields"),
     [
         ([], "application/x-npy", {"custom_attributes": "format=clarify"}),
         (["--content-type", "image/jpeg"], "image/jpeg", {"label": "prediction"}),
         (["--content-type", "image/png"], "image/png", {"label": "prediction"}),
     ],
 )
-def test_it_asks_for_our_rows(
-    options: list[str], content_type: str, way: dict[str, str], tmp_path: Path
+def test_predictor_selects_our_rows(
+    options: list[str], content_type: str, fields: dict[str, str], tmp_path: Path
 ) -> None:
     config = write(tmp_path, *options)
     assert config["dataset_type"] == "application/x-image"
@@ -47,18 +47,18 @@ def test_it_asks_for_our_rows(
         "endpoint_name": "shop",
         "content_type": content_type,
         "accept_type": "application/json",
-        **way,
+        **fields,
     }
     image_config = config["methods"]["shap"]["image_config"]
     assert image_config["model_type"] == "OBJECT_DETECTION"
 
 
-def test_options_arrive(tmp_path: Path) -> None:
+def test_options_are_written(tmp_path: Path) -> None:
     config = write(
         tmp_path,
         *("--max-objects", "7", "--iou-threshold", "0.6", "--context", "0.25"),
         *("--num-segments", "30", "--segment-compactness", "4", "--num-samples", "50"),
-        *("--content-type", "image/png", "--dataset", "s3://a/pictures/"),
+        *("--content-type", "image/png", "--dataset", "s3://a/images/"),
     )
     assert config["methods"]["shap"] == {
         "num_samples": 50,
@@ -71,30 +71,32 @@ def test_options_arrive(tmp_path: Path) -> None:
             "segment_compactness": 4,
         },
     }
-    assert config["dataset_uri"] == "s3://a/pictures/"
+    assert config["dataset_uri"] == "s3://a/images/"
     assert config["predictor"]["content_type"] == "image/png"
 
 
-def test_the_package_names_the_labels(tmp_path: Path, package: WritePackage) -> None:
+def test_labels_come_from_the_package(tmp_path: Path, package: WritePackage) -> None:
     config = write(tmp_path, "--package", str(package()))
     assert config["predictor"]["label_headers"] == ["circle", "star"]
 
 
-def test_the_labels_are_the_things(tmp_path: Path, package: WritePackage) -> None:
+def test_labels_are_the_thing_classes(tmp_path: Path, package: WritePackage) -> None:
     names = json.dumps({"things": ["cat"], "stuff": ["sky"]})
     config = write(tmp_path, "--package", str(package(classes=names)))
     assert config["predictor"]["label_headers"] == ["cat"]
 
 
-def test_names_that_are_none(package: WritePackage) -> None:
-    with pytest.raises(CommandError, match=r"classes\.json has the key '0'"):
+def test_invalid_class_names(package: WritePackage) -> None:
+    with pytest.raises(CommandError, match=r"classes\.json has the unknown key '0'"):
         class_names(read_package(package(classes='{"0": "cat"}')))
 
 
-def test_the_sagemaker_sdk_takes_it(tmp_path: Path, repo_root: Path, package: WritePackage) -> None:
+def test_config_matches_the_sdks_schema(
+    tmp_path: Path, repo_root: Path, package: WritePackage
+) -> None:
     python = repo_root / ".venv-sagemaker" / "bin" / "python"
     if not python.exists():
-        pytest.skip("no .venv-sagemaker; `make test` makes it")
+        pytest.skip("no .venv-sagemaker; `make test` installs it")
     named = ["--package", str(package())]
     valid = [write(tmp_path), write(tmp_path, *named, "--dataset", "s3://a/", "--context", "1")]
     wrong = write(tmp_path)
@@ -104,7 +106,7 @@ def test_the_sagemaker_sdk_takes_it(tmp_path: Path, repo_root: Path, package: Wr
     assert json.loads(checked.stdout.splitlines()[-1]) == [True, True, False]
 
 
-def test_a_package_without_names(tmp_path: Path, package: WritePackage) -> None:
+def test_package_without_class_names(tmp_path: Path, package: WritePackage) -> None:
     path = package()
     broken = read_package(path)
     path.write_bytes(b"no archive")
@@ -112,13 +114,13 @@ def test_a_package_without_names(tmp_path: Path, package: WritePackage) -> None:
         class_names(broken)
     empty = tmp_path / "empty.tar.gz"
     empty.write_bytes(b"\0" * 10240)
-    with pytest.raises(CommandError, match=r"holds no classes\.json"):
+    with pytest.raises(CommandError, match=r"contains no classes\.json"):
         class_names(Package(empty, "empty", "", 0))
 
 
-def test_an_endpoint_that_cannot_be(tmp_path: Path) -> None:
-    with pytest.raises(CommandError, match="ENDPOINT 'a_b'"):
-        clarify.main(["--endpoint", "a_b", "--output", str(tmp_path / "x.json")])
+def test_invalid_endpoint_name(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="--endpoint 'a_b'"):
+        invoke(["clarify", "--endpoint", "a_b", "--output", str(tmp_path / "x.json")])
     assert not (tmp_path / "x.json").exists()
 
 
@@ -130,9 +132,9 @@ def test_an_endpoint_that_cannot_be(tmp_path: Path) -> None:
         ("image/jpeg", image_bytes(noise(40, 60, 3), "JPEG"), None),
         ("image/png", image_bytes(noise(40, 60, 3), "PNG"), None),
     ],
-    ids=["two pictures", "a batch of one", "jpeg", "png"],
+    ids=["two images", "a batch of one", "jpeg", "png"],
 )
-def test_our_handler_answers_as_it_asks(
+def test_pipeline_returns_the_requested_rows(
     content_type: str, body: bytes, count: int | None, tmp_path: Path
 ) -> None:
     predictor = write(tmp_path, "--content-type", content_type)["predictor"]
@@ -140,11 +142,11 @@ def test_our_handler_answers_as_it_asks(
     if "custom_attributes" in predictor:
         headers[CUSTOM_ATTRIBUTES] = predictor["custom_attributes"]
     request = HttpRequest(headers, (Part(content_type, body),), {}, "request-1")
-    [answer] = Pipeline(FakeDetector(), facts("ball", "cube"), Settings()).run([request])
-    content = json.loads(answer.body)
+    [response] = Pipeline(FakeDetector(), metadata_of("ball", "cube"), Settings()).run([request])
+    content = json.loads(response.body)
     rows = content[predictor["label"]] if "label" in predictor else content
-    for picture in [rows] if count is None else rows:
-        assert picture, "nothing found, nothing shown"
-        assert all(len(row) == 6 for row in picture)
-        assert all(0 <= value <= 1 for row in picture for value in row[1:])
+    for image in [rows] if count is None else rows:
+        assert image, "the test needs detections"
+        assert all(len(row) == 6 for row in image)
+        assert all(0 <= value <= 1 for row in image for value in row[1:])
     assert count in (None, len(rows))

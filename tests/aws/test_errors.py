@@ -3,56 +3,59 @@ from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import ClientError, NoCredentialsError, NoRegionError, SSOTokenLoadError
 
 from d2serve.aws.account import connect
-from d2serve.aws.api import AwsError, readable_errors
-from d2serve.errors import CommandError
+from d2serve.aws.api import readable_errors
+from d2serve.errors import AwsError, CommandError
 
 
-def refusal(code: str, message: str = "no") -> ClientError:
+def aws_error(code: str, message: str = "no") -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": message}}, "CreateModel")
 
 
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (refusal("Odd", "so it is"), "a.b: Odd: so it is"),
-        (refusal("AccessDeniedException"), "a.b: AccessDeniedException: no (this identity needs"),
-        (refusal("ExpiredToken"), "a.b: ExpiredToken: no (log in again, such as with `aws sso"),
-        (refusal("ResourceLimitExceeded"), "a.b: ResourceLimitExceeded: no (ask for more in"),
+        (aws_error("Odd", "details"), "a.b: Odd: details"),
+        (aws_error("AccessDeniedException"), "a.b: AccessDeniedException: no (this identity needs"),
+        (aws_error("ExpiredToken"), "a.b: ExpiredToken: no (log in again, for example with"),
+        (
+            aws_error("ResourceLimitExceeded"),
+            "a.b: ResourceLimitExceeded: no (request a higher",
+        ),
         (NoCredentialsError(), "a.b: no AWS credentials (Unable to locate credentials)"),
         (SSOTokenLoadError(error_msg="old"), "a.b: no AWS credentials (Error loading SSO Token"),
-        (NoRegionError(), "no AWS region is set; give one with REGION="),
+        (NoRegionError(), "no AWS region is set; set one with --region"),
         (S3UploadFailedError("half of it"), "a.b: half of it"),
     ],
 )
 def test_errors_name_the_call_and_the_fix(error: Exception, message: str) -> None:
-    with pytest.raises(CommandError) as told, readable_errors("a.b"):
+    with pytest.raises(CommandError) as raised, readable_errors("a.b"):
         raise error
-    assert str(told.value).startswith(message)
+    assert str(raised.value).startswith(message)
 
 
 @pytest.mark.parametrize(
     ("error", "is_missing"),
     [
-        (refusal("ValidationException", 'Could not find endpoint "a"'), True),
-        (refusal("ValidationException", "the name is too long"), False),
-        (refusal("404"), True),
-        (refusal("NoSuchEntity"), True),
-        (refusal("403"), False),
-        (refusal("AccessDenied", "Could not find out"), False),
+        (aws_error("ValidationException", 'Could not find endpoint "a"'), True),
+        (aws_error("ValidationException", "the name is too long"), False),
+        (aws_error("404"), True),
+        (aws_error("NoSuchEntity"), True),
+        (aws_error("403"), False),
+        (aws_error("AccessDenied", "Could not find out"), False),
     ],
 )
-def test_what_is_missing_is_told_from_what_is_refused(error: Exception, is_missing: bool) -> None:
-    with pytest.raises(AwsError) as told, readable_errors("a.b"):
+def test_missing_resources_are_recognized(error: Exception, is_missing: bool) -> None:
+    with pytest.raises(AwsError) as raised, readable_errors("a.b"):
         raise error
-    assert told.value.not_found is is_missing
+    assert raised.value.not_found is is_missing
 
 
-def test_other_errors_pass() -> None:
+def test_other_errors_are_not_converted() -> None:
     with pytest.raises(ZeroDivisionError), readable_errors("a.b"):
         raise ZeroDivisionError
 
 
-def test_the_usual_configuration_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_configuration_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert connect("eu-west-1").region == "eu-west-1"
     assert not connect("eu-west-1").has_credentials()
     monkeypatch.setenv("AWS_DEFAULT_REGION", "cn-north-1")

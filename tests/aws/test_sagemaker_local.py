@@ -3,38 +3,40 @@ from typing import NoReturn
 
 import pytest
 
-from d2serve.cli import sagemaker_local
-from d2serve.errors import CommandError
+from d2serve.aws import local_container
+from d2serve.cli.main import invoke
+from d2serve.errors import ArchiveError
 from d2serve.servers.torchserve.launcher.ports import Ports
-from tests.building.test_package import MANIFEST, OURS, write_package
+from tests.building.test_package import MANIFEST, VALID_MANIFEST, write_package
 
-KINDS = pytest.mark.parametrize(
+CONTAINER_TYPES = pytest.mark.parametrize(
     ("file", "more"), [("a.tar.gz", []), ("a.mme.tar.gz", ["--multi-model"])], ids=["one", "many"]
 )
 
 
-def stopped(*_: object, **__: object) -> NoReturn:
-    """Ctrl-C in the place of a container."""
+def interrupt(*_: object, **__: object) -> NoReturn:
+    """A fake container that runs until Ctrl-C."""
     raise KeyboardInterrupt
 
 
 @pytest.fixture(autouse=True)
 def no_container(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sagemaker_local, "running_container", stopped)
+    monkeypatch.setattr(local_container, "running_container", interrupt)
 
 
-@KINDS
-def test_being_stopped_is_no_failure(
+@CONTAINER_TYPES
+def test_interrupt_is_not_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, more: list[str]
 ) -> None:
-    write_package(tmp_path / file, **{MANIFEST: OURS})
+    write_package(tmp_path / file, **{MANIFEST: VALID_MANIFEST})
     arguments = ["--name", "a", "--model-store", str(tmp_path)]
     arguments += ["--port", str(Ports.free().inference)]
-    assert sagemaker_local.main([*arguments, *more]) == 0
+    assert invoke(["sagemaker-local", *arguments, *more]) == 0
     assert capsys.readouterr().out == "stopped\n"
 
 
-@KINDS
-def test_nothing_is_started_without_a_package(tmp_path: Path, file: str, more: list[str]) -> None:
-    with pytest.raises(CommandError, match=f"{file} does not exist; build it: make package NAME=a"):
-        sagemaker_local.main(["--name", "a", "--model-store", str(tmp_path), *more])
+@CONTAINER_TYPES
+def test_missing_package(tmp_path: Path, file: str, more: list[str]) -> None:
+    message = f"{file} does not exist; build it: d2serve package --name a"
+    with pytest.raises(ArchiveError, match=message):
+        invoke(["sagemaker-local", "--name", "a", "--model-store", str(tmp_path), *more])

@@ -3,14 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from d2serve.aws import transform
-from d2serve.aws.steps import TRANSFORM_JOBS
+from d2serve.aws.waiting import TRANSFORM_LOGS
 from d2serve.errors import CommandError
 from tests.aws.conftest import WritePackage
+from tests.aws.fake_aws import BUCKET, REGION, FakeAws, run_on
 from tests.aws.test_deploy import parameters
-from tests.aws.test_failures import nobody, write_log
+from tests.aws.test_failures import offline_account, write_log
 from tests.aws.test_updates import interrupt
-from tests.aws.world import BUCKET, REGION, World
 
 CALLS = [
     "s3.CreateBucket",
@@ -23,109 +22,107 @@ JOB = "shapes-20260102-030405"
 
 
 def arguments(package: Path, *more: str) -> list[str]:
-    places = ["--input", "s3://in/pictures/", "--output", "s3://out/answers", "--role", "Serving"]
-    return ["--package", str(package), *places, *more]
+    urls = ["--input", "s3://in/images/", "--output", "s3://out/answers", "--role", "Serving"]
+    return ["--package", str(package), *urls, *more]
 
 
-def at_that_time() -> datetime:
-    return datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 
 
-def run(world: World, package: Path, *more: str) -> str:
-    return world.run(transform.main, *arguments(package, *more), now=at_that_time)
+def run(fake_aws: FakeAws, package: Path, *more: str) -> str:
+    return fake_aws.run("transform", *arguments(package, *more), now=NOW)
 
 
-def test_a_job_runs_and_leaves_its_answers_alone(world: World, package: WritePackage) -> None:
-    told = run(world, package(), "--kms-key", "alias/ours", "--env", "A=b")
-    assert f"{JOB} is done; its answers are in s3://out/answers" in told
-    assert world.changes == CALLS + CLEANING
-    request = parameters(world, "sagemaker.CreateTransformJob")
+def test_job_leaves_only_its_responses(fake_aws: FakeAws, package: WritePackage) -> None:
+    output = run(fake_aws, package(), "--kms-key", "alias/ours", "--env", "A=b")
+    assert f"{JOB} is done; its responses are in s3://out/answers" in output
+    assert fake_aws.changes == CALLS + CLEANING
+    request = parameters(fake_aws, "sagemaker.CreateTransformJob")
     assert request["TransformJobName"] == request["ModelName"] == JOB
     source = request["TransformInput"]["DataSource"]["S3DataSource"]
-    assert source == {"S3DataType": "S3Prefix", "S3Uri": "s3://in/pictures/"}
+    assert source == {"S3DataType": "S3Prefix", "S3Uri": "s3://in/images/"}
     assert request["TransformOutput"]["KmsKeyId"] == "alias/ours"
     assert request["TransformResources"]["VolumeKmsKeyId"] == "alias/ours"
-    container = parameters(world, "sagemaker.CreateModel")["PrimaryContainer"]
+    container = parameters(fake_aws, "sagemaker.CreateModel")["PrimaryContainer"]
     assert container["ModelDataUrl"] == f"s3://{BUCKET}/d2serve-transform/{JOB}/shapes.tar.gz"
     assert container["Environment"]["A"] == "b"
-    holdings = world.holdings()
-    assert holdings.pop("buckets") == [BUCKET]  # it may hold the answers
-    assert not any(holdings.values())
+    resources = fake_aws.resources()
+    assert resources.pop("buckets") == [BUCKET]  # it may contain the responses
+    assert not any(resources.values())
 
 
 @pytest.mark.parametrize("index", range(len(CALLS)), ids=CALLS)
-def test_a_failure_leaves_nothing_behind(index: int, world: World, package: WritePackage) -> None:
-    before = world.holdings()
-    world.fail_at = index
+def test_failure_is_rolled_back(index: int, fake_aws: FakeAws, package: WritePackage) -> None:
+    before = fake_aws.resources()
+    fake_aws.fail_at = index
     with pytest.raises(CommandError, match="ThisOneFails"):
-        run(world, package())
-    assert world.holdings() == before
+        run(fake_aws, package())
+    assert fake_aws.resources() == before
 
 
 @pytest.mark.parametrize("status", ["Failed", "Stopped"])
-def test_a_failed_job_is_told_with_its_log(
-    status: str, world: World, package: WritePackage
+def test_failed_job_is_reported_with_its_log(
+    status: str, fake_aws: FakeAws, package: WritePackage
 ) -> None:
-    before = world.holdings()
-    world.fate.job_statuses = ["InProgress", status]
-    write_log(world, TRANSFORM_JOBS, f"{JOB}/i-2", ["no memory left"])
-    write_log(world, TRANSFORM_JOBS, "shapes-1/i-1", ["not this"])
+    before = fake_aws.resources()
+    fake_aws.scenario.job_statuses = ["InProgress", status]
+    write_log(fake_aws, TRANSFORM_LOGS, f"{JOB}/i-2", ["no memory left"])
+    write_log(fake_aws, TRANSFORM_LOGS, "shapes-1/i-1", ["not this"])
     with pytest.raises(CommandError, match=f"{JOB} is {status}: the container") as failed:
-        run(world, package())
+        run(fake_aws, package())
     assert "no memory left" in str(failed.value)
     assert "not this" not in str(failed.value)
-    assert world.holdings() == before
+    assert fake_aws.resources() == before
 
 
-def test_an_interrupted_job_is_stopped(world: World, package: WritePackage) -> None:
-    world.on_sleep = interrupt
-    world.fate.job_statuses = ["InProgress"]
-    with pytest.raises(KeyboardInterrupt):
-        run(world, package())
-    assert "sagemaker.StopTransformJob" in world.changes
-    assert world.holdings()["models"] == []
+def test_interrupted_job_is_stopped(fake_aws: FakeAws, package: WritePackage) -> None:
+    fake_aws.on_sleep = interrupt
+    fake_aws.scenario.job_statuses = ["InProgress"]
+    fake_aws.run("transform", *arguments(package()), exit_code=130, now=NOW)
+    assert "sagemaker.StopTransformJob" in fake_aws.changes
+    assert fake_aws.resources()["models"] == []
 
 
 @pytest.mark.parametrize("has_credentials", [True, False])
-def test_a_dry_run_makes_no_calls(
-    has_credentials: bool, world: World, package: WritePackage, capsys: pytest.CaptureFixture[str]
+def test_dry_run_makes_no_calls(
+    has_credentials: bool,
+    fake_aws: FakeAws,
+    package: WritePackage,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     if has_credentials:
-        told = run(world, package(), "--dry-run")
+        output = run(fake_aws, package(), "--dry-run")
     else:
-        options = arguments(package(), "--dry-run")
-        account = nobody(REGION)
-        transform.main(options, connect=lambda _: account, now=at_that_time)
-        told = account.console.file.getvalue()  # type: ignore[attr-defined]
-    assert "4 calls shown, none made" in told
-    assert world.changes == []
+        account = offline_account(REGION)
+        run_on(account, "transform", *arguments(package(), "--dry-run"), now=NOW)
+        output = account.console.file.getvalue()  # type: ignore[attr-defined]
+    assert "4 calls shown, none made" in output
+    assert fake_aws.changes == []
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--input", "pictures/"], "INPUT 'pictures/': an S3 address"),
-        (["--output", "out"], "OUTPUT 'out': an S3 address"),
-        (["--requests-at-once", "17"], "17 requests at once of up to 6 MB"),
-        (["--instances", "0"], "must be 1 or more"),
-        (["--subnets", "subnet-1"], "both SUBNETS and SECURITY_GROUPS"),
+        (["--input", "images/"], "--input 'images/' is not an S3 URL"),
+        (["--output", "out"], "--output 'out' is not an S3 URL"),
+        (["--requests-at-once", "17"], "--requests-at-once 17 times --max-payload-mb 6 exceeds"),
+        (["--instances", "0"], "--instances 0 is out of range: use a number from 1"),
+        (["--subnets", "subnet-1"], "both --subnets and --security-groups"),
         (["--instance", "ml.inf2.xlarge"], "x86 CPUs and NVIDIA GPUs"),
         (["--env", "A"], "KEY=VALUE"),
     ],
 )
-def test_what_a_job_cannot_be(
-    options: list[str], message: str, world: World, package: WritePackage
+def test_invalid_options_are_rejected(
+    options: list[str], message: str, fake_aws: FakeAws, package: WritePackage
 ) -> None:
     with pytest.raises(CommandError, match=message):
-        run(world, package(), *options)
-    assert world.changes == []
+        run(fake_aws, package(), *options)
+    assert fake_aws.changes == []
 
 
 @pytest.mark.parametrize(
     ("name", "job"),
     [("my_model", "my-model-20260102-030405"), ("a" * 60, f"{'a' * 40}-20260102-030405")],
 )
-def test_a_job_is_named_as_sagemaker_takes_it(
-    name: str, job: str, world: World, package: WritePackage
-) -> None:
-    assert f"{job} is done" in run(world, package(name))
+def test_job_name(name: str, job: str, fake_aws: FakeAws, package: WritePackage) -> None:
+    assert f"{job} is done" in run(fake_aws, package(name))

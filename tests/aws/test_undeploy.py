@@ -1,13 +1,12 @@
 import pytest
 
-from d2serve.aws import deploy, undeploy
 from d2serve.errors import CommandError
 from tests.aws.conftest import WritePackage
+from tests.aws.fake_aws import BUCKET, FakeAws
 from tests.aws.test_deploy import CASES, arguments
 from tests.aws.test_failures import make_foreign_endpoint
-from tests.aws.world import BUCKET, World
 
-REMOVING = [
+REMOVAL = [
     "cloudwatch.DeleteAlarms",
     "application-autoscaling.DeleteScalingPolicy",
     "application-autoscaling.DeleteScalingPolicy",
@@ -20,17 +19,17 @@ REMOVING = [
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_nothing_of_ours_is_left(case: str, world: World, package: WritePackage) -> None:
-    make_foreign_endpoint(world, "shop-2")
-    before = world.holdings()
-    world.run(deploy.main, *arguments(package(), *CASES[case][0]))
-    s3 = world.client("s3")
-    s3.put_object(Bucket=BUCKET, Key="d2serve/shop/notes.txt", Body=b"theirs")
+def test_all_own_resources_are_removed(case: str, fake_aws: FakeAws, package: WritePackage) -> None:
+    make_foreign_endpoint(fake_aws, "shop-2")
+    before = fake_aws.resources()
+    fake_aws.run("deploy", *arguments(package(), *CASES[case][0]))
+    s3 = fake_aws.client("s3")
+    s3.put_object(Bucket=BUCKET, Key="d2serve/shop/notes.txt", Body=b"the user's")
     for key in ("d2serve-output/shop/a.out", "d2serve/shop-2/a.tar.gz"):
-        s3.put_object(Bucket=BUCKET, Key=key, Body=b"as ours", Metadata={"sha256": "0"})
-    told = world.run(undeploy.main, "--endpoint", "shop")
-    assert "shop is gone" in told
-    after = world.holdings()
+        s3.put_object(Bucket=BUCKET, Key=key, Body=b"similar", Metadata={"sha256": "0"})
+    output = fake_aws.run("undeploy", "--endpoint", "shop")
+    assert "Removed shop and its resources" in output
+    after = fake_aws.resources()
     assert after.pop("buckets") == [BUCKET]
     assert after.pop("objects") == [
         f"s3://{BUCKET}/{key}"
@@ -43,65 +42,69 @@ def test_nothing_of_ours_is_left(case: str, world: World, package: WritePackage)
     assert after == {kind: before[kind] for kind in after}
 
 
-def test_a_second_run_finds_nothing(world: World, package: WritePackage) -> None:
-    world.run(deploy.main, *arguments(package()))
-    world.run(undeploy.main, "--endpoint", "shop")
-    world.fresh()
-    told = world.run(undeploy.main, "--endpoint", "shop")
-    assert "d2serve has nothing called shop in eu-central-1" in told
-    assert world.changes == []
+def test_second_run_finds_nothing(fake_aws: FakeAws, package: WritePackage) -> None:
+    fake_aws.run("deploy", *arguments(package()))
+    fake_aws.run("undeploy", "--endpoint", "shop")
+    fake_aws.reset_calls()
+    output = fake_aws.run("undeploy", "--endpoint", "shop")
+    assert "eu-central-1 has no resources of d2serve named shop" in output
+    assert fake_aws.changes == []
 
 
-@pytest.mark.parametrize("index", range(len(REMOVING)), ids=REMOVING)
-def test_the_next_run_ends_what_broke_off(index: int, world: World, package: WritePackage) -> None:
-    world.run(deploy.main, *arguments(package(), *CASES["async, to zero"][0]))
-    world.fresh()
-    world.fail_at = index
+@pytest.mark.parametrize("index", range(len(REMOVAL)), ids=REMOVAL)
+def test_next_run_resumes_after_a_failure(
+    index: int, fake_aws: FakeAws, package: WritePackage
+) -> None:
+    fake_aws.run("deploy", *arguments(package(), *CASES["async, to zero"][0]))
+    fake_aws.reset_calls()
+    fake_aws.fail_at = index
     with pytest.raises(CommandError, match="ThisOneFails"):
-        world.run(undeploy.main, "--endpoint", "shop")
-    assert world.changes == REMOVING[: index + 1]
-    world.fresh()
-    world.run(undeploy.main, "--endpoint", "shop")
-    left = world.holdings()
+        fake_aws.run("undeploy", "--endpoint", "shop")
+    assert fake_aws.changes == REMOVAL[: index + 1]
+    fake_aws.reset_calls()
+    fake_aws.run("undeploy", "--endpoint", "shop")
+    left = fake_aws.resources()
     assert left.pop("buckets") == [BUCKET]
     assert not any(left.values()), left
 
 
-def test_all_packages_that_ever_served_are_removed(world: World, package: WritePackage) -> None:
-    world.run(deploy.main, *arguments(package()))
-    world.run(deploy.main, *arguments(package(content="better")))
-    assert len(world.holdings()["objects"]) == 2
-    world.run(undeploy.main, "--endpoint", "shop")
-    assert world.holdings()["objects"] == []
+def test_packages_of_earlier_deployments_are_removed(
+    fake_aws: FakeAws, package: WritePackage
+) -> None:
+    fake_aws.run("deploy", *arguments(package()))
+    fake_aws.run("deploy", *arguments(package(content="better")))
+    assert len(fake_aws.resources()["objects"]) == 2
+    fake_aws.run("undeploy", "--endpoint", "shop")
+    assert fake_aws.resources()["objects"] == []
 
 
-def test_what_others_made_is_refused(world: World) -> None:
-    make_foreign_endpoint(world)
-    before = world.holdings()
-    with pytest.raises(CommandError, match="was not made by d2serve"):
-        world.run(undeploy.main, "--endpoint", "shop")
-    assert world.changes == []
-    assert world.holdings() == before
+def test_endpoint_of_another_tool_is_rejected(fake_aws: FakeAws) -> None:
+    make_foreign_endpoint(fake_aws)
+    before = fake_aws.resources()
+    with pytest.raises(CommandError, match="was not created by d2serve"):
+        fake_aws.run("undeploy", "--endpoint", "shop")
+    assert fake_aws.changes == []
+    assert fake_aws.resources() == before
 
 
-def test_a_dry_run_shows_all_and_removes_nothing(world: World, package: WritePackage) -> None:
-    world.run(deploy.main, *arguments(package(), *CASES["async, to zero"][0]))
-    before = world.holdings()
-    world.fresh()
-    told = world.run(undeploy.main, "--endpoint", "shop", "--dry-run")
-    assert f"{len(REMOVING)} calls shown, none made" in told
-    assert world.changes == []
-    assert world.holdings() == before
+def test_dry_run_shows_all_calls_and_makes_none(fake_aws: FakeAws, package: WritePackage) -> None:
+    fake_aws.run("deploy", *arguments(package(), *CASES["async, to zero"][0]))
+    before = fake_aws.resources()
+    fake_aws.reset_calls()
+    output = fake_aws.run("undeploy", "--endpoint", "shop", "--dry-run")
+    assert f"{len(REMOVAL)} calls shown, none made" in output
+    assert fake_aws.changes == []
+    assert fake_aws.resources() == before
 
 
-def test_a_name_that_is_none_is_told(world: World) -> None:
-    with pytest.raises(CommandError, match="ENDPOINT 'a_b'"):
-        world.run(undeploy.main, "--endpoint", "a_b")
+def test_invalid_endpoint_name(fake_aws: FakeAws) -> None:
+    with pytest.raises(CommandError, match="--endpoint 'a_b'"):
+        fake_aws.run("undeploy", "--endpoint", "a_b")
 
 
-def test_an_endpoint_that_stays_is_told(world: World, package: WritePackage) -> None:
-    world.run(deploy.main, *arguments(package()))
-    world.fate.is_stuck = True
+def test_failed_deletion_is_reported(fake_aws: FakeAws, package: WritePackage) -> None:
+    fake_aws.run("deploy", *arguments(package()))
+    fake_aws.scenario.is_stuck = True
     with pytest.raises(CommandError, match="shop could not be deleted: it is Failed"):
-        world.run(undeploy.main, "--endpoint", "shop")
-    assert len(world.holdings()["models"]) == 1
+        fake_aws.run("undeploy", "--endpoint", "shop")
+    assert len(fake_aws.resources()["models"]) == 1

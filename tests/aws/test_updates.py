@@ -1,50 +1,51 @@
-"""A second deployment that differs from the first."""
+"""Updates: a second deployment that differs from the first."""
 
 from typing import Any
 
 import pytest
 
-from d2serve.aws import deploy
 from d2serve.errors import CommandError
 from tests.aws.conftest import WritePackage
+from tests.aws.fake_aws import FakeAws
 from tests.aws.test_deploy import arguments, parameters
-from tests.aws.world import World
 
-UPDATING = [
+UPDATE = [
     "s3.PutObject",
     "sagemaker.CreateModel",
     "sagemaker.CreateEndpointConfig",
     "sagemaker.UpdateEndpoint",
 ]
-REMOVING = ["sagemaker.DeleteEndpointConfig", "sagemaker.DeleteModel"]
+REMOVAL = ["sagemaker.DeleteEndpointConfig", "sagemaker.DeleteModel"]
 SCALED = ("--max-instances", "3")
-WAKED = ("--mode", "async", "--max-instances", "3")
+SCALED_TO_ZERO = ("--mode", "async", "--max-instances", "3")
 
 
-def test_another_package_replaces_the_first(world: World, package: WritePackage) -> None:
-    world.run(deploy.main, *arguments(package()))
-    before = world.holdings()
-    world.fresh()
-    world.run(deploy.main, *arguments(package(content="better")))
-    assert world.changes == UPDATING + REMOVING
-    after = world.holdings()
+def test_second_package_replaces_the_first(fake_aws: FakeAws, package: WritePackage) -> None:
+    fake_aws.run("deploy", *arguments(package()))
+    before = fake_aws.resources()
+    fake_aws.reset_calls()
+    fake_aws.run("deploy", *arguments(package(content="better")))
+    assert fake_aws.changes == UPDATE + REMOVAL
+    after = fake_aws.resources()
     for kind in ("models", "configs", "endpoints"):
         assert len(after[kind]) == 1
     assert not set(before["models"]) & set(after["models"])
     assert len(after["objects"]) == 2
-    world.fresh()
-    assert "nothing to change" in world.run(deploy.main, *arguments(package(content="better")))
+    fake_aws.reset_calls()
+    assert "nothing to change" in fake_aws.run("deploy", *arguments(package(content="better")))
 
 
-def test_another_size_keeps_the_model(world: World, package: WritePackage) -> None:
-    world.run(deploy.main, *arguments(package()))
-    world.fresh()
-    world.run(deploy.main, *arguments(package(), "--instances", "2"))
-    assert world.changes == [*UPDATING[2:], REMOVING[0]]
+def test_instance_count_changes_without_a_new_model(
+    fake_aws: FakeAws, package: WritePackage
+) -> None:
+    fake_aws.run("deploy", *arguments(package()))
+    fake_aws.reset_calls()
+    fake_aws.run("deploy", *arguments(package(), "--instances", "2"))
+    assert fake_aws.changes == [*UPDATE[2:], REMOVAL[0]]
 
 
 @pytest.mark.parametrize(
-    ("options", "wanted"),
+    ("options", "expected"),
     [
         pytest.param(
             [],
@@ -92,125 +93,129 @@ def test_another_size_keeps_the_model(world: World, package: WritePackage) -> No
         pytest.param(["--mode", "serverless"], None, id="serverless"),
     ],
 )
-def test_an_update_is_blue_green_on_instances(
-    options: list[str], wanted: Any, world: World, package: WritePackage
+def test_update_is_blue_green_on_instances(
+    options: list[str], expected: Any, fake_aws: FakeAws, package: WritePackage
 ) -> None:
-    world.run(deploy.main, *arguments(package(), *options))
-    world.run(deploy.main, *arguments(package(content="better"), *options))
-    update = parameters(world, "sagemaker.UpdateEndpoint")
-    assert update.get("DeploymentConfig") == wanted
+    fake_aws.run("deploy", *arguments(package(), *options))
+    fake_aws.run("deploy", *arguments(package(content="better"), *options))
+    update = parameters(fake_aws, "sagemaker.UpdateEndpoint")
+    assert update.get("DeploymentConfig") == expected
     assert ("RetainAllVariantProperties" in update) == ("--max-instances" in options)
 
 
-@pytest.mark.parametrize("index", range(len(UPDATING)))
-def test_a_failed_update_leaves_what_served(
-    index: int, world: World, package: WritePackage
+@pytest.mark.parametrize("index", range(len(UPDATE)))
+def test_failed_update_keeps_the_previous_deployment(
+    index: int, fake_aws: FakeAws, package: WritePackage
 ) -> None:
-    world.run(deploy.main, *arguments(package()))
-    before = world.holdings()
-    world.fresh()
-    world.fail_at = index
+    fake_aws.run("deploy", *arguments(package()))
+    before = fake_aws.resources()
+    fake_aws.reset_calls()
+    fake_aws.fail_at = index
     with pytest.raises(CommandError, match="ThisOneFails"):
-        world.run(deploy.main, *arguments(package(content="better")))
-    assert world.holdings() == before
-    assert "nothing to change" in world.run(deploy.main, *arguments(package()))
+        fake_aws.run("deploy", *arguments(package(content="better")))
+    assert fake_aws.resources() == before
+    assert "nothing to change" in fake_aws.run("deploy", *arguments(package()))
 
 
-@pytest.mark.parametrize("index", [len(UPDATING), len(UPDATING) + 1])
-def test_what_was_replaced_is_removed_by_the_next_run(
-    index: int, world: World, package: WritePackage
+@pytest.mark.parametrize("index", [len(UPDATE), len(UPDATE) + 1])
+def test_next_run_removes_the_replaced_resources(
+    index: int, fake_aws: FakeAws, package: WritePackage
 ) -> None:
-    world.run(deploy.main, *arguments(package()))
-    world.fresh()
-    world.fail_at = index
+    fake_aws.run("deploy", *arguments(package()))
+    fake_aws.reset_calls()
+    fake_aws.fail_at = index
     with pytest.raises(CommandError, match="ThisOneFails"):
-        world.run(deploy.main, *arguments(package(content="better")))
-    assert world.changes[-1] == (UPDATING + REMOVING)[index]
-    world.fresh()
-    world.run(deploy.main, *arguments(package(content="better")))
-    assert world.changes == REMOVING[index - len(UPDATING) :]
-    assert len(world.holdings()["models"]) == 1
+        fake_aws.run("deploy", *arguments(package(content="better")))
+    assert fake_aws.changes[-1] == (UPDATE + REMOVAL)[index]
+    fake_aws.reset_calls()
+    fake_aws.run("deploy", *arguments(package(content="better")))
+    assert fake_aws.changes == REMOVAL[index - len(UPDATE) :]
+    assert len(fake_aws.resources()["models"]) == 1
 
 
-def test_a_rollback_leaves_what_served(world: World, package: WritePackage) -> None:
-    world.run(deploy.main, *arguments(package()))
-    before = world.holdings()
-    world.fate.rolls_back = True
-    world.fate.statuses = ["Updating", "RollingBack", "InService"]
-    world.fate.reason = "alarm errors went off"
+def test_rollback_by_aws_keeps_the_previous_deployment(
+    fake_aws: FakeAws, package: WritePackage
+) -> None:
+    fake_aws.run("deploy", *arguments(package()))
+    before = fake_aws.resources()
+    fake_aws.scenario.rolls_back = True
+    fake_aws.scenario.statuses = ["Updating", "RollingBack", "InService"]
+    fake_aws.scenario.reason = "alarm errors went off"
     with pytest.raises(CommandError, match=r"rolled the update back \(alarm errors went off\)"):
-        world.run(deploy.main, *arguments(package(content="better")))
-    assert world.holdings() == before
+        fake_aws.run("deploy", *arguments(package(content="better")))
+    assert fake_aws.resources() == before
 
 
 @pytest.mark.parametrize("status", ["UpdateRollbackFailed", "Failed"])
-def test_a_stuck_update_keeps_what_may_be_in_use(
-    status: str, world: World, package: WritePackage
+def test_stuck_update_keeps_resources_that_may_be_in_use(
+    status: str, fake_aws: FakeAws, package: WritePackage
 ) -> None:
-    world.run(deploy.main, *arguments(package()))
-    world.fresh()
-    world.fate.statuses = ["Updating", status]
+    fake_aws.run("deploy", *arguments(package()))
+    fake_aws.reset_calls()
+    fake_aws.scenario.statuses = ["Updating", status]
     with pytest.raises(CommandError, match=f"shop is {status}: the container did not pass"):
-        world.run(deploy.main, *arguments(package(content="better")))
-    assert world.changes == UPDATING
+        fake_aws.run("deploy", *arguments(package(content="better")))
+    assert fake_aws.changes == UPDATE
 
 
-def test_an_interrupted_update_goes_on(world: World, package: WritePackage) -> None:
-    world.run(deploy.main, *arguments(package()))
-    world.fresh()
-    world.on_sleep = interrupt
-    world.fate.statuses = ["Updating"]
-    with pytest.raises(CommandError, match="nothing was taken back"):
-        world.run(deploy.main, *arguments(package(content="better")))
-    assert world.changes == UPDATING
+def test_interrupted_update_continues(fake_aws: FakeAws, package: WritePackage) -> None:
+    fake_aws.run("deploy", *arguments(package()))
+    fake_aws.reset_calls()
+    fake_aws.on_sleep = interrupt
+    fake_aws.scenario.statuses = ["Updating"]
+    with pytest.raises(CommandError, match="nothing was rolled back"):
+        fake_aws.run("deploy", *arguments(package(content="better")))
+    assert fake_aws.changes == UPDATE
 
 
 @pytest.mark.parametrize(
     ("status", "message"),
     [
-        ("Updating", "run this again when AWS is done"),
-        ("Creating", "run this again when AWS is done"),
-        ("Failed", "make undeploy ENDPOINT=shop"),
-        ("OutOfService", "make undeploy ENDPOINT=shop"),
+        ("Updating", "run this again when AWS has completed that"),
+        ("Creating", "run this again when AWS has completed that"),
+        ("Failed", "d2serve undeploy --endpoint shop"),
+        ("OutOfService", "d2serve undeploy --endpoint shop"),
     ],
 )
-def test_an_endpoint_that_cannot_be_updated(
-    status: str, message: str, world: World, package: WritePackage
+def test_endpoint_that_cannot_be_updated(
+    status: str, message: str, fake_aws: FakeAws, package: WritePackage
 ) -> None:
-    world.run(deploy.main, *arguments(package()))
-    world.fresh()
-    world.server_sees("shop", status)
+    fake_aws.run("deploy", *arguments(package()))
+    fake_aws.reset_calls()
+    fake_aws.set_status("shop", status)
     with pytest.raises(CommandError, match=message):
-        world.run(deploy.main, *arguments(package(content="better")))
-    assert world.changes == []
+        fake_aws.run("deploy", *arguments(package(content="better")))
+    assert fake_aws.changes == []
 
 
 @pytest.mark.parametrize(
     ("first", "second", "message"),
     [
-        ([], ["--mode", "serverless"], "MODE=realtime, and an endpoint keeps its mode"),
-        (SCALED, [*SCALED, "--instance", "ml.m5.large"], "INSTANCE=ml.m5.xlarge and without MAX"),
+        ([], ["--mode", "serverless"], "--mode realtime, and an endpoint's mode cannot change"),
+        (
+            SCALED,
+            [*SCALED, "--instance", "ml.m5.large"],
+            "--instance ml.m5.xlarge and without",
+        ),
     ],
     ids=["another mode", "another instance type while it scales"],
 )
-def test_what_aws_would_refuse_is_refused_first(
-    first: list[str], second: list[str], message: str, world: World, package: WritePackage
+def test_unsupported_changes_are_rejected(
+    first: list[str], second: list[str], message: str, fake_aws: FakeAws, package: WritePackage
 ) -> None:
-    world.run(deploy.main, *arguments(package(), *first))
-    world.fresh()
+    fake_aws.run("deploy", *arguments(package(), *first))
+    fake_aws.reset_calls()
     with pytest.raises(CommandError, match=message):
-        world.run(deploy.main, *arguments(package(), *second))
-    assert world.changes == []
+        fake_aws.run("deploy", *arguments(package(), *second))
+    assert fake_aws.changes == []
 
 
-def test_an_update_keeps_the_count_that_scaling_has_set(
-    world: World, package: WritePackage
-) -> None:
-    world.run(deploy.main, *arguments(package(), *SCALED))
-    world.fresh()
-    world.run(deploy.main, *arguments(package(content="better"), *SCALED))
-    assert world.changes == UPDATING + REMOVING
-    assert parameters(world, "sagemaker.UpdateEndpoint")["RetainAllVariantProperties"] is True
+def test_update_keeps_the_scaled_instance_count(fake_aws: FakeAws, package: WritePackage) -> None:
+    fake_aws.run("deploy", *arguments(package(), *SCALED))
+    fake_aws.reset_calls()
+    fake_aws.run("deploy", *arguments(package(content="better"), *SCALED))
+    assert fake_aws.changes == UPDATE + REMOVAL
+    assert parameters(fake_aws, "sagemaker.UpdateEndpoint")["RetainAllVariantProperties"] is True
 
 
 @pytest.mark.parametrize(
@@ -234,15 +239,15 @@ def test_an_update_keeps_the_count_that_scaling_has_set(
             id="wider",
         ),
         pytest.param(
-            WAKED,
+            SCALED_TO_ZERO,
             ["--mode", "async"],
             ["DeleteAlarms", *["DeleteScalingPolicy"] * 2, "DeregisterScalableTarget"],
             (0, [], 0),
             id="async off",
         ),
         pytest.param(
-            WAKED,
-            [*WAKED, "--min-instances", "1"],
+            SCALED_TO_ZERO,
+            [*SCALED_TO_ZERO, "--min-instances", "1"],
             ["RegisterScalableTarget", "PutScalingPolicy", "DeleteAlarms", "DeleteScalingPolicy"],
             (1, ["d2serve-follow-load"], 0),
             id="no longer to zero",
@@ -254,41 +259,41 @@ def test_scaling_changes_without_an_update(
     second: list[str],
     calls: list[str],
     left: tuple[int, list[str], int],
-    world: World,
+    fake_aws: FakeAws,
     package: WritePackage,
 ) -> None:
-    world.run(deploy.main, *arguments(package(), *first))
-    world.fresh()
-    world.run(deploy.main, *arguments(package(), *second))
-    assert [call.partition(".")[2] for call in world.changes] == calls
-    holdings = world.holdings()
-    assert (len(holdings["targets"]), holdings["policies"], len(holdings["alarms"])) == left
+    fake_aws.run("deploy", *arguments(package(), *first))
+    fake_aws.reset_calls()
+    fake_aws.run("deploy", *arguments(package(), *second))
+    assert [call.partition(".")[2] for call in fake_aws.changes] == calls
+    resources = fake_aws.resources()
+    assert (len(resources["targets"]), resources["policies"], len(resources["alarms"])) == left
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_scaling_that_fails_leaves_the_endpoint(
-    index: int, world: World, package: WritePackage
+def test_failed_scaling_keeps_the_endpoint(
+    index: int, fake_aws: FakeAws, package: WritePackage
 ) -> None:
-    world.run(deploy.main, *arguments(package()))
-    before = world.holdings()
-    world.fresh()
-    world.fail_at = index
+    fake_aws.run("deploy", *arguments(package()))
+    before = fake_aws.resources()
+    fake_aws.reset_calls()
+    fake_aws.fail_at = index
     with pytest.raises(CommandError, match="ThisOneFails"):
-        world.run(deploy.main, *arguments(package(), *SCALED))
-    assert world.holdings() == before
+        fake_aws.run("deploy", *arguments(package(), *SCALED))
+    assert fake_aws.resources() == before
 
 
-def test_someone_elses_scaling_stays(world: World, package: WritePackage) -> None:
-    world.run(deploy.main, *arguments(package()))
-    world.client("application-autoscaling").register_scalable_target(
+def test_scaling_by_the_user_stays(fake_aws: FakeAws, package: WritePackage) -> None:
+    fake_aws.run("deploy", *arguments(package()))
+    fake_aws.client("application-autoscaling").register_scalable_target(
         ServiceNamespace="sagemaker",
         ResourceId="endpoint/shop/variant/AllTraffic",
         ScalableDimension="sagemaker:variant:DesiredInstanceCount",
         MinCapacity=1,
         MaxCapacity=9,
     )
-    world.fresh()
-    assert "nothing to change" in world.run(deploy.main, *arguments(package()))
+    fake_aws.reset_calls()
+    assert "nothing to change" in fake_aws.run("deploy", *arguments(package()))
 
 
 def interrupt(_: float) -> None:

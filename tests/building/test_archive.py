@@ -1,4 +1,4 @@
-"""Packing a model: what an archive holds, and what is refused before one is written."""
+"""Build archives: their content, and the inputs that are rejected before one is written."""
 
 import io
 import json
@@ -9,28 +9,35 @@ import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import yaml
 
-from d2serve.building.archive import SERVING_DEFAULTS, build_archive, main
-from d2serve.building.checkpoint import read_checkpoint
+from d2serve.building import archive as archive_module
+from d2serve.building.archive import DEFAULT_MODEL_CONFIG, build_archive
 from d2serve.building.config import load_config
-from d2serve.building.runtimes import Choice, choose_runtime
-from d2serve.building.yaml_config import ConfigError
+from d2serve.building.packing import manifest_bytes, manifest_of
+from d2serve.building.runtimes import RuntimeChoice, choose_runtime
+from d2serve.cli.main import invoke
 from d2serve.cli.run import run
-from d2serve.detections import Detections
 from d2serve.detector.native import NativeDetector
-from d2serve.errors import CheckpointError, CommandError
-from d2serve.metadata import ClassNamesError
-from d2serve.model.meta_arch import build_model
+from d2serve.errors import (
+    CheckpointError,
+    ClassNamesError,
+    CommandError,
+    ConfigError,
+    RuntimeUnavailableError,
+    SettingsError,
+)
+from d2serve.model.serialization import decode_config, read_model_file
 from d2serve.serving.integrity import parse_sums
 from d2serve.settings import Settings
-from tests.goldens.cases import CONFIGS, GoldenModel
 from tests.building.checkpoint.saving import Exploit
+from tests.goldens.cases import CONFIGS, GoldenModel
 
+CPU = torch.device("cpu")
 CONFIG = CONFIGS / "mask_rcnn_r50.yaml"
 
 
@@ -46,7 +53,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def archive(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_archive(CONFIG, checkpoint, "tiny", tmp_path_factory.mktemp("store"))
+    return build_archive(CONFIG, checkpoint, tmp_path_factory.mktemp("store") / "tiny.mar")
 
 
 def read_manifest(archive: Path) -> dict[str, dict[str, str]]:
@@ -55,22 +62,75 @@ def read_manifest(archive: Path) -> dict[str, dict[str, str]]:
     return manifest
 
 
-def test_the_archive_holds_all_that_serving_needs(archive: Path, repo_root: Path) -> None:
+@pytest.fixture(scope="module")
+def unpacked(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the archive's files, for tests that only read them."""
+    folder = tmp_path_factory.mktemp("unpacked")
+    with zipfile.ZipFile(archive) as packed:
+        packed.extractall(folder)
+    return folder
+
+
+def test_the_archive_contains_the_model_and_the_serving_code(
+    archive: Path, repo_root: Path
+) -> None:
     with zipfile.ZipFile(archive) as packed:
         names = set(packed.namelist())
+    package = repo_root / "handler" / "d2serve"
+    serving = ("detector", "inputs", "masks", "model", "outputs", "serving", "servers/torchserve")
     sources = {
-        path.relative_to(repo_root).as_posix() for path in (repo_root / "handler").rglob("*.py")
+        f"d2serve/{path.relative_to(package).as_posix()}"
+        for path in (
+            *package.glob("*.py"),
+            package / "servers" / "__init__.py",
+            *(path for name in serving for path in (package / name).rglob("*.py")),
+        )
+        if "launcher" not in path.parts and path.name != "archive_handler.py"
     }
     assert names == sources | {
         "handler.py",
         "d2serve/servers/torchserve/metrics.yaml",
-        "config.yaml",
-        "weights.pt",
-        "classes.json",
+        "model/model.json",
+        "model/weights.pt",
+        "model/classes.json",
+        "model/detectron2.yaml",
         "model-config.yaml",
         "MAR-INF/MANIFEST.json",
         "SHA256SUMS",
     }
+
+
+def test_no_reader_of_configs_or_pickles_is_shipped(unpacked: Path) -> None:
+    assert not (unpacked / "d2serve" / "building").exists()
+    public_api = unpacked / "d2serve" / "__init__.py"  # imports `building` on first use only
+    for source in {*unpacked.rglob("*.py")} - {public_api}:
+        text = source.read_text(encoding="utf-8")
+        assert "d2serve.building" not in text, source
+        assert "import pickle" not in text, source
+
+
+# Run in a process that finds only the archive's own copy of d2serve.
+IMPORT_ALL = """
+import importlib, sys
+from pathlib import Path
+folder = Path(sys.argv[1])
+sys.path[:] = [str(folder), *(path for path in sys.path if path != sys.argv[2])]
+for source in sorted(folder.rglob("d2serve/**/*.py")):
+    name = ".".join(source.relative_to(folder).with_suffix("").parts).removesuffix(".__init__")
+    assert Path(importlib.import_module(name).__file__) == source, name
+assert not [name for name in sys.modules if name.startswith("d2serve.building")]
+import handler
+print("imported", handler.Handler.__name__)
+"""
+
+
+def test_the_shipped_code_imports_without_the_rest_of_the_package(
+    unpacked: Path, repo_root: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-B", "-c", IMPORT_ALL, str(unpacked), str(repo_root / "handler")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "imported Handler\n"
 
 
 def test_sha256sum_itself_checks_an_unpacked_archive(archive: Path, tmp_path: Path) -> None:
@@ -79,9 +139,9 @@ def test_sha256sum_itself_checks_an_unpacked_archive(archive: Path, tmp_path: Pa
     command = ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"]
     assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 0
     (tmp_path / "handler.py").write_text("changed")
-    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert told.returncode == 1
-    assert told.stdout == "service.py: FAILED\n"
+    message = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert message.returncode == 1
+    assert message.stdout == "handler.py: FAILED\n"
 
 
 def test_the_sums_are_those_of_all_files_but_the_settings(archive: Path) -> None:
@@ -94,25 +154,25 @@ def test_the_sums_are_those_of_all_files_but_the_settings(archive: Path) -> None
 def test_the_same_model_gives_the_same_bytes(
     archive: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    assert build_archive(CONFIG, checkpoint, "tiny", tmp_path).read_bytes() == archive.read_bytes()
+    other = build_archive(CONFIG, checkpoint, tmp_path / "store" / "tiny.mar")
+    assert other.read_bytes() == archive.read_bytes()
 
 
-def test_the_config_is_read_and_told_once(
-    checkpoint: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_the_runtime_is_chosen_and_reported_once(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = []
+    configs, lines = [], list[str]()
 
-    def choose(wanted: str, config: Path) -> Choice:
-        read.append(config)
-        return choose_runtime(wanted, config)
+    def choose(requested: str, config: Path) -> RuntimeChoice:
+        configs.append(config)
+        return choose_runtime(requested, config)
 
-    monkeypatch.setattr("d2serve.building.archive.choose_runtime", choose)
-    assert main(arguments(CONFIG, checkpoint, tmp_path)) == 0
-    assert read == [CONFIG]
-    assert capsys.readouterr().out.count("runtime: ") == 1
+    monkeypatch.setattr(archive_module, "choose_runtime", choose)
+    build_archive(CONFIG, checkpoint, tmp_path / "tiny.mar", report=lines.append)
+    assert configs == [CONFIG]
+    assert [line for line in lines if line.startswith("runtime: ")] == [
+        "runtime: native (the config is supported)"
+    ]
 
 
 def test_the_manifest_names_handler_settings_and_the_version_that_sagemaker_binds_to(
@@ -125,9 +185,18 @@ def test_the_manifest_names_handler_settings_and_the_version_that_sagemaker_bind
     assert model["modelVersion"] == "1.0"
 
 
+def test_the_manifest_is_that_of_the_model_archiver() -> None:
+    """As torch-model-archiver 0.12.0 writes it, without the time of the build."""
+    assert manifest_bytes(manifest_of("shapes")) == (
+        b'{\n  "runtime": "python",\n  "model": {\n    "modelName": "shapes",\n'
+        b'    "handler": "handler.py",\n    "modelVersion": "1.0",\n'
+        b'    "configFile": "model-config.yaml"\n  },\n  "archiverVersion": "0.12.0"\n}'
+    )
+
+
 def stored_weights(archive: Path) -> dict[str, torch.Tensor]:
     with zipfile.ZipFile(archive) as packed:
-        file = io.BytesIO(packed.read("weights.pt"))
+        file = io.BytesIO(packed.read("model/weights.pt"))
     weights: dict[str, torch.Tensor] = torch.load(file, weights_only=True)
     return weights
 
@@ -143,96 +212,98 @@ def test_the_weights_are_those_of_a_network_made_quick(archive: Path) -> None:
     assert not [name for name in stored_weights(archive) if ".norm." in name]
 
 
-def test_a_worker_computes_with_the_weights_where_they_lie_in_the_archive(
-    archive: Path, tmp_path: Path
-) -> None:
-    with zipfile.ZipFile(archive) as packed:
-        packed.extractall(tmp_path)
-    detector = NativeDetector.from_folder(tmp_path, torch.device("cpu"), Settings())
+def test_a_worker_uses_the_weights_in_the_mapped_file(unpacked: Path) -> None:
+    folder = unpacked / "model"
+    detector = NativeDetector.from_folder(folder, CPU, Settings())
     [mapping] = [
         line
         for line in Path("/proc/self/maps").read_text().splitlines()
-        if line.endswith(str(tmp_path / "weights.pt"))
+        if line.endswith(str(folder / "weights.pt"))
     ]
     start, end = (int(address, 16) for address in mapping.split()[0].split("-"))
     weights = detector.model.state_dict()
-    assert [name for name, held in weights.items() if not start <= held.data_ptr() < end] == []
+    assert [name for name, tensor in weights.items() if not start <= tensor.data_ptr() < end] == []
 
 
-def test_an_archive_of_before_with_plain_weights_is_served_as_well(
-    archive: Path, checkpoint: Path, tmp_path: Path
-) -> None:
+def test_the_model_file_is_the_resolved_config(unpacked: Path) -> None:
+    content = read_model_file(unpacked / "model", "native")
+    assert decode_config(content) == load_config(CONFIG)
+
+
+def test_the_original_config_stands_without_its_bases(unpacked: Path) -> None:
+    path = unpacked / "model" / "detectron2.yaml"
+    assert "_BASE_" not in yaml.safe_load(path.read_text())
+    assert load_config(path) == load_config(CONFIG)
+
+
+def test_an_archive_is_served_without_its_original_config(archive: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(archive) as packed:
         packed.extractall(tmp_path)
-    picture = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
-    [now] = NativeDetector.from_folder(tmp_path, torch.device("cpu"), Settings()).detect([picture])
-    (tmp_path / "weights.pt").unlink()
-    model = build_model(
-        load_config(tmp_path / "config.yaml"), read_checkpoint(checkpoint), torch.device("cpu")
-    )
-    arrays = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    np.savez(tmp_path / "weights.npz", **arrays)
-    [old] = NativeDetector.from_folder(tmp_path, torch.device("cpu"), Settings()).detect([picture])
-    assert isinstance(now.found, Detections)
-    assert isinstance(old.found, Detections)
-    assert len(now.found) > 0
-    np.testing.assert_allclose(now.found.boxes_xyxy, old.found.boxes_xyxy, atol=1e-3)
-    np.testing.assert_allclose(now.found.scores, old.found.scores, atol=1e-5)
-
-
-def test_the_config_in_the_archive_stands_without_its_bases(archive: Path, tmp_path: Path) -> None:
-    with zipfile.ZipFile(archive) as packed:
-        packed.extractall(tmp_path)
-    config = yaml.safe_load((tmp_path / "config.yaml").read_text())
-    assert "_BASE_" not in config
-    detector = NativeDetector.from_folder(tmp_path, torch.device("cpu"), Settings())
+    (tmp_path / "model" / "detectron2.yaml").unlink()
+    detector = NativeDetector.from_folder(tmp_path / "model", CPU, Settings())
     detector.warm_up()
     assert detector.num_classes == 5
 
 
 def test_the_serving_settings_are_in_the_archive(checkpoint: Path, tmp_path: Path) -> None:
-    archive = build_archive(CONFIG, checkpoint, "tiny", tmp_path, serving={"batchSize": 3})
+    archive = build_archive(
+        CONFIG, checkpoint, tmp_path / "tiny.mar", model_config={"batchSize": 3}
+    )
     with zipfile.ZipFile(archive) as packed:
         serving = yaml.safe_load(packed.read("model-config.yaml"))
-    assert serving == SERVING_DEFAULTS | {"batchSize": 3}
+    assert serving == DEFAULT_MODEL_CONFIG | {"batchSize": 3}
 
 
-def test_the_command_says_what_the_model_runs_on_and_stores_it(
+def test_the_command_reports_the_runtime_and_stores_it(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    files = ["--config", str(CONFIG), "--weights", str(checkpoint)]
-    assert main([*files, "--name", "tiny", "--model-store", str(tmp_path)]) == 0
+    assert invoke(arguments(CONFIG, checkpoint, tmp_path)) == 0
     assert "runtime: native (the config is supported)\n" in capsys.readouterr().out
     with zipfile.ZipFile(tmp_path / "tiny.mar") as packed:
         serving = yaml.safe_load(packed.read("model-config.yaml"))
     assert serving["handler"]["runtime"] == "native"
 
 
-def test_a_runtime_that_is_not_installed_is_refused_in_one_line(
+def test_a_runtime_that_is_not_installed_is_rejected_in_one_line(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "detectron2", None)
-    files = ["--config", str(CONFIG), "--weights", str(checkpoint), "--name", "tiny"]
-    with pytest.raises(CommandError, match=r"^this model needs the detectron2 package.*$"):
-        main([*files, "--model-store", str(tmp_path), "--runtime", "detectron2"])
+    with pytest.raises(
+        RuntimeUnavailableError, match=r"^this model needs the detectron2 package.*$"
+    ):
+        invoke(arguments(CONFIG, checkpoint, tmp_path, "--runtime", "detectron2"))
     assert not list(tmp_path.iterdir())
 
 
-def test_class_names_are_taken_or_numbered(checkpoint: Path, tmp_path: Path, archive: Path) -> None:
-    named = tmp_path / "names.json"
-    named.write_text('["a", "b", "c", "d", "e"]')
-    with zipfile.ZipFile(
-        build_archive(CONFIG, checkpoint, "named", tmp_path, classes=named)
-    ) as packed:
-        assert json.loads(packed.read("classes.json")) == ["a", "b", "c", "d", "e"]
+def test_an_unknown_runtime_is_rejected(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"runtime is 'onnx', expected auto, native, detectron2"):
+        build_archive(CONFIG, checkpoint, tmp_path / "tiny.mar", runtime="onnx")
+
+
+@pytest.mark.parametrize("given", ["file", "names"])
+def test_class_names_are_stored(checkpoint: Path, tmp_path: Path, given: str) -> None:
+    file, names = tmp_path / "names.json", ["a", "b", "c", "d", "e"]
+    file.write_text(json.dumps(names))
+    class_names: Any = file if given == "file" else names
+    named = build_archive(CONFIG, checkpoint, tmp_path / "named.mar", class_names=class_names)
+    assert stored_class_names(named) == names
+
+
+def test_classes_without_names_are_numbered(archive: Path) -> None:
+    assert stored_class_names(archive) == [f"class_{index}" for index in range(5)]
+
+
+def stored_class_names(archive: Path) -> Any:
     with zipfile.ZipFile(archive) as packed:
-        assert json.loads(packed.read("classes.json")) == [f"class_{index}" for index in range(5)]
+        return json.loads(packed.read("model/classes.json"))
 
 
 def test_builds_of_one_name_at_once_do_not_collide(checkpoint: Path, tmp_path: Path) -> None:
     with ThreadPoolExecutor(3) as pool:
         builds = [
-            pool.submit(build_archive, CONFIG, checkpoint, "tiny", tmp_path / f"store{index % 2}")
+            pool.submit(
+                build_archive, CONFIG, checkpoint, tmp_path / f"store{index % 2}" / "tiny.mar"
+            )
             for index in range(3)
         ]
         archives = [build.result() for build in builds]
@@ -244,50 +315,66 @@ def test_builds_of_one_name_at_once_do_not_collide(checkpoint: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../up", "a/b", ".hidden", "ü", "-x", "a,b"])
-def test_a_name_that_is_no_file_name_is_refused(
+def test_a_name_that_is_no_file_name_is_rejected(
     checkpoint: Path, tmp_path: Path, name: str
 ) -> None:
     with pytest.raises(CommandError, match="NAME"):
-        build_archive(CONFIG, checkpoint, name, tmp_path)
+        invoke(
+            [
+                *("archive", "--config", str(CONFIG), "--weights", str(checkpoint)),
+                *(f"--name={name}", "--model-store", str(tmp_path)),
+            ]
+        )
 
 
-def test_a_checkpoint_of_another_config_is_refused(checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"it has roi_heads\.mask_head"):
-        build_archive(CONFIGS / "faster_rcnn_r18_avg_rgb.yaml", checkpoint, "tiny", tmp_path)
+@pytest.mark.parametrize("name", ["tiny.zip", "tiny", "a b.mar", ".mar"])
+def test_an_output_that_is_no_archive_is_rejected(
+    checkpoint: Path, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(CommandError, match=r"NAME is|expected a name that ends in \.mar"):
+        build_archive(CONFIG, checkpoint, tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_config_that_is_not_supported_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_config_is_rejected(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"it has roi_heads\.mask_head"):
+        build_archive(CONFIGS / "faster_rcnn_r18_avg_rgb.yaml", checkpoint, tmp_path / "tiny.mar")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_config_that_is_not_supported_is_rejected(checkpoint: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(f"_BASE_: {CONFIG}\nMODEL: {{LOAD_PROPOSALS: True}}\n")
     with pytest.raises(ConfigError, match="LOAD_PROPOSALS: True"):
-        build_archive(config, checkpoint, "tiny", tmp_path / "store")
+        build_archive(config, checkpoint, tmp_path / "store" / "tiny.mar")
 
 
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        pytest.param('["a"]', "holds 1 names.*NUM_CLASSES is 5", id="too few"),
+        pytest.param('["a"]', "`things` has length 1.*NUM_CLASSES is 5", id="too few"),
         pytest.param('{"0": "a"}', "list of names", id="a mapping"),
-        pytest.param("[1, 2, 3, 4, 5]", "name 0 of things is 1", id="numbers"),
+        pytest.param("[1, 2, 3, 4, 5]", r"`things\[0\]` is 1", id="numbers"),
         pytest.param("[", "cannot be read", id="broken"),
     ],
 )
-def test_class_names_that_do_not_fit_are_refused(
+def test_class_names_that_do_not_match_are_rejected(
     checkpoint: Path, tmp_path: Path, content: str, named: str
 ) -> None:
     classes = tmp_path / "classes.json"
     classes.write_text(content)
     with pytest.raises(ClassNamesError, match=named):
-        build_archive(CONFIG, checkpoint, "tiny", tmp_path / "store", classes=classes)
+        build_archive(CONFIG, checkpoint, tmp_path / "tiny.mar", class_names=classes)
 
 
 def test_the_command_line_reports_a_problem_without_a_traceback(
     checkpoint: Path, tmp_path: Path, repo_root: Path
 ) -> None:
-    arguments = ["--config", str(tmp_path / "no.yaml"), "--weights", str(checkpoint)]
     done = subprocess.run(
-        [sys.executable, "-m", "d2serve.building.archive", *arguments, "--name", "tiny"],
+        [
+            *(sys.executable, "-m", "d2serve.cli.main"),
+            *arguments(tmp_path / "no.yaml", checkpoint, tmp_path),
+        ],
         cwd=repo_root,
         capture_output=True,
         text=True,
@@ -301,7 +388,7 @@ def test_the_command_line_reports_a_problem_without_a_traceback(
 
 def arguments(config: Path, checkpoint: Path, store: Path, *more: str) -> list[str]:
     return [
-        *("--config", str(config), "--weights", str(checkpoint), "--name", "tiny"),
+        *("archive", "--config", str(config), "--weights", str(checkpoint), "--name", "tiny"),
         *("--model-store", str(store), *more),
     ]
 
@@ -346,22 +433,21 @@ def code(folder: Path, checkpoint: Path) -> tuple[Path, Path]:
         (
             three_classes,
             "the checkpoint has 5 classes, the config 3 (MODEL.ROI_HEADS.NUM_CLASSES)",
-            "shape of roi_heads.box_predictor.cls_score.bias: (6,), the config needs (4,)",
+            "shape of roi_heads.box_predictor.cls_score.bias: (6,), the config requires (4,)",
         ),
-        (cut_short, "cut.pth: it is cut short, damaged or no torch file", ""),
+        (cut_short, "cut.pth: it is truncated, damaged or not a torch file", ""),
         (
             another_architecture,
             "another architecture than the config: it lacks proposal_generator, roi_heads "
             "and has head",
             "missing: proposal_generator.rpn_head.conv.weight",
         ),
-        (code, "code.pkl: the pickle asks for pathlib.Path.touch, which could run code", ""),
+        (code, "code.pkl: the pickle imports pathlib.Path.touch, which could run code", ""),
     ],
 )
-def test_a_problem_is_told_and_an_older_archive_of_that_name_stays(
+def test_a_problem_is_reported_and_the_previous_archive_kept(
     checkpoint: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     make: Callable[[Path, Path], tuple[Path, Path]],
     first_line: str,
@@ -372,9 +458,8 @@ def test_a_problem_is_told_and_an_older_archive_of_that_name_stays(
     older = store / "tiny.mar"
     older.write_bytes(b"an older archive")
     files = make(tmp_path, checkpoint)
-    monkeypatch.setattr(sys, "argv", ["archive", *arguments(*files, store)])
     with pytest.raises(SystemExit) as ended:
-        run(main)
+        run(lambda: invoke(arguments(*files, store)))
     assert ended.value.code == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("error: ")
@@ -385,74 +470,108 @@ def test_a_problem_is_told_and_an_older_archive_of_that_name_stays(
     assert not (tmp_path / "trace").exists()
 
 
-def test_averaged_weights_are_taken_and_said_so(
-    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_averaged_weights_are_chosen_and_reported(checkpoint: Path, tmp_path: Path) -> None:
     plain = torch.load(checkpoint, weights_only=True)["model"]
     averaged = {name: tensor + 1 for name, tensor in plain.items()}
-    both = tmp_path / "both.pth"
+    both, target = tmp_path / "both.pth", tmp_path / "tiny.mar"
     torch.save({"model": plain, "model_ema": averaged}, both)
 
-    assert main(arguments(CONFIG, both, tmp_path)) == 0
-    said = "weights: model_ema, a running average; WEIGHTS_KEY=model takes the plain ones"
-    assert said in capsys.readouterr().out.splitlines()
-    assert_holds(tmp_path / "tiny.mar", averaged)
+    lines = list[str]()
+    build_archive(CONFIG, both, target, report=lines.append)
+    expected = "weights: model_ema, a running average; --weights-key model selects the plain ones"
+    assert expected in lines
+    assert_contains(target, averaged)
 
-    assert main(arguments(CONFIG, both, tmp_path, "--weights-key", "model")) == 0
-    assert "weights:" not in capsys.readouterr().out
-    assert_holds(tmp_path / "tiny.mar", plain)
+    lines.clear()
+    build_archive(CONFIG, both, target, weights_key="model", report=lines.append)
+    assert not [line for line in lines if line.startswith("weights:")]
+    assert_contains(target, plain)
 
 
-def assert_holds(archive: Path, weights: dict[str, torch.Tensor]) -> None:
+def assert_contains(archive: Path, weights: dict[str, torch.Tensor]) -> None:
     name = "proposal_generator.rpn_head.conv.weight"
     assert torch.equal(stored_weights(archive)[name], weights[name])
 
 
-def test_it_says_where_nobody_named_the_classes(
-    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_numbered_classes_are_reported(checkpoint: Path, tmp_path: Path) -> None:
     config = config_with(tmp_path / "config.yaml", "DATASETS:\n  TEST: ('my_val',)")
-    assert main(arguments(config, checkpoint, tmp_path)) == 0
-    assert "\nclass names: class_0, class_1, ...; CLASSES=" in capsys.readouterr().out
+    lines = list[str]()
+    build_archive(config, checkpoint, tmp_path / "tiny.mar", report=lines.append)
+    assert "class names: class_0, class_1, ...; name them with --classes names.json" in lines
 
 
-def test_the_names_of_the_configs_dataset_are_in_the_archive(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_names_of_the_configs_dataset_are_in_the_archive(tmp_path: Path) -> None:
     config = config_with(
         tmp_path / "config.yaml",
         "MODEL: {ROI_HEADS: {NUM_CLASSES: 80}}\nDATASETS:\n  TEST: ('coco_2017_val',)",
     )
-    weights = tmp_path / "model_final.pth"
+    weights, lines = tmp_path / "model_final.pth", list[str]()
     torch.save(GoldenModel("coco", config, None, ()).build().state_dict(), weights)
-    assert main(arguments(config, weights, tmp_path)) == 0
-    assert "class names: Detectron2's for coco_2017_val" in capsys.readouterr().out
-    with zipfile.ZipFile(tmp_path / "tiny.mar") as packed:
-        names = json.loads(packed.read("classes.json"))
+    archive = build_archive(config, weights, tmp_path / "tiny.mar", report=lines.append)
+    assert "class names: from Detectron2's coco_2017_val (DATASETS.TEST)" in lines
+    names = stored_class_names(archive)
     assert (len(names), names[0]) == (80, "person")
 
 
-def test_a_lazy_config_that_training_saved_is_served_by_the_handler_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_lazy_config_that_training_saved_runs_on_our_own_network(tmp_path: Path) -> None:
     config = CONFIGS / "mask_rcnn_vitdet.yaml"
     model = GoldenModel("mask_rcnn_vitdet", config, None, ()).build()
     checkpoint = tmp_path / "model_final.pth"
     torch.save({"model": model.state_dict()}, checkpoint)
     first_line, _, rest = config.read_text().partition("\n")
-    assert first_line.startswith("input:"), "else training never wrote this"
+    assert first_line.startswith("input:"), "training does not write this line"
     resize = "_target_: detectron2.data.transforms.ResizeShortestEdge"
     sizes = "short_edge_length: 256, max_size: 256"
     loader = f"dataloader: {{test: {{mapper: {{augmentations: [{{{resize}, {sizes}}}]}}}}}}"
     saved = tmp_path / "config.yaml"
     saved.write_text(f"{loader}\n{rest}")
-    arguments = ["--config", str(saved), "--weights", str(checkpoint), "--name", "vitdet"]
-    assert main([*arguments, "--model-store", str(tmp_path)]) == 0
-    assert "runtime: native (the config is supported)" in capsys.readouterr().out
+    lines = list[str]()
+    archive = build_archive(saved, checkpoint, tmp_path / "vitdet.mar", report=lines.append)
+    assert "runtime: native (the config is supported)" in lines
     folder = tmp_path / "unpacked"
-    with zipfile.ZipFile(tmp_path / "vitdet.mar") as packed:
+    with zipfile.ZipFile(archive) as packed:
         packed.extractall(folder)
-    kept = yaml.safe_load((folder / "config.yaml").read_text())
+    kept = yaml.safe_load((folder / "model" / "detectron2.yaml").read_text())
     assert kept.keys() == {"model", "input", "datasets"}
-    detector = NativeDetector.from_folder(folder, torch.device("cpu"), Settings())
+    detector = NativeDetector.from_folder(folder / "model", CPU, Settings())
     assert detector.model.config == model.config
+
+
+@pytest.mark.parametrize(
+    ("model_config", "message"),
+    [
+        ({"precision": "bf16"}, "precision stands at the top, expected in the section handler"),
+        ({"handler": {"precison": "bf16"}}, "handler setting precison does not exist"),
+        ({"handler": {"threads": -1}}, "handler setting threads is -1"),
+        ({"handler": "x"}, "the section handler is a str, expected a mapping"),
+    ],
+)
+def test_invalid_model_config_is_rejected(
+    checkpoint: Path, tmp_path: Path, model_config: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        build_archive(CONFIG, checkpoint, tmp_path / "a.mar", model_config=model_config)
+    assert not (tmp_path / "a.mar").exists()
+
+
+def test_settings_of_a_model_config_are_added_to_the_defaults(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    given = {"batchSize": 2, "handler": {"threads": 1}}
+    built = build_archive(CONFIG, checkpoint, tmp_path / "a.mar", model_config=given)
+    with zipfile.ZipFile(built) as packed:
+        content = yaml.safe_load(packed.read("model-config.yaml"))
+    assert content == {
+        **DEFAULT_MODEL_CONFIG,
+        "batchSize": 2,
+        "handler": {**DEFAULT_MODEL_CONFIG["handler"], "threads": 1},
+    }
+
+
+@pytest.mark.parametrize("kind", ["config", "weights"])
+def test_folder_in_place_of_a_file_is_named_as_one(
+    checkpoint: Path, tmp_path: Path, kind: str
+) -> None:
+    files = {"config": CONFIG, "weights": checkpoint, kind: tmp_path}
+    with pytest.raises((ConfigError, CheckpointError), match="is a folder"):
+        build_archive(files["config"], files["weights"], tmp_path / "a.mar")

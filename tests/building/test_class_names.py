@@ -1,4 +1,4 @@
-"""Where `make archive` takes the names of a model's classes from."""
+"""The sources of class names."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from d2serve.building.class_names import choose_class_names
-from d2serve.metadata import ClassNamesError
+from d2serve.errors import ClassNamesError
 
 
 def datasets(test: Any = (), train: Any = ()) -> dict[str, Any]:
@@ -29,14 +29,14 @@ def datasets(test: Any = (), train: Any = ()) -> dict[str, Any]:
         ("coco_2017_val_panoptic", 133, {80: "banner"}),
     ],
 )
-def test_things_are_called_as_detectron2_calls_them(
+def test_things_have_the_names_of_detectron2(
     dataset: str, count: int, names: dict[int, str]
 ) -> None:
     chosen = choose_class_names(None, datasets(test=(dataset,)), count)
     assert len(chosen.names.things) == count
     assert {index: chosen.names.things[index] for index in names} == names
     assert chosen.names.stuff == ()
-    assert chosen.sources == (f"class names: Detectron2's for {dataset} (DATASETS.TEST)",)
+    assert chosen.sources == (f"class names: from Detectron2's {dataset} (DATASETS.TEST)",)
 
 
 @pytest.mark.parametrize(
@@ -48,25 +48,25 @@ def test_things_are_called_as_detectron2_calls_them(
         ("ade20k_sem_seg_val", 0, 150, {0: "wall"}),
     ],
 )
-def test_stuff_is_called_as_detectron2_calls_it(
+def test_stuff_has_the_names_of_detectron2(
     dataset: str, things: int, stuff: int, names: dict[int, str]
 ) -> None:
     chosen = choose_class_names(None, datasets(test=(dataset,)), things, stuff)
     assert (len(chosen.names.things), len(chosen.names.stuff)) == (things, stuff)
     assert {index: chosen.names.stuff[index] for index in names} == names
-    assert chosen.sources[-1] == f"stuff names: Detectron2's for {dataset} (DATASETS.TEST)"
+    assert chosen.sources[-1] == f"stuff names: from Detectron2's {dataset} (DATASETS.TEST)"
 
 
-def test_the_test_set_comes_before_the_training_set() -> None:
+def test_the_test_set_takes_precedence_over_the_training_set() -> None:
     config = datasets(test=["lvis_v0.5_val_cocofied"], train=["coco_2017_train"])
     assert "lvis" in choose_class_names(None, config, 80).sources[0]
 
 
-def test_a_dataset_of_another_count_is_passed_over() -> None:
+def test_a_dataset_with_another_number_of_classes_is_skipped() -> None:
     config = datasets(test=["voc_2007_test", "my_val"], train=("my_train", "coco_2017_train"))
     chosen = choose_class_names(None, config, 80)
     assert chosen.names.things[0] == "person"
-    assert chosen.sources == ("class names: Detectron2's for coco_2017_train (DATASETS.TRAIN)",)
+    assert chosen.sources == ("class names: from Detectron2's coco_2017_train (DATASETS.TRAIN)",)
 
 
 @pytest.mark.parametrize(
@@ -81,12 +81,12 @@ def test_a_dataset_of_another_count_is_passed_over() -> None:
         pytest.param(datasets(test=("coco_2017_val",)), id="another-count"),
     ],
 )
-def test_what_nobody_names_is_numbered(config: dict[str, Any]) -> None:
+def test_classes_without_names_are_numbered(config: dict[str, Any]) -> None:
     chosen = choose_class_names(None, config, 3, 2)
     assert chosen.names.things == ("class_0", "class_1", "class_2")
     assert chosen.names.stuff == ("stuff_0", "stuff_1")
-    assert "CLASSES=" in chosen.sources[0]
-    assert "CLASSES=" in chosen.sources[1]
+    assert "--classes" in chosen.sources[0]
+    assert "--classes" in chosen.sources[1]
 
 
 def test_one_dataset_may_be_a_text() -> None:
@@ -98,14 +98,14 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "mine.json"
 
 
-def test_the_users_file_comes_first(file: Path) -> None:
+def test_the_users_file_takes_precedence(file: Path) -> None:
     file.write_text('["someone"]')
     chosen = choose_class_names(file, datasets(test=("keypoints_coco_2017_val",)), 1)
     assert chosen.names.things == ("someone",)
-    assert chosen.sources == ("class names: those of mine.json",)
+    assert chosen.sources == ("class names: from mine.json",)
 
 
-def test_what_the_users_file_leaves_out_is_found(file: Path) -> None:
+def test_stuff_missing_in_the_file_is_read_from_the_dataset(file: Path) -> None:
     file.write_text('["someone"]')
     config = datasets(test=("coco_2017_val_panoptic_separated",))
     chosen = choose_class_names(file, config, 1, 54)
@@ -121,15 +121,15 @@ def test_what_the_users_file_leaves_out_is_found(file: Path) -> None:
         ("PanopticFPN", r"MODEL\.ROI_HEADS\.NUM_CLASSES is 2"),
     ],
 )
-def test_a_file_that_does_not_fit_is_told_the_key_of_its_architecture(
+def test_the_key_of_the_architecture_is_named_for_a_file_of_another_length(
     file: Path, architecture: str, key: str
 ) -> None:
     file.write_text('["someone"]')
-    with pytest.raises(ClassNamesError, match=rf"mine\.json holds 1 names of things.*{key}"):
+    with pytest.raises(ClassNamesError, match=rf"mine\.json: `things` has length 1.*{key}"):
         choose_class_names(file, {"MODEL": {"META_ARCHITECTURE": architecture}}, 2)
 
 
 def test_every_file_of_names_can_be_read(repo_root: Path) -> None:
-    folder = repo_root / "scripts" / "dataset_names"
+    folder = repo_root / "handler" / "d2serve" / "building" / "dataset_names"
     named = set(json.loads((folder / "datasets.json").read_text()).values())
     assert named == {path.name for path in folder.iterdir()} - {"datasets.json"}

@@ -1,4 +1,4 @@
-"""Which configs are served, and what the others are told."""
+"""Supported keyed configs, and the errors for unsupported ones."""
 
 from pathlib import Path
 from typing import Any
@@ -7,9 +7,10 @@ import pytest
 
 from d2serve.building.config import load_config, parse_config
 from d2serve.building.config_keys import IGNORED, KEYS
-from d2serve.building.config_values import MisspeltKeyError
-from d2serve.building.yaml_config import ConfigError, merge
-from d2serve.model.config import BackboneConfig, RCNNConfig
+from d2serve.building.yaml_config import merge
+from d2serve.errors import ConfigError, MisspelledKeyError
+from d2serve.model.backbone_config import BackboneConfig
+from d2serve.model.config import RCNNConfig
 from tests.goldens.cases import CONFIGS
 
 PYRAMID = ["p2", "p3", "p4", "p5"]
@@ -64,7 +65,7 @@ def test_a_config_without_masks_has_no_mask_head() -> None:
     assert rcnn(with_value("MODEL.MASK_ON", False)).roi_heads.mask is None
 
 
-def test_what_only_masks_need_is_not_asked_of_a_box_model() -> None:
+def test_mask_keys_are_not_checked_for_a_box_model() -> None:
     no_masks = {"MODEL": {"MASK_ON": False}}
     boxes_only = merge(with_value("MODEL.ROI_MASK_HEAD.NAME", "Mine"), no_masks)
     assert rcnn(boxes_only).roi_heads.mask is None
@@ -100,7 +101,7 @@ def test_what_only_masks_need_is_not_asked_of_a_box_model() -> None:
         pytest.param("MY_KEY", "mine", id="a key of one's own"),
     ],
 )
-def test_what_is_not_supported_is_named_with_its_value(name: str, value: object) -> None:
+def test_unsupported_values_are_named(name: str, value: object) -> None:
     with pytest.raises(ConfigError) as raised:
         parse_config(with_value(name, value))
     key = name.removeprefix("MODEL.ROI_BOX_HEAD.") if value == 0 else name
@@ -108,7 +109,7 @@ def test_what_is_not_supported_is_named_with_its_value(name: str, value: object)
     assert repr(value) in str(raised.value)
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_listed() -> None:
     config = merge(with_value("MODEL.LOAD_PROPOSALS", True), {"INPUT": {"FORMAT": "YUV"}, "X": 1})
     with pytest.raises(ConfigError) as raised:
         parse_config(config)
@@ -124,7 +125,7 @@ def test_basic_blocks_need_64_channels(depth: int) -> None:
     parse_config(merge(shallow, {"MODEL": {"RESNETS": {"RES2_OUT_CHANNELS": 64}}}))
 
 
-def test_what_only_training_reads_is_ignored() -> None:
+def test_training_keys_are_ignored() -> None:
     training = {
         "SOLVER": {"BASE_LR": 0.02, "STEPS": (60000, 80000)},
         "DATASETS": {"TRAIN": ("my_dataset",)},
@@ -147,20 +148,20 @@ def test_a_config_that_detectron2_dumped_is_the_config_that_it_was_dumped_from()
     assert load_config(dumped) == load_config(CONFIGS / "mask_rcnn_r34_conv_heads.yaml")
 
 
-def test_a_single_problem_is_told_in_one_line() -> None:
+def test_a_single_problem_takes_one_line() -> None:
     with pytest.raises(ConfigError) as raised:
         parse_config(with_value("MODEL.RPN.NMS_TRESH", 0.5))
     assert str(raised.value) == (
         "this config is not supported: "
-        "MODEL.RPN.NMS_TRESH: 0.5 (not a key of Detectron2's own config, but "
-        "MODEL.RPN.NMS_THRESH is)"
+        "MODEL.RPN.NMS_TRESH: 0.5 (not a key of Detectron2's own config, did you mean "
+        "MODEL.RPN.NMS_THRESH?)"
     )
 
 
 @pytest.mark.parametrize(
     "name", ["MODEL.POINT_HEAD.FC_DIM", "MODEL.RPN.COLOUR", "NMS_THRESH", "MODEL.NMS_THRESH"]
 )
-def test_a_key_of_somebody_elses_is_no_misspelling(name: str) -> None:
+def test_a_key_of_another_project_is_not_a_typo(name: str) -> None:
     with pytest.raises(ConfigError, match=r"not a key of Detectron2's own config\)") as raised:
         parse_config(with_value(name, 1))
-    assert not isinstance(raised.value, MisspeltKeyError)
+    assert not isinstance(raised.value, MisspelledKeyError)

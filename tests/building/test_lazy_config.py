@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from d2serve.building.lazy_config import save_lazy_config
-from d2serve.building.yaml_config import ConfigError
+from d2serve.errors import ConfigError
 from tests.detector.upstream_models import upstream_marks
 
 pytestmark = upstream_marks
@@ -72,13 +72,13 @@ def resized_by(augmentation: str) -> str:
         ),
     ],
 )
-def test_pictures_are_resized_as_the_config_tests(
+def test_images_are_resized_as_the_config_tests(
     tmp_path: Path, text: str, expected: dict[str, object]
 ) -> None:
     assert save(tmp_path, text)["input"] == expected
 
 
-def test_the_model_is_kept_and_what_else_the_file_holds_is_left_out(tmp_path: Path) -> None:
+def test_only_the_model_is_kept(tmp_path: Path) -> None:
     saved = save(tmp_path, MODEL + "optimizer = dict(of=lambda: 1)\n")
     assert saved.keys() == {"model", "input", "datasets"}
     assert saved["datasets"] == {"TEST": [], "TRAIN": []}
@@ -87,7 +87,7 @@ def test_the_model_is_kept_and_what_else_the_file_holds_is_left_out(tmp_path: Pa
     assert saved["model"]["norm"].keywords == {"eps": 1e-6}  # type: ignore[attr-defined]
 
 
-def test_what_only_training_reads_is_no_reason_to_refuse(tmp_path: Path) -> None:
+def test_training_arguments_are_removed(tmp_path: Path) -> None:
     saved = save(
         tmp_path,
         MODEL
@@ -104,7 +104,7 @@ def test_what_only_training_reads_is_no_reason_to_refuse(tmp_path: Path) -> None
     [
         pytest.param("raise ValueError('broken')", "ValueError: broken", id="raises"),
         pytest.param("model = (", "SyntaxError", id="no Python"),
-        pytest.param("train = dict(a=1)", "has no model", id="no model"),
+        pytest.param("train = dict(a=1)", "has no `model`", id="no model"),
         pytest.param(
             resized_by("L(T.Resize)(shape=64)"), "Resize .supported: only Res", id="other resizing"
         ),
@@ -132,6 +132,6 @@ def test_what_only_training_reads_is_no_reason_to_refuse(tmp_path: Path) -> None
         ),
     ],
 )
-def test_what_cannot_be_served_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_unsupported_configs_are_rejected(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         save(tmp_path, text)

@@ -1,4 +1,4 @@
-"""What serving takes of a lazy config that was saved as YAML, and of a Python one."""
+"""Extract the parts of lazy configs that serving needs."""
 
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,7 @@ import yaml
 from d2serve.building import lazy_config
 from d2serve.building.config import parse_config
 from d2serve.building.lazy_config import as_yaml, read_saved_config
-from d2serve.building.yaml_config import ConfigError
-from d2serve.detector.detectron2.model import PackageError
+from d2serve.errors import ConfigError, RuntimeUnavailableError
 from tests.goldens.cases import CONFIGS
 
 # As training on LVIS left it in its output folder.
@@ -28,7 +27,7 @@ def resized_by(*augmentations: dict[str, Any]) -> dict[str, Any]:
     return {"dataloader": {"test": {"mapper": {"augmentations": list(augmentations)}}}}
 
 
-def test_what_training_saved_is_served_without_the_package() -> None:
+def test_a_config_saved_by_training_is_read_without_the_package() -> None:
     kept = read_saved_config(SAVED)
     assert kept["input"] == {"channel_order": "RGB", "min_size": 1024, "max_size": 1024}
     assert kept["datasets"] == {"TEST": "lvis_v1_val", "TRAIN": "lvis_v1_train"}
@@ -36,7 +35,7 @@ def test_what_training_saved_is_served_without_the_package() -> None:
     assert parse_config(kept).output.num_classes == 1203
 
 
-def test_what_was_kept_once_is_kept_as_it_is() -> None:
+def test_an_extracted_config_is_kept() -> None:
     kept = read_saved_config(CONFIGS / "mask_rcnn_vitdet.yaml")
     assert kept["input"] == {"channel_order": "RGB", "min_size": 256, "max_size": 256}
 
@@ -54,24 +53,24 @@ def test_what_was_kept_once_is_kept_as_it_is() -> None:
         ),
     ],
 )
-def test_pictures_are_resized_as_the_config_tests(
+def test_images_are_resized_as_the_config_tests(
     tmp_path: Path, config: dict[str, Any], order: str, sizes: tuple[int, int]
 ) -> None:
     expected = {"channel_order": order, "min_size": sizes[0], "max_size": sizes[1]}
     assert saved(tmp_path, config)["input"] == expected
 
 
-def test_other_resizing_is_refused(tmp_path: Path) -> None:
+def test_other_resizing_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"augmentations: Resize \(supported: only Res"):
         saved(tmp_path, resized_by({"_target_": "detectron2.data.transforms.Resize"}))
 
 
-def test_a_yaml_config_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_yaml_config_is_unchanged(tmp_path: Path) -> None:
     with as_yaml(tmp_path / "config.yaml") as config:
         assert config == tmp_path / "config.yaml"
 
 
-def test_a_python_config_is_run_and_its_yaml_does_not_stay(
+def test_a_python_config_is_run_and_its_yaml_is_removed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def save(source: Path, target: Path) -> None:
@@ -91,12 +90,12 @@ def test_without_the_package_a_python_config_is_not_read(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def missing() -> str:
-        raise PackageError("no such package; pip install it")
+        raise RuntimeUnavailableError("no such package; pip install it")
 
     monkeypatch.setattr(lazy_config, "package_version", missing)
     source = tmp_path / "config.py"
-    source.write_text("raise RuntimeError('nobody asked for this to run')")
-    with pytest.raises(ConfigError, match=r"give the config\.yaml .* pip install it"):
+    source.write_text("raise RuntimeError('this must not run')")
+    with pytest.raises(ConfigError, match=r"use the config\.yaml .* pip install it"):
         as_yaml(source).__enter__()
     with pytest.raises(ConfigError, match=r"nowhere\.py does not exist"):
         as_yaml(tmp_path / "nowhere.py").__enter__()

@@ -1,4 +1,4 @@
-"""Which lazy configs are served, and what the others are told."""
+"""Supported lazy configs, and the errors for unsupported ones."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from d2serve.building.config import load_config, parse_config, read_config
-from d2serve.building.yaml_config import ConfigError
-from d2serve.model.config import BackboneConfig, RCNNConfig, SimpleFPNConfig
+from d2serve.errors import ConfigError
+from d2serve.model.backbone_config import BackboneConfig, SimpleFPNConfig
+from d2serve.model.config import RCNNConfig
 from d2serve.model.meta_arch import build_network
 from tests.goldens.cases import CONFIGS
 
@@ -36,7 +37,7 @@ RESNET_FPN = {
 
 
 def changed(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """The config with other values at dotted paths; None takes them away."""
+    """The config with other values at dotted paths; None removes them."""
     config = deepcopy(config)
     for dotted, value in changes.items():
         *above, last = dotted.split(".")
@@ -50,7 +51,7 @@ def changed(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def refusal(config: dict[str, Any], changes: dict[str, Any]) -> str:
+def config_error(config: dict[str, Any], changes: dict[str, Any]) -> str:
     with pytest.raises(ConfigError) as raised:
         parse_config(changed(config, changes))
     return str(raised.value)
@@ -80,7 +81,7 @@ def test_a_cascade_has_weights_for_each_stage() -> None:
     assert found.predictor.sigmoid_scores
 
 
-def test_what_an_archive_keeps_is_what_was_read(tmp_path: Path) -> None:
+def test_a_written_config_is_read_again(tmp_path: Path) -> None:
     kept = tmp_path / "config.yaml"
     kept.write_text(yaml.safe_dump(VITDET), encoding="utf-8")
     assert load_config(kept) == parse_config(VITDET)
@@ -136,7 +137,7 @@ def test_a_resnet_with_fpn() -> None:
         ({f"{NET}.act_layer": "torch.nn.ReLU"}, "'torch.nn.ReLU' (supported: only without it)"),
         ({f"{NET}.norm_layer": "None.<lambda>"}, f"{NET}.norm_layer: 'None.<lambda>'"),
         ({f"{NET}.norm_layer._target_": "mine.Norm"}, f"{NET}.norm_layer._target_: 'mine.Norm'"),
-        ({f"{NET}.depth": "12"}, f"{NET}.depth: '12' (supported: a whole number"),
+        ({f"{NET}.depth": "12"}, f"{NET}.depth: '12' (supported: an integer"),
         ({f"{NET}.num_heads": 5}, f"{NET}.num_heads: 5 (must divide embed_dim, 32)"),
         ({f"{NET}.patch_size": 14}, f"{NET}.patch_size: 14"),
         ({"model.backbone.square_pad": 0}, "model.backbone.square_pad: 0"),
@@ -146,10 +147,10 @@ def test_a_resnet_with_fpn() -> None:
         ({"model._target_": "detectron2.modeling.FCOS"}, "model._target_: 'detectron2.modeling.F"),
         ({f"{RPN}.in_features": ["p2", "p4"]}, f"{RPN}.in_features: ['p2', 'p4']"),
         ({f"{RPN}.anchor_generator.strides": [4, 8]}, "strides: [4, 8] (must be [4, 8, 16,"),
-        ({f"{RPN}.anchor_generator.sizes": [[1], [2]]}, "sizes: [[1], [2]] (needs one list, or"),
+        ({f"{RPN}.anchor_generator.sizes": [[1], [2]]}, "sizes: [[1], [2]] (must be one list, or"),
         ({f"{RPN}.pre_nms_topk": 100}, f"{RPN}.pre_nms_topk: 100"),
         ({"model.roi_heads.keypoint_head": {}}, "model.roi_heads.keypoint_head: {}"),
-        ({"model.roi_heads.num_classes": None}, "num_classes: None (supported: a whole number"),
+        ({"model.roi_heads.num_classes": None}, "num_classes: None (supported: an integer"),
         ({"model.roi_heads.num_classes": "${..n}"}, "num_classes: '${..n}'"),
         ({"model.roi_heads.box_predictor.num_classes": 6}, "num_classes: 6 (must be 5)"),
         ({"model.roi_heads.mask_head.num_classes": 6}, "num_classes: 6 (must be 5 or 1)"),
@@ -165,22 +166,22 @@ def test_a_resnet_with_fpn() -> None:
     ],
     ids=str,
 )
-def test_what_is_not_supported_is_named(changes: dict[str, Any], named: str) -> None:
-    message = refusal(VITDET, changes)
+def test_unsupported_arguments_are_named(changes: dict[str, Any], named: str) -> None:
+    message = config_error(VITDET, changes)
     assert named in message
     assert "\n" not in message, "nothing else is wrong"
 
 
 def test_a_level_is_pooled_from_p5_alone() -> None:
-    message = refusal(VITDET, {"model.backbone.scale_factors": [4.0, 2.0]})
+    message = config_error(VITDET, {"model.backbone.scale_factors": [4.0, 2.0]})
     assert "model.backbone.scale_factors: [4.0, 2.0] (the last level must be p5)" in message
 
 
-def test_all_that_is_not_supported_is_told_at_once() -> None:
-    message = refusal(VITDET, {f"{NET}.depth": 0, f"{RPN}.nms_thresh": 7, "model.more": 1})
+def test_all_problems_are_listed() -> None:
+    message = config_error(VITDET, {f"{NET}.depth": 0, f"{RPN}.nms_thresh": 7, "model.more": 1})
     assert message == (
         "this config is not supported:\n"
-        "  model.backbone.net.depth: 0 (supported: a whole number of at least 1)\n"
+        "  model.backbone.net.depth: 0 (supported: an integer of at least 1)\n"
         "  model.proposal_generator.nms_thresh: 7 (supported: a number from 0 to 1)\n"
         "  model.more: 1 (supported: only without it)"
     )
@@ -195,11 +196,14 @@ def per_stage(name: str, value: Any) -> Callable[[dict[str, Any]], dict[str, Any
     [
         (per_stage("box_heads.1.fc_dims", [64]), "box_heads: "),
         (per_stage("box_predictors.0.use_sigmoid_ce", False), "box_predictors: "),
-        (per_stage("box_heads", CASCADE["model"]["roi_heads"]["box_heads"][:2]), "needs one for"),
+        (
+            per_stage("box_heads", CASCADE["model"]["roi_heads"]["box_heads"][:2]),
+            "must have one entry per",
+        ),
         (per_stage("box_predictors", []), "box_predictors: [] (supported: a list of one or more)"),
     ],
 )
-def test_stages_of_a_cascade_are_alike(change: Any, named: str) -> None:
+def test_different_stages_of_a_cascade_are_rejected(change: Any, named: str) -> None:
     with pytest.raises(ConfigError) as raised:
         parse_config(change(CASCADE))
     assert named in str(raised.value)
@@ -207,7 +211,7 @@ def test_stages_of_a_cascade_are_alike(change: Any, named: str) -> None:
 
 def test_a_cascade_has_one_box_for_all_classes() -> None:
     changes = {f"model.roi_heads.box_predictors.{i}.cls_agnostic_bbox_reg": False for i in range(3)}
-    assert "must be True for CascadeROIHeads" in refusal(CASCADE, changes)
+    assert "must be True for CascadeROIHeads" in config_error(CASCADE, changes)
 
 
 @pytest.mark.parametrize(
@@ -224,6 +228,7 @@ def test_a_cascade_has_one_box_for_all_classes() -> None:
 )
 def test_other_resnets_are_named(changes: dict[str, Any], named: str) -> None:
     config = changed(VITDET, {"model.backbone": RESNET_FPN})
-    message = refusal(config, {f"model.backbone.{name}": value for name, value in changes.items()})
+    values = {f"model.backbone.{name}": value for name, value in changes.items()}
+    message = config_error(config, values)
     assert named in message
     assert "\n" not in message

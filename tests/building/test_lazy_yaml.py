@@ -1,4 +1,4 @@
-"""Reading what Detectron2's LazyConfig saves, without running it."""
+"""Read the YAML of Detectron2's LazyConfig without running it."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from d2serve.building.lazy_yaml import is_lazy_config, read_lazy_config, resolve
-from d2serve.building.yaml_config import ConfigError
+from d2serve.errors import ConfigError
 from tests.goldens.cases import CONFIGS
 
 
@@ -73,10 +73,10 @@ def test_nothing_is_run(tmp_path: Path, call: str) -> None:
     [
         ("a: [1", "not YAML of a lazy config"),
         ("a: !mine 1", "!mine"),
-        ("- 1", "must be a YAML mapping"),
+        ("- 1", "expected a YAML mapping"),
     ],
 )
-def test_what_cannot_be_read_is_named(tmp_path: Path, text: str, named: str) -> None:
+def test_unreadable_configs_are_named(tmp_path: Path, text: str, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         read(tmp_path, text)
 
@@ -96,7 +96,7 @@ def test_a_missing_config_is_named(tmp_path: Path) -> None:
         ("model: [", False),
     ],
 )
-def test_a_lazy_config_is_told_by_its_model(tmp_path: Path, text: str, is_lazy: bool) -> None:
+def test_lazy_configs_are_detected_by_their_model(tmp_path: Path, text: str, is_lazy: bool) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(text)
     assert is_lazy_config(config) is is_lazy
@@ -150,5 +150,5 @@ def test_references_are_followed(config: dict[str, Any], resolved: dict[str, Any
         {"a": "${b.x}", "b": [1]},
     ],
 )
-def test_what_cannot_be_followed_stays_a_text(config: dict[str, Any]) -> None:
+def test_unresolved_references_stay_a_text(config: dict[str, Any]) -> None:
     assert "${" in str(resolve(config))

@@ -1,13 +1,12 @@
-"""What a model runs on, and what is said where nothing can run it."""
+"""Choose a runtime, and the errors without a suitable one."""
 
 from pathlib import Path
 
 import pytest
 
 from d2serve.building import runtimes
-from d2serve.building.runtimes import Choice, choose_runtime
-from d2serve.building.yaml_config import ConfigError
-from d2serve.detector.detectron2.model import PackageError
+from d2serve.building.runtimes import RuntimeChoice, choose_runtime
+from d2serve.errors import ConfigError, RuntimeUnavailableError
 from tests.goldens.cases import CONFIGS
 
 SUPPORTED = CONFIGS / "mask_rcnn_r50.yaml"
@@ -37,30 +36,32 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> str:
-        raise PackageError("no such package; pip install it")
+        raise RuntimeUnavailableError("no such package; pip install it")
 
     monkeypatch.setattr(runtimes, "package_version", missing)
 
 
 @pytest.mark.usefixtures("not_installed")
-def test_what_our_own_network_supports_needs_no_package() -> None:
+def test_supported_configs_need_no_package() -> None:
     for config in (SUPPORTED, LAZY):
-        assert choose_runtime("auto", config) == Choice("native", "the config is supported")
-    assert choose_runtime("native", SUPPORTED) == Choice("native", "asked for")
+        assert choose_runtime("auto", config) == RuntimeChoice("native", "the config is supported")
+    assert choose_runtime("native", SUPPORTED) == RuntimeChoice("native", "requested")
 
 
 @pytest.mark.usefixtures("installed")
-def test_our_own_network_comes_first_and_the_package_only_where_asked_for() -> None:
+def test_our_own_network_is_preferred_unless_the_package_is_requested() -> None:
     assert choose_runtime("auto", SUPPORTED).runtime == "native"
-    assert choose_runtime("detectron2", SUPPORTED) == Choice("detectron2", "asked for, 0.6")
+    assert choose_runtime("detectron2", SUPPORTED) == RuntimeChoice(
+        "detectron2", "requested, version 0.6"
+    )
 
 
 @pytest.mark.usefixtures("installed")
-def test_what_our_own_network_does_not_support_runs_on_the_package(unsupported: Path) -> None:
+def test_unsupported_configs_run_on_the_package(unsupported: Path) -> None:
     choice = choose_runtime("auto", unsupported)
     assert choice.runtime == "detectron2"
     assert choice.reason == (
-        "0.6, as our own network says: this config is not supported: "
+        "version 0.6; not possible with native: this config is not supported: "
         "MODEL.PROPOSAL_GENERATOR.NAME: 'RRPN' (supported: only 'RPN')"
     )
 
@@ -76,7 +77,7 @@ def test_more_than_one_reason_is_counted(unsupported: Path) -> None:
 
 
 @pytest.mark.usefixtures("not_installed")
-def test_where_nothing_can_run_it_all_keys_are_listed_and_how_to_get_on(unsupported: Path) -> None:
+def test_without_a_runtime_all_keys_and_the_fix_are_listed(unsupported: Path) -> None:
     unsupported.write_text(unsupported.read_text() + "NO_SUCH_KEY: 1\n")
     with pytest.raises(ConfigError) as raised:
         choose_runtime("auto", unsupported)
@@ -87,27 +88,29 @@ def test_where_nothing_can_run_it_all_keys_are_listed_and_how_to_get_on(unsuppor
 
 
 @pytest.mark.usefixtures("installed")
-def test_a_misspelt_key_is_nothing_for_the_package(tmp_path: Path) -> None:
+def test_a_misspelled_key_is_not_left_to_the_package(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(f"_BASE_: {SUPPORTED}\nMODEL: {{MASK_OM: True}}\n")
     with pytest.raises(ConfigError) as raised:
         choose_runtime("auto", config)
     assert str(raised.value) == (
         "this config is not supported: "
-        "MODEL.MASK_OM: True (not a key of Detectron2's own config, but MODEL.MASK_ON is)"
+        "MODEL.MASK_OM: True (not a key of Detectron2's own config, did you mean MODEL.MASK_ON?)"
     )
 
 
 @pytest.mark.usefixtures("installed")
-def test_native_is_never_given_up_in_silence(unsupported: Path, lazy_unsupported: Path) -> None:
+def test_a_requested_native_runtime_is_not_replaced(
+    unsupported: Path, lazy_unsupported: Path
+) -> None:
     for config in (unsupported, lazy_unsupported):
         with pytest.raises(ConfigError):
             choose_runtime("native", config)
 
 
 @pytest.mark.usefixtures("not_installed")
-def test_a_package_that_is_asked_for_must_be_there() -> None:
-    with pytest.raises(PackageError, match="no such package"):
+def test_a_requested_package_must_be_installed() -> None:
+    with pytest.raises(RuntimeUnavailableError, match="no such package"):
         choose_runtime("detectron2", SUPPORTED)
 
 
@@ -119,10 +122,8 @@ def test_other_lazy_configs_run_on_the_package(lazy_unsupported: Path) -> None:
 
 
 @pytest.mark.usefixtures("installed")
-@pytest.mark.parametrize("wanted", ["auto", "native", "detectron2"])
+@pytest.mark.parametrize("requested", ["auto", "native", "detectron2"])
 @pytest.mark.parametrize("name", ["no.yaml", "no.yml"])
-def test_a_config_that_is_not_there_is_no_reason_to_choose(
-    tmp_path: Path, wanted: str, name: str
-) -> None:
+def test_a_missing_config_is_an_error(tmp_path: Path, requested: str, name: str) -> None:
     with pytest.raises(ConfigError, match=name):
-        choose_runtime(wanted, tmp_path / name)
+        choose_runtime(requested, tmp_path / name)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from d2serve.building.yaml_config import ConfigError, merge, read_yaml_config
+from d2serve.building.yaml_config import merge, read_yaml_config
+from d2serve.errors import ConfigError
 
 
 def write(path: Path, text: str) -> Path:
@@ -70,13 +71,13 @@ def test_text_that_reads_as_a_literal_is_that_literal(
         pytest.param(
             "A: !!python/object/apply:os.getcwd []", "not plain YAML", id="a tag with code"
         ),
-        pytest.param("_BASE_: config.yaml", "circle", id="its own base"),
+        pytest.param("_BASE_: config.yaml", "circular", id="its own base"),
         pytest.param("_BASE_: missing.yaml", "missing.yaml", id="missing base"),
         pytest.param("_BASE_: https://host/base.yaml", "https://host/base.yaml", id="remote base"),
         pytest.param("_BASE_: 7", "_BASE_ is 7", id="a number as base"),
     ],
 )
-def test_what_cannot_be_read_is_named(tmp_path: Path, text: str, named: str) -> None:
+def test_unreadable_configs_are_named(tmp_path: Path, text: str, named: str) -> None:
     config = write(tmp_path / "config.yaml", text)
     with pytest.raises(ConfigError, match=named):
         read_yaml_config(config)

@@ -1,3 +1,5 @@
+"""The Makefile: help, usage, variables and the choice of Python."""
+
 import shutil
 import subprocess
 import sys
@@ -10,9 +12,9 @@ from tests.environment import clean_environment
 DOCUMENTED = {
     *("help", "demo", "serve", "test", "archive", "predict", "lint", "fuzz", "sbom"),
     *("package", "sagemaker-local", "deploy", "undeploy", "transform", "clarify"),
-    *("bench", "bench-peers", "bench-gpu", "loadtest", "soak"),
+    *("bench", "bench-peers", "bench-gpu", "loadtest", "soak", "postman", "test-pythons"),
 }
-# No test installs anything.
+# Keep these tests from installing packages.
 INSTALLED = ".venv/.installed"
 AS_INSTALLED = ("-o", INSTALLED, "-o", ".venv-container/.installed")
 
@@ -50,17 +52,17 @@ def test_help_lists_every_documented_target(repo_root: Path, arguments: tuple[st
         (("clarify",), "usage: make clarify ENDPOINT="),
     ],
 )
-def test_a_missing_variable_shows_how_to_call(
+def test_missing_variable_shows_the_usage(
     repo_root: Path, arguments: tuple[str, ...], usage: str
 ) -> None:
-    refused = make(repo_root, *AS_INSTALLED, *arguments)
-    assert refused.returncode != 0
-    assert usage in refused.stderr
+    failed = make(repo_root, *AS_INSTALLED, *arguments)
+    assert failed.returncode != 0
+    assert usage in failed.stderr
 
 
-def test_values_may_hold_spaces_and_quotes(repo_root: Path) -> None:
-    refused = make(repo_root, *AS_INSTALLED, "predict", 'IMAGE=/no such/it\'s "here".png')
-    assert 'error: /no such/it\'s "here".png does not exist' in refused.stderr
+def test_values_may_contain_spaces_and_quotes(repo_root: Path) -> None:
+    failed = make(repo_root, *AS_INSTALLED, "predict", 'IMAGE=/no such/it\'s "here".png')
+    assert 'error: /no such/it\'s "here".png does not exist' in failed.stderr
 
 
 @pytest.mark.parametrize(
@@ -69,43 +71,44 @@ def test_values_may_hold_spaces_and_quotes(repo_root: Path) -> None:
         (["TOKEN=given"], {}, "given"),
         ([], {"D2SERVE_TOKEN": "ours"}, "ours"),
         (["TOKEN=given"], {"D2SERVE_TOKEN": "ours"}, "given"),
-        pytest.param([], {"TOKEN": "some other program's"}, "", id="not-ours"),
+        pytest.param([], {"TOKEN": "of another program"}, "", id="foreign"),
     ],
 )
-def test_a_token_reaches_predict_through_the_environment_alone(
+def test_token_reaches_predict_only_through_the_environment(
     repo_root: Path, tmp_path: Path, given: list[str], environment: dict[str, str], passed: str
 ) -> None:
-    python = tmp_path / "python"
-    python.write_text('#!/bin/sh\necho "token:$D2SERVE_TOKEN" "$@"\n')
-    python.chmod(0o755)
+    command = tmp_path / "d2serve"
+    command.write_text('#!/bin/sh\necho "token:$D2SERVE_TOKEN" "$@"\n')
+    command.chmod(0o755)
     shown = subprocess.run(
-        ["make", *AS_INSTALLED, f"RUN={python}", "predict", "IMAGE=a.png", *given],
+        ["make", *AS_INSTALLED, f"D2SERVE={command}", "predict", "IMAGE=a.png", *given],
         cwd=repo_root,
         env=clean_environment() | environment,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert shown.stdout == f"token:{passed} -m d2serve.cli.predict a.png\n"
+    assert shown.stdout == f"token:{passed} predict a.png\n"
 
 
 @pytest.fixture
 def bare_project(tmp_path: Path, repo_root: Path) -> Path:
-    """The Makefile where nothing is installed, and nothing would be."""
+    """A folder with the Makefile and without environments."""
     shutil.copy(repo_root / "Makefile", tmp_path)
-    (tmp_path / "requirements.txt").touch()
+    (tmp_path / "constraints.txt").touch()
+    (tmp_path / "pyproject.toml").touch()
     return tmp_path
 
 
 @pytest.mark.parametrize("python", ["/no/such/python", "/bin/false"])
-def test_a_python_that_does_not_run_is_named(bare_project: Path, python: str) -> None:
-    refused = make(bare_project, INSTALLED, f"PYTHON={python}")
-    assert refused.returncode != 0
-    assert python in refused.stderr
-    assert "make PYTHON=" in refused.stderr
+def test_broken_python_is_named(bare_project: Path, python: str) -> None:
+    failed = make(bare_project, INSTALLED, f"PYTHON={python}")
+    assert failed.returncode != 0
+    assert python in failed.stderr
+    assert "make PYTHON=" in failed.stderr
 
 
-def test_an_old_python_is_named(bare_project: Path) -> None:
+def test_old_python_is_named(bare_project: Path) -> None:
     python = bare_project / "old python"
     as_of_39 = "import sys; sys.version_info = (3, 9, 18); exec(sys.argv[1])"
     python.write_text(
@@ -117,6 +120,6 @@ def test_an_old_python_is_named(bare_project: Path) -> None:
         """
     )
     python.chmod(0o755)
-    refused = make(bare_project, INSTALLED, f"PYTHON={python}")
-    assert refused.returncode != 0
-    assert f'needs Python 3.10 or newer, and "{python}" is Python 3.9.18' in refused.stderr
+    failed = make(bare_project, INSTALLED, f"PYTHON={python}")
+    assert failed.returncode != 0
+    assert f'needs Python 3.10 to 3.13, and "{python}" is Python 3.9.18' in failed.stderr

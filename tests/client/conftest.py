@@ -1,4 +1,4 @@
-"""SageMaker endpoints without AWS: moto's server, and a runtime in front of a container."""
+"""SageMaker endpoints without AWS: moto's server, and a fake runtime in front of a container."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,14 +15,14 @@ from d2serve.client.sagemaker import AsyncEndpointTransport, endpoint_transport
 from tests.client.runtime import Container, Runtime
 
 REGION = "eu-central-1"
-BUCKET = "answers-of-an-endpoint"
+BUCKET = "responses-of-an-endpoint"
 KEYS = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
 VARIANT = {"VariantName": "AllTraffic", "ModelName": "model"}
 ROLE = "arn:aws:iam::123456789012:role/Serving"
 
 
 class Session(boto3.Session):  # type: ignore[misc]
-    """Credentials of nobody; each service at an address of its own."""
+    """Fake credentials, and a URL per service."""
 
     def __init__(self, urls: dict[str, str], url: str) -> None:
         super().__init__(region_name=REGION, **KEYS)
@@ -44,7 +44,7 @@ def moto_url() -> Iterator[str]:
 
 @pytest.fixture
 def aws(moto_url: str) -> Iterator[Session]:
-    """An account with two endpoints: `now` and, asynchronous, `later`."""
+    """An account with the real-time endpoint `now` and the asynchronous endpoint `later`."""
     session = Session({}, moto_url)
     session.client("s3").create_bucket(
         Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION}
@@ -64,15 +64,15 @@ def aws(moto_url: str) -> Iterator[Session]:
     httpx.post(f"{moto_url}/moto-api/reset", trust_env=False).raise_for_status()
 
 
-Invoke = Callable[..., tuple[Client, Runtime]]
+Connect = Callable[..., tuple[Client, Runtime]]
 
 
 @pytest.fixture
-def invoke(aws: Session, moto_url: str) -> Iterator[Invoke]:
-    """A client of an endpoint with such a container behind it."""
+def connect(aws: Session, moto_url: str) -> Iterator[Connect]:
+    """Returns a client of an endpoint, and the runtime in front of the given container."""
     with ExitStack() as stack:
 
-        def connect(endpoint: str, container: Container, **more: Any) -> tuple[Client, Runtime]:
+        def open_client(endpoint: str, container: Container, **more: Any) -> tuple[Client, Runtime]:
             runtime = stack.enter_context(Runtime(container, aws.client("s3"), BUCKET))
             Thread(target=runtime.serve_forever, daemon=True).start()
             stack.callback(runtime.shutdown)
@@ -81,4 +81,4 @@ def invoke(aws: Session, moto_url: str) -> Iterator[Invoke]:
             assert isinstance(transport, AsyncEndpointTransport) == (endpoint == "later")
             return stack.enter_context(Client(transport, sleep=lambda _: None)), runtime
 
-        yield connect
+        yield open_client

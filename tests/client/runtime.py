@@ -1,4 +1,4 @@
-"""A stand-in for SageMaker's runtime: in front of whatever answers, as SageMaker puts it."""
+"""A fake of SageMaker's runtime in front of a container."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -12,33 +12,33 @@ MODEL_ERROR = 424
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the container is asked."""
+class Received:
+    """A request as the container receives it."""
 
     body: bytes
     headers: Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Answered:
-    """What the container answers; a `refused_as` is SageMaker's own error in its place."""
+class Response:
+    """The container's response, or SageMaker's own error if `error_type` is set."""
 
     status: int = 200
     body: bytes = b"{}"
     content_type: str = "application/json"
-    refused_as: str = ""
+    error_type: str = ""
 
 
-Container = Callable[[Asked], Answered]
+Container = Callable[[Received], Response]
 
 
 class Runtime(ThreadingHTTPServer):
     """Serves InvokeEndpoint and InvokeEndpointAsync on loopback.
 
     Args:
-        container: what is behind the endpoint.
-        s3: a client of the S3 that asynchronous requests come from and answers go to.
-        output: the bucket of the answers.
+        container: returns the response to a request.
+        s3: client of the S3 that holds asynchronous requests and responses.
+        output: bucket for the responses.
     """
 
     daemon_threads = True
@@ -48,17 +48,17 @@ class Runtime(ThreadingHTTPServer):
         self.container = container
         self.s3 = s3
         self.output = output
-        # An endpoint without a path for failures says nothing of where they are.
-        self.keeps_failures = True
-        self.asked: list[Asked] = []
+        # Without a path for failures, an endpoint does not return their location.
+        self.stores_failures = True
+        self.received: list[Received] = []
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
 
-    def ask(self, asked: Asked) -> Answered:
-        self.asked.append(asked)
-        return self.container(asked)
+    def invoke(self, request: Received) -> Response:
+        self.received.append(request)
+        return self.container(request)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -70,36 +70,39 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path.endswith("/async-invocations"):
             self._later(headers)
         else:
-            self._now(self.server.ask(Asked(body, headers)))
+            self._now(self.server.invoke(Received(body, headers)))
 
-    def _now(self, answer: Answered) -> None:
-        if answer.refused_as:
-            self._send(answer.status, answer.body, {"x-amzn-ErrorType": answer.refused_as})
-        elif answer.status == 200:
-            self._send(200, answer.body, {"Content-Type": answer.content_type})
+    def _now(self, response: Response) -> None:
+        if response.error_type:
+            self._send(response.status, response.body, {"x-amzn-ErrorType": response.error_type})
+        elif response.status == 200:
+            self._send(200, response.body, {"Content-Type": response.content_type})
         else:
-            text = answer.body.decode()
-            told = {
-                "Message": f"Received client error ({answer.status}) from primary with message",
-                "OriginalStatusCode": answer.status,
+            text = response.body.decode()
+            body = {
+                "Message": f"Received client error ({response.status}) from primary with message",
+                "OriginalStatusCode": response.status,
                 "OriginalMessage": text,
             }
             kind = {"x-amzn-ErrorType": "ModelError"}
-            self._send(MODEL_ERROR, json.dumps(told).encode(), kind)
+            self._send(MODEL_ERROR, json.dumps(body).encode(), kind)
 
     def _later(self, headers: Mapping[str, str]) -> None:
-        place = urlsplit(headers["x-amzn-sagemaker-inputlocation"])
-        found = self.server.s3.get_object(Bucket=place.netloc, Key=place.path.lstrip("/"))
-        answer = self.server.ask(Asked(found["Body"].read(), headers))
+        location = urlsplit(headers["x-amzn-sagemaker-inputlocation"])
+        stored = self.server.s3.get_object(Bucket=location.netloc, Key=location.path.lstrip("/"))
+        response = self.server.invoke(Received(stored["Body"].read(), headers))
         keys = {"output": f"{uuid4()}.out", "failure": f"{uuid4()}.error"}
-        kept = keys["output"] if answer.status == 200 else keys["failure"]
+        key = keys["output"] if response.status == 200 else keys["failure"]
         self.server.s3.put_object(
-            Bucket=self.server.output, Key=kept, Body=answer.body, ContentType=answer.content_type
+            Bucket=self.server.output,
+            Key=key,
+            Body=response.body,
+            ContentType=response.content_type,
         )
         locations = {
             f"X-Amzn-SageMaker-{name}Location": f"s3://{self.server.output}/{key}"
             for name, key in zip(("Output", "Failure"), keys.values(), strict=True)
-            if name == "Output" or self.server.keeps_failures
+            if name == "Output" or self.server.stores_failures
         }
         self._send(202, b'{"InferenceId": "1"}', locations)
 
@@ -112,4 +115,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Tests say what went wrong themselves."""
+        """Keep the tests' output short."""

@@ -8,22 +8,22 @@ import pytest
 
 from d2serve.client.client import ATTEMPTS, Client
 from d2serve.client.http import HttpTransport
-from d2serve.client.transport import Payload, PredictionError, UnreachableError
-from d2serve.errors import CommandError
+from d2serve.client.transport import Payload
+from d2serve.errors import CommandError, PredictionError, UnreachableError
 
 URL = "http://server.test/invocations"
 OPTIONS_HEADER = "X-Amzn-SageMaker-Custom-Attributes"
-REFUSAL = {"error": {"code": "bad_request", "message": "empty body", "hint": "send a picture"}}
+ERROR_BODY = {"error": {"code": "bad_request", "message": "empty body", "hint": "send a image"}}
 
 
-def client_of(answer: Callable[[httpx.Request], httpx.Response]) -> Client:
-    transport = HttpTransport(URL, transport=httpx.MockTransport(answer))
+def client_of(server: Callable[[httpx.Request], httpx.Response]) -> Client:
+    transport = HttpTransport(URL, transport=httpx.MockTransport(server))
     return Client(transport, sleep=lambda _: None)
 
 
-def test_a_file_is_sent_with_its_type(tmp_path: Path) -> None:
-    picture = tmp_path / "a.PNG"
-    picture.write_bytes(b"bytes")
+def test_file_is_sent_with_its_type(tmp_path: Path) -> None:
+    image = tmp_path / "a.PNG"
+    image.write_bytes(b"bytes")
     seen: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -31,7 +31,7 @@ def test_a_file_is_sent_with_its_type(tmp_path: Path) -> None:
         return httpx.Response(200, json={"labels": []})
 
     with client_of(answer) as client:
-        reply = client.predict(picture, accept="image/jpeg")
+        reply = client.predict(image, accept="image/jpeg")
     assert reply.json() == {"labels": []}
     assert reply.content_type == "application/json"
     [request] = seen
@@ -41,7 +41,7 @@ def test_a_file_is_sent_with_its_type(tmp_path: Path) -> None:
     assert OPTIONS_HEADER not in request.headers
 
 
-def test_options_are_sent_as_sagemaker_would_hand_them_on() -> None:
+def test_options_are_sent_as_custom_attributes() -> None:
     with client_of(lambda request: httpx.Response(200, text=request.headers[OPTIONS_HEADER])) as c:
         assert c.predict(b"", masks="none", classes=[1]).json() == {"masks": "none", "classes": [1]}
 
@@ -56,47 +56,47 @@ def test_bytes_are_sent_as_declared(declared: str | None, sent: str) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_busy_server_is_asked_again(status: int) -> None:
-    answers = iter(
+def test_overloaded_server_is_retried(status: int) -> None:
+    responses = iter(
         [httpx.Response(status), httpx.Response(status), httpx.Response(200, text="now")]
     )
-    with client_of(lambda _: next(answers)) as client:
+    with client_of(lambda _: next(responses)) as client:
         assert client.predict(b"").content == b"now"
 
 
-def test_a_server_that_is_not_up_yet_is_asked_again() -> None:
+def test_starting_server_is_retried() -> None:
     up = iter([False, False, True])
 
     def answer(_: httpx.Request) -> httpx.Response:
         if not next(up):
-            raise httpx.ConnectError("refused")
+            raise httpx.ConnectError("raised")
         return httpx.Response(200, text="now")
 
     with client_of(answer) as client:
         assert client.predict(b"").content == b"now"
 
 
-def test_a_server_that_is_not_there_is_given_up() -> None:
+def test_missing_server() -> None:
     calls: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
         calls.append(request)
-        raise httpx.ConnectError("refused")
+        raise httpx.ConnectError("raised")
 
-    with client_of(answer) as client, pytest.raises(UnreachableError, match="make serve"):
+    with client_of(answer) as client, pytest.raises(UnreachableError, match="d2serve serve"):
         client.predict(b"")
     assert len(calls) == ATTEMPTS
 
 
-def test_a_refusal_is_not_repeated_and_keeps_its_words() -> None:
-    answers = iter([httpx.Response(400, json=REFUSAL)])
+def test_error_is_not_retried_and_keeps_its_message() -> None:
+    responses = iter([httpx.Response(400, json=ERROR_BODY)])
     with (
-        client_of(lambda _: next(answers)) as client,
-        pytest.raises(PredictionError, match="empty body") as refused,
+        client_of(lambda _: next(responses)) as client,
+        pytest.raises(PredictionError, match="empty body") as raised,
     ):
         client.predict(b"")
-    error = refused.value
-    assert (error.status, error.code, error.hint) == (400, "bad_request", "send a picture")
+    error = raised.value
+    assert (error.status, error.code, error.hint) == (400, "bad_request", "send a image")
 
 
 @pytest.mark.parametrize(
@@ -110,23 +110,23 @@ def test_a_refusal_is_not_repeated_and_keeps_its_words() -> None:
         (httpx.Response(400, json={"error": "odd"}), 'http_400: {"error":"odd"}'),
     ],
 )
-def test_others_errors_are_shown_too(response: httpx.Response, message: str) -> None:
-    with client_of(lambda _: response) as client, pytest.raises(PredictionError) as refused:
+def test_errors_of_gateways(response: httpx.Response, message: str) -> None:
+    with client_of(lambda _: response) as client, pytest.raises(PredictionError) as raised:
         client.predict(b"")
-    assert str(refused.value) == message
+    assert str(raised.value) == message
 
 
-def test_a_long_page_is_quoted_in_part() -> None:
+def test_long_page_is_truncated() -> None:
     page = f"  <html>{'x' * 1000}"
     with (
         client_of(lambda _: httpx.Response(502, text=page)) as client,
-        pytest.raises(PredictionError) as refused,
+        pytest.raises(PredictionError) as raised,
     ):
         client.predict(b"")
-    assert refused.value.message == page.strip()[:200]
+    assert raised.value.message == page.strip()[:200]
 
 
-def test_a_broken_connection_is_a_failed_prediction() -> None:
+def test_broken_connection() -> None:
     def answer(_: httpx.Request) -> httpx.Response:
         raise httpx.ReadTimeout("too slow")
 
@@ -135,28 +135,28 @@ def test_a_broken_connection_is_a_failed_prediction() -> None:
     assert (broken.value.status, broken.value.code) == (0, "no_answer")
 
 
-def test_a_fault_of_our_own_is_not_repeated() -> None:
-    faults = iter([ValueError("a fault")])
+def test_unexpected_error_is_not_retried() -> None:
+    errors = iter([ValueError("unexpected")])
 
     def answer(_: httpx.Request) -> httpx.Response:
-        raise next(faults)
+        raise next(errors)
 
-    with client_of(answer) as client, pytest.raises(ValueError, match="a fault"):
+    with client_of(answer) as client, pytest.raises(ValueError, match="unexpected"):
         client.predict(b"")
 
 
 @pytest.mark.parametrize("url", ["", "localhost:8080", "ftp://host/x", "http://", "http://a:b"])
-def test_a_url_that_is_none_is_named(url: str) -> None:
-    with pytest.raises(CommandError, match="one looks like http://"):
+def test_invalid_url(url: str) -> None:
+    with pytest.raises(CommandError, match="expected one such as http://"):
         HttpTransport(url)
 
 
-def test_a_secure_url_is_one() -> None:
+def test_https_url_is_accepted() -> None:
     with Client(HttpTransport("https://server.test/invocations")):
         pass
 
 
-def test_a_token_goes_along_and_is_in_no_error() -> None:
+def test_token_is_sent_and_not_part_of_errors() -> None:
     seen: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -164,27 +164,27 @@ def test_a_token_goes_along_and_is_in_no_error() -> None:
         return httpx.Response(400, text="no")
 
     transport = HttpTransport(URL, token="s3cret", transport=httpx.MockTransport(answer))
-    with Client(transport) as client, pytest.raises(PredictionError) as refused:
+    with Client(transport) as client, pytest.raises(PredictionError) as raised:
         client.predict(b"")
     assert [request.headers["authorization"] for request in seen] == ["Bearer s3cret"]
-    assert "s3cret" not in str(refused.value)
+    assert "s3cret" not in str(raised.value)
 
 
-def test_without_a_token_there_is_no_header() -> None:
+def test_no_token_no_header() -> None:
     with client_of(lambda request: httpx.Response(200, json=list(request.headers))) as client:
         assert "authorization" not in client.predict(b"").json()
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
-def test_a_file_without_certificates_is_named(tmp_path: Path, content: str | None) -> None:
+def test_file_without_certificates(tmp_path: Path, content: str | None) -> None:
     if content:
         (tmp_path / "ca.pem").write_text(content)
-    with pytest.raises(CommandError, match=r"ca\.pem holds no certificate"):
+    with pytest.raises(CommandError, match=r"ca\.pem contains no certificate"):
         HttpTransport("https://server.test/", ca=tmp_path / "ca.pem")
 
 
 class Recording(httpx.MockTransport):
-    """Answers with the seconds that it may take, and knows whether it is closed."""
+    """Returns the read timeout, and records whether it is closed."""
 
     closed = False
 
@@ -197,7 +197,7 @@ class Recording(httpx.MockTransport):
         self.closed = True
 
 
-def test_connections_wait_as_long_as_told_and_are_given_back() -> None:
+def test_timeout_applies_and_connections_are_closed() -> None:
     connections = Recording()
     with Client(HttpTransport(URL, timeout_s=7, transport=connections)) as client:
         assert client.predict(b"").json() == 7
@@ -206,7 +206,7 @@ def test_connections_wait_as_long_as_told_and_are_given_back() -> None:
 
 
 class Proxy(BaseHTTPRequestHandler):
-    """Answers with what it is asked for: as a proxy a whole URL, as a server its path."""
+    """Returns the request's target: a URL from clients of a proxy, else a path."""
 
     def do_POST(self) -> None:
         self.send_response(200)
@@ -214,12 +214,12 @@ class Proxy(BaseHTTPRequestHandler):
         self.wfile.write(self.path.encode())
 
     def log_message(self, *_: object) -> None:
-        """Tests say what went wrong themselves."""
+        """Keep the tests' output short."""
 
 
 @pytest.fixture
 def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The environment's proxy, which serves /invocations too."""
+    """The proxy of the environment, which also serves /invocations."""
     for name in ("NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
@@ -230,7 +230,19 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         server.shutdown()
 
 
-def test_a_proxy_is_asked_for_other_machines_alone(proxy: str) -> None:
-    for url, asked in {URL: URL, f"{proxy}/invocations": "/invocations"}.items():
+def test_proxy_is_used_for_other_machines_only(proxy: str) -> None:
+    for url, target in {URL: URL, f"{proxy}/invocations": "/invocations"}.items():
         with Client(HttpTransport(url)) as client:
-            assert client.predict(b"").content.decode() == asked
+            assert client.predict(b"").content.decode() == target
+
+
+@pytest.mark.parametrize("url", ["http://server.test", "http://server.test/"])
+def test_address_without_a_path_is_that_of_invocations(url: str) -> None:
+    assert HttpTransport(url).url == URL
+
+
+@pytest.mark.parametrize("token", ["secret\n", "a\nsecret", "sécret"])
+def test_token_that_no_header_can_contain_is_not_printed(token: str) -> None:
+    with pytest.raises(CommandError, match="the token contains a line break") as raised:
+        HttpTransport(URL, token=token)
+    assert token.strip() not in str(raised.value)

@@ -1,37 +1,37 @@
-"""`make predict` by an endpoint's name; by a URL: tests/serving/test_commands.py."""
+"""`d2serve predict` with an endpoint's name; tests/serving/test_commands.py tests it with a URL."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from d2serve.cli import predict
-from tests.client.conftest import KEYS, REGION, Invoke, Session
-from tests.client.runtime import Answered, Asked
+from d2serve.cli.main import invoke
+from tests.client.conftest import KEYS, REGION, Connect, Session
+from tests.client.runtime import Received, Response
 from tests.environment import NO_ACCOUNT
 
-FOUND = {"names": ["ball"], "scores": [0.9], "boxes": [[1, 2, 3, 4]]}
+RESPONSE = {"names": ["ball"], "scores": [0.9], "boxes": [[1, 2, 3, 4]]}
 
 
-def found(_: Asked) -> Answered:
-    return Answered(body=json.dumps(FOUND).encode())
+def respond(_: Received) -> Response:
+    return Response(body=json.dumps(RESPONSE).encode())
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
+def image(tmp_path: Path) -> Path:
     path = tmp_path / "a.png"
     path.write_bytes(b"bytes")
     return path
 
 
-def test_an_endpoint_is_asked_by_its_name(
-    invoke: Invoke,
+def test_endpoint_by_its_name(
+    connect: Connect,
     aws: Session,
-    picture: Path,
+    image: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    _, runtime = invoke("now", found)
+    _, runtime = connect("now", respond)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     keys = {name.upper(): value for name, value in KEYS.items()}
     for name, value in (NO_ACCOUNT | keys).items():
@@ -39,8 +39,8 @@ def test_an_endpoint_is_asked_by_its_name(
     monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
     monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", runtime.url)
     arguments = ["--endpoint", "now", "--region", REGION, "--target-model", "a.tar.gz", "--json"]
-    assert predict.main([str(picture), *arguments]) == 0
-    assert json.loads(capsys.readouterr().out) == [{"file": str(picture), "answer": FOUND}]
-    [asked] = runtime.asked
-    assert asked.headers["x-amzn-sagemaker-target-model"] == "a.tar.gz"
-    assert f"/{REGION}/sagemaker/" in asked.headers["authorization"]
+    assert invoke(["predict", str(image), *arguments]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"file": str(image), "answer": RESPONSE}]
+    [received] = runtime.received
+    assert received.headers["x-amzn-sagemaker-target-model"] == "a.tar.gz"
+    assert f"/{REGION}/sagemaker/" in received.headers["authorization"]

@@ -1,4 +1,4 @@
-"""The API's JSON as arrays, held against what the handler itself writes."""
+"""The API's JSON as arrays."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from d2serve.client.predictions import Prediction, read_predictions
-from d2serve.client.transport import PredictionError
+from d2serve.errors import PredictionError
 
 SIZE_HW = (6, 8)
 NOTHING: dict[str, Any] = {
@@ -22,7 +22,7 @@ def square(top: int, left: int, side: int) -> "np.ndarray[Any, np.dtype[np.bool_
     return mask
 
 
-def found(masks: list[Any]) -> dict[str, Any]:
+def two_detections(masks: list[Any]) -> dict[str, Any]:
     return NOTHING | {
         "boxes": [[1, 2, 4, 5], [0, 0, 2, 2]],
         "scores": [0.9, 0.5],
@@ -44,8 +44,8 @@ POLYGONS = [[[1, 2, 4, 2, 4, 5, 1, 5]], [[0, 0, 2, 0, 2, 2, 0, 2]]]
 @pytest.mark.parametrize(
     "segmentations", [[rle(mask) for mask in MASKS], POLYGONS], ids=["rle", "polygon"]
 )
-def test_what_was_found_is_arrays(segmentations: list[Any]) -> None:
-    prediction = Prediction.from_json(found(segmentations))
+def test_detections_are_arrays(segmentations: list[Any]) -> None:
+    prediction = Prediction.from_json(two_detections(segmentations))
     assert len(prediction) == 2
     assert prediction.size_hw == SIZE_HW
     np.testing.assert_array_equal(prediction.boxes_xyxy, [[1, 2, 4, 5], [0, 0, 2, 2]])
@@ -58,7 +58,7 @@ def test_what_was_found_is_arrays(segmentations: list[Any]) -> None:
     np.testing.assert_array_equal(prediction.masks(), MASKS)
 
 
-def test_nothing_found_has_shapes_all_the_same() -> None:
+def test_arrays_without_detections_have_shapes() -> None:
     prediction = Prediction.from_json(NOTHING | {"masks": []})
     assert len(prediction) == 0
     assert prediction.boxes_xyxy.shape == (0, 4)
@@ -66,30 +66,30 @@ def test_nothing_found_has_shapes_all_the_same() -> None:
     assert prediction.masks().shape == (0, *SIZE_HW)
 
 
-def test_an_empty_polygon_is_an_empty_mask() -> None:
-    masks = Prediction.from_json(found([POLYGONS[0], []])).masks()
+def test_empty_polygon_is_an_empty_mask() -> None:
+    masks = Prediction.from_json(two_detections([POLYGONS[0], []])).masks()
     assert masks[0].any()
     assert not masks[1].any()
 
 
-def test_an_instance_in_pieces_is_one_mask() -> None:
-    pieces = [polygon for [polygon] in POLYGONS]
-    masks = Prediction.from_json(found([pieces, pieces[:1]])).masks()
+def test_instance_in_several_parts_is_one_mask() -> None:
+    parts = [polygon for [polygon] in POLYGONS]
+    masks = Prediction.from_json(two_detections([parts, parts[:1]])).masks()
     np.testing.assert_array_equal(masks[0], MASKS[0] | MASKS[1])
 
 
-def test_a_model_without_masks_has_none() -> None:
+def test_response_without_masks() -> None:
     prediction = Prediction.from_json(NOTHING)
-    with pytest.raises(ValueError, match="there are no masks"):
+    with pytest.raises(ValueError, match="the response contains no masks"):
         prediction.masks()
 
 
 def test_several_images() -> None:
-    first, second = read_predictions({"predictions": [NOTHING, found(POLYGONS)]})
+    first, second = read_predictions({"predictions": [NOTHING, two_detections(POLYGONS)]})
     assert (len(first), len(second)) == (0, 2)
 
 
-def test_an_image_that_could_not_be_used_is_an_error() -> None:
+def test_failed_image_raises() -> None:
     error = {"code": "bad_request", "message": "truncated", "hint": "send all of it"}
     with pytest.raises(
         PredictionError, match=r"bad_request: truncated \(send all of it\)"

@@ -5,12 +5,12 @@ import httpx
 import pytest
 
 from d2serve.client.client import Client
-from d2serve.client.folder import send_pictures
+from d2serve.client.folder import send_images
 from d2serve.client.http import HttpTransport
-from d2serve.client.transport import UnreachableError
+from d2serve.errors import UnreachableError
 
 
-def answer(request: httpx.Request) -> httpx.Response:
+def respond(request: httpx.Request) -> httpx.Response:
     if request.content == b"broken":
         error = {"code": "bad_request", "message": "truncated", "hint": "send all of it"}
         return httpx.Response(400, json={"error": error})
@@ -26,43 +26,43 @@ def client_of(server: Callable[[httpx.Request], httpx.Response]) -> Client:
 
 @pytest.fixture
 def client() -> Client:
-    return client_of(answer)
+    return client_of(respond)
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> list[Path]:
+def images(tmp_path: Path) -> list[Path]:
     contents = {"a.jpg": b"one", "b.png": b"broken", "c.png": b"three"}
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
     return [tmp_path / name for name in contents]
 
 
-def test_one_refused_picture_does_not_stop_the_rest(
-    client: Client, pictures: list[Path], tmp_path: Path
+def test_failed_image_does_not_stop_the_rest(
+    client: Client, images: list[Path], tmp_path: Path
 ) -> None:
-    first, refused, last = send_pictures(client, pictures, tmp_path)
-    assert [first.file, refused.file, last.file] == pictures
-    assert first.answer == {"names": ["one"]}
-    assert refused.error == {
+    first, failed, last = send_images(client, [tmp_path])
+    assert [first.file, failed.file, last.file] == images
+    assert first.response == {"names": ["one"]}
+    assert failed.error == {
         "code": "bad_request",
         "message": "truncated",
         "hint": "send all of it",
     }
-    assert last.answer == {"names": ["three"]}
+    assert last.response == {"names": ["three"]}
 
 
-def test_overlays_are_written_for_the_answered(
-    client: Client, pictures: list[Path], tmp_path: Path
+def test_overlays_are_written_for_successful_images(
+    client: Client, images: list[Path], tmp_path: Path
 ) -> None:
     overlays = tmp_path / "out"
-    send_pictures(client, pictures, tmp_path, overlays)
+    send_images(client, [tmp_path], overlays)
     written = {path.name: path.read_bytes() for path in overlays.iterdir()}
     assert written == {"a.jpg": b"image/jpeg", "c.png": b"image/png"}
 
 
-def test_without_a_server_there_is_one_error(pictures: list[Path], tmp_path: Path) -> None:
+def test_missing_server_is_one_error(images: list[Path], tmp_path: Path) -> None:
     def refuse(_: httpx.Request) -> httpx.Response:
-        raise httpx.ConnectError("refused")
+        raise httpx.ConnectError("raised")
 
     with pytest.raises(UnreachableError):
-        send_pictures(client_of(refuse), pictures, tmp_path)
+        send_images(client_of(refuse), images)

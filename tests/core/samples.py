@@ -1,12 +1,12 @@
-"""Reports to make metrics and log lines of."""
+"""Reports of requests, and a stand-in for the server's metrics."""
 
 from dataclasses import replace
 from typing import Any
 
-from d2serve.detector.base import Forward
+from d2serve.detector.base import ForwardPass
 from d2serve.serving.telemetry import (
     BatchReport,
-    PictureReport,
+    ImageReport,
     Received,
     RequestReport,
     StageTimes,
@@ -19,7 +19,7 @@ GOOD = RequestReport(
     message="",
     media_type="application/json",
     size=2000,
-    pictures=(PictureReport(40, 30, instances=3), PictureReport(code="bad_request")),
+    images=(ImageReport(40, 30, instances=3), ImageReport(code="bad_request")),
     options={"masks": "none"},
     times=StageTimes(decode_ms=1.5, forward_ms=20.25, encode_ms=2.5, batch=2),
 )
@@ -28,18 +28,29 @@ BAD = replace(
     received=Received("id-2", "other", 7),
     status=415,
     code="unsupported_media_type",
-    message="it is no image",
-    pictures=(),
+    message="not an image",
+    images=(),
     options={},
     times=StageTimes(decode_ms=0.5),
 )
-FORWARDS = (
-    Forward(4, 9.0, failed=True, out_of_memory=True),
-    Forward(2, 20.25),
-    Forward(2, 10.0, failed=True),
-    Forward(1, 5.0, failed=True, out_of_memory=True),
+FORWARD_PASSES = (
+    ForwardPass(4, 9.0, failed=True, out_of_memory=True),
+    ForwardPass(2, 20.25),
+    ForwardPass(2, 10.0, failed=True),
+    ForwardPass(1, 5.0, failed=True, out_of_memory=True),
 )
 
 
 def batch_of(*requests: RequestReport, **changes: Any) -> BatchReport:
-    return replace(BatchReport(requests, FORWARDS, elapsed_ms=250.0), **changes)
+    return replace(BatchReport(requests, FORWARD_PASSES, elapsed_ms=250.0), **changes)
+
+
+class Metric:
+    """Records its values with the values of these labels."""
+
+    def __init__(self, *dimension_names: str) -> None:
+        self.dimension_names = dimension_names
+        self.recorded: list[tuple[float, list[str]]] = []
+
+    def add_or_update(self, value: float, dimension_values: list[str]) -> None:
+        self.recorded.append((value, dimension_values))

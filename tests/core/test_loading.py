@@ -1,18 +1,27 @@
-"""An unpacked archive on its way to a pipeline."""
+"""Load an unpacked archive into a pipeline, and warm it up."""
 
+import sys
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 import torch
 
-from d2serve.detections import Picture
+from d2serve.building.runtimes import write_model_folder
+from d2serve.detections import RGBImage
+from d2serve.detector.base import Failure
+from d2serve.detector.native import NativeDetector
+from d2serve.errors import RuntimeUnavailableError, SettingsError
 from d2serve.inputs.images import JpegDecoder, decode_on_cpu
 from d2serve.serving import loading
-from d2serve.serving.loading import load_pipeline
-from d2serve.settings import SettingsError
+from d2serve.serving.loading import load_detector, load_pipeline, warm_up
+from d2serve.serving.pipeline import Pipeline
+from d2serve.settings import Settings
+from tests.fakes import FakeDetector, metadata_of
+from tests.goldens.cases import CONFIGS, GoldenModel
 
 CPU = torch.device("cpu")
+CONFIG = CONFIGS / "faster_rcnn_r18_avg_rgb.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -27,28 +36,85 @@ def test_jpegs_are_decoded_on_the_cpu(folder: Path) -> None:
     assert load_pipeline(folder, CPU, "shapes").decode_jpeg is decode_on_cpu
 
 
-def test_the_pipeline_decodes_as_the_settings_say(
+def test_pipeline_decodes_with_the_decoder_of_the_settings(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    requested = []
 
-    def other(body: bytes) -> Picture:
+    def other(body: bytes) -> RGBImage:
         return decode_on_cpu(body)
 
     def choose(decode: str, device: torch.device) -> JpegDecoder:
-        asked.append((decode, device))
+        requested.append((decode, device))
         return other
 
     monkeypatch.setattr(loading, "jpeg_decoder", choose)
     monkeypatch.setenv("D2SERVE_DECODE", "device")
     assert load_pipeline(folder, CPU, "shapes").decode_jpeg is other
-    assert asked == [("device", CPU)]
+    assert requested == [("device", CPU)]
 
 
-def test_a_gpu_that_is_not_there_is_told_before_the_model_is_loaded(
+def test_missing_gpu_is_an_error_before_the_model_is_loaded(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("D2SERVE_DECODE", "device")
     monkeypatch.setattr(loading, "load_detector", lambda *_: pytest.fail("loaded"))
-    with pytest.raises(SettingsError, match="decode is 'device', which is for GPUs"):
+    with pytest.raises(SettingsError, match="decode is 'device', which requires a GPU"):
         load_pipeline(folder, CPU, "shapes")
+
+
+def test_native_runtime_loads_the_native_detector(tmp_path: Path) -> None:
+    weights = GoldenModel("tiny", CONFIG, None, ()).build().state_dict()
+    folder = tmp_path / "model"
+    folder.mkdir()
+    written = write_model_folder(folder, CONFIG, weights, "native")
+    assert (written.num_classes, written.num_stuff_classes) == (5, 0)
+    assert isinstance(load_detector(tmp_path, CPU, Settings()), NativeDetector)
+
+
+def test_missing_detectron2_package_is_an_error_of_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "detectron2", None)
+    with pytest.raises(RuntimeUnavailableError) as raised:
+        load_detector(tmp_path, CPU, Settings(runtime="detectron2"))
+    message = str(raised.value)
+    assert message.startswith("this model needs the detectron2 package")
+    assert "pip install" in message
+    assert "\n" not in message
+
+
+def pipeline_of(detector: FakeDetector, **settings: int) -> Pipeline:
+    return Pipeline(detector, metadata_of("ball"), Settings(**settings))  # type: ignore[arg-type]
+
+
+def test_warm_up_runs_each_size_in_each_batch_size() -> None:
+    sizes_hw: list[tuple[int, ...]] = []
+
+    def record(image: RGBImage) -> bool:
+        sizes_hw.append(image.shape[:2])
+        return False
+
+    detector = FakeDetector(record)
+    warm_up(pipeline_of(detector), [(64, 48), (20, 30)], [1, 3])
+    assert detector.images_per_call == [1, 3, 1, 3]
+    assert sizes_hw == [(48, 64)] * 4 + [(30, 20)] * 4
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"), [(Failure.ERROR, 500), (Failure.OUT_OF_MEMORY, 507)]
+)
+def test_failing_warm_up_image_is_an_error(failure: Failure, status: int) -> None:
+    detector = FakeDetector(lambda image: len(image) == 30, failure)
+    with pytest.raises(RuntimeError, match=rf"1 of 20x30 failed: .+\({status}\)"):
+        warm_up(pipeline_of(detector), [(64, 48), (20, 30)], [1])
+
+
+def test_warm_up_skips_sizes_over_the_limits(caplog: pytest.LogCaptureFixture) -> None:
+    detector = FakeDetector()
+    warm_up(pipeline_of(detector, max_image_pixels=700), [(64, 48), (20, 30)], [1])
+    assert detector.images_per_call == [1]
+    assert (
+        "warm-up with 1 of 64x48 is skipped: the image is 64x48, the limit is 700 pixels"
+        in caplog.text
+    )

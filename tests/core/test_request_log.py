@@ -1,4 +1,4 @@
-"""The log's line of a request."""
+"""The log lines of requests."""
 
 import json
 import logging
@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from d2serve.serving.request_log import SIZES_SHOWN, log_requests, request_entry
-from d2serve.serving.telemetry import PictureReport
+from d2serve.serving.request_log import MAX_LOGGED_SIZES, log_requests, request_entry
+from d2serve.serving.telemetry import ImageReport
 from tests.core.samples import BAD, GOOD, batch_of
 
 
-def test_an_answered_request_is_told_with_all_that_it_took() -> None:
+def test_fields_of_a_successful_request() -> None:
     assert request_entry(GOOD) == {
         "id": "id-1",
         "status": 200,
@@ -33,18 +33,21 @@ def test_an_answered_request_is_told_with_all_that_it_took() -> None:
     }
 
 
-def test_a_refused_request_is_told_with_the_reason() -> None:
+def test_fields_of_a_failed_request() -> None:
     entry = request_entry(BAD)
     assert (entry["status"], entry["code"]) == (415, "unsupported_media_type")
-    assert entry["message"] == "it is no image"
+    assert entry["message"] == "not an image"
     assert (entry["images"], entry["sizes"]) == (0, [])
 
 
-def test_sizes_of_many_pictures_are_cut_short() -> None:
-    many = replace(GOOD, pictures=(PictureReport(10, 10),) * (SIZES_SHOWN + 1))
+def test_number_of_logged_sizes_is_limited() -> None:
+    many = replace(GOOD, images=(ImageReport(10, 10),) * (MAX_LOGGED_SIZES + 1))
     entry = request_entry(many)
-    assert len(entry["sizes"]) == SIZES_SHOWN
-    assert (entry["images"], entry["pixels"]) == (SIZES_SHOWN + 1, 100 * (SIZES_SHOWN + 1))
+    assert len(entry["sizes"]) == MAX_LOGGED_SIZES
+    assert (entry["images"], entry["pixels"]) == (
+        MAX_LOGGED_SIZES + 1,
+        100 * (MAX_LOGGED_SIZES + 1),
+    )
 
 
 def test_each_request_is_one_line_of_json(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""Stand-ins for detectron2.structures, as far as the conversion to Detections reads them."""
+"""Stand-ins for the parts of detectron2.structures that d2serve reads."""
 
 from dataclasses import dataclass
 from typing import Any

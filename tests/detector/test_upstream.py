@@ -1,5 +1,6 @@
 """The detector on the upstream package, where that is installed: each kind of model end to end."""
 
+import zipfile
 from collections.abc import Iterator
 from functools import partial
 from importlib.util import find_spec
@@ -12,19 +13,22 @@ import pytest
 import torch
 import yaml
 
-from d2serve.building.archive import SERVING_DEFAULTS, prove, write_model
-from d2serve.building.lazy_config import as_yaml
-from d2serve.building.yaml_config import ConfigError
-from d2serve.detections import Detections, Picture
+from d2serve.building.archive import build_archive
+from d2serve.detections import Detections, RGBImage
 from d2serve.detector.detectron2.detector import UpstreamDetector
 from d2serve.detector.detectron2.model import Resizing
 from d2serve.detector.native import NativeDetector
-from d2serve.errors import CheckpointError
+from d2serve.errors import CheckpointError, ConfigError
 from d2serve.masks.paste import paste_mask
 from d2serve.serving.loading import load_detector
 from d2serve.serving.model_config import read_settings
 from d2serve.settings import Settings
-from tests.detector.upstream_models import CONFIGS, answer_of, upstream_marks, write_checkpoint
+from tests.detector.upstream_models import (
+    CONFIGS,
+    upstream_marks,
+    upstream_outputs,
+    write_checkpoint,
+)
 from tests.goldens.cases import TINY
 
 pytestmark = upstream_marks
@@ -59,14 +63,14 @@ FAMILIES = [
         "semantic_fpn",
     }
 ]
-KINDS = [_row(config) for config in sorted(CONFIGS.iterdir()) if config.stem != "base_small"]
+MODELS = [_row(config) for config in sorted(CONFIGS.iterdir()) if config.stem != "base_small"]
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=MODELS)
 def detector(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> UpstreamDetector:
-    """Out of a folder as `make archive` fills it."""
+    """Load the detector of an unpacked archive."""
     config = request.param
     checkpoint = tmp_path_factory.mktemp("checkpoint") / "model_final.pth"
     write_checkpoint(config, checkpoint)
@@ -78,37 +82,36 @@ def detector(
 
 
 def write_archive(folder: Path, config: Path, checkpoint: Path, runtime: str) -> None:
-    folder.mkdir(exist_ok=True)
-    serving = SERVING_DEFAULTS | {"handler": SERVING_DEFAULTS["handler"] | {"runtime": runtime}}
-    with as_yaml(config) as readable:
-        write_model(folder, readable, checkpoint, None, None, serving)
-    prove(folder, runtime)
+    """Build an archive and unpack it."""
+    archive = build_archive(config, checkpoint, folder.parent / "model.mar", runtime=runtime)
+    with zipfile.ZipFile(archive) as packed:
+        packed.extractall(folder)
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[Picture]:
-    """Coarse patches of colour, so that a resized picture still shows something."""
+def images() -> list[RGBImage]:
+    """Coarse patches of colour, so that a resized image still shows something."""
     random = np.random.default_rng(0)
     patches = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
     large = patches.repeat(10, axis=0).repeat(10, axis=1)
     return [np.ascontiguousarray(large[-height:, :width]) for height, width in SIZES_HW]
 
 
-def found_in(detector: Any, pictures: list[Picture]) -> Iterator[Detections]:
-    for outcome in detector.detect(pictures):
-        assert isinstance(outcome.found, Detections)
-        yield outcome.found
+def found_in(detector: Any, images: list[RGBImage]) -> Iterator[Detections]:
+    for outcome in detector.detect(images):
+        assert isinstance(outcome.output, Detections)
+        yield outcome.output
 
 
-def test_answers_are_those_of_the_models_own_forward(
-    detector: UpstreamDetector, pictures: list[Picture]
+def test_results_equal_those_of_the_models_own_forward_pass(
+    detector: UpstreamDetector, images: list[RGBImage]
 ) -> None:
-    for picture, found in zip(pictures, found_in(detector, pictures), strict=True):
-        answer = answer_of(detector.model, detector.resizing, picture)
-        assert answer.keys() <= {"instances", "proposals", "sem_seg", "panoptic_seg"}
+    for image, found in zip(images, found_in(detector, images), strict=True):
+        expected_outputs = upstream_outputs(detector.model, detector.resizing, image)
+        assert expected_outputs.keys() <= {"instances", "proposals", "sem_seg", "panoptic_seg"}
         for name, assert_same in SAME.items():
-            if name in answer:
-                assert_same(answer[name], found)
+            if name in expected_outputs:
+                assert_same(expected_outputs[name], found)
 
 
 def assert_same_instances(expected: Any, found: Detections) -> None:
@@ -129,7 +132,7 @@ def assert_same_instances(expected: Any, found: Detections) -> None:
 
 
 def assert_covers_centres(rotated: np.ndarray[Any, Any], found: Detections) -> None:
-    """A rotated box's mask covers its centre, and about its area where it is all in the picture."""
+    """A rotated box's mask covers its centre, and about its area where it is all in the image."""
     for index, (x, y, width, height, _) in enumerate(rotated):
         mask = pasted(found, index)
         if 1 <= x < mask.shape[1] - 1 and 1 <= y < mask.shape[0] - 1:
@@ -143,7 +146,7 @@ def assert_same_masks(expected: np.ndarray[Any, Any], found: Detections) -> None
     assert expected.any()
     for index, mask in enumerate(expected):
         ours = pasted(found, index)
-        # A pixel or two may lie on the threshold.
+        # A pixel or two may be at the threshold.
         assert np.logical_xor(ours, mask).sum() <= max(2, 0.005 * np.logical_or(ours, mask).sum())
 
 
@@ -187,14 +190,14 @@ SAME = {
 }
 
 
-def test_a_batch_answers_as_each_picture_alone(
-    detector: UpstreamDetector, pictures: list[Picture]
+def test_a_batch_gives_the_results_of_single_images(
+    detector: UpstreamDetector, images: list[RGBImage]
 ) -> None:
-    outcomes = detector.detect(pictures)
+    outcomes = detector.detect(images)
     assert [outcome.batch for outcome in outcomes] in ([2, 2, 1], [3, 3, 3], [1, 1, 1])
-    together = list(found_in(detector, pictures))
-    for picture, found in zip(pictures, together, strict=True):
-        [alone] = found_in(detector, [picture])
+    together = list(found_in(detector, images))
+    for image, found in zip(images, together, strict=True):
+        [alone] = found_in(detector, [image])
         assert_same_detections(alone, found)
 
 
@@ -217,8 +220,8 @@ def assert_same_detections(one: Detections, other: Detections) -> None:
 
 
 @pytest.mark.parametrize("golden", FAMILIES, ids=lambda golden: golden.name)
-def test_what_both_run_is_answered_alike(
-    golden: Any, tmp_path: Path, pictures: list[Picture]
+def test_both_runtimes_give_the_same_results(
+    golden: Any, tmp_path: Path, images: list[RGBImage]
 ) -> None:
     network = golden.build()
     checkpoint = tmp_path / "model_final.pth"
@@ -229,20 +232,20 @@ def test_what_both_run_is_answered_alike(
     native = NativeDetector(network, CPU, Settings())
     for limit in ("num_classes", "num_stuff_classes", "score_threshold", "max_detections"):
         assert getattr(upstream, limit) == getattr(native, limit)
-    pairs = zip(found_in(upstream, pictures), found_in(native, pictures), strict=True)
+    pairs = zip(found_in(upstream, images), found_in(native, images), strict=True)
     for ours, theirs in pairs:
         assert len(ours) > 0 or ours.semantic is not None
         assert_same_detections(ours, theirs)
 
 
-def test_a_checkpoint_of_another_config_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_config_is_rejected(tmp_path: Path) -> None:
     checkpoint = tmp_path / "model_final.pth"
     write_checkpoint(CONFIGS / "proposals.yaml", checkpoint)
     with pytest.raises(CheckpointError, match=r"missing: sem_seg_head(.|\n)*unexpected: proposal"):
         write_archive(tmp_path / "archive", CONFIGS / "semantic.yaml", checkpoint, "detectron2")
 
 
-def test_a_checkpoint_of_other_widths_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_of_other_widths_is_rejected(tmp_path: Path) -> None:
     checkpoint = tmp_path / "model_final.pth"
     write_checkpoint(CONFIGS / "proposals.yaml", checkpoint)
     wider = tmp_path / "config.yaml"
@@ -261,7 +264,7 @@ def test_a_checkpoint_of_other_widths_is_refused(tmp_path: Path) -> None:
         pytest.param({"INPUT": {"FORMAT": "YUV-BT.601"}}, "input format is 'YUV", id="YUV"),
     ],
 )
-def test_a_config_that_the_package_does_not_take_is_refused(
+def test_a_config_that_the_package_rejects_is_reported(
     tmp_path: Path, content: dict[str, Any], message: str
 ) -> None:
     checkpoint = tmp_path / "model_final.pth"
@@ -273,9 +276,7 @@ def test_a_config_that_the_package_does_not_take_is_refused(
 
 
 @pytest.mark.parametrize(("min_size", "max_size"), [(0, 100), (128, 129)])
-def test_pictures_that_the_networks_square_would_cut_are_refused(
-    min_size: int, max_size: int
-) -> None:
+def test_images_larger_than_the_networks_square_are_rejected(min_size: int, max_size: int) -> None:
     model = SimpleNamespace(
         num_classes=1,
         test_score_thresh=0.05,

@@ -1,12 +1,12 @@
-"""What is read off a model of the upstream package, by the names that its classes have."""
+"""Limits of models of the upstream package."""
 
 from types import SimpleNamespace
 
 import pytest
 from torch import nn
 
-from d2serve.building.yaml_config import ConfigError
 from d2serve.detector.detectron2.detector import Limits, limits_of
+from d2serve.errors import ConfigError
 
 
 class Predictor(nn.Module):
@@ -80,6 +80,6 @@ def test_limits(model: SimpleNamespace, limits: Limits) -> None:
     assert limits_of(model) == limits
 
 
-def test_a_model_of_another_kind_is_refused() -> None:
-    with pytest.raises(ConfigError, match="Linear is no architecture"):
+def test_a_model_of_another_kind_is_rejected() -> None:
+    with pytest.raises(ConfigError, match="the meta-architecture is Linear, supported are"):
         limits_of(nn.Linear(1, 1))

@@ -1,12 +1,12 @@
-"""How much is tried: little in every test run, much by `make fuzz`."""
+"""Number of fuzz examples: few in every test run, many in `make fuzz`."""
 
 import os
 
 from hypothesis import HealthCheck, settings
 
 EXAMPLES = "D2SERVE_FUZZ_EXAMPLES"
-FEW = 600
-PIPELINE_EXAMPLES = int(os.environ.get(EXAMPLES, FEW))
+DEFAULT_EXAMPLES = 600
+PIPELINE_EXAMPLES = int(os.environ.get(EXAMPLES, DEFAULT_EXAMPLES))
 HTTP_EXAMPLES = PIPELINE_EXAMPLES // 10
 
 settings.register_profile(

@@ -1,4 +1,4 @@
-"""Good requests of every kind, for mutations to start from."""
+"""Valid requests of every kind, the seeds of the mutations."""
 
 import json
 from base64 import b64encode
@@ -12,12 +12,12 @@ from PIL import Image
 from tests.bodies import image_bytes, noise, npy_bytes
 
 CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
-PICTURE = noise(9, 12, 3)
+IMAGE = noise(9, 12, 3)
 
 
 @dataclass(frozen=True)
 class Seed:
-    """A good request: its body, and its headers with lower-case names."""
+    """A valid request: its body, and its headers with lower-case names."""
 
     name: str
     body: bytes
@@ -26,11 +26,11 @@ class Seed:
 
 def seeds() -> list[Seed]:
     """At least one for each row of the contract's tables of bodies and responses."""
-    return [*_images(), *_arrays(), *_documents(), *_answers()]
+    return [*_images(), *_arrays(), *_documents(), *_response_types()]
 
 
 def _images() -> Iterator[Seed]:
-    image = Image.fromarray(PICTURE)
+    image = Image.fromarray(IMAGE)
     exif = Image.Exif()
     exif[0x0112] = 6
     frames: dict[str, Any] = {"save_all": True, "append_images": [image.rotate(90)]}
@@ -53,19 +53,19 @@ def _images() -> Iterator[Seed]:
 
 def _arrays() -> Iterator[Seed]:
     for name, array in {
-        "hwc": PICTURE,
-        "chw": PICTURE.transpose(2, 0, 1),
-        "grey": PICTURE[:, :, 0] > 100,
-        "floats": np.stack([PICTURE, PICTURE]) / 255,
-        "uint16": PICTURE.astype(">u2"),
+        "hwc": IMAGE,
+        "chw": IMAGE.transpose(2, 0, 1),
+        "gray": IMAGE[:, :, 0] > 100,
+        "floats": np.stack([IMAGE, IMAGE]) / 255,
+        "uint16": IMAGE.astype(">u2"),
     }.items():
         headers = {"content-type": "application/x-npy", CUSTOM_ATTRIBUTES: "input_color=bgr"}
         yield Seed(name, npy_bytes(array), headers)
 
 
 def _documents() -> Iterator[Seed]:
-    encoded = b64encode(image_bytes(PICTURE, "PNG")).decode()
-    lists = PICTURE.tolist()
+    encoded = b64encode(image_bytes(IMAGE, "PNG")).decode()
+    lists = IMAGE.tolist()
     tensor = {"name": "a", "datatype": "UINT8", "shape": [9, 12, 3], "data": lists}
     texts = {"name": "b", "datatype": "BYTES", "shape": [1], "data": [encoded]}
     for name, document in {
@@ -82,8 +82,8 @@ def _documents() -> Iterator[Seed]:
     yield Seed("lines", lines.encode(), {"content-type": "application/jsonlines"})
 
 
-def _answers() -> Iterator[Seed]:
-    body = image_bytes(PICTURE, "PNG")
+def _response_types() -> Iterator[Seed]:
+    body = image_bytes(IMAGE, "PNG")
     for accept in (
         "application/json;verbose;n_predictions=2",
         "application/jsonlines",

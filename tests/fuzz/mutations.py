@@ -1,4 +1,4 @@
-"""Requests that hostile and careless clients might send: good ones, mutated by Hypothesis."""
+"""Valid requests mutated by Hypothesis."""
 
 from collections.abc import Callable
 
@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from tests.fuzz.corpus import CUSTOM_ATTRIBUTES, Seed, seeds
 
 SEEDS = seeds()
-MOST_MUTATIONS = 5
-# Repeats of repeats would outgrow memory before they reach a server.
-MOST_BYTES = 2_000_000
-# What parsers trip over: signs, brackets, numbers at the edges of their types.
+MAX_MUTATIONS = 5
+# Repeated repetitions would exhaust the memory before they reach a server.
+MAX_BYTES = 2_000_000
+# Tokens that parsers often mishandle: signs, brackets, numbers at the limits of their types.
 TOKENS = [
     b"", b"\0", b"\xff" * 4, b"-1", b"0", b"1e999", b"NaN", b"9" * 30, b"9" * 5000, b"[", b"]" * 50,
     b"[" * 600, b"{", b'"', b"\\", b"\\ud800", b",", b":", b"null", b"true", b"[]", b"{}", b'""',
@@ -39,7 +39,7 @@ def _at(body: bytes, place: float) -> int:
 
 
 def flipped(place: float, value: int) -> Mutation:
-    """Another byte in one place."""
+    """Replace one byte."""
 
     def mutate(body: bytes) -> bytes:
         index = min(_at(body, place), len(body) - 1)
@@ -49,17 +49,17 @@ def flipped(place: float, value: int) -> Mutation:
 
 
 def cut(start: float, end: float) -> Mutation:
-    """Without what lies between two places."""
+    """Remove a range."""
     return lambda body: body[: _at(body, min(start, end))] + body[_at(body, max(start, end)) :]
 
 
 def inserted(place: float, token: bytes) -> Mutation:
-    """With something more in one place."""
+    """Insert a token."""
     return lambda body: body[: _at(body, place)] + token + body[_at(body, place) :]
 
 
 def overwritten(place: float, token: bytes) -> Mutation:
-    """With something else in one place."""
+    """Overwrite with a token."""
 
     def mutate(body: bytes) -> bytes:
         index = _at(body, place)
@@ -69,23 +69,23 @@ def overwritten(place: float, token: bytes) -> Mutation:
 
 
 def repeated(start: float, end: float, times: int) -> Mutation:
-    """With one piece many times, as often as fits."""
+    """Repeat a range, up to MAX_BYTES."""
 
     def mutate(body: bytes) -> bytes:
         first, last = _at(body, min(start, end)), _at(body, max(start, end))
-        fitting = min(times, MOST_BYTES // max(1, last - first))
-        return body[:first] + body[first:last] * fitting + body[last:]
+        repeats = min(times, MAX_BYTES // max(1, last - first))
+        return body[:first] + body[first:last] * repeats + body[last:]
 
     return mutate
 
 
 def crossed(place: float, other: Seed) -> Mutation:
-    """The first part of one body and the rest of another."""
+    """Join the start of one body and the rest of another."""
     return lambda body: body[: _at(body, place)] + other.body[_at(other.body, place) :]
 
 
 PLACE = st.floats(0, 1)
-# Headers, where formats keep sizes and types, are short and at the beginning.
+# Formats have their sizes and types in short headers at the beginning.
 PLACES = st.one_of(PLACE, PLACE.map(lambda place: place**4))
 MUTATIONS = st.one_of(
     st.builds(flipped, PLACES, st.integers(0, 255)),
@@ -100,9 +100,9 @@ NEW_HEADERS = st.dictionaries(st.sampled_from(HEADERS), st.sampled_from(HEADER_T
 
 @st.composite
 def mutated_seeds(draw: st.DrawFn) -> Seed:
-    """A good request with a few mutations of its body and other headers; a few stay good."""
+    """A seed with up to MAX_MUTATIONS mutations of its body, and other headers."""
     seed = draw(st.sampled_from(SEEDS))
     body = seed.body
-    for mutate in draw(st.lists(MUTATIONS, max_size=MOST_MUTATIONS)):
+    for mutate in draw(st.lists(MUTATIONS, max_size=MAX_MUTATIONS)):
         body = mutate(body)
     return Seed(seed.name, body, {**seed.headers, **draw(NEW_HEADERS)})

@@ -1,4 +1,4 @@
-"""The models and pictures whose upstream answers are stored as goldens."""
+"""Models and images whose upstream results are stored as goldens."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,48 +6,49 @@ from pathlib import Path
 import torch
 
 from d2serve.building.checkpoint import read_checkpoint
+from d2serve.building.checkpoint_loading import build_from_checkpoint
 from d2serve.building.config import load_config
 from d2serve.model.config import ModelConfig
-from d2serve.model.meta_arch import build_model, build_network
+from d2serve.model.meta_arch import build_network
 from d2serve.model.network import Network
 from d2serve.model.weights import Weights
 from tests.goldens.seeded_weights import seeded_weights
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = Path(__file__).parent / "configs"
-ANSWERS = Path(__file__).parent / "answers"
+RESULTS = Path(__file__).parent / "answers"
 SHAPES = REPOSITORY / "models" / "shapes"
 SAMPLES = sorted((SHAPES / "samples").iterdir())
 
 
 @dataclass(frozen=True)
 class GoldenModel:
-    """A config, and a checkpoint or (None) weights drawn from the parameters' names."""
+    """A config with a checkpoint, or (None) with weights seeded by the parameters' names."""
 
     name: str
     config: Path
     checkpoint: Path | None
-    pictures: tuple[Path, ...]
+    images: tuple[Path, ...]
 
     def build(self) -> Network:
-        """Our network for it, on the CPU."""
+        """Build d2serve's network on the CPU."""
         config = load_config(self.config)
         weights = _seeded(config) if self.checkpoint is None else read_checkpoint(self.checkpoint)
-        return build_model(config, weights, torch.device("cpu"))
+        return build_from_checkpoint(config, weights, torch.device("cpu"))
 
-    def answer_path(self, picture: Path) -> Path:
-        """Where upstream's answer for a picture is stored."""
-        return ANSWERS / f"{self.name}-{picture.stem}.json"
+    def result_path(self, image: Path) -> Path:
+        """Path of upstream's result for an image."""
+        return RESULTS / f"{self.name}-{image.stem}.json"
 
 
 def _seeded(config: ModelConfig) -> Weights:
     state = build_network(config).state_dict()
-    drawn = seeded_weights({name: tuple(tensor.shape) for name, tensor in state.items()})
-    return {name: torch.from_numpy(array) for name, array in drawn.items()}
+    arrays = seeded_weights({name: tuple(tensor.shape) for name, tensor in state.items()})
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def _tiny(name: str) -> GoldenModel:
-    # A landscape and a portrait are enough for random weights.
+    # With random weights, one landscape and one portrait image suffice.
     return GoldenModel(name, CONFIGS / f"{name}.yaml", None, (SAMPLES[1], SAMPLES[3]))
 
 

@@ -1,4 +1,4 @@
-"""How far our detections are from upstream's."""
+"""Comparison of d2serve's detections with upstream's."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,20 +11,20 @@ from torchvision.ops import box_iou
 
 from d2serve.detections import Detections
 from d2serve.masks.paste import paste_mask
-from tests.goldens.upstream import UpstreamAnswer
+from tests.goldens.upstream import UpstreamResult
 
 BOX_TOLERANCE_PX = 0.05
 SCORE_TOLERANCE = 1e-3
-LEAST_MASK_IOU = 0.995
+MIN_MASK_IOU = 0.995
 KEYPOINT_TOLERANCE_PX = 0.05
-LEAST_AGREEMENT = 0.999
-FARTHEST_MATCH_PX = 1.0
-LEAST_BOX_IOU = 0.97
+MIN_AGREEMENT = 0.999
+MAX_MATCH_DISTANCE_PX = 1.0
+MIN_BOX_IOU = 0.97
 HALF_SCORE_TOLERANCE = 0.02
 
 
 class Boxes(Protocol):
-    """Boxes in pixels, and their classes."""
+    """Boxes in pixels and their classes."""
 
     @property
     def boxes_xyxy(self) -> npt.NDArray[Any]: ...
@@ -34,10 +34,11 @@ class Boxes(Protocol):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Over all detections: how many upstream has, how many of ours match, and the worst of each.
+    """Numbers of detections and the largest deviations between them.
 
-    A match has the same class and no side farther away than FARTHEST_MATCH_PX. Agreement is the
-    part of the pixels, 0..1, that have the same class or segment. None where the model has none.
+    expected, found: detections of upstream and of d2serve; matched: pairs of the same class without
+    a side farther apart than MAX_MATCH_DISTANCE_PX; agreements: shares of pixels, 0..1, with the
+    same class or segment. Deviations are None if the model has no such output.
     """
 
     expected: int
@@ -56,23 +57,23 @@ class Comparison:
             self.expected == self.found == self.matched
             and self.box_error_px <= BOX_TOLERANCE_PX
             and self.score_error <= SCORE_TOLERANCE
-            and (self.mask_iou is None or self.mask_iou >= LEAST_MASK_IOU)
+            and (self.mask_iou is None or self.mask_iou >= MIN_MASK_IOU)
             and (self.keypoint_error_px or 0.0) <= KEYPOINT_TOLERANCE_PX
-            and self.pixel_agreement >= LEAST_AGREEMENT
+            and self.pixel_agreement >= MIN_AGREEMENT
         )
 
     @property
     def pixel_agreement(self) -> float:
-        """The lesser of both maps', 1 where there are none."""
+        """The lower agreement of the two maps; 1 without maps."""
         agreements = (self.semantic_agreement, self.panoptic_agreement)
         return min((agreement for agreement in agreements if agreement is not None), default=1.0)
 
 
-def compare(expected: UpstreamAnswer, found: Detections) -> Comparison:
-    """Pairs each of upstream's detections with the nearest one of ours.
+def compare(expected: UpstreamResult, found: Detections) -> Comparison:
+    """Match detections one to one and measure their deviations.
 
     Raises:
-        ValueError: one has masks, keypoints or a map, and the other has not.
+        ValueError: only one of the two has masks, keypoints or a map.
     """
     matched = pairs(expected, found)
     panoptic = None if found.panoptic is None else found.panoptic.ids
@@ -95,28 +96,28 @@ def compare(expected: UpstreamAnswer, found: Detections) -> Comparison:
     )
 
 
-def assert_close_to_upstream(found: Detections, expected: UpstreamAnswer) -> None:
-    """What half precision must keep: the same objects, boxes and scores a little moved."""
+def assert_close_to_upstream(found: Detections, expected: UpstreamResult) -> None:
+    """Assert that half precision finds the same instances with similar boxes and scores."""
     assert len(expected.scores) == len(found) > 0
     overlaps = box_iou(torch.from_numpy(expected.boxes_xyxy), torch.from_numpy(found.boxes_xyxy))
     overlap, nearest = overlaps.max(dim=1)
-    assert overlap.min() > LEAST_BOX_IOU
+    assert overlap.min() > MIN_BOX_IOU
     assert sorted(nearest.tolist()) == list(range(len(nearest)))
     np.testing.assert_array_equal(found.classes[nearest], expected.classes)
     np.testing.assert_allclose(found.scores[nearest], expected.scores, atol=HALF_SCORE_TOLERANCE)
 
 
 def pairs(expected: Boxes, found: Boxes) -> list[tuple[int, int]]:
-    """Positions of both that match, one to one, so that all distances together are least."""
+    """Indices of matching boxes, one to one, with the smallest sum of distances."""
     distances = np.abs(expected.boxes_xyxy[:, None] - found.boxes_xyxy).max(axis=2, initial=0.0)
-    distances = np.minimum(distances, FARTHEST_MATCH_PX + 1)
-    distances[expected.classes[:, None] != found.classes] = FARTHEST_MATCH_PX + 1
+    distances = np.minimum(distances, MAX_MATCH_DISTANCE_PX + 1)
+    distances[expected.classes[:, None] != found.classes] = MAX_MATCH_DISTANCE_PX + 1
     nearest = zip(*linear_sum_assignment(distances), strict=True)
-    return [(int(e), int(f)) for e, f in nearest if distances[e, f] <= FARTHEST_MATCH_PX]
+    return [(int(e), int(f)) for e, f in nearest if distances[e, f] <= MAX_MATCH_DISTANCE_PX]
 
 
 def _worst_mask(
-    expected: UpstreamAnswer, found: Detections, pairs: list[tuple[int, int]]
+    expected: UpstreamResult, found: Detections, pairs: list[tuple[int, int]]
 ) -> float | None:
     if expected.masks is None or found.masks is None:
         return None
@@ -138,7 +139,7 @@ def _mask_iou(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float
 
 
 def _keypoint_scores(
-    expected: UpstreamAnswer, found: Detections, pairs: list[tuple[int, int]]
+    expected: UpstreamResult, found: Detections, pairs: list[tuple[int, int]]
 ) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
     if expected.keypoints is None or found.keypoints is None:
         return []
@@ -148,7 +149,7 @@ def _keypoint_scores(
 
 
 def _worst_keypoint(
-    expected: UpstreamAnswer, found: Detections, pairs: list[tuple[int, int]]
+    expected: UpstreamResult, found: Detections, pairs: list[tuple[int, int]]
 ) -> float | None:
     if expected.keypoints is None or found.keypoints is None:
         return None

@@ -1,4 +1,4 @@
-"""A deformable convolution by plain sampling, the slow way that nobody can get wrong."""
+"""A reference implementation of deformable convolution by plain sampling."""
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +14,9 @@ def deformable_convolution(
     dilation: int,
     modulation: Tensor | None = None,
 ) -> Tensor:
-    """Each kernel cell's inputs are fetched by `grid_sample` and then convolved as by a 1x1 kernel
-    (Dai et al. 2017, equation 2; Zhu et al. 2019, equation 1), padded to keep the size.
+    """Sample the inputs of each kernel cell with `grid_sample`, then convolve with a 1x1 kernel.
+
+    Dai et al. 2017, equation 2; Zhu et al. 2019, equation 1. Padding keeps the size.
 
     Args:
         features: Float[N, C, H, W].
@@ -33,7 +34,7 @@ def deformable_convolution(
     )
     sampled = []
     for group, part in enumerate(features.chunk(offset_groups, dim=1)):
-        fetched = []
+        by_cell = []
         for cell in range(cells):
             y = rows + (cell // side - side // 2) * dilation + moved[:, group, cell, 0]
             x = columns + (cell % side - side // 2) * dilation + moved[:, group, cell, 1]
@@ -41,8 +42,8 @@ def deformable_convolution(
             values = F.grid_sample(part, grid, align_corners=True)
             if modulation is not None:
                 values = values * modulation[:, group * cells + cell, None]
-            fetched.append(values)
-        sampled.append(torch.stack(fetched, dim=2))
+            by_cell.append(values)
+        sampled.append(torch.stack(by_cell, dim=2))
     flat = torch.cat(sampled, dim=1).view(images, channels * cells, out_height, out_width)
     groups = channels // weight.shape[1]
     return F.conv2d(flat, weight.reshape(len(weight), -1, 1, 1), groups=groups)

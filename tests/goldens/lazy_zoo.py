@@ -1,6 +1,7 @@
-"""Holds Detectron2's Python configs against upstream, as `zoo` does with the YAML ones.
+"""Compare Detectron2's Python configs with upstream, like `zoo` for YAML configs.
 
-Needs the upstream package: python -m tests.goldens.lazy_zoo DETECTRON2_SOURCE [PART_OF_A_NAME ...]
+Requires the upstream package:
+python -m tests.goldens.lazy_zoo DETECTRON2_SOURCE [PART_OF_A_NAME ...]
 """
 
 import sys
@@ -11,29 +12,29 @@ from pathlib import Path
 from d2serve.building.config import load_config
 from d2serve.building.lazy_config import save_lazy_config
 from d2serve.building.lazy_yaml import is_lazy_config
-from d2serve.building.yaml_config import ConfigError
-from tests.goldens.zoo import PAGE, Row, closest_look, header
+from d2serve.errors import ConfigError
+from tests.goldens.zoo import PAGE, Row, compare_at_threshold, header
 
 START, END = "<!-- table of Python configs -->\n", "<!-- end of table of Python configs -->\n"
 FOLDERS = ("configs", "projects/ViTDet/configs")
-# What configs are made of.
-PARTS = "common"
+# Folder of modules that configs import.
+COMMON = "common"
 
 
 def main(arguments: list[str]) -> int:
-    """Writes a row for each config into the page, beside those of the configs not asked for."""
+    """Update the rows of the selected configs in the page, and keep the other rows."""
     source, parts = Path(arguments[0]), arguments[1:]
-    fine = True
+    ok = True
     for config in _python_configs(source, parts):
         row = compare_config(config, str(config.relative_to(source)))
         print(row, flush=True)
         _write_row(row)
-        fine = fine and row.is_fine
-    return 0 if fine else 1
+        ok = ok and row.is_ok
+    return 0 if ok else 1
 
 
 def compare_config(config: Path, name: str) -> Row:
-    """Both networks at full size with the same seeded weights, on one picture."""
+    """Compare both networks at full size, with seeded weights, on one image."""
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "lazy_config.yaml"
         try:
@@ -41,14 +42,14 @@ def compare_config(config: Path, name: str) -> Row:
             load_config(saved)
         except ConfigError as error:
             return Row(name, f"refused: {_first_line(error)}")
-        return closest_look(saved, name, _with_threshold)
+        return compare_at_threshold(saved, name, _with_threshold)
 
 
 def _python_configs(source: Path, parts: list[str]) -> Iterator[Path]:
     for folder in FOLDERS:
         for config in sorted((source / folder).rglob("*.py")):
             wanted = not parts or any(part in str(config) for part in parts)
-            if wanted and PARTS not in config.parts:
+            if wanted and COMMON not in config.parts:
                 yield config
 
 
@@ -65,7 +66,7 @@ def _with_threshold(config: Path, threshold: float, folder: Path) -> Path:
 
 
 def _first_line(error: ConfigError) -> str:
-    """The first of the keys, and how many more there are."""
+    """The first key of the error, and the number of further ones."""
     _, *keys = (
         line.strip() for line in str(error).replace(": model.", ":\nmodel.", 1).splitlines()
     )
@@ -76,8 +77,8 @@ def _first_line(error: ConfigError) -> str:
 def _write_row(row: Row) -> None:
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
     table, _, after = rest.partition(END)
-    others = [line for line in table.splitlines()[2:] if not line.startswith(f"| {row.name} |")]
-    lines = [*header(), *sorted([*others, str(row)])]
+    other_rows = [line for line in table.splitlines()[2:] if not line.startswith(f"| {row.name} |")]
+    lines = [*header(), *sorted([*other_rows, str(row)])]
     text = "".join(f"{line}\n" for line in lines)
     PAGE.write_text(f"{before}{START}{text}{END}{after}", encoding="utf-8")
 

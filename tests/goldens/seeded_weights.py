@@ -1,4 +1,4 @@
-"""Random but reproducible weights for a network, drawn from each parameter's name.
+"""Random but reproducible weights of a network, seeded by the names of the parameters.
 
 The same names and shapes give the same weights everywhere, so goldens need no stored checkpoint.
 """
@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
 
-# Spread enough that some classes, boxes and mask pixels stand out from the rest, and not so far
-# that scores are 1 alike. The first end that fits counts.
+# Standard deviations relative to He initialization, by the end of a name; the first match counts.
+# They are large enough for distinct classes, boxes and masks, and small enough for scores below 1.
 GAINS = {
     "head.cls_score.weight": 0.004,
     "head.bbox_pred.weight": 0.0015,
@@ -26,12 +26,12 @@ GAINS = {
     "predictor.weight": 6.0,
     "pos_embed": 30.0,
 }
-# What is about 1: the scales of norms, which ViTDet numbers, and their variances.
+# Scales and variances of norms, with values about 1; ViTDet numbers its norms.
 ABOUT_ONE = ("running_var", "norm.weight", "norm1.weight", "norm2.weight", "simfp_2.1.weight")
 
 
 def seeded_weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, FloatArray]:
-    """Name -> Float32 array for every name -> shape of a network's state dict."""
+    """Draw a Float32 array for every name and shape of a network's state dict."""
     return {name: _draw(name, tuple(shape)) for name, shape in shapes.items()}
 
 
@@ -43,7 +43,7 @@ def _draw(name: str, shape: tuple[int, ...]) -> FloatArray:
     if len(shape) == 1:
         return random.normal(0.0, 0.1, shape).astype(np.float32)
     gain = next((gain for end, gain in GAINS.items() if name.endswith(end)), 1.0)
-    # He et al. 2015; residual branches are damped so that deep stacks neither fade nor explode.
+    # He et al. 2015. Damped residual branches keep the activations of deep networks in range.
     damping = 0.3 if "conv3." in name or ".conv2.weight" in name else 1.0
     fan_in = math.prod(shape[1:])
     return (random.normal(0.0, 1.0, shape) * gain * damping * math.sqrt(2.0 / fan_in)).astype(

@@ -1,4 +1,4 @@
-"""Runs the upstream `detectron2` package, the truth that our network is held against."""
+"""The upstream `detectron2` package, as the reference for d2serve's networks."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,10 +17,10 @@ NO_WEIGHTS = ("cell_anchors", "num_batches_tracked")
 
 
 @dataclass(frozen=True)
-class UpstreamAnswer:
-    """Detectron2's answer for one picture, best first.
+class UpstreamResult:
+    """Detectron2's result for one image, best first.
 
-    boxes_xyxy: Float32[N, 4] in the picture's pixels; scores: Float32[N]; classes: Int64[N];
+    boxes_xyxy: Float32[N, 4] in the image's pixels; scores: Float32[N]; classes: Int64[N];
     masks: Bool[N, H, W] or None; keypoints: Float32[N, K, 3] or None; semantic: Int32[H, W] or
     None; panoptic: Int32[H, W] segment ids or None.
     """
@@ -34,21 +34,21 @@ class UpstreamAnswer:
     panoptic: npt.NDArray[np.int32] | None = None
 
     @property
-    def says_something(self) -> bool:
-        """An answer without any content would prove nothing."""
+    def has_content(self) -> bool:
+        """True if there are detections or maps, and every map has several values."""
         maps = [entry for entry in (self.semantic, self.panoptic) if entry is not None]
         return (len(self.scores) > 0 or bool(maps)) and all(len(np.unique(m)) > 1 for m in maps)
 
 
 class UpstreamModel:
-    """A model that `detectron2` itself builds, loads and runs as its DefaultPredictor does."""
+    """A model built, loaded and run by `detectron2`, as in its DefaultPredictor."""
 
     def __init__(self, config: Path, checkpoint: Path | None) -> None:
-        """Weights come from `checkpoint`, or where None from the parameters' names."""
+        """Load `checkpoint`, or seed the weights by the parameters' names if it is None."""
         from detectron2.checkpoint import DetectionCheckpointer
         from detectron2.data.transforms import ResizeShortestEdge
 
-        _run_modulated_convolutions_on_the_cpu()
+        _support_modulated_convolutions_on_the_cpu()
         model, resizing = _build_lazy(config) if is_lazy_config(config) else _build(config)
         self.input_format = resizing.channel_order
         self.model = model.eval()
@@ -68,16 +68,16 @@ class UpstreamModel:
         weights = {name: torch.from_numpy(array) for name, array in seeded_weights(names).items()}
         self.model.load_state_dict({**state, **weights}, strict=True)
 
-    def predict(self, picture: npt.NDArray[np.uint8]) -> UpstreamAnswer:
-        """Takes UInt8[H, W, 3] RGB."""
-        ordered = picture[:, :, ::-1] if self.input_format == "BGR" else picture
+    def predict(self, image: npt.NDArray[np.uint8]) -> UpstreamResult:
+        """Detect in UInt8[H, W, 3] RGB."""
+        ordered = image[:, :, ::-1] if self.input_format == "BGR" else image
         ordered = np.ascontiguousarray(ordered)
         resized = self.resize.get_transform(ordered).apply_image(ordered)
-        image = torch.as_tensor(resized.astype("float32").transpose(2, 0, 1))
-        height, width = picture.shape[:2]
+        tensor = torch.as_tensor(resized.astype("float32").transpose(2, 0, 1))
+        height, width = image.shape[:2]
         with torch.no_grad():
-            [found] = self.model([{"image": image, "height": height, "width": width}])
-        return _answer(found)
+            [output] = self.model([{"image": tensor, "height": height, "width": width}])
+        return _result(output)
 
 
 def _build(config: Path) -> tuple[Any, Resizing]:
@@ -99,8 +99,8 @@ def _build_lazy(config: Path) -> tuple[Any, Resizing]:
     return instantiate(cfg.model), Resizing(**cfg.input)
 
 
-def _run_modulated_convolutions_on_the_cpu() -> None:
-    """Upstream's own kernel for deformable convolutions of version 2 needs a GPU."""
+def _support_modulated_convolutions_on_the_cpu() -> None:
+    """Replace upstream's kernel for deformable convolutions of version 2, which needs a GPU."""
     from detectron2.layers import deform_conv
 
     def by_sampling(features: Any, offsets: Any, modulation: Any, weight: Any, *shape: Any) -> Any:
@@ -112,27 +112,27 @@ def _run_modulated_convolutions_on_the_cpu() -> None:
     deform_conv.modulated_deform_conv = by_sampling
 
 
-def _answer(found: dict[str, Any]) -> UpstreamAnswer:
-    answer = _instances(found)
-    if "sem_seg" in found:
-        semantic = found["sem_seg"].argmax(dim=0).to(torch.int32).numpy()
-        answer = replace(answer, semantic=semantic)
-    if "panoptic_seg" in found:
-        answer = replace(answer, panoptic=found["panoptic_seg"][0].to(torch.int32).numpy())
-    return answer
+def _result(output: dict[str, Any]) -> UpstreamResult:
+    result = _instances(output)
+    if "sem_seg" in output:
+        semantic = output["sem_seg"].argmax(dim=0).to(torch.int32).numpy()
+        result = replace(result, semantic=semantic)
+    if "panoptic_seg" in output:
+        result = replace(result, panoptic=output["panoptic_seg"][0].to(torch.int32).numpy())
+    return result
 
 
-def _instances(found: dict[str, Any]) -> UpstreamAnswer:
-    if "proposals" in found:
-        proposals = found["proposals"]
+def _instances(output: dict[str, Any]) -> UpstreamResult:
+    if "proposals" in output:
+        proposals = output["proposals"]
         scores = proposals.objectness_logits.sigmoid().numpy()
         classes = np.zeros(len(scores), dtype=np.int64)
-        return UpstreamAnswer(proposals.proposal_boxes.tensor.numpy(), scores, classes)
-    if "instances" not in found:
-        nothing = np.zeros(0, dtype=np.float32)
-        return UpstreamAnswer(nothing.reshape(0, 4), nothing, np.zeros(0, dtype=np.int64))
-    instances = found["instances"]
-    return UpstreamAnswer(
+        return UpstreamResult(proposals.proposal_boxes.tensor.numpy(), scores, classes)
+    if "instances" not in output:
+        empty = np.zeros(0, dtype=np.float32)
+        return UpstreamResult(empty.reshape(0, 4), empty, np.zeros(0, dtype=np.int64))
+    instances = output["instances"]
+    return UpstreamResult(
         boxes_xyxy=instances.pred_boxes.tensor.numpy(),
         scores=instances.scores.numpy(),
         classes=instances.pred_classes.numpy(),

@@ -1,6 +1,6 @@
-"""Holds every YAML config of Detectron2's model zoo against upstream, and writes the table.
+"""Compare every YAML config of Detectron2's model zoo with upstream and write the table.
 
-Needs the upstream package: python -m tests.goldens.zoo CONFIGS_FOLDER [PART_OF_A_NAME ...]
+Requires the upstream package: python -m tests.goldens.zoo CONFIGS_FOLDER [PART_OF_A_NAME ...]
 """
 
 import sys
@@ -15,9 +15,9 @@ import yaml
 from PIL import Image
 
 from d2serve.building.config import load_config
-from d2serve.building.yaml_config import ConfigError
-from d2serve.detections import Detections, Picture
+from d2serve.detections import Detections, RGBImage
 from d2serve.detector.native import NativeDetector
+from d2serve.errors import ConfigError
 from d2serve.settings import Settings
 from tests.goldens.cases import REPOSITORY, SAMPLES, GoldenModel
 from tests.goldens.comparison import Comparison, compare
@@ -27,29 +27,29 @@ PAGE = REPOSITORY / "docs" / "model-zoo.md"
 START, END = "<!-- table -->\n", "<!-- end of table -->\n"
 COLUMNS = ("config", "detections", "matched", "boxes", "scores", "masks", "keypoints", "pixels")
 SIZE_WH = (320, 224)
-ENOUGH_DETECTIONS = 20
+MIN_DETECTIONS = 20
 THRESHOLDS = (0.05, 0.01, 0.001, 0.0001)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A config's line of the table: how far it is from upstream, or why it is refused."""
+    """A row of the table: a config and its comparison, or the reason that it is not supported."""
 
     name: str
-    outcome: Comparison | str
+    result: Comparison | str
 
     @property
-    def is_fine(self) -> bool:
-        """Within the tolerances, or refused on purpose."""
-        return isinstance(self.outcome, str) or self.outcome.within_tolerance
+    def is_ok(self) -> bool:
+        """True if the config is within tolerance or deliberately unsupported."""
+        return isinstance(self.result, str) or self.result.within_tolerance
 
     def __str__(self) -> str:
-        cells = (self.outcome,) if isinstance(self.outcome, str) else _cells(self.outcome)
+        cells = (self.result,) if isinstance(self.result, str) else _cells(self.result)
         return _line(self.name, *cells, *[""] * (len(COLUMNS) - 1 - len(cells)))
 
 
 def main(arguments: list[str]) -> int:
-    """Prints a row for each config; writes the page where all configs are asked for."""
+    """Print a row for each selected config; without a selection, rewrite the page."""
     folder, parts = Path(arguments[0]), arguments[1:]
     rows = []
     for config in _zoo(folder, parts):
@@ -57,52 +57,52 @@ def main(arguments: list[str]) -> int:
         print(rows[-1], flush=True)
     if not parts:
         _write_page(rows)
-    return 0 if all(row.is_fine for row in rows) else 1
+    return 0 if all(row.is_ok for row in rows) else 1
 
 
 def compare_config(config: Path, name: str) -> Row:
-    """Both networks at full size with the same seeded weights, on one picture of 320x224."""
+    """Compare both networks at full size, with seeded weights, on one image of 320x224."""
     try:
         load_config(config)
     except ConfigError as error:
         return Row(name, f"refused: {str(error).partition(': ')[2]}")
-    return closest_look(config, name, _with_threshold)
+    return compare_at_threshold(config, name, _with_threshold)
 
 
-def closest_look(
+def compare_at_threshold(
     config: Path, name: str, with_threshold: Callable[[Path, float, Path], Path]
 ) -> Row:
-    """The comparison at the highest threshold that lets enough detections through.
+    """Compare at the highest score threshold that gives enough detections.
 
     Args:
-        config: one that our own network supports.
-        name: what the row says.
-        with_threshold: writes the config with another score threshold into a folder.
+        config: a supported config.
+        name: name in the row.
+        with_threshold: writes the config with another score threshold to a folder.
     """
-    picture = np.array(Image.open(SAMPLES[1]).convert("RGB").resize(SIZE_WH))
+    image = np.array(Image.open(SAMPLES[1]).convert("RGB").resize(SIZE_WH))
     with tempfile.TemporaryDirectory() as folder:
         for threshold in THRESHOLDS:
             lowered = with_threshold(config, threshold, Path(folder))
-            comparison = _compare(GoldenModel(name, lowered, None, ()), picture)
-            if comparison.expected >= ENOUGH_DETECTIONS or _finds_no_boxes(lowered):
+            comparison = _compare(GoldenModel(name, lowered, None, ()), image)
+            if comparison.expected >= MIN_DETECTIONS or _has_no_boxes(lowered):
                 break
     return Row(name, comparison)
 
 
 def header() -> tuple[str, str]:
-    """The table's first two lines."""
+    """The first two lines of the table."""
     return _line(*COLUMNS), _line(*["---"] * len(COLUMNS))
 
 
-def _compare(model: GoldenModel, picture: Picture) -> Comparison:
-    expected = UpstreamModel(model.config, None).predict(picture)
+def _compare(model: GoldenModel, image: RGBImage) -> Comparison:
+    expected = UpstreamModel(model.config, None).predict(image)
     detector = NativeDetector(model.build(), torch.device("cpu"), Settings())
-    [outcome] = detector.detect([picture])
-    assert isinstance(outcome.found, Detections)
-    return compare(expected, outcome.found)
+    [result] = detector.detect([image])
+    assert isinstance(result.output, Detections)
+    return compare(expected, result.output)
 
 
-def _finds_no_boxes(config: Path) -> bool:
+def _has_no_boxes(config: Path) -> bool:
     return load_config(config).output.num_classes == 0
 
 

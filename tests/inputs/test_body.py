@@ -1,66 +1,306 @@
+"""Request bodies by Content-Type."""
+
 import json
 from base64 import b64encode
+from typing import Any
 
+import numpy as np
 import pytest
 
+from d2serve import messages
 from d2serve.errors import RequestError
-from d2serve.inputs import instances as media_types
-from d2serve.inputs.body import read_body
-from d2serve.inputs.instances import Envelope
-from d2serve.messages import HttpRequest, Part, Style
+from d2serve.inputs.body import decode_items, read_body
+from d2serve.inputs.json_values import ParsedBody
+from d2serve.messages import HttpRequest, Options, Part, Style
 from d2serve.settings import Settings
+from tests.bodies import image_bytes, noise, npy_bytes
 
 TEXT = b64encode(b"any bytes").decode()
 DOCUMENT = json.dumps({"instances": [TEXT], "parameters": {"masks": "none"}}).encode()
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 
-def read(*parts: Part, headers: dict[str, str] | None = None) -> Envelope:
+def read(*parts: Part, headers: dict[str, str] | None = None) -> ParsedBody:
     return read_body(HttpRequest(headers or {}, parts), Settings())
 
 
 @pytest.mark.parametrize(
-    "content_type", [*media_types.IMAGES, media_types.NPY, "", "IMAGE/PNG; a=b"]
+    "content_type", [*messages.IMAGE_TYPES, messages.NPY_TYPE, "", "IMAGE/PNG; a=b"]
 )
-def test_a_picture_is_left_to_its_decoder(content_type: str) -> None:
+def test_image_and_array_types_are_passed_to_the_decoder(content_type: str) -> None:
     part = Part(content_type, b"any bytes")
-    assert read(part) == Envelope((part,))
+    assert read(part) == ParsedBody((part,))
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "Application/JSON; charset=utf-8"])
-def test_json_is_opened(content_type: str) -> None:
-    envelope = read(Part(content_type, DOCUMENT))
-    assert envelope.items == (Part("application/octet-stream", b"any bytes"),)
-    assert envelope.parameters == {"masks": "none"}
-    assert envelope.wrapping.style is Style.INSTANCES
+def test_json_is_parsed_by_content_type(content_type: str) -> None:
+    parsed = read(Part(content_type, DOCUMENT))
+    assert parsed.items == (Part("application/octet-stream", b"any bytes"),)
+    assert parsed.parameters == {"masks": "none"}
+    assert parsed.envelope.style is Style.INSTANCES
 
 
-def test_files_of_a_form_are_opened_each_by_its_type() -> None:
+def test_each_file_of_a_form_is_parsed_by_its_own_type() -> None:
     lines = json.dumps(TEXT).encode()
-    envelope = read(
+    parsed = read(
         Part("image/png", b"a"),
         Part("application/json", DOCUMENT),
         Part("application/jsonlines", lines),
         Part("text/plain", b"b"),
         Part("image/png", b""),
     )
-    kinds = [item.status if isinstance(item, RequestError) else "part" for item in envelope.items]
+    kinds = [item.status if isinstance(item, RequestError) else "part" for item in parsed.items]
     assert kinds == ["part", "part", "part", 415, 400]
-    assert envelope.parameters == {"masks": "none"}
-    assert envelope.wrapping.style is Style.PLAIN
+    assert parsed.parameters == {"masks": "none"}
+    assert parsed.envelope.style is Style.PLAIN
 
 
-def test_a_web_form_is_told_how_files_are_sent() -> None:
+def test_urlencoded_form_is_a_415_with_a_curl_hint() -> None:
     with pytest.raises(RequestError) as raised:
         read(headers=FORM)
     assert raised.value.status == 415
     assert "--data-binary" in raised.value.hint
 
 
-def test_another_type_is_told_the_supported_ones_and_not_repeated() -> None:
+def test_unsupported_content_type_is_a_415_that_lists_the_supported_types() -> None:
     with pytest.raises(RequestError) as raised:
         read(Part("text/zqxcanary", b"a"))
     assert raised.value.status == 415
     assert "zqxcanary" not in raised.value.message + raised.value.hint
-    for content_type in media_types.NAMED:
+    for content_type in messages.REQUEST_TYPES:
         assert content_type in raised.value.hint
+
+
+RGB = noise(5, 8, 3)
+PNG = image_bytes(RGB, "PNG")
+NPY = npy_bytes(RGB)
+TRUNCATED = PNG[:60]
+
+
+def request_of(*parts: tuple[str, bytes]) -> HttpRequest:
+    return HttpRequest({}, tuple(Part(*part) for part in parts))
+
+
+def decode(*parts: tuple[str, bytes], **settings: Any) -> list[Any]:
+    limits = Settings(**settings)
+    items = read_body(request_of(*parts), limits).items
+    return [*decode_items(items, Options(0.0, 100), limits).images]
+
+
+def rejected(*parts: tuple[str, bytes], **settings: Any) -> RequestError:
+    with pytest.raises(RequestError) as raised:
+        decode(*parts, **settings)
+    return raised.value
+
+
+def statuses(slots: list[Any]) -> list[int | str]:
+    return [slot.status if isinstance(slot, RequestError) else "image" for slot in slots]
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        pytest.param("", id="none"),
+        pytest.param("image/png", id="its-own-type"),
+        pytest.param("image/jpeg", id="another-image-type"),
+        pytest.param("image/jpg", id="jpg"),
+        pytest.param("image/webp", id="webp"),
+        pytest.param("image/bmp", id="bmp"),
+        pytest.param("image/gif", id="gif"),
+        pytest.param("image/tiff", id="tiff"),
+        pytest.param("application/octet-stream", id="octet-stream"),
+        pytest.param("application/x-image", id="x-image"),
+        pytest.param("IMAGE/Png", id="mixed-case"),
+        pytest.param(" image/png ; charset=binary", id="spaces-and-a-parameter"),
+        pytest.param("image/png;", id="an-empty-parameter"),
+        pytest.param("; charset=binary", id="only-a-parameter"),
+    ],
+)
+def test_first_bytes_win_over_the_declared_image_type(content_type: str) -> None:
+    (image,) = decode((content_type, PNG))
+    np.testing.assert_array_equal(image, RGB)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        pytest.param("", id="none"),
+        pytest.param("application/x-npy", id="npy"),
+        pytest.param("Application/X-NPY; version=1", id="npy-in-mixed-case-with-a-parameter"),
+        pytest.param("application/octet-stream", id="octet-stream"),
+        pytest.param("application/x-image", id="x-image"),
+    ],
+)
+def test_npy_is_decoded_for_npy_and_generic_types(content_type: str) -> None:
+    (image,) = decode((content_type, NPY))
+    np.testing.assert_array_equal(image, RGB)
+
+
+def test_batch_array_gives_images_in_order() -> None:
+    batch = np.stack((RGB, noise(5, 8, 3, seed=1), noise(5, 8, 3, seed=2)))
+    np.testing.assert_array_equal(decode(("application/x-npy", npy_bytes(batch))), batch)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "status", "code"),
+    [
+        pytest.param("", b"", 400, "bad_request", id="empty"),
+        pytest.param("image/png", b"", 400, "bad_request", id="empty-image"),
+        pytest.param("application/x-npy", b"", 400, "bad_request", id="empty-array"),
+        pytest.param("image/png", TRUNCATED, 400, "bad_request", id="truncated-image"),
+        pytest.param("application/x-npy", PNG, 400, "bad_request", id="image-sent-as-array"),
+        pytest.param("application/x-npy", NPY[:-1], 400, "bad_request", id="truncated-array"),
+        pytest.param("", NPY[:-1], 400, "bad_request", id="truncated-array-by-its-bytes"),
+        pytest.param("", b"?", 415, "unsupported_media_type", id="unknown-bytes"),
+        pytest.param("image/png", NPY, 415, "unsupported_media_type", id="array-sent-as-image"),
+        pytest.param("text/plain", PNG, 415, "unsupported_media_type", id="text"),
+        pytest.param("video/mp4", PNG, 415, "unsupported_media_type", id="video"),
+        pytest.param("image/svg+xml", PNG, 415, "unsupported_media_type", id="svg"),
+        pytest.param("image/*", PNG, 415, "unsupported_media_type", id="a-wildcard"),
+        pytest.param("png", PNG, 415, "unsupported_media_type", id="half-a-type"),
+        pytest.param(
+            "", npy_bytes(np.zeros((2, 2), dtype=np.int64)), 422, "unprocessable", id="int64"
+        ),
+    ],
+)
+def test_invalid_single_body_fails_the_request(
+    content_type: str, body: bytes, status: int, code: str
+) -> None:
+    error = rejected((content_type, body))
+    assert (error.status, error.code) == (status, code)
+
+
+def test_unsupported_content_type_message_is_short_and_printable() -> None:
+    error = rejected(("text/\x00\x1b[31m" + "x" * 5000, PNG))
+    assert error.message.isprintable()
+    assert len(error.message) < 150
+    for media_type in ("image/jpeg", "image/tiff", "application/x-npy", "application/octet-stream"):
+        assert media_type in error.hint
+
+
+def test_no_parts_is_a_400() -> None:
+    assert rejected().status == 400
+
+
+def test_only_empty_parts_is_a_400() -> None:
+    assert rejected(("image/png", b""), ("", b"")).status == 400
+
+
+@pytest.mark.parametrize(
+    ("bad", "status"),
+    [
+        pytest.param(("image/png", b""), 400, id="empty"),
+        pytest.param(("image/png", TRUNCATED), 400, id="truncated"),
+        pytest.param(("application/x-npy", RGB.tobytes()), 400, id="raw-values"),
+        pytest.param(("image/png", image_bytes(noise(9, 9, 3), "PNG")), 413, id="too-many-pixels"),
+        pytest.param(("text/plain", b"hello"), 415, id="unsupported"),
+        pytest.param(("", npy_bytes(np.zeros((2, 2), dtype=np.int64))), 422, id="int64"),
+    ],
+)
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_invalid_part_gets_an_error_in_its_place(
+    bad: tuple[str, bytes], status: int, position: int
+) -> None:
+    parts = [("image/png", PNG), ("application/x-npy", NPY)]
+    parts.insert(position, bad)
+    slots = decode(*parts, max_image_pixels=40)
+    expected: list[int | str] = ["image", "image"]
+    expected.insert(position, status)
+    assert statuses(slots) == expected
+    for slot in slots[:position] + slots[position + 1 :]:
+        np.testing.assert_array_equal(slot, RGB)
+
+
+def test_images_and_batch_arrays_keep_their_order() -> None:
+    batch = np.stack((noise(5, 8, 3, seed=1), noise(5, 8, 3, seed=2)))
+    slots = decode(("", npy_bytes(batch)), ("image/png", TRUNCATED), ("", PNG))
+    assert statuses(slots) == ["image", "image", 400, "image"]
+    np.testing.assert_array_equal(slots[:2], batch)
+    np.testing.assert_array_equal(slots[3], RGB)
+
+
+@pytest.mark.parametrize(
+    ("parts", "settings"),
+    [
+        pytest.param([("", PNG)], {"max_request_bytes": len(PNG)}, id="bytes"),
+        pytest.param(
+            [("", PNG), ("", NPY)], {"max_request_bytes": len(PNG) + len(NPY)}, id="bytes-of-parts"
+        ),
+        pytest.param([("", PNG)], {"max_image_pixels": 40}, id="pixels"),
+        pytest.param([("", PNG)] * 3, {"max_images_per_request": 3}, id="parts"),
+        pytest.param(
+            [("", npy_bytes(np.stack((RGB, RGB)))), ("", PNG)],
+            {"max_images_per_request": 3},
+            id="images-of-parts",
+        ),
+    ],
+)
+def test_request_at_the_limit_is_accepted(
+    parts: list[tuple[str, bytes]], settings: dict[str, int]
+) -> None:
+    assert set(statuses(decode(*parts, **settings))) == {"image"}
+
+
+@pytest.mark.parametrize(
+    ("parts", "settings", "setting"),
+    [
+        pytest.param(
+            [("", PNG)], {"max_request_bytes": len(PNG) - 1}, "max_request_bytes", id="bytes"
+        ),
+        pytest.param(
+            [("", PNG), ("", NPY)],
+            {"max_request_bytes": len(PNG) + len(NPY) - 1},
+            "max_request_bytes",
+            id="bytes-of-parts",
+        ),
+        pytest.param([("", PNG)], {"max_image_pixels": 39}, "max_image_pixels", id="pixels"),
+        pytest.param([("", NPY)], {"max_image_pixels": 39}, "max_image_pixels", id="array-pixels"),
+        pytest.param(
+            [("", PNG)] * 3, {"max_images_per_request": 2}, "max_images_per_request", id="parts"
+        ),
+        pytest.param(
+            [("", npy_bytes(np.stack((RGB, RGB)))), ("", PNG)],
+            {"max_images_per_request": 2},
+            "max_images_per_request",
+            id="images-of-parts",
+        ),
+        pytest.param(
+            [("", npy_bytes(np.stack((RGB, RGB))))],
+            {"max_images_per_request": 1},
+            "max_images_per_request",
+            id="images-of-an-array",
+        ),
+    ],
+)
+def test_request_over_a_limit_is_a_413_that_names_the_setting(
+    parts: list[tuple[str, bytes]], settings: dict[str, int], setting: str
+) -> None:
+    error = rejected(*parts, **settings)
+    assert (error.status, error.code) == (413, "too_large")
+    assert setting in error.hint
+
+
+class CountingBytes(bytes):
+    """Bytes that record whether their first bytes were read."""
+
+    was_read = False
+
+    def startswith(self, *arguments: Any) -> bool:
+        self.was_read = True
+        return super().startswith(*arguments)
+
+
+def test_too_many_parts_are_rejected_before_decoding() -> None:
+    body = CountingBytes(PNG)
+    rejected(*[("", body)] * 3, max_images_per_request=2)
+    assert not body.was_read
+    decode(*[("", body)] * 2, max_images_per_request=2)
+    assert body.was_read
+
+
+def test_total_pixels_of_a_request_are_limited() -> None:
+    pixels = RGB.shape[0] * RGB.shape[1]
+    assert len(decode(("", PNG), ("", NPY), max_request_pixels=2 * pixels)) == 2
+    error = rejected(("", PNG), ("", NPY), max_request_pixels=2 * pixels - 1)
+    assert (error.status, error.code) == (413, "too_large")
+    assert "max_request_pixels" in error.hint

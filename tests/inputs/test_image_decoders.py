@@ -1,4 +1,4 @@
-"""torchvision and Pillow read the same pixels, each where it is used."""
+"""torchvision and Pillow decode the same pixels."""
 
 import io
 from base64 import b85decode
@@ -19,12 +19,12 @@ from d2serve.inputs.images import (
 from tests.bodies import image_bytes
 
 MAX_PIXELS = 50_000_000
-# The two may round differently where their builds of libjpeg differ.
+# Different builds of libjpeg may round differently.
 ROUNDING = 2
 
 
 def smooth(height: int, width: int) -> "np.ndarray[Any, Any]":
-    """UInt8[height, width, 3] RGB without noise, that JPEG keeps well."""
+    """UInt8[height, width, 3] RGB gradients with little JPEG loss."""
     rows, columns = np.mgrid[0:height, 0:width]
     waves = (rows * 3, columns * 2, rows + columns)
     return np.stack([(wave % 256) // 2 + 60 for wave in waves], axis=2).astype(np.uint8)
@@ -48,7 +48,7 @@ JPEGS: dict[str, tuple[Image.Image, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", JPEGS)
-def test_both_decoders_read_the_same_pixels(name: str) -> None:
+def test_torchvision_and_pillow_decode_the_same_pixels(name: str) -> None:
     image, options = JPEGS[name]
     body = image_bytes(image, "JPEG", **options)
     fast = decode_on_cpu(body)
@@ -59,7 +59,7 @@ def test_both_decoders_read_the_same_pixels(name: str) -> None:
     np.testing.assert_allclose(fast, np.asarray(image.convert("RGB")), atol=40)
 
 
-# Told apart by what each makes of them: torchvision reads CMYK without Adobe's inversion.
+# torchvision would decode CMYK without Adobe's inversion.
 MODES: dict[str, tuple[Callable[[Image.Image], Image.Image], str, int]] = {
     "L": (lambda image: image.convert("L"), "PNG", 0),
     "LA": (lambda image: image.convert("LA"), "PNG", 0),
@@ -73,7 +73,7 @@ MODES: dict[str, tuple[Callable[[Image.Image], Image.Image], str, int]] = {
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_mode_becomes_the_rgb_that_it_shows(mode: str) -> None:
+def test_all_modes_decode_to_rgb(mode: str) -> None:
     convert, file_format, atol = MODES[mode]
     image = convert(RGB)
     expected = np.asarray(image.convert("RGB"))
@@ -82,14 +82,14 @@ def test_every_mode_becomes_the_rgb_that_it_shows(mode: str) -> None:
     np.testing.assert_allclose(decoded, expected, atol=atol)
 
 
-def test_transparent_palettes_show_their_colours() -> None:
+def test_transparency_of_palettes_is_dropped() -> None:
     image = RGB.quantize(100)
     body = image_bytes(image, "PNG", transparency=bytes(range(100)))
     np.testing.assert_array_equal(decode_image(body, MAX_PIXELS), np.asarray(image.convert("RGB")))
 
 
-def test_ycck() -> None:
-    """Adobe's inverted YCCK, as Photoshop writes it, from a CMYK JPEG whose marker says so."""
+def test_inverted_ycck_is_decoded() -> None:
+    """Adobe's inverted YCCK, as Photoshop writes it: a CMYK JPEG with a changed marker."""
     body = image_bytes(RGB.convert("CMYK"), "JPEG", quality=95)
     marker = body.index(b"Adobe")
     assert body[marker + 11] in (0, 2)
@@ -112,7 +112,7 @@ def test_ycck() -> None:
         ("RGB", "WEBP", False),
     ],
 )
-def test_torchvision_gets_grey_and_coloured_jpegs(
+def test_torchvision_decodes_only_gray_and_rgb_jpegs(
     mode: str, file_format: str, expected: bool
 ) -> None:
     options = {"save_all": True, "append_images": [RGB]} if file_format == "MPO" else {}
@@ -120,7 +120,7 @@ def test_torchvision_gets_grey_and_coloured_jpegs(
     assert is_for_torchvision(Image.open(io.BytesIO(body))) is expected
 
 
-# 32 x 24 pixels, coded arithmetically, which Pillow cannot write; from libjpeg-turbo 2.1.
+# 32 x 24 pixels with arithmetic coding, written by libjpeg-turbo 2.1; Pillow cannot write it.
 ARITHMETIC = b85decode(
     "|JeWF01!$>Nk#wx0RR9200961|JwjV00jdC1Ox*G1Ox;H1qB8N3<w7Y2L}%e3keJn4-yg)4-pX)791B76dDx"
     "~5f~vD8XX-UA0HDJA|xUnBpe<e9{<|_LjeT^1qTKP4hRSi9uyH29v&VZ9v&VZ9v&VZ9v&VZ9v&VZ9v&VZ9v&"
@@ -130,7 +130,7 @@ ARITHMETIC = b85decode(
 )
 
 
-def test_arithmetic_coding() -> None:
+def test_arithmetic_coding_is_decoded() -> None:
     ramp = np.mgrid[0:24, 0:32].sum(axis=0)[:, :, None]
     shown = ramp * [3, 2, 1] % 200 + 20
     np.testing.assert_allclose(decode_image(ARITHMETIC, MAX_PIXELS), shown, atol=4)
@@ -147,7 +147,7 @@ TRUNCATED = {
 
 @pytest.mark.parametrize("name", TRUNCATED)
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9, 0.97])
-def test_a_truncated_jpeg_is_a_400(name: str, share: float) -> None:
+def test_truncated_jpeg_is_a_400(name: str, share: float) -> None:
     body = TRUNCATED[name]
     with pytest.raises(RequestError) as raised:
         decode_image(body[: int(len(body) * share)], MAX_PIXELS)
@@ -155,14 +155,14 @@ def test_a_truncated_jpeg_is_a_400(name: str, share: float) -> None:
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"])
-def test_what_follows_the_image_does_no_harm(file_format: str) -> None:
+def test_trailing_bytes_are_ignored(file_format: str) -> None:
     body = image_bytes(RGB, file_format)
     expected = decode_image(body, MAX_PIXELS)
     for garbage in (b"\0" * 100, b"\xff\xd8\xff" * 50, b"<html>"):
         np.testing.assert_array_equal(decode_image(body + garbage, MAX_PIXELS), expected)
 
 
-def test_pictures_lie_in_memory_row_by_row() -> None:
+def test_decoded_images_are_c_contiguous() -> None:
     exif = Image.Exif()
     exif[0x0112] = 5
     for body in (image_bytes(RGB, "JPEG"), image_bytes(RGB, "JPEG", exif=exif)):

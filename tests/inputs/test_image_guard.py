@@ -1,4 +1,4 @@
-"""Image files that are made to harm."""
+"""Hostile image files."""
 
 import io
 import struct
@@ -9,12 +9,12 @@ from PIL import Image
 
 from d2serve.errors import RequestError
 from d2serve.inputs.image_guard import (
-    MOST_JPEG_SCANS,
-    MOST_JPEG_SEGMENTS,
-    MOST_PNG_CHUNKS,
-    MOST_PNG_DEFLATED,
-    MOST_READS,
-    MeteredFile,
+    MAX_JPEG_SCANS,
+    MAX_JPEG_SEGMENTS,
+    MAX_PNG_CHUNKS,
+    MAX_PNG_DEFLATED,
+    MAX_READS,
+    ReadLimitedFile,
     guarded_file,
 )
 from d2serve.inputs.images import decode_image
@@ -22,17 +22,17 @@ from tests.bad_requests import png_chunk, png_of, zeros
 from tests.bodies import image_bytes, noise
 
 MAX_PIXELS = 50_000_000
-GREY = noise(64, 64)
-JPEG = image_bytes(GREY, "JPEG")
-PROGRESSIVE = image_bytes(GREY, "JPEG", progressive=True)
-GIF = image_bytes(Image.fromarray(GREY).convert("P"), "GIF")
+GRAY = noise(64, 64)
+JPEG = image_bytes(GRAY, "JPEG")
+PROGRESSIVE = image_bytes(GRAY, "JPEG", progressive=True)
+GIF = image_bytes(Image.fromarray(GRAY).convert("P"), "GIF")
 PIXELS = png_chunk(b"IDAT", zeros(64 * 65))
 COMMENT = b"\xff\xfe\x00\x02"
 END = b"\xff\xd9"
 
 
 def last_scan(progressive: bytes) -> bytes:
-    """From the last start-of-scan marker to the end of the picture."""
+    """From the last start-of-scan marker to the end of the image."""
     return progressive[progressive.rindex(b"\xff\xda") : progressive.rindex(END)]
 
 
@@ -56,32 +56,31 @@ def png_with(kind: bytes, count: int, content: bytes = b"a\0b") -> bytes:
 
 
 MANY_PARTS = {
-    "jpeg-scans": with_more_scans(MOST_JPEG_SCANS + 1),
-    "jpeg-segments": with_more_segments(MOST_JPEG_SEGMENTS),
-    "jpeg-of-comments-alone": JPEG[:2] + COMMENT * 100_000,
-    "png-profiles": png_with(b"iCCP", MOST_PNG_DEFLATED + 1, b"a\0\0" + zeros(1_000)),
-    "png-texts": png_with(b"zTXt", MOST_PNG_DEFLATED + 1, b"a\0\0" + zeros(1_000)),
-    "png-texts-behind-the-pixels": png_of(
-        64, 64, PIXELS, *[png_chunk(b"iTXt", b"a\0\1\0\0\0" + zeros(10))] * (MOST_PNG_DEFLATED + 1)
+    "jpeg-scans": with_more_scans(MAX_JPEG_SCANS + 1),
+    "jpeg-segments": with_more_segments(MAX_JPEG_SEGMENTS),
+    "jpeg-of-comments": JPEG[:2] + COMMENT * 100_000,
+    "png-profiles": png_with(b"iCCP", MAX_PNG_DEFLATED + 1, b"a\0\0" + zeros(1_000)),
+    "png-texts": png_with(b"zTXt", MAX_PNG_DEFLATED + 1, b"a\0\0" + zeros(1_000)),
+    "png-texts-after-the-pixels": png_of(
+        64, 64, PIXELS, *[png_chunk(b"iTXt", b"a\0\1\0\0\0" + zeros(10))] * (MAX_PNG_DEFLATED + 1)
     ),
-    "png-chunks": png_with(b"tEXt", MOST_PNG_CHUNKS),
-    "gif-comments": gif_with_comments(MOST_READS),
+    "png-chunks": png_with(b"tEXt", MAX_PNG_CHUNKS),
+    "gif-comments": gif_with_comments(MAX_READS),
 }
 
 
 @pytest.mark.parametrize("name", MANY_PARTS)
-def test_a_file_of_too_many_parts_is_a_400(name: str) -> None:
-    with pytest.raises(RequestError, match="too many parts") as raised:
+def test_too_many_segments_or_chunks_is_a_400(name: str) -> None:
+    with pytest.raises(RequestError, match="has more than") as raised:
         decode_image(MANY_PARTS[name], MAX_PIXELS)
     assert (raised.value.status, raised.value.code) == (400, "bad_request")
 
 
 FEW_PARTS = {
     "jpeg": JPEG,
-    "jpeg-scans": with_more_scans(MOST_JPEG_SCANS),
-    "jpeg-segments": with_more_segments(MOST_JPEG_SEGMENTS // 2),
-    # What stands behind the first picture's end is another file's business.
-    "jpeg-with-a-film-behind": JPEG + b"\xff\xda\x00\x02" * 100_000,
+    "jpeg-scans": with_more_scans(MAX_JPEG_SCANS),
+    "jpeg-segments": with_more_segments(MAX_JPEG_SEGMENTS // 2),
+    "jpeg-with-an-appended-video": JPEG + b"\xff\xda\x00\x02" * 100_000,
     "png": png_of(64, 64, PIXELS),
     "png-texts": png_with(b"zTXt", 10, b"a\0\0" + zeros(1_000)),
     "png-chunks": png_with(b"tEXt", 1_000),
@@ -90,13 +89,13 @@ FEW_PARTS = {
 
 
 @pytest.mark.parametrize("name", FEW_PARTS)
-def test_a_file_of_few_parts_is_decoded(name: str) -> None:
+def test_usual_number_of_segments_or_chunks_is_decoded(name: str) -> None:
     assert decode_image(FEW_PARTS[name], MAX_PIXELS).shape == (64, 64, 3)
 
 
-def test_an_icc_profile_in_many_segments_is_no_harm() -> None:
+def test_large_icc_profile_is_decoded() -> None:
     profile = bytes(250 * 65_000)
-    body = image_bytes(GREY, "JPEG", icc_profile=profile)
+    body = image_bytes(GRAY, "JPEG", icc_profile=profile)
     assert decode_image(body, MAX_PIXELS).shape == (64, 64, 3)
 
 
@@ -114,26 +113,26 @@ def test_an_icc_profile_in_many_segments_is_no_harm() -> None:
         b"\x89PNG\r\n\x1a\n" + bytes(100),
     ],
 )
-def test_a_file_that_is_cut_off_is_left_to_the_decoder(body: bytes) -> None:
+def test_truncated_file_passes_the_guard(body: bytes) -> None:
     assert guarded_file(body).read() == body
 
 
-def test_a_marker_that_stands_alone_hides_no_scans() -> None:
-    hidden = b"\xff\x01" + last_scan(PROGRESSIVE) * MOST_JPEG_SCANS
-    with pytest.raises(RequestError, match="too many parts"):
+def test_standalone_marker_does_not_hide_scans() -> None:
+    hidden = b"\xff\x01" + last_scan(PROGRESSIVE) * MAX_JPEG_SCANS
+    with pytest.raises(RequestError, match="has more than"):
         guarded_file(PROGRESSIVE[: PROGRESSIVE.rindex(END)] + hidden + END)
 
 
-def test_a_metered_file_can_be_read_so_often_and_no_more() -> None:
-    file = MeteredFile(bytes(MOST_READS))
-    for _ in range(MOST_READS):
+def test_number_of_reads_is_limited() -> None:
+    file = ReadLimitedFile(bytes(MAX_READS))
+    for _ in range(MAX_READS):
         file.read(1)
-    with pytest.raises(RequestError, match="too many parts"):
+    with pytest.raises(RequestError, match="has more than"):
         file.read(1)
 
 
 def tiff_of_pages(count: int) -> bytes:
-    """A small TIFF whose one page follows itself so many times."""
+    """A small TIFF with `count` directories that refer to the same page."""
     page = image_bytes(noise(8, 8), "TIFF")
     (first,) = struct.unpack("<I", page[4:8])
     (entries,) = struct.unpack("<H", page[first : first + 2])
@@ -146,7 +145,7 @@ def tiff_of_pages(count: int) -> bytes:
 
 
 def endless_tiff() -> bytes:
-    """A TIFF whose directory names itself as the next."""
+    """A TIFF whose directory refers to itself as the next one."""
     page = image_bytes(noise(8, 8), "TIFF")
     (first,) = struct.unpack("<I", page[4:8])
     (entries,) = struct.unpack("<H", page[first : first + 2])
@@ -162,7 +161,7 @@ def animation(file_format: str, frames: int) -> bytes:
 
 
 @pytest.mark.parametrize("file_format", ["GIF", "PNG", "WEBP", "TIFF"])
-def test_frames_count(file_format: str) -> None:
+def test_all_frames_count_towards_the_pixel_limit(file_format: str) -> None:
     body = animation(file_format, frames=3)
     assert decode_image(body, 3 * 64).shape == (8, 8, 3)
     with pytest.raises(RequestError, match="8x8 in 3 frames") as raised:
@@ -170,21 +169,21 @@ def test_frames_count(file_format: str) -> None:
     assert raised.value.status == 413
 
 
-def test_the_first_frame_is_decoded_after_all_were_counted() -> None:
+def test_first_frame_is_decoded_after_counting() -> None:
     for file_format in ("GIF", "PNG", "WEBP", "TIFF"):
         first = decode_image(animation(file_format, frames=3), MAX_PIXELS)
         np.testing.assert_array_equal(first[:, :, 0], noise(8, 8, seed=0))
 
 
-def test_pictures_that_phones_hide_behind_the_first_do_not_count() -> None:
-    pictures = [Image.fromarray(noise(8, 8, 3, seed=seed)) for seed in range(3)]
+def test_appended_images_of_phones_do_not_count() -> None:
+    images = [Image.fromarray(noise(8, 8, 3, seed=seed)) for seed in range(3)]
     file = io.BytesIO()
-    pictures[0].save(file, "MPO", save_all=True, append_images=pictures[1:])
+    images[0].save(file, "MPO", save_all=True, append_images=images[1:])
     assert decode_image(file.getvalue(), 64).shape == (8, 8, 3)
 
 
 @pytest.mark.parametrize(("pages", "status"), [(999, None), (1_000, 413), (20_000, 413)])
-def test_a_tiff_of_many_pages(pages: int, status: int | None) -> None:
+def test_number_of_tiff_pages_is_limited(pages: int, status: int | None) -> None:
     body = tiff_of_pages(pages)
     if status is None:
         assert decode_image(body, MAX_PIXELS).shape == (8, 8, 3)
@@ -194,10 +193,10 @@ def test_a_tiff_of_many_pages(pages: int, status: int | None) -> None:
     assert raised.value.status == status
 
 
-def test_a_tiff_whose_pages_never_end_ends() -> None:
+def test_cyclic_tiff_directory_terminates() -> None:
     assert decode_image(endless_tiff(), MAX_PIXELS).shape == (8, 8, 3)
 
 
-def test_what_follows_the_last_row_of_a_png_is_not_inflated() -> None:
+def test_png_data_after_the_last_row_is_not_inflated() -> None:
     body = png_of(64, 64, png_chunk(b"IDAT", zeros(200_000_000)))
     assert decode_image(body, MAX_PIXELS).shape == (64, 64, 3)

@@ -1,4 +1,4 @@
-"""Who decodes JPEGs. What has no GPU has the CPU in nvJPEG's place."""
+"""Choice of the JPEG decoder; without a GPU, the CPU stands in for nvJPEG."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from d2serve.errors import SettingsError
 from d2serve.inputs import images as jpeg
-from d2serve.inputs.image_guard import jpeg_has_end
+from d2serve.inputs.image_guard import jpeg_has_end, jpeg_is_rgb
 from d2serve.inputs.images import decode_image, decode_on_cpu, decode_on_gpu, jpeg_decoder
-from d2serve.settings import SettingsError
 from tests.bodies import image_bytes, noise
 from tests.inputs.test_image_decoders import ARITHMETIC, JPEGS
 
@@ -22,15 +22,15 @@ GPU = torch.device("cuda", 1)
 
 
 class NvJpeg:
-    """torchvision's operators on a machine with a GPU."""
+    """A stand-in for torchvision's operators on a machine with a GPU."""
 
     def __init__(self, failure: str = "") -> None:
         self.failure = failure
         self.decoded: list[bytes] = []
         self.real = jpeg.OPERATORS
 
-    def decode_jpeg(self, encoded: Tensor, mode: int, upright: bool) -> Tensor:
-        pixels: Tensor = self.real.decode_jpeg(encoded, mode, upright)
+    def decode_jpeg(self, encoded: Tensor, mode: int, apply_exif: bool) -> Tensor:
+        pixels: Tensor = self.real.decode_jpeg(encoded, mode, apply_exif)
         return pixels
 
     def decode_jpegs_cuda(
@@ -40,7 +40,7 @@ class NvJpeg:
         self.decoded += [each.numpy().tobytes() for each in encoded]
         if self.failure:
             raise RuntimeError(self.failure)
-        # Others than the CPU's, to be told apart.
+        # Inverted, to distinguish them from the CPU's pixels.
         return [255 - self.decode_jpeg(each, mode, False) for each in encoded]
 
 
@@ -53,11 +53,11 @@ def nvjpeg(monkeypatch: pytest.MonkeyPatch) -> NvJpeg:
     return operators
 
 
-def test_the_cpu_decodes_unless_it_is_told_otherwise() -> None:
+def test_cpu_decodes_by_default() -> None:
     assert jpeg_decoder("cpu", GPU) is decode_on_cpu
 
 
-def test_the_networks_gpu_decodes_where_it_is_asked_to(nvjpeg: NvJpeg) -> None:
+def test_gpu_decodes_with_decode_device(nvjpeg: NvJpeg) -> None:
     pixels = jpeg_decoder("device", GPU)(BODY)
     np.testing.assert_array_equal(pixels, 255 - decode_on_cpu(BODY))
     assert pixels.dtype == np.uint8
@@ -65,32 +65,32 @@ def test_the_networks_gpu_decodes_where_it_is_asked_to(nvjpeg: NvJpeg) -> None:
     assert nvjpeg.decoded == [BODY]
 
 
-def test_without_a_gpu_it_is_refused_in_a_line() -> None:
-    expected = r"decode is 'device', which is for GPUs, and the network runs on the CPU; use cpu"
+def test_decode_device_without_a_gpu_is_a_settings_error() -> None:
+    expected = r"decode is 'device', which requires a GPU, but the network runs on the CPU; use cpu"
     with pytest.raises(SettingsError, match=expected):
         jpeg_decoder("device", torch.device("cpu"))
 
 
-def test_without_nvjpeg_it_is_refused_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decode_device_without_nvjpeg_is_a_settings_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jpeg, "OPERATORS", SimpleNamespace(decode_jpeg=None))
     with pytest.raises(SettingsError, match=r"this torchvision has no nvJPEG; use cpu"):
         jpeg_decoder("device", GPU)
 
 
-def test_what_nvjpeg_gives_up_the_cpu_decodes(nvjpeg: NvJpeg) -> None:
+def test_cpu_decodes_files_that_nvjpeg_rejects(nvjpeg: NvJpeg) -> None:
     nvjpeg.failure = "nvjpegDecodeJpegHost failed: 3"
     for body in (BODY, ARITHMETIC):
         np.testing.assert_array_equal(decode_on_gpu(body, GPU), decode_on_cpu(body))
     assert nvjpeg.decoded == [BODY, ARITHMETIC]
 
 
-def test_a_file_that_breaks_off_is_left_to_the_cpu_which_refuses_it(nvjpeg: NvJpeg) -> None:
+def test_truncated_file_is_rejected_by_the_cpu(nvjpeg: NvJpeg) -> None:
     with pytest.raises(RuntimeError, match="truncated"):
         decode_on_gpu(BODY[:-200], GPU)
     assert nvjpeg.decoded == []
 
 
-def test_the_end_of_a_jpeg_is_its_own() -> None:
+def test_end_marker_of_a_thumbnail_does_not_count() -> None:
     thumbnail = image_bytes(noise(8, 8, 3), "JPEG")
     segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
     framed = BODY[:2] + segment + BODY[2:]
@@ -100,27 +100,71 @@ def test_the_end_of_a_jpeg_is_its_own() -> None:
         assert not jpeg_has_end(body)
 
 
+# Components Y, Cb, Cr with ids 1, 2, 3 and a JFIF segment; R, G, B with these ids and Adobe's.
+YCBCR = image_bytes(noise(16, 16, 3), "JPEG", subsampling=0)
+STORED_RGB = image_bytes(noise(16, 16, 3), "JPEG", keep_rgb=True)
+JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
+ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"
+assert JFIF in YCBCR
+assert ADOBE + b"\x00" in STORED_RGB
+
+
+@pytest.mark.parametrize(
+    ("body", "is_rgb"),
+    [
+        pytest.param(YCBCR, False, id="JFIF"),
+        pytest.param(YCBCR.replace(JFIF, b""), False, id="ids 1, 2, 3"),
+        pytest.param(YCBCR.replace(JFIF, ADOBE + b"\x00"), True, id="Adobe, transform 0"),
+        pytest.param(YCBCR.replace(JFIF, ADOBE + b"\x01"), False, id="Adobe, transform 1"),
+        pytest.param(YCBCR.replace(JFIF, JFIF + ADOBE + b"\x00"), False, id="JFIF and Adobe"),
+        pytest.param(STORED_RGB, True, id="Adobe, ids R, G, B"),
+        pytest.param(STORED_RGB.replace(ADOBE + b"\x00", b""), True, id="ids R, G, B"),
+        pytest.param(
+            STORED_RGB.replace(ADOBE + b"\x00", ADOBE + b"\x01"), False, id="transform 1, R, G, B"
+        ),
+        pytest.param(STORED_RGB.replace(ADOBE + b"\x00", JFIF), False, id="JFIF and ids R, G, B"),
+    ],
+)
+def test_rgb_jpegs_are_recognized_as_libjpeg_does(body: bytes, is_rgb: bool) -> None:
+    assert jpeg_is_rgb(body) == is_rgb
+    plain = STORED_RGB if b"\x03R" in body else YCBCR
+    as_stored = np.array_equal(decode_on_cpu(body), decode_on_cpu(plain))
+    assert as_stored == (is_rgb == (plain is STORED_RGB))
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_gray_and_progressive_jpegs_are_not_rgb(options: dict[str, bool]) -> None:
+    assert not jpeg_is_rgb(image_bytes(noise(16, 16), "JPEG", **options))
+    assert not jpeg_is_rgb(image_bytes(noise(16, 16, 3), "JPEG", **options))
+    assert jpeg_is_rgb(image_bytes(noise(16, 16, 3), "JPEG", keep_rgb=True, **options))
+
+
+def test_rgb_jpegs_are_left_to_the_cpu(nvjpeg: NvJpeg) -> None:
+    np.testing.assert_array_equal(decode_on_gpu(STORED_RGB, GPU), decode_on_cpu(STORED_RGB))
+    assert nvjpeg.decoded == []
+
+
 @pytest.mark.parametrize(("file_format", "calls"), [("JPEG", 1), ("PNG", 0), ("WEBP", 0)])
-def test_a_decoder_is_asked_for_jpegs_alone(file_format: str, calls: int) -> None:
-    asked = []
+def test_jpeg_decoder_is_used_only_for_jpegs(file_format: str, calls: int) -> None:
+    bodies = []
 
     def spy(body: bytes) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
-        asked.append(body)
+        bodies.append(body)
         return decode_on_cpu(body)
 
     body = image_bytes(noise(40, 60, 3), file_format)
     assert decode_image(body, MAX_PIXELS, spy).shape == (40, 60, 3)
-    assert asked == [body] * calls
+    assert bodies == [body] * calls
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 @pytest.mark.parametrize("name", JPEGS)
-def test_nvjpeg_reads_nearly_the_same_pixels(name: str) -> None:
+def test_nvjpeg_decodes_approximately_the_same_pixels(name: str) -> None:
     image, options = JPEGS[name]
     body = image_bytes(image, "JPEG", **options)
     on_gpu = decode_on_gpu(body, torch.device("cuda", 0)).astype(int)
     on_cpu = decode_on_cpu(body)
     assert on_gpu.shape == on_cpu.shape
-    # Chroma of half the size is spread otherwise.
+    # nvJPEG upsamples subsampled chroma differently.
     assert np.abs(on_gpu - on_cpu).mean() < 3

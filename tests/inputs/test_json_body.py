@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from d2serve.errors import RequestError
-from d2serve.inputs.instances import Envelope
 from d2serve.inputs.json_body import read_json, read_json_lines
-from d2serve.messages import Part, Style, Wrapping
+from d2serve.inputs.json_values import ParsedBody
+from d2serve.messages import Part, ResponseEnvelope, Style
 from d2serve.settings import Settings
 
 SETTINGS = Settings()
@@ -18,13 +18,13 @@ LISTS = [[[1, 2, 3], [4, 5, 6]]]
 CANARY = "zqxcanary"
 
 
-def read(document: Any) -> Envelope:
+def read(document: Any) -> ParsedBody:
     return read_json(json.dumps(document).encode(), SETTINGS)
 
 
-def kinds(envelope: Envelope) -> list[Any]:
-    """Each item's shape, bytes or status."""
-    return [kind_of(item) for item in envelope.items]
+def kinds(parsed: ParsedBody) -> list[Any]:
+    """The shape, bytes or status of each item."""
+    return [kind_of(item) for item in parsed.items]
 
 
 def kind_of(item: Any) -> Any:
@@ -59,33 +59,33 @@ PLAIN: dict[str, tuple[Any, list[Any]]] = {
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_a_document_holds_its_pictures(name: str) -> None:
+def test_document_is_parsed(name: str) -> None:
     document, expected = PLAIN[name]
-    envelope = read(document)
-    assert kinds(envelope) == expected
-    assert envelope.wrapping == Wrapping()
-    assert envelope.parameters == {}
+    parsed = read(document)
+    assert kinds(parsed) == expected
+    assert parsed.envelope == ResponseEnvelope()
+    assert parsed.parameters == {}
 
 
 @pytest.mark.parametrize(
     "instance", [TEXT, {"b64": TEXT}, {"image": TEXT}, {"image_bytes": {"b64": TEXT}}]
 )
-def test_instances(instance: Any) -> None:
-    envelope = read({"instances": [instance, instance]})
-    assert kinds(envelope) == [BODY, BODY]
-    assert envelope.wrapping.style is Style.INSTANCES
+def test_instances_are_parsed(instance: Any) -> None:
+    parsed = read({"instances": [instance, instance]})
+    assert kinds(parsed) == [BODY, BODY]
+    assert parsed.envelope.style is Style.INSTANCES
 
 
-def test_instances_of_lists_are_pictures_each() -> None:
+def test_each_instance_of_lists_is_an_image() -> None:
     assert kinds(read({"instances": [LISTS, LISTS]})) == [(1, 2, 3), (1, 2, 3)]
 
 
 @pytest.mark.parametrize("parameters", [None, {}, {"masks": "none"}])
-def test_parameters(parameters: Any) -> None:
+def test_parameters_are_parsed(parameters: Any) -> None:
     assert read({"image": TEXT, "parameters": parameters}).parameters == (parameters or {})
 
 
-REFUSED: dict[str, tuple[Any, int]] = {
+INVALID: dict[str, tuple[Any, int]] = {
     "number": (7, 400),
     "null": (None, 400),
     "true": (True, 400),
@@ -105,16 +105,16 @@ REFUSED: dict[str, tuple[Any, int]] = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_a_document_without_pictures_is_refused(name: str) -> None:
-    document, status = REFUSED[name]
+@pytest.mark.parametrize("name", INVALID)
+def test_invalid_document_is_rejected(name: str) -> None:
+    document, status = INVALID[name]
     with pytest.raises(RequestError) as raised:
         read(document)
     assert raised.value.status == status
     assert CANARY not in raised.value.message + raised.value.hint
 
 
-def test_a_misplaced_option_is_told_where_it_belongs() -> None:
+def test_option_outside_parameters_is_rejected_with_a_hint() -> None:
     with pytest.raises(RequestError, match="score_threshold") as raised:
         read({"image": TEXT, "score_threshold": 0.5})
     assert "parameters" in raised.value.hint
@@ -135,13 +135,13 @@ def lines(*documents: Any) -> bytes:
         pytest.param(lines({"image": TEXT, "parameters": {"masks": "none"}}), [400], id="options"),
     ],
 )
-def test_json_lines(body: bytes, expected: list[Any]) -> None:
-    envelope = read_json_lines(body, SETTINGS)
-    assert kinds(envelope) == expected
-    assert envelope.wrapping == Wrapping()
+def test_json_lines_are_parsed(body: bytes, expected: list[Any]) -> None:
+    parsed = read_json_lines(body, SETTINGS)
+    assert kinds(parsed) == expected
+    assert parsed.envelope == ResponseEnvelope()
 
 
-def test_no_lines_are_a_400() -> None:
+def test_no_lines_is_a_400() -> None:
     with pytest.raises(RequestError, match="no line"):
         read_json_lines(b"\n \n", SETTINGS)
 
@@ -174,29 +174,29 @@ TENSORS: dict[str, tuple[dict[str, Any], list[Any]]] = {
 
 
 @pytest.mark.parametrize("name", TENSORS)
-def test_tensors(name: str) -> None:
+def test_tensors_are_parsed(name: str) -> None:
     sent, expected = TENSORS[name]
-    envelope = read({"inputs": [sent]})
-    assert kinds(envelope) == expected
-    assert envelope.wrapping == Wrapping(Style.OPEN_INFERENCE)
-    for item in envelope.items:
+    parsed = read({"inputs": [sent]})
+    assert kinds(parsed) == expected
+    assert parsed.envelope == ResponseEnvelope(Style.OPEN_INFERENCE)
+    for item in parsed.items:
         assert not isinstance(item, RequestError) or CANARY not in item.message + item.hint
 
 
-def test_fp32_tensors_are_floats_though_their_numbers_are_whole() -> None:
+def test_fp32_tensors_of_integers_are_floats() -> None:
     (item,) = read({"inputs": [tensor(datatype="FP32", shape=[1, 2], data=[0, 1])]}).items
     assert isinstance(item, np.ndarray)
     assert item.dtype == np.float32
 
 
-def test_several_tensors_in_order() -> None:
+def test_tensors_keep_their_order() -> None:
     first, second = TENSORS["bytes"][0], TENSORS["uint8"][0]
     assert kinds(read({"inputs": [first, second]})) == [BODY, BODY, (1, 2, 3)]
 
 
-def test_the_protocols_id_and_outputs_are_kept() -> None:
+def test_id_and_outputs_are_parsed() -> None:
     document = {"id": "42", "inputs": [TENSORS["bytes"][0]], "outputs": [{"name": "boxes"}]}
-    assert read(document).wrapping == Wrapping(Style.OPEN_INFERENCE, "42", ("boxes",))
+    assert read(document).envelope == ResponseEnvelope(Style.OPEN_INFERENCE, "42", ("boxes",))
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_the_protocols_id_and_outputs_are_kept() -> None:
         {"outputs": [{"name": ["boxes"]}]},
     ],
 )
-def test_other_ids_and_outputs_are_a_400(more: dict[str, Any]) -> None:
+def test_invalid_id_or_outputs_is_a_400(more: dict[str, Any]) -> None:
     with pytest.raises(RequestError) as raised:
         read({"inputs": [TENSORS["bytes"][0]], **more})
     assert raised.value.status == 400

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from d2serve.detections import Picture
+from d2serve.detections import RGBImage
 from d2serve.errors import RequestError
 from d2serve.inputs.arrays import read_array, read_npy
 from d2serve.messages import Options
@@ -21,7 +21,7 @@ MAX_PIXELS = 10_000
 MAX_IMAGES = 4
 
 RGB = noise(6, 7, 3)
-GREY = noise(6, 7)
+GRAY = noise(6, 7)
 RGBA = np.dstack((RGB, noise(6, 7, seed=1)))
 BATCH = np.stack((RGB, noise(6, 7, 3, seed=2)))
 
@@ -30,24 +30,24 @@ def decode(body: bytes) -> list[npt.NDArray[np.uint8]]:
     return decode_npy(body, MAX_PIXELS, MAX_IMAGES)
 
 
-def decode_npy(body: bytes, max_pixels: int, max_images: int) -> list[Picture]:
+def decode_npy(body: bytes, max_pixels: int, max_images: int) -> list[RGBImage]:
     settings = Settings(max_image_pixels=max_pixels, max_images_per_request=max_images)
-    array = read_npy(body, settings.max_npy_header_bytes)
-    return [*read_array(array, Options(0.0, 100), settings).pictures]
+    array = read_npy(body)
+    return [*read_array(array, Options(0.0, 100), settings).images]
 
 
-def refused(body: bytes) -> RequestError:
+def rejected(body: bytes) -> RequestError:
     with pytest.raises(RequestError) as raised:
         decode(body)
     return raised.value
 
 
-def as_rgb(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    return np.repeat(grey[:, :, None], 3, axis=2)
+def as_rgb(gray: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    return np.repeat(gray[:, :, None], 3, axis=2)
 
 
 def npy_claiming(descr: str, shape: str, version: bytes = b"\x01\x00") -> bytes:
-    """A header that claims a dtype and a shape, written as Python, with no values behind it."""
+    """An NPY header with a dtype and a shape as Python source, without values."""
     text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
     length = struct.pack("<H" if version == b"\x01\x00" else "<I", len(text))
     return b"\x93NUMPY" + version + length + text
@@ -57,37 +57,37 @@ def npy_claiming(descr: str, shape: str, version: bytes = b"\x01\x00") -> bytes:
     ("array", "expected"),
     [
         pytest.param(RGB[:1, :1], [RGB[:1, :1]], id="one-pixel"),
-        pytest.param(GREY, [as_rgb(GREY)], id="HxW"),
-        pytest.param(GREY[:, :, None], [as_rgb(GREY)], id="HxWx1"),
+        pytest.param(GRAY, [as_rgb(GRAY)], id="HxW"),
+        pytest.param(GRAY[:, :, None], [as_rgb(GRAY)], id="HxWx1"),
         pytest.param(RGB, [RGB], id="HxWx3"),
         pytest.param(RGBA, [RGB], id="HxWx4"),
-        pytest.param(GREY[None], [as_rgb(GREY)], id="1xHxW"),
+        pytest.param(GRAY[None], [as_rgb(GRAY)], id="1xHxW"),
         pytest.param(RGB.transpose(2, 0, 1).copy(), [RGB], id="3xHxW"),
         pytest.param(RGBA.transpose(2, 0, 1).copy(), [RGB], id="4xHxW"),
-        pytest.param(np.stack((GREY, GREY.T.reshape(6, 7))), None, id="NxHxW"),
+        pytest.param(np.stack((GRAY, GRAY.T.reshape(6, 7))), None, id="NxHxW"),
         pytest.param(RGB[None], [RGB], id="1xHxWx3"),
         pytest.param(BATCH, list(BATCH), id="NxHxWx3"),
-        pytest.param(np.stack((GREY, 255 - GREY))[..., None], None, id="NxHxWx1"),
+        pytest.param(np.stack((GRAY, 255 - GRAY))[..., None], None, id="NxHxWx1"),
         pytest.param(np.stack((RGBA, RGBA)), [RGB, RGB], id="NxHxWx4"),
         pytest.param(BATCH.transpose(0, 3, 1, 2).copy(), list(BATCH), id="Nx3xHxW"),
-        pytest.param(np.stack((GREY, 255 - GREY))[:, None], None, id="Nx1xHxW"),
+        pytest.param(np.stack((GRAY, 255 - GRAY))[:, None], None, id="Nx1xHxW"),
         pytest.param(np.asfortranarray(RGB), [RGB], id="HxWx3-fortran-order"),
-        pytest.param(np.asfortranarray(GREY), [as_rgb(GREY)], id="HxW-fortran-order"),
+        pytest.param(np.asfortranarray(GRAY), [as_rgb(GRAY)], id="HxW-fortran-order"),
         pytest.param(RGB.transpose(2, 0, 1), [RGB], id="3xHxW-not-contiguous"),
         pytest.param(np.asfortranarray(BATCH), list(BATCH), id="NxHxWx3-fortran-order"),
     ],
 )
-def test_every_layout_becomes_rgb_pictures(
+def test_all_layouts_become_rgb(
     array: npt.NDArray[np.uint8], expected: list[npt.NDArray[np.uint8]] | None
 ) -> None:
     if expected is None:
-        expected = [as_rgb(grey.reshape(6, 7)) for grey in array]
+        expected = [as_rgb(gray.reshape(6, 7)) for gray in array]
     decoded = decode(npy_bytes(array))
     assert len(decoded) == len(expected)
-    for picture, wanted in zip(decoded, expected, strict=True):
-        assert picture.dtype == np.uint8
-        assert picture.flags.c_contiguous
-        np.testing.assert_array_equal(picture, wanted)
+    for image, wanted in zip(decoded, expected, strict=True):
+        assert image.dtype == np.uint8
+        assert image.flags.c_contiguous
+        np.testing.assert_array_equal(image, wanted)
 
 
 @pytest.mark.parametrize("order", ["little", "big"])
@@ -111,16 +111,16 @@ def test_every_layout_becomes_rgb_pictures(
         pytest.param("f8", [[0, 1, 1.001]], [0, 1, 1], id="float64-just-over-1"),
     ],
 )
-def test_every_dtype_becomes_8_bits(
+def test_all_dtypes_become_8_bits(
     dtype: str, values: list[list[Any]], expected: list[int], order: str
 ) -> None:
     array = np.array(values, dtype=np.dtype(dtype).newbyteorder("<" if order == "little" else ">"))
-    (picture,) = decode(npy_bytes(array))
-    assert picture.shape == (1, len(expected), 3)
-    assert picture[0, :, 0].tolist() == expected
+    (image,) = decode(npy_bytes(array))
+    assert image.shape == (1, len(expected), 3)
+    assert image[0, :, 0].tolist() == expected
 
 
-def test_the_range_is_told_over_all_pictures_of_an_array() -> None:
+def test_value_range_is_that_of_the_whole_array() -> None:
     dark, bright = np.zeros((2, 2, 3)), np.full((2, 2, 3), 200.0)
     dark[0, 0] = 1.0
     first, second = decode(npy_bytes(np.stack((dark, bright))))
@@ -128,16 +128,16 @@ def test_the_range_is_told_over_all_pictures_of_an_array() -> None:
     assert second.min() == 200
 
 
-def test_a_second_version_of_the_format_is_read() -> None:
+def test_npy_version_2_is_read() -> None:
     file = io.BytesIO()
     np.lib.format.write_array(file, RGB, version=(2, 0))  # type: ignore[no-untyped-call]
-    (picture,) = decode(file.getvalue())
-    np.testing.assert_array_equal(picture, RGB)
+    (image,) = decode(file.getvalue())
+    np.testing.assert_array_equal(image, RGB)
 
 
-def test_bytes_behind_the_array_do_not_matter() -> None:
-    (picture,) = decode(npy_bytes(RGB) + b"\n")
-    np.testing.assert_array_equal(picture, RGB)
+def test_bytes_after_the_array_are_ignored() -> None:
+    (image,) = decode(npy_bytes(RGB) + b"\n")
+    np.testing.assert_array_equal(image, RGB)
 
 
 @pytest.mark.parametrize(
@@ -150,12 +150,12 @@ def test_bytes_behind_the_array_do_not_matter() -> None:
         pytest.param(np.array([[np.nan, np.inf]], dtype=np.float32), id="nan-and-infinity"),
     ],
 )
-def test_values_that_are_not_finite_are_a_422_that_says_so(
+def test_non_finite_values_are_a_422(
     array: npt.NDArray[np.floating[Any]],
 ) -> None:
-    error = refused(npy_bytes(array))
+    error = rejected(npy_bytes(array))
     assert (error.status, error.code) == (422, "unprocessable")
-    assert error.message == "the array holds NaN or infinity"
+    assert error.message == "the array contains NaN or infinity"
 
 
 @pytest.mark.parametrize(
@@ -165,14 +165,14 @@ def test_values_that_are_not_finite_are_a_422_that_says_so(
         pytest.param(np.array([[0, 255.0000001]], dtype=np.float64), id="hardly-over-255"),
         pytest.param(np.array([[-1.5, 0]], dtype=np.float32), id="under-minus-1"),
         pytest.param(np.array([[-0.5, 1.5]], dtype=np.float32), id="negative-and-over-1"),
-        pytest.param(np.array([[0, 1e300]], dtype=np.float64), id="more-than-float32-holds"),
+        pytest.param(np.array([[0, 1e300]], dtype=np.float64), id="exceeds-float32"),
         pytest.param(np.array([[-1e300, 1e300]], dtype=np.float64), id="a-span-over-everything"),
     ],
 )
-def test_values_that_no_picture_has_are_a_422_and_never_clipped(
+def test_values_beyond_all_ranges_are_a_422(
     array: npt.NDArray[np.floating[Any]],
 ) -> None:
-    error = refused(npy_bytes(array))
+    error = rejected(npy_bytes(array))
     assert (error.status, error.code) == (422, "unprocessable")
 
 
@@ -193,14 +193,14 @@ def test_values_that_no_picture_has_are_a_422_and_never_clipped(
         pytest.param(np.zeros((4, 4), dtype="V3"), id="void"),
     ],
 )
-def test_other_dtypes_are_a_422_that_names_the_good_ones(array: npt.NDArray[Any]) -> None:
-    error = refused(npy_bytes(array))
+def test_unsupported_dtype_is_a_422_that_lists_the_supported_ones(array: npt.NDArray[Any]) -> None:
+    error = rejected(npy_bytes(array))
     assert (error.status, error.code) == (422, "unprocessable")
     assert "uint8, uint16, bool, float16, float32" in error.hint
 
 
 class Explosive:
-    """Leaves a trace where it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, trace: str) -> None:
         self.trace = trace
@@ -209,10 +209,10 @@ class Explosive:
         return os.mkdir, (self.trace,)
 
 
-def test_a_pickled_payload_is_a_422_and_never_runs(tmp_path: Path) -> None:
+def test_pickled_array_is_a_422_and_not_executed(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     body = npy_claiming("'|O'", "(1, 1)") + pickle.dumps(Explosive(str(trace)))
-    error = refused(body)
+    error = rejected(body)
     assert (error.status, error.code) == (422, "unprocessable")
     assert not trace.exists()
     np.load(io.BytesIO(body), allow_pickle=True)  # the payload would have worked
@@ -229,32 +229,32 @@ def test_a_pickled_payload_is_a_422_and_never_runs(tmp_path: Path) -> None:
         pytest.param((4, 0), id="no-columns"),
         pytest.param((0, 4, 3), id="no-rows"),
         pytest.param((4, 4, 0), id="no-channels"),
-        pytest.param((0, 4, 4, 3), id="no-pictures"),
+        pytest.param((0, 4, 4, 3), id="no-images"),
         pytest.param((2, 5, 6, 5), id="five-channels"),
         pytest.param((2, 2, 4, 4, 3), id="five-axes"),
         pytest.param((1,) * 32, id="many-axes"),
     ],
 )
-def test_a_shape_that_is_no_picture_is_a_422_that_names_the_good_ones(
+def test_unsupported_shape_is_a_422_that_lists_the_supported_ones(
     shape: tuple[int, ...],
 ) -> None:
-    error = refused(npy_bytes(np.zeros(shape, dtype=np.uint8)))
+    error = rejected(npy_bytes(np.zeros(shape, dtype=np.uint8)))
     assert (error.status, error.code) == (422, "unprocessable")
     assert "HxW" in error.hint
 
 
-def test_raw_values_are_a_400_whose_hint_names_numpy_save() -> None:
-    error = refused(RGB.tobytes())
+def test_raw_values_are_a_400_with_a_hint_to_numpy_save() -> None:
+    error = rejected(RGB.tobytes())
     assert (error.status, error.code) == (400, "bad_request")
     assert "numpy.save" in error.hint
     assert "tobytes" in error.hint
 
 
 @pytest.mark.parametrize("array", [RGB, np.zeros((6, 7), np.float32)], ids=["uint8", "float32"])
-def test_a_file_cut_anywhere_is_a_400(array: npt.NDArray[Any]) -> None:
+def test_truncated_npy_is_a_400(array: npt.NDArray[Any]) -> None:
     body = npy_bytes(array)
     for length in range(len(body)):
-        error = refused(body[:length])
+        error = rejected(body[:length])
         assert (error.status, error.code) == (400, "bad_request")
 
 
@@ -269,7 +269,7 @@ def test_a_file_cut_anywhere_is_a_400(array: npt.NDArray[Any]) -> None:
         pytest.param(b"\x94NUMPY" + npy_bytes(RGB)[6:], id="wrong-magic"),
         pytest.param(npy_claiming("'|u1'", "(-1, 4)"), id="negative-side"),
         pytest.param(npy_claiming("'|u1'", "(-2, -2)"), id="negative-sides-of-positive-product"),
-        pytest.param(npy_claiming("'|u1'", "(0, -4)"), id="nothing-by-a-negative-side"),
+        pytest.param(npy_claiming("'|u1'", "(0, -4)"), id="zero-and-negative-sides"),
         pytest.param(npy_claiming("'|u1'", "(2.0, 2)"), id="side-of-a-fraction"),
         pytest.param(npy_claiming("'|u1'", "'4'"), id="shape-as-text"),
         pytest.param(npy_claiming("'|u1'", "(2, 2"), id="header-that-does-not-parse"),
@@ -279,8 +279,8 @@ def test_a_file_cut_anywhere_is_a_400(array: npt.NDArray[Any]) -> None:
         pytest.param(npy_claiming("'|u1', 'more': 1", "(2, 2)"), id="a-key-too-many"),
     ],
 )
-def test_a_broken_file_is_a_400(body: bytes) -> None:
-    error = refused(body)
+def test_invalid_npy_is_a_400(body: bytes) -> None:
+    error = rejected(body)
     assert (error.status, error.code) == (400, "bad_request")
 
 
@@ -299,8 +299,8 @@ def test_a_broken_file_is_a_400(body: bytes) -> None:
         ),
     ],
 )
-def test_a_header_longer_than_the_settings_allow_is_a_413(body: bytes) -> None:
-    error = refused(body)
+def test_long_npy_header_is_a_413(body: bytes) -> None:
+    error = rejected(body)
     assert (error.status, error.code) == (413, "too_large")
 
 
@@ -313,12 +313,10 @@ def test_a_header_longer_than_the_settings_allow_is_a_413(body: bytes) -> None:
         pytest.param("'|b1'", "(100000, 100000)", id="10-gigabytes"),
     ],
 )
-def test_a_header_that_claims_more_than_follows_is_a_400_without_allocating(
-    descr: str, shape: str
-) -> None:
+def test_huge_shape_in_the_header_is_a_400_without_allocation(descr: str, shape: str) -> None:
     tracemalloc.start()
     try:
-        error = refused(npy_claiming(descr, shape) + bytes(100))
+        error = rejected(npy_claiming(descr, shape) + bytes(100))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -334,7 +332,7 @@ def test_a_header_that_claims_more_than_follows_is_a_400_without_allocating(
         pytest.param((2, 4, 5, 3), 20, 2, id="pixels-count-for-each"),
     ],
 )
-def test_as_much_as_allowed_is_decoded(
+def test_array_at_the_limits_is_decoded(
     shape: tuple[int, ...], max_pixels: int, max_images: int
 ) -> None:
     assert decode_npy(npy_bytes(np.zeros(shape, dtype=np.uint8)), max_pixels, max_images)
@@ -343,14 +341,14 @@ def test_as_much_as_allowed_is_decoded(
 @pytest.mark.parametrize(
     ("shape", "max_pixels", "max_images", "message"),
     [
-        pytest.param((4, 5), 19, 1, "5x4; at most 19 pixels", id="pixels"),
-        pytest.param((3, 4, 5), 19, 1, "5x4; at most 19 pixels", id="pixels-CxHxW"),
-        pytest.param((1, 4, 5, 3), 19, 1, "5x4; at most 19 pixels", id="pixels-of-a-batch"),
-        pytest.param((3, 4, 5, 3), 20, 2, "3 pictures; at most 2", id="pictures"),
-        pytest.param((6, 4, 5), 20, 5, "6 pictures; at most 5", id="pictures-NxHxW"),
+        pytest.param((4, 5), 19, 1, "5x4, the limit is 19 pixels", id="pixels"),
+        pytest.param((3, 4, 5), 19, 1, "5x4, the limit is 19 pixels", id="pixels-CxHxW"),
+        pytest.param((1, 4, 5, 3), 19, 1, "5x4, the limit is 19 pixels", id="pixels-of-a-batch"),
+        pytest.param((3, 4, 5, 3), 20, 2, "3 images, the limit is 2", id="images"),
+        pytest.param((6, 4, 5), 20, 5, "6 images, the limit is 5", id="images-NxHxW"),
     ],
 )
-def test_more_than_allowed_is_a_413_that_names_both_numbers(
+def test_array_over_a_limit_is_a_413_with_both_numbers(
     shape: tuple[int, ...], max_pixels: int, max_images: int, message: str
 ) -> None:
     with pytest.raises(RequestError, match=message) as raised:

@@ -3,14 +3,13 @@ from typing import Any
 
 import pytest
 
-from d2serve.errors import RequestError
+from d2serve.errors import RequestError, SettingsError
 from d2serve.inputs.options import OptionReader, read_custom_attributes
 from d2serve.messages import Options
-from d2serve.settings import SettingsError
-from tests.fakes import facts
+from tests.fakes import metadata_of
 
 NAMES = ("cat", "dog", "7", "rose bush")
-MODEL = facts(*NAMES, score_threshold=0.25, max_detections=50)
+MODEL = metadata_of(*NAMES, score_threshold=0.25, max_detections=50)
 CANARY = "zqxcanary"
 
 
@@ -18,7 +17,7 @@ def read(*sources: dict[str, Any]) -> Options:
     return OptionReader(MODEL, {}).read(*sources)
 
 
-def refused(**options: Any) -> RequestError:
+def rejected(**options: Any) -> RequestError:
     with pytest.raises(RequestError) as raised:
         read(options)
     assert (raised.value.status, raised.value.code) == (400, "bad_request")
@@ -26,7 +25,7 @@ def refused(**options: Any) -> RequestError:
     return raised.value
 
 
-def test_without_options_the_models_own_hold() -> None:
+def test_defaults_are_those_of_the_model() -> None:
     assert read() == read({}) == Options(score_threshold=0.25, max_detections=50)
 
 
@@ -47,7 +46,7 @@ def test_without_options_the_models_own_hold() -> None:
         ("classes", "rose bush,0", {3, 0}),
         ("classes", ["dog", 3], {1, 3}),
         ("classes", [1.0], {1}),
-        # A name that looks like a number is a name first.
+        # A class name that looks like a number takes precedence over the id.
         ("classes", "7", {2}),
         ("classes", ["7", 3], {2, 3}),
         ("input_layout", "chw", "chw"),
@@ -55,7 +54,7 @@ def test_without_options_the_models_own_hold() -> None:
         ("input_range", "-1-1", "-1-1"),
     ],
 )
-def test_a_valid_value_is_taken(name: str, given: Any, expected: Any) -> None:
+def test_valid_value_is_accepted(name: str, given: Any, expected: Any) -> None:
     assert getattr(read({name: given}), name) == expected
 
 
@@ -94,17 +93,19 @@ def test_a_valid_value_is_taken(name: str, given: Any, expected: Any) -> None:
         ("", 1, "score_threshold"),
     ],
 )
-def test_any_other_is_a_400_that_names_the_valid_ones(name: str, value: Any, named: str) -> None:
-    error = refused(**{name: value})
+def test_invalid_value_is_a_400_that_lists_the_valid_ones(
+    name: str, value: Any, named: str
+) -> None:
+    error = rejected(**{name: value})
     assert named in error.message + error.hint
 
 
-def test_a_name_that_is_nearly_right_is_told() -> None:
-    assert "score_threshold does" in refused(score_treshold=0.5).message
+def test_similar_option_is_suggested() -> None:
+    assert "did you mean score_threshold?" in rejected(score_treshold=0.5).message
 
 
-def test_of_many_classes_a_few_are_named() -> None:
-    reader = OptionReader(facts(*(f"class_{index}" for index in range(1203))), {})
+def test_hint_lists_at_most_twenty_classes() -> None:
+    reader = OptionReader(metadata_of(*(f"class_{index}" for index in range(1203))), {})
     with pytest.raises(RequestError) as raised:
         reader.read({"classes": "unicorn"})
     assert "class_0, class_1" in raised.value.hint
@@ -112,20 +113,20 @@ def test_of_many_classes_a_few_are_named() -> None:
     assert len(raised.value.hint) < 400
 
 
-def test_the_last_source_wins() -> None:
+def test_last_source_wins() -> None:
     options = read({"masks": "none", "format": "coco"}, {"masks": "polygon"}, {})
     assert (options.masks, options.format) == ("polygon", "coco")
 
 
-def test_defaults_of_the_archive_hold_where_nothing_is_said() -> None:
+def test_archive_defaults_apply_without_options() -> None:
     reader = OptionReader(MODEL, {"score_threshold": 0.7, "classes": ["cat"]})
     assert reader.read({}).score_threshold == 0.7
     assert reader.read({"score_threshold": 0.25}).score_threshold == 0.25
     assert reader.read({"masks": "none"}).classes == frozenset({0})
 
 
-def test_a_wrong_default_is_told_at_the_start() -> None:
-    with pytest.raises(SettingsError, match="max_detections must be a whole number from 1 to 50"):
+def test_invalid_archive_default_is_a_settings_error() -> None:
+    with pytest.raises(SettingsError, match="max_detections must be an integer from 1 to 50"):
         OptionReader(MODEL, {"max_detections": 51})
 
 
@@ -147,19 +148,19 @@ def test_a_wrong_default_is_told_at_the_start() -> None:
         (' {"masks": "none", "classes": [1]} ', {"masks": "none", "classes": [1]}),
     ],
 )
-def test_custom_attributes(text: str, expected: dict[str, Any]) -> None:
+def test_custom_attributes_are_parsed(text: str, expected: dict[str, Any]) -> None:
     assert read_custom_attributes(text) == expected
 
 
 @pytest.mark.parametrize(
     "text", [CANARY, "cat,masks=none", "{", "{'masks': 'none'}", '{"a": 1}}', '{"a":' * 5000]
 )
-def test_other_custom_attributes_are_a_400(text: str) -> None:
+def test_invalid_custom_attributes_are_a_400(text: str) -> None:
     with pytest.raises(RequestError, match="custom attributes") as raised:
         read_custom_attributes(text)
     assert raised.value.status == 400
     assert CANARY not in raised.value.message + raised.value.hint
 
 
-def test_json_attributes_are_an_object_by_their_first_character() -> None:
+def test_json_custom_attributes_are_parsed() -> None:
     assert isinstance(read_custom_attributes(json.dumps({"masks": None})), dict)

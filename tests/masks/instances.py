@@ -1,4 +1,4 @@
-"""Random instances, those that are hard to paste among them, and a plain way to paste them."""
+"""Random instances, also difficult ones, and a naive implementation of pasting."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ SIDES = (28, 28, 28, 14, 56, 1)
 
 @dataclass(frozen=True)
 class Instances:
-    """Float32[N, M, M] masks and Float32[N, 4] boxes of one picture."""
+    """Float32[N, M, M] masks and Float32[N, 4] boxes of one image."""
 
     masks: npt.NDArray[np.float32]
     boxes_xyxy: npt.NDArray[np.float32]
@@ -22,7 +22,7 @@ class Instances:
 
 
 def random_instances(count: int, largest: int = 64) -> Iterator[Instances]:
-    """So many altogether, a hundred a picture, of sides from 1 to `largest` pixels."""
+    """Yield `count` instances, a hundred per image; image sides are 1 to `largest` pixels."""
     for seed in range(count // 100):
         generator = np.random.default_rng(seed)
         height, width = (int(side) for side in generator.integers(1, largest + 1, 2))
@@ -31,7 +31,7 @@ def random_instances(count: int, largest: int = 64) -> Iterator[Instances]:
 
 
 def random_masks(generator: np.random.Generator, count: int, side: int) -> npt.NDArray[np.float32]:
-    """Float32[N, M, M]: noise, blobs, steps that meet 0.5, as good as 0.5, and nearly all set."""
+    """Float32[N, M, M]: noise, blobs, steps that include 0.5, almost 0.5, and almost all set."""
     noise = generator.random((count, side, side))
     middles = np.linspace(-1, 1, side + 2)[1:-1]
     radius = np.hypot(middles[:, None], middles)
@@ -44,8 +44,9 @@ def random_masks(generator: np.random.Generator, count: int, side: int) -> npt.N
 def random_boxes(
     generator: np.random.Generator, count: int, size_hw: tuple[int, int]
 ) -> npt.NDArray[np.float32]:
-    """Float32[N, 4]: of any size, tiny ones and ones without area too; a third cut by the border,
-    a third on the pixel grid. All have their centre in the picture."""
+    """Float32[N, 4] of any size, also tiny or without area; the center is in the image.
+
+    A third is cut by the border, a third is aligned to pixels."""
     sides = np.tile(size_hw[::-1], (count, 1))
     centres = generator.random((count, 2)) * sides
     spans = sides * 10 ** generator.uniform(-2.5, 0.7, (count, 2))
@@ -56,8 +57,8 @@ def random_boxes(
     return np.choose(kind, (inside, boxes, np.rint(inside))).astype(np.float32)
 
 
-def paste_plainly(instances: Instances) -> npt.NDArray[np.bool_]:
-    """Bool[N, H, W]: every pixel of the picture looks its probability up in the mask."""
+def paste_naively(instances: Instances) -> npt.NDArray[np.bool_]:
+    """Bool[N, H, W], sampled at every pixel of the image."""
     height, width = instances.size_hw
     x1, y1, x2, y2 = torch.from_numpy(instances.boxes_xyxy).T[:, :, None]
     across = (torch.arange(width) + 0.5 - x1) / (x2 - x1) * 2 - 1
@@ -69,7 +70,7 @@ def paste_plainly(instances: Instances) -> npt.NDArray[np.bool_]:
 
 
 def coco(masks: npt.NDArray[np.bool_]) -> list[dict[str, object]]:
-    """What pycocotools makes of Bool[N, H, W] masks."""
+    """Encode Bool[N, H, W] masks with pycocotools."""
     return [
         {"size": list(encoded["size"]), "counts": encoded["counts"].decode("ascii")}
         for encoded in (

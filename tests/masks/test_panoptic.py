@@ -1,3 +1,5 @@
+"""Panoptic maps of instances and stuff."""
+
 from dataclasses import replace
 from typing import Any
 
@@ -6,8 +8,8 @@ import numpy.typing as npt
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from d2serve.detections import Detections, Panoptic, Segment
-from d2serve.masks.panoptic import combine, stuff_alone
+from d2serve.detections import Detections
+from d2serve.masks.panoptic import Panoptic, Segment, combine, stuff_alone
 from d2serve.masks.paste import paste_mask
 from tests.fakes import detections_of
 
@@ -18,12 +20,12 @@ NO_STUFF = np.zeros(SIZE_HW, dtype=np.int32)
 
 
 def full_masks(*boxes: tuple[float, ...], **what: Any) -> Detections:
-    """Instances that fill their boxes."""
+    """Instances whose masks fill their boxes."""
     found = detections_of(SIZE_HW, boxes, **what)
     return replace(found, masks=np.ones((len(boxes), 28, 28), dtype=np.float32))
 
 
-def combined(
+def combine_all(
     found: Detections,
     semantic: npt.NDArray[np.int32] = NO_STUFF,
     overlap_threshold: float = 0.5,
@@ -33,18 +35,18 @@ def combined(
     return combine(found, semantic, overlap_threshold, stuff_area_limit, score_threshold)
 
 
-def test_nothing_at_all_is_an_empty_map() -> None:
-    result = combined(full_masks())
+def test_empty_map() -> None:
+    result = combine_all(full_masks())
     assert result.segments == ()
     assert result.ids.dtype == np.int32
     assert result.ids.shape == SIZE_HW
     assert not result.ids.any()
 
 
-def test_things_come_before_stuff_and_are_numbered_as_they_are_laid_down() -> None:
+def test_things_are_numbered_before_stuff() -> None:
     semantic = np.full(SIZE_HW, 4, dtype=np.int32)
     semantic[5:] = 2
-    result = combined(full_masks(RIGHT, scores=[0.75], classes=[3]), semantic)
+    result = combine_all(full_masks(RIGHT, scores=[0.75], classes=[3]), semantic)
     assert result.segments == (
         Segment(1, 3, is_thing=True, score=0.75),
         Segment(2, 2, is_thing=False),
@@ -55,65 +57,65 @@ def test_things_come_before_stuff_and_are_numbered_as_they_are_laid_down() -> No
     assert (result.ids[:5, :10] == 3).all()
 
 
-def test_class_zero_stands_for_things_and_is_never_laid_down() -> None:
-    result = combined(full_masks(LEFT), np.zeros(SIZE_HW, dtype=np.int32))
+def test_stuff_class_zero_is_never_a_segment() -> None:
+    result = combine_all(full_masks(LEFT), np.zeros(SIZE_HW, dtype=np.int32))
     assert [segment.is_thing for segment in result.segments] == [True]
     assert not result.ids[:, 10:].any()
 
 
-def test_the_surer_instance_keeps_the_pixels_of_both() -> None:
-    result = combined(full_masks(LEFT, LEFT_AND_ONE_MORE_COLUMN), overlap_threshold=0.95)
+def test_instance_with_the_higher_score_keeps_shared_pixels() -> None:
+    result = combine_all(full_masks(LEFT, LEFT_AND_ONE_MORE_COLUMN), overlap_threshold=0.95)
     assert (result.ids[:, :10] == 1).all()
     assert (result.ids[:, 10] == 2).all()
 
 
 @pytest.mark.parametrize(
-    ("overlap_threshold", "count"), [(0.49, 1), (0.5, 2)], ids=["more", "just-as-much"]
+    ("overlap_threshold", "count"), [(0.49, 1), (0.5, 2)], ids=["above", "equal"]
 )
-def test_an_instance_of_which_more_is_taken_is_left_out(
+def test_instance_above_the_overlap_threshold_is_dropped(
     overlap_threshold: float, count: int
 ) -> None:
-    half_in_the_first = (0, 0, 20, 10)
-    result = combined(full_masks(LEFT, half_in_the_first), overlap_threshold=overlap_threshold)
+    half_overlapping = (0, 0, 20, 10)
+    result = combine_all(full_masks(LEFT, half_overlapping), overlap_threshold=overlap_threshold)
     assert len(result.segments) == result.ids.max() == count
 
 
 @pytest.mark.parametrize(
-    ("score_threshold", "count"), [(0.75, 1), (0.76, 0)], ids=["just-as-sure", "less-sure"]
+    ("score_threshold", "count"), [(0.75, 1), (0.76, 0)], ids=["equal", "below"]
 )
-def test_instances_need_a_score(score_threshold: float, count: int) -> None:
-    result = combined(full_masks(LEFT, scores=[0.75]), score_threshold=score_threshold)
+def test_instances_below_the_score_threshold_are_dropped(
+    score_threshold: float, count: int
+) -> None:
+    result = combine_all(full_masks(LEFT, scores=[0.75]), score_threshold=score_threshold)
     assert len(result.segments) == count
 
 
-@pytest.mark.parametrize("limit", [100, 101], ids=["just-as-many", "fewer"])
-def test_stuff_needs_free_pixels(limit: int) -> None:
+@pytest.mark.parametrize("limit", [100, 101], ids=["equal", "below"])
+def test_stuff_below_the_area_limit_is_dropped(limit: int) -> None:
     semantic = np.full(SIZE_HW, 6, dtype=np.int32)
-    result = combined(full_masks(LEFT), semantic, stuff_area_limit=limit)
+    result = combine_all(full_masks(LEFT), semantic, stuff_area_limit=limit)
     assert (result.ids[:, 10:] == (2 if limit == 100 else 0)).all()
     assert len(result.segments) == (2 if limit == 100 else 1)
 
 
-def test_an_instance_whose_mask_is_nowhere_set_is_no_segment() -> None:
+def test_instance_with_an_empty_mask_is_not_a_segment() -> None:
     found = full_masks(LEFT)
     assert found.masks is not None
     found.masks[:] = 0
-    assert combined(found, overlap_threshold=1.0).segments == ()
+    assert combine_all(found, overlap_threshold=1.0).segments == ()
 
 
-def test_instances_without_masks_are_refused() -> None:
-    with pytest.raises(ValueError, match="without masks"):
-        combined(detections_of(SIZE_HW, [LEFT], mask_side=None))
+def test_instances_without_masks_are_an_error() -> None:
+    with pytest.raises(ValueError, match="without masks cannot"):
+        combine_all(detections_of(SIZE_HW, [LEFT], mask_side=None))
 
 
 @pytest.mark.parametrize("overlap_threshold", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("stuff_area_limit", [0, 60])
-def test_the_map_equals_one_made_of_full_masks(
-    overlap_threshold: float, stuff_area_limit: int
-) -> None:
+def test_map_equals_that_of_full_masks(overlap_threshold: float, stuff_area_limit: int) -> None:
     for seed in range(20):
         found, semantic = random_scene(seed)
-        result = combined(found, semantic, overlap_threshold, stuff_area_limit)
+        result = combine_all(found, semantic, overlap_threshold, stuff_area_limit)
         expected = naive(found, semantic, overlap_threshold, stuff_area_limit)
         np.testing.assert_array_equal(result.ids, expected.ids)
         assert result.segments == expected.segments
@@ -136,7 +138,7 @@ def naive(
     overlap_threshold: float,
     stuff_area_limit: int,
 ) -> Panoptic:
-    """Detectron2's way: a mask of the whole picture for every instance and every class."""
+    """Like Detectron2: with a mask of the whole image for every instance and class."""
     assert found.masks is not None
     ids = np.zeros_like(semantic)
     segments: list[Segment] = []
@@ -157,7 +159,7 @@ def naive(
     return Panoptic(ids, tuple(segments))
 
 
-def test_stuff_alone_has_a_segment_for_each_class_that_is_there() -> None:
+def test_stuff_alone_has_a_segment_for_each_class() -> None:
     semantic = np.array([[0, 0, 7], [2, 7, 7]], dtype=np.int32)
     result = stuff_alone(semantic)
     assert result.ids.dtype == np.int32

@@ -1,3 +1,5 @@
+"""Polygons of masks, rasterized again with pycocotools."""
+
 import numpy as np
 import numpy.typing as npt
 import pycocotools.mask
@@ -56,7 +58,7 @@ def mask_of(*rows: str) -> npt.NDArray[np.bool_]:
         ),
     ],
 )
-def test_outlines_run_along_the_corners_of_pixels(
+def test_outlines_follow_pixel_corners(
     region: MaskRegion, outlines: list[set[tuple[int, int]]]
 ) -> None:
     found = [set(points_of(polygon)) for polygon in encode_polygons(region)]
@@ -67,7 +69,7 @@ def points_of(polygon: list[int]) -> list[tuple[int, int]]:
     return list(zip(polygon[::2], polygon[1::2], strict=True))
 
 
-def test_there_is_a_point_at_every_turn_and_nowhere_else() -> None:
+def test_points_are_at_corners_only() -> None:
     for seed in range(200):
         for polygon in encode_polygons(random_region(seed)):
             points = np.array(points_of(polygon))
@@ -76,8 +78,8 @@ def test_there_is_a_point_at_every_turn_and_nowhere_else() -> None:
             assert (along_x ^ np.roll(along_x, -1)).all()
 
 
-@pytest.mark.parametrize("smoothness", [0.0, 0.8, 3.0], ids=["noise", "crumbs", "blobs"])
-def test_pycocotools_rasterizes_them_to_the_mask_with_its_holes_filled(smoothness: float) -> None:
+@pytest.mark.parametrize("smoothness", [0.0, 0.8, 3.0], ids=["noise", "speckles", "blobs"])
+def test_pycocotools_rasterizes_the_mask_with_filled_holes(smoothness: float) -> None:
     for seed in range(300):
         region = random_region(seed, smoothness)
         expected = binary_fill_holes(region.full((44, 48)))
@@ -85,7 +87,7 @@ def test_pycocotools_rasterizes_them_to_the_mask_with_its_holes_filled(smoothnes
 
 
 def random_region(seed: int, smoothness: float = 0.0) -> MaskRegion:
-    """Of random size, place and density, within 44 x 48 pixels."""
+    """A region of random size, position and density within 44 x 48 pixels."""
     generator = np.random.default_rng(seed)
     height, width, y, x = (
         int(number) for number in generator.integers((1, 1, 0, 0), (41, 41, 5, 8))
@@ -100,7 +102,7 @@ def rasterized(polygons: list[list[int]], size_hw: tuple[int, int]) -> npt.NDArr
     return pycocotools.mask.decode(merged).astype(bool) if polygons else np.zeros(size_hw, bool)
 
 
-def test_a_mask_as_large_as_a_picture_is_outlined_exactly() -> None:
+def test_large_mask_is_outlined_exactly() -> None:
     rows, columns = np.mgrid[:1080, :1920]
     ellipse = ((rows - 540) / 500) ** 2 + ((columns - 960) / 900) ** 2 < 1
     polygons = encode_polygons(MaskRegion(ellipse, 0, 0))

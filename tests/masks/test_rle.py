@@ -1,3 +1,5 @@
+"""Run-length encoding of masks, compared with pycocotools."""
+
 import numpy as np
 import numpy.typing as npt
 import pycocotools.mask
@@ -9,14 +11,14 @@ from d2serve.masks.runs import Runs
 
 
 def coco(region: MaskRegion, size_hw: tuple[int, int]) -> dict[str, object]:
-    """The reference: pycocotools on the picture's whole mask."""
+    """The reference: pycocotools on the whole image's mask."""
     mask = np.asfortranarray(region.full(size_hw).astype(np.uint8))
     encoded = pycocotools.mask.encode(mask)
     return {"size": list(encoded["size"]), "counts": encoded["counts"].decode("ascii")}
 
 
 def runs_of(regions: list[MaskRegion], size_hw: tuple[int, int]) -> Runs:
-    """The runs of the pictures' whole masks."""
+    """The runs of masks of one image."""
     columns = [region.full(size_hw).T.ravel() for region in regions]
     bounds = [np.flatnonzero(np.diff(mask, prepend=False, append=False)) for mask in columns]
     offsets = np.cumsum([0, *(len(each) for each in bounds)])
@@ -42,9 +44,9 @@ def stripes(height: int, width: int, offset: int) -> npt.NDArray[np.bool_]:
     [
         pytest.param(MaskRegion(block(3, 4, False), 2, 2), (9, 11), id="empty"),
         pytest.param(MaskRegion(block(9, 11, False), 0, 0), (9, 11), id="empty-of-full-size"),
-        pytest.param(MaskRegion(block(0, 0), 0, 0), (9, 11), id="a-region-of-no-pixels"),
+        pytest.param(MaskRegion(block(0, 0), 0, 0), (9, 11), id="region-without-pixels"),
         pytest.param(MaskRegion(block(9, 11), 0, 0), (9, 11), id="full"),
-        pytest.param(MaskRegion(block(1, 1), 0, 0), (1, 1), id="a-picture-of-one-set-pixel"),
+        pytest.param(MaskRegion(block(1, 1), 0, 0), (1, 1), id="image-of-one-set-pixel"),
         pytest.param(MaskRegion(block(1, 1, False), 0, 0), (1, 1), id="one-unset-pixel"),
         pytest.param(MaskRegion(block(1, 1), 0, 0), (9, 11), id="first-pixel"),
         pytest.param(MaskRegion(block(1, 1), 10, 8), (9, 11), id="last-pixel"),
@@ -67,14 +69,12 @@ def stripes(height: int, width: int, offset: int) -> npt.NDArray[np.bool_]:
         pytest.param(MaskRegion(block(40, 2), 3, 7), (2000, 3000), id="differences-below-zero"),
     ],
 )
-def test_an_encoded_mask_is_what_pycocotools_writes(
-    region: MaskRegion, size_hw: tuple[int, int]
-) -> None:
+def test_encoded_mask_equals_pycocotools(region: MaskRegion, size_hw: tuple[int, int]) -> None:
     assert encode_rle(region, size_hw) == coco(region, size_hw)
 
 
 @pytest.mark.parametrize("density", [0.02, 0.5, 0.98])
-def test_random_masks_at_random_places_are_what_pycocotools_writes(density: float) -> None:
+def test_random_masks_equal_pycocotools(density: float) -> None:
     generator = np.random.default_rng(7)
     for _ in range(300):
         height, width = generator.integers(1, 40, 2)
@@ -88,14 +88,14 @@ def test_random_masks_at_random_places_are_what_pycocotools_writes(density: floa
         assert encode_rle(region, size_hw) == coco(region, size_hw)
 
 
-def test_random_masks_of_full_height_merge_over_the_columns() -> None:
+def test_runs_of_full_height_masks_merge_over_columns() -> None:
     generator = np.random.default_rng(8)
     for density in np.linspace(0.05, 0.95, 40):
         region = MaskRegion(generator.random((4, 30)) < density, x=2, y=0)
         assert encode_rle(region, (4, 35)) == coco(region, (4, 35))
 
 
-def test_pycocotools_decodes_to_the_same_mask() -> None:
+def test_pycocotools_decodes_the_same_mask() -> None:
     region = MaskRegion(np.random.default_rng(9).random((50, 70)) < 0.5, x=11, y=5)
     decoded = pycocotools.mask.decode(encode_rle(region, (64, 96)))
     np.testing.assert_array_equal(decoded, region.full((64, 96)))
@@ -112,18 +112,16 @@ def test_pycocotools_decodes_to_the_same_mask() -> None:
         pytest.param(MaskRegion(block(1, 3), 0, 1), [1, 1, 1, 1, 1, 1], id="the-bottom-row"),
     ],
 )
-def test_runs_go_down_the_columns_of_a_picture_of_two_by_three(
-    region: MaskRegion, expected: list[int]
-) -> None:
+def test_run_lengths_go_down_the_columns(region: MaskRegion, expected: list[int]) -> None:
     lengths, offsets = run_lengths(runs_of([region], (2, 3)))
     assert lengths.tolist() == expected
     assert offsets.tolist() == [0, len(expected)]
 
 
-def test_masks_encoded_together_are_what_pycocotools_writes_of_each() -> None:
+def test_masks_encoded_together_equal_pycocotools() -> None:
     generator = np.random.default_rng(10)
     size_hw = (7, 6)
     masks = generator.random((400, *size_hw)) < generator.random((400, 1, 1)) * 1.4 - 0.2
-    assert {0, 42} < set(masks.sum(axis=(1, 2)).tolist()), "empty and full ones are among them"
+    assert {0, 42} < set(masks.sum(axis=(1, 2)).tolist()), "includes empty and full masks"
     regions = [MaskRegion(mask, 0, 0) for mask in masks]
     assert encode_rles(runs_of(regions, size_hw)) == [coco(each, size_hw) for each in regions]

@@ -1,3 +1,5 @@
+"""Runs of pasted masks, compared bit for bit with naive pasting."""
+
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from d2serve.masks.runs import paste_densely, paste_runs
 from tests.masks.instances import (
     Instances,
     coco,
-    paste_plainly,
+    paste_naively,
     random_boxes,
     random_instances,
     random_masks,
@@ -19,19 +21,19 @@ from tests.masks.instances import (
 
 
 def assert_same(instances: Instances) -> None:
-    expected = paste_plainly(instances)
+    expected = paste_naively(instances)
     runs = paste_runs(instances.masks, instances.boxes_xyxy, instances.size_hw)
     assert encode_rles(runs) == coco(expected)
     pasted = np.stack([region.full(instances.size_hw) for region in regions(runs)])
     np.testing.assert_array_equal(pasted, expected)
 
 
-def test_ten_thousand_instances_are_bit_for_bit_what_a_sampling_of_all_pixels_makes() -> None:
+def test_ten_thousand_instances_equal_naive_pasting() -> None:
     for instances in random_instances(10_000):
         assert_same(instances)
 
 
-def test_the_instances_are_not_all_easy() -> None:
+def test_instances_include_difficult_ones() -> None:
     every = list(random_instances(10_000))
     boxes = np.concatenate([each.boxes_xyxy for each in every])
     sides = np.concatenate([np.tile(each.size_hw[::-1], (100, 2)) for each in every])
@@ -41,28 +43,28 @@ def test_the_instances_are_not_all_easy() -> None:
     assert ((boxes < 0) | (boxes > sides)).any(axis=1).sum() > 1000
     assert ((spans > 0) & (spans < 1)).any(axis=1).sum() > 1000
     assert (spans > 100).any(axis=1).sum() > 300
-    areas = [mask.mean() for each in every[:20] for mask in paste_plainly(each)]
+    areas = [mask.mean() for each in every[:20] for mask in paste_naively(each)]
     assert 0.05 < np.mean(areas) < 0.6
     assert np.count_nonzero(areas) > 1000
 
 
 @pytest.mark.parametrize("size_hw", [(1080, 1920), (2500, 40), (40, 2500)], ids=str)
-def test_in_large_pictures_too(size_hw: tuple[int, int]) -> None:
+def test_large_images_equal_naive_pasting(size_hw: tuple[int, int]) -> None:
     generator = np.random.default_rng(3)
     for side in (28, 14):
         masks = random_masks(generator, 12, side)
         assert_same(Instances(masks, random_boxes(generator, 12, size_hw), size_hw))
 
 
-def test_masks_of_a_half_all_over_are_as_rounding_has_it() -> None:
-    """An untrained head says 0.5 of every pixel; each is sampled, in several batches."""
+def test_masks_of_one_half_equal_naive_pasting() -> None:
+    """An untrained head outputs 0.5 for every pixel; all are sampled, in several batches."""
     masks = np.full((3, 28, 28), 0.5, dtype=np.float32)
     boxes = np.array([(0, 0, 390, 300), (3.3, 5.7, 371.9, 222.2), (9, 9, 9, 50)], dtype=np.float32)
     assert_same(Instances(masks, boxes, (300, 400)))
 
 
 @pytest.mark.parametrize("size_hw", [(300, 400), (70, 1500), (1500, 70)], ids=str)
-def test_large_masks_of_a_half_are_sampled_as_a_whole(
+def test_large_masks_of_one_half_are_sampled_densely(
     size_hw: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     height, width = size_hw
@@ -91,28 +93,28 @@ def test_large_masks_of_a_half_are_sampled_as_a_whole(
     assert len(sampled) == 3
 
 
-def test_no_instances_have_no_runs() -> None:
+def test_no_instances() -> None:
     runs = paste_runs(np.zeros((0, 28, 28), np.float32), np.zeros((0, 4), np.float32), (30, 40))
     assert len(runs) == 0
     assert list(runs) == []
     assert encode_rles(runs) == []
 
 
-def test_bounds_rise_and_each_mask_has_its_own() -> None:
+def test_bounds_of_each_mask_ascend() -> None:
     masks = np.ones((3, 28, 28), dtype=np.float32)
     boxes = np.array([(1, 0, 3, 5), (0, 0, 0, 5), (0, 1, 2, 3)], dtype=np.float32)
     runs = paste_runs(masks, boxes, (5, 4))
     assert [bounds.tolist() for bounds in runs] == [[5, 15], [], [1, 3, 6, 8]]
 
 
-def test_masks_that_meet_at_the_last_and_the_first_pixel_stay_apart() -> None:
+def test_runs_of_two_masks_do_not_merge() -> None:
     masks = np.ones((2, 28, 28), dtype=np.float32)
     boxes = np.array([(0, 0, 4, 5), (0, 0, 4, 5)], dtype=np.float32)
     runs = paste_runs(masks, boxes, (5, 4))
     assert [bounds.tolist() for bounds in runs] == [[0, 20], [0, 20]]
 
 
-def test_what_is_no_number_counts_as_unset() -> None:
+def test_nan_counts_as_unset() -> None:
     masks = np.random.default_rng(6).random((1, 28, 28), dtype=np.float32)
     masks[0, 10:15, 10:15] = np.nan
     boxes = np.array([(2, 1, 38, 29)], dtype=np.float32)

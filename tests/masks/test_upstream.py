@@ -1,4 +1,4 @@
-"""Our masks beside the upstream package's, live, where that is installed."""
+"""Masks compared with the installed detectron2 package."""
 
 from importlib.util import find_spec
 
@@ -12,7 +12,7 @@ from d2serve.masks.runs import paste_runs
 from tests.masks.instances import (
     Instances,
     coco,
-    paste_plainly,
+    paste_naively,
     random_boxes,
     random_instances,
     random_masks,
@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.skipif(
         find_spec("detectron2") is None, reason="the upstream detectron2 package is not installed"
     ),
-    # Detectron2's own habits.
+    # Warnings of Detectron2.
     pytest.mark.filterwarnings("ignore"),
 ]
 
@@ -40,13 +40,13 @@ def ours(instances: Instances) -> list[dict[str, object]]:
     return encode_rles(paste_runs(instances.masks, instances.boxes_xyxy, instances.size_hw))
 
 
-def test_ten_thousand_instances_are_bit_for_bit_upstreams() -> None:
+def test_ten_thousand_instances_equal_detectron2() -> None:
     for instances in random_instances(10_000, largest=320):
         assert ours(instances) == coco(paste_upstream(instances))
 
 
 @pytest.mark.parametrize("size_hw", [(480, 640), (1080, 1920), (3000, 4000)], ids=str)
-def test_a_hundred_instances_of_a_large_picture_are_bit_for_bit_upstreams(
+def test_hundred_instances_of_a_large_image_equal_detectron2(
     size_hw: tuple[int, int],
 ) -> None:
     generator = np.random.default_rng(5)
@@ -56,6 +56,6 @@ def test_a_hundred_instances_of_a_large_picture_are_bit_for_bit_upstreams(
         assert ours(instances) == coco(paste_upstream(instances))
 
 
-def test_the_plain_way_of_these_tests_is_upstreams() -> None:
+def test_naive_pasting_equals_detectron2() -> None:
     for instances in random_instances(10_000):
-        np.testing.assert_array_equal(paste_plainly(instances), paste_upstream(instances))
+        np.testing.assert_array_equal(paste_naively(instances), paste_upstream(instances))

@@ -1,4 +1,4 @@
-"""Box arithmetic and anchors against plain loops."""
+"""Box arithmetic and anchors equal plain loops."""
 
 import math
 
@@ -9,7 +9,7 @@ from d2serve.model.anchors import cell_anchors, grid_anchors
 from d2serve.model.structures import LOG_SCALE_LIMIT, apply_deltas, clip, larger_than
 
 
-def naive_apply(
+def apply_by_formula(
     delta: list[float], box: list[float], weights: tuple[float, ...]
 ) -> tuple[float, float, float, float]:
     width, height = box[2] - box[0], box[3] - box[1]
@@ -33,7 +33,7 @@ def test_apply_deltas_equals_the_formula(count: int, classes: int) -> None:
     for row in range(count):
         for index in range(classes):
             delta = deltas[row, index * 4 : index * 4 + 4].tolist()
-            expected = torch.tensor(naive_apply(delta, boxes[row].tolist(), weights))
+            expected = torch.tensor(apply_by_formula(delta, boxes[row].tolist(), weights))
             torch.testing.assert_close(moved[row, index], expected, rtol=1e-4, atol=1e-3)
 
 
@@ -44,12 +44,12 @@ def test_clip_limits_x_to_the_width_and_y_to_the_height() -> None:
     assert clip(boxes[:0], limits).shape == (0, 4)
 
 
-def test_larger_than_asks_for_both_sides() -> None:
+def test_larger_than_requires_both_sides() -> None:
     boxes = torch.tensor([[0.0, 0, 5, 5], [0, 0, 5, 2], [0, 0, 2, 5], [0, 0, 0, 0]])
     assert larger_than(boxes, 2).tolist() == [True, False, False, False]
 
 
-def test_cell_anchors_keep_area_and_ratio() -> None:
+def test_cell_anchors_have_the_configured_areas_and_ratios() -> None:
     anchors = cell_anchors([32, 64], [0.5, 1.0, 2.0])
     assert anchors.shape == (6, 4)
     widths, heights = anchors[:, 2] - anchors[:, 0], anchors[:, 3] - anchors[:, 1]
@@ -60,7 +60,7 @@ def test_cell_anchors_keep_area_and_ratio() -> None:
     torch.testing.assert_close(anchors[:, :2], -anchors[:, 2:])
 
 
-def test_grid_anchors_go_row_by_row_and_anchor_by_anchor() -> None:
+def test_grid_anchors_are_ordered_by_row_column_and_anchor() -> None:
     cell = torch.tensor([[-1.0, -1, 1, 1], [-2, -2, 2, 2]])
     anchors = grid_anchors(cell, (2, 3), stride=8, offset=0.5)
     centres = (anchors[:, :2] + anchors[:, 2:]) / 2

@@ -1,4 +1,4 @@
-"""What the families have of their own, beside the goldens."""
+"""Behaviour of single families of networks that the goldens do not cover."""
 
 from typing import Any
 
@@ -8,16 +8,17 @@ import torch
 import torch.nn.functional as F
 
 from d2serve.building.config import load_config, parse_config
-from d2serve.building.yaml_config import ConfigError, merge, read_yaml_config
+from d2serve.building.yaml_config import merge, read_yaml_config
 from d2serve.detections import Detections
 from d2serve.detector.native import NativeDetector
-from d2serve.model import semantic_seg as semantic
+from d2serve.errors import ConfigError
+from d2serve.model import semantic_seg
 from d2serve.model.config import OutputConfig
 from d2serve.model.fpn import ConvolvedTop
 from d2serve.model.keypoint_head import KeypointHead
 from d2serve.model.meta_arch import build_network
-from d2serve.model.optimise import optimise
-from d2serve.model.semantic_seg import classes_of_pixels
+from d2serve.model.optimize import optimize
+from d2serve.model.semantic_seg import pixel_classes
 from d2serve.settings import Settings
 from tests.goldens.cases import CONFIGS, TINY
 
@@ -31,7 +32,7 @@ OUTPUTS = {
     "mask_rcnn_vitdet": OutputConfig(5, 0, 0.1, 20),
     "cascade_mask_rcnn_vitdet": OutputConfig(5, 0, 0.1, 20),
 }
-# Every picture is padded to one square.
+# Families that pad every image to the same square.
 SQUARE = ("mask_rcnn_vitdet", "cascade_mask_rcnn_vitdet")
 FAMILIES = (*OUTPUTS, "mask_rcnn_dc5", "keypoint_rcnn", "faster_rcnn_dconv_v2")
 # A tenth of the usual size, so that a batch of several sizes is quick.
@@ -39,25 +40,25 @@ SIZES_HW = [(120, 160), (160, 120), (120, 160)]
 
 
 @pytest.mark.parametrize(("name", "output"), OUTPUTS.items(), ids=OUTPUTS)
-def test_what_answers_may_hold(name: str, output: OutputConfig) -> None:
+def test_output_limits_of_each_family(name: str, output: OutputConfig) -> None:
     assert load_config(CONFIGS / f"{name}.yaml").output == output
 
 
 @pytest.mark.parametrize(
     "golden", [g for g in TINY if g.name in FAMILIES], ids=lambda golden: golden.name
 )
-def test_pictures_of_a_batch_get_the_answers_they_get_alone(golden: Any) -> None:
+def test_results_of_a_batch_equal_those_of_each_image_alone(golden: Any) -> None:
     detector = NativeDetector(golden.build(), torch.device("cpu"), Settings())
     random = np.random.default_rng(1)
-    pictures = [random.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES_HW]
-    together = detector.detect(pictures)
+    images = [random.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES_HW]
+    together = detector.detect(images)
     batches = [3, 3, 3] if golden.name in SQUARE else [2, 1, 2]
-    assert [outcome.batch for outcome in together] == batches
-    for picture, outcome in zip(pictures, together, strict=True):
-        [alone] = detector.detect([picture])
-        assert isinstance(alone.found, Detections)
-        assert isinstance(outcome.found, Detections)
-        assert_close(alone.found, outcome.found)
+    assert [result.batch for result in together] == batches
+    for image, result in zip(images, together, strict=True):
+        [alone] = detector.detect([image])
+        assert isinstance(alone.output, Detections)
+        assert isinstance(result.output, Detections)
+        assert_close(alone.output, result.output)
 
 
 def assert_close(alone: Detections, together: Detections) -> None:
@@ -79,7 +80,7 @@ def assert_close(alone: Detections, together: Detections) -> None:
         (
             "mask_rcnn_c4",
             {"KEYPOINT_ON": True},
-            r"MODEL\.KEYPOINT_ON: True \(Res5ROIHeads has no keypoints\)",
+            r"MODEL\.KEYPOINT_ON: True \(must be False for Res5ROIHeads\)",
         ),
         (
             "mask_rcnn_c4",
@@ -89,12 +90,12 @@ def assert_close(alone: Detections, together: Detections) -> None:
         (
             "mask_rcnn_c4",
             {"RESNETS": {"DEFORM_ON_PER_STAGE": [False, False, False, True]}},
-            "has no deformable last stage",
+            r"DEFORM_ON_PER_STAGE: .* \(must be False in the last stage for Res5ROIHeads\)",
         ),
         (
             "mask_rcnn_c4",
             {"RESNETS": {"DEPTH": 18, "RES2_OUT_CHANNELS": 64}},
-            r"MODEL\.RESNETS\.DEPTH: 18 \(Res5ROIHeads needs 50 or more\)",
+            r"MODEL\.RESNETS\.DEPTH: 18 \(must be 50 or more for Res5ROIHeads\)",
         ),
         (
             "mask_rcnn_r50",
@@ -104,20 +105,24 @@ def assert_close(alone: Detections, together: Detections) -> None:
         (
             "cascade_mask_rcnn_gn",
             {"ROI_BOX_CASCADE_HEAD": {"IOUS": [0.5, 0.6]}},
-            r"ROI_BOX_CASCADE_HEAD\.BBOX_REG_WEIGHTS: .* \(needs a list for each",
+            r"ROI_BOX_CASCADE_HEAD\.BBOX_REG_WEIGHTS: .* \(must have a list for each",
         ),
         (
             "mask_rcnn_r50",
             {"RESNETS": {"RES5_DILATION": 2}},
-            r"RES5_DILATION: 2 \(must be 1 under a pyramid\)",
+            r"RES5_DILATION: 2 \(must be 1 with an FPN\)",
         ),
-        ("mask_rcnn_r50", {"RESNETS": {"OUT_FEATURES": ["res6"]}}, "there are res2, res3"),
+        (
+            "mask_rcnn_r50",
+            {"RESNETS": {"OUT_FEATURES": ["res6"]}},
+            r"OUT_FEATURES: \['res6'\] \(supported: res2, res3",
+        ),
         ("mask_rcnn_r50", {"LOAD_PROPOSALS": True}, "Fast R-CNN needs the proposals"),
         ("retinanet", {"RETINANET": {"NORM": "SyncBN"}}, r"RETINANET\.NORM: 'SyncBN'"),
         ("semantic_fpn", {"SEM_SEG_HEAD": {"NAME": "Mine"}}, r"SEM_SEG_HEAD\.NAME: 'Mine'"),
     ],
 )
-def test_what_does_not_go_together_is_refused(
+def test_inconsistent_configs_are_rejected(
     base: str, changes: dict[str, Any], message: str
 ) -> None:
     explicit = merge(read_yaml_config(CONFIGS / f"{base}.yaml"), {"MODEL": changes})
@@ -125,14 +130,14 @@ def test_what_does_not_go_together_is_refused(
         parse_config(explicit)
 
 
-def test_heads_that_a_family_does_not_have_are_not_asked_for() -> None:
+def test_settings_of_heads_that_a_family_lacks_are_ignored() -> None:
     explicit = read_yaml_config(CONFIGS / "retinanet.yaml")
     unread = {"MODEL": {"ROI_HEADS": {"NAME": "Mine"}, "LOAD_PROPOSALS": True}}
     assert parse_config(merge(explicit, unread)) == parse_config(explicit)
 
 
 @pytest.mark.parametrize(("norm", "kind"), [("GN", "GroupNorm"), ("SyncBN", "FrozenBatchNorm2d")])
-def test_norms_of_every_part(norm: str, kind: str) -> None:
+def test_every_part_has_the_configured_norm(norm: str, kind: str) -> None:
     explicit = merge(
         read_yaml_config(CONFIGS / "cascade_mask_rcnn_gn.yaml"),
         {
@@ -153,21 +158,21 @@ def test_norms_of_every_part(norm: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("original_hw", [(90, 120), (31, 64), (7, 300), (200, 3)])
-@pytest.mark.parametrize("at_once", [50, 1_000_000])
-def test_pixels_are_classified_strip_by_strip_as_at_once(
-    monkeypatch: pytest.MonkeyPatch, original_hw: tuple[int, int], at_once: int
+@pytest.mark.parametrize("max_pixels", [50, 1_000_000])
+def test_pixel_classes_do_not_depend_on_the_strip_height(
+    monkeypatch: pytest.MonkeyPatch, original_hw: tuple[int, int], max_pixels: int
 ) -> None:
-    monkeypatch.setattr(semantic, "PIXELS_AT_ONCE", at_once)
+    monkeypatch.setattr(semantic_seg, "MAX_PIXELS", max_pixels)
     torch.manual_seed(0)
     logits = torch.randn(5, 64, 96)
     cropped = logits[None, :, :60, :80]
     expected = F.interpolate(cropped, size=original_hw, mode="bilinear", align_corners=False)
-    found = classes_of_pixels(logits, (60, 80), original_hw)
+    found = pixel_classes(logits, (60, 80), original_hw)
     assert found.dtype == torch.int32
     assert (found == expected[0].argmax(dim=0)).float().mean() > 0.999
 
 
-def test_no_boxes_no_keypoints() -> None:
+def test_no_boxes_give_no_keypoints() -> None:
     family = load_config(CONFIGS / "keypoint_rcnn.yaml").family
     config = family.roi_heads.keypoint  # type: ignore[union-attr]
     assert config is not None
@@ -178,32 +183,32 @@ def test_no_boxes_no_keypoints() -> None:
 
 
 def detector_of(name: str, **values: Any) -> NativeDetector:
-    """The tiny model of that name with other values of MODEL.RETINANET or TEST."""
+    """The tiny model of that name with other config values."""
     [golden] = [golden for golden in TINY if golden.name == name]
-    model = optimise(golden.build())
+    model = optimize(golden.build())
     explicit = merge(read_yaml_config(golden.config), values)
-    changed = optimise(build_network(parse_config(explicit)).eval())
+    changed = optimize(build_network(parse_config(explicit)).eval())
     changed.load_state_dict(model.state_dict())
     return NativeDetector(changed, torch.device("cpu"), Settings())
 
 
-def test_retinanet_leaves_out_low_scores() -> None:
-    picture = np.random.default_rng(2).integers(0, 256, (120, 160, 3), dtype=np.uint8)
-    [plain] = detector_of("retinanet", TEST={"DETECTIONS_PER_IMAGE": 200}).detect([picture])
-    assert isinstance(plain.found, Detections)
-    median = float(np.median(plain.found.scores))
+def test_retinanet_applies_the_score_threshold() -> None:
+    image = np.random.default_rng(2).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    [plain] = detector_of("retinanet", TEST={"DETECTIONS_PER_IMAGE": 200}).detect([image])
+    assert isinstance(plain.output, Detections)
+    median = float(np.median(plain.output.scores))
     strict = detector_of(
         "retinanet",
         TEST={"DETECTIONS_PER_IMAGE": 200},
         MODEL={"RETINANET": {"SCORE_THRESH_TEST": median}},
     )
-    [outcome] = strict.detect([picture])
-    assert isinstance(outcome.found, Detections)
-    assert 0 < len(outcome.found) < len(plain.found)
-    assert (outcome.found.scores > median).all()
+    [result] = strict.detect([image])
+    assert isinstance(result.output, Detections)
+    assert 0 < len(result.output) < len(plain.output)
+    assert (result.output.scores > median).all()
 
 
-def test_p7_is_made_of_what_is_positive_in_p6() -> None:
+def test_p7_is_convolved_from_p6_after_relu() -> None:
     top = ConvolvedTop(in_channels=4, out_channels=4)
     res5 = torch.randn(1, 4, 8, 8)
     with torch.inference_mode():
@@ -212,7 +217,7 @@ def test_p7_is_made_of_what_is_positive_in_p6() -> None:
         torch.testing.assert_close(p7, top.p7(p6.clamp(min=0)))
 
 
-def test_without_a_pyramid_only_equal_sizes_run_together() -> None:
-    pictures = [np.full((side, 150, 3), 90, dtype=np.uint8) for side in (120, 121, 120)]
-    outcomes = detector_of("mask_rcnn_c4", INPUT={"MIN_SIZE_TEST": 0}).detect(pictures)
-    assert [outcome.batch for outcome in outcomes] == [2, 1, 2]
+def test_without_a_pyramid_only_equal_sizes_are_batched() -> None:
+    images = [np.full((side, 150, 3), 90, dtype=np.uint8) for side in (120, 121, 120)]
+    results = detector_of("mask_rcnn_c4", INPUT={"MIN_SIZE_TEST": 0}).detect(images)
+    assert [result.batch for result in results] == [2, 1, 2]

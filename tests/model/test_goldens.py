@@ -1,4 +1,4 @@
-"""Our network against upstream's stored answers."""
+"""Networks reproduce the stored results of upstream."""
 
 from functools import cache
 from pathlib import Path
@@ -10,14 +10,14 @@ from d2serve.detections import Detections
 from d2serve.detector.native import NativeDetector
 from d2serve.inputs.images import decode_image
 from d2serve.settings import Settings
-from tests.goldens.answers import read_answer
 from tests.goldens.cases import MODELS, GoldenModel
 from tests.goldens.comparison import compare
+from tests.goldens.results import read_result
 
 ROWS = [
-    pytest.param(model, picture, id=f"{model.name}-{picture.stem}")
+    pytest.param(model, image, id=f"{model.name}-{image.stem}")
     for model in MODELS
-    for picture in model.pictures
+    for image in model.images
 ]
 
 
@@ -26,12 +26,12 @@ def detector_for(model: GoldenModel) -> NativeDetector:
     return NativeDetector(model.build(), torch.device("cpu"), Settings())
 
 
-@pytest.mark.parametrize(("model", "picture"), ROWS)
-def test_answers_as_upstream_does(model: GoldenModel, picture: Path) -> None:
-    pixels = decode_image(picture.read_bytes(), max_pixels=10_000_000)
-    [outcome] = detector_for(model).detect([pixels])
-    assert isinstance(outcome.found, Detections)
-    expected = read_answer(model.answer_path(picture))
-    assert expected.says_something
-    comparison = compare(expected, outcome.found)
+@pytest.mark.parametrize(("model", "image"), ROWS)
+def test_results_equal_upstream(model: GoldenModel, image: Path) -> None:
+    pixels = decode_image(image.read_bytes(), max_pixels=10_000_000)
+    [result] = detector_for(model).detect([pixels])
+    assert isinstance(result.output, Detections)
+    expected = read_result(model.result_path(image))
+    assert expected.has_content
+    comparison = compare(expected, result.output)
     assert comparison.within_tolerance, comparison

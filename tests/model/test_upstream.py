@@ -1,4 +1,4 @@
-"""Our network beside the upstream package, live, where that is installed."""
+"""Networks reproduce the results of the upstream package, if that is installed."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,22 +20,22 @@ pytestmark = [
     pytest.mark.skipif(
         find_spec("detectron2") is None, reason="the upstream detectron2 package is not installed"
     ),
-    # Detectron2's own habits.
+    # Detectron2 emits deprecation warnings.
     pytest.mark.filterwarnings("ignore"),
 ]
 
 
 @pytest.mark.parametrize("golden", MODELS, ids=lambda golden: golden.name)
-def test_answers_as_upstream_does_now(golden: GoldenModel) -> None:
+def test_results_equal_the_installed_upstream(golden: GoldenModel) -> None:
     upstream = UpstreamModel(golden.config, golden.checkpoint)
     ours = NativeDetector(golden.build(), torch.device("cpu"), Settings())
-    for path in golden.pictures:
-        picture = read(path)
-        [outcome] = ours.detect([picture])
-        assert isinstance(outcome.found, Detections)
-        expected = upstream.predict(picture)
-        assert expected.says_something
-        comparison = compare(expected, outcome.found)
+    for path in golden.images:
+        image = read(path)
+        [result] = ours.detect([image])
+        assert isinstance(result.output, Detections)
+        expected = upstream.predict(image)
+        assert expected.has_content
+        comparison = compare(expected, result.output)
         assert comparison.within_tolerance, (path.name, comparison)
 
 

@@ -1,4 +1,4 @@
-"""Winograd's convolutions compute what direct ones do, up to the rounding of float32."""
+"""Winograd convolutions equal direct ones, up to float32 rounding."""
 
 from unittest.mock import patch
 
@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from d2serve.model import winograd as tiles
+from d2serve.model import winograd as module
 from d2serve.model.layers import Conv2d
 from d2serve.model.packed_conv import PackedConv2d, pack
-from d2serve.model.winograd import WinogradConv2d, pays
+from d2serve.model.winograd import WinogradConv2d, is_eligible
 
 CHANNELS = 16
-# Of values of about 1, whose sums have 144 terms.
+# For sums of 144 values of about 1.
 TOLERANCE = 1e-4
 SIZES_NHW = [
     (1, 1, 1),
@@ -29,21 +29,23 @@ def random(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
-def assert_near(found: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(found, expected, rtol=0, atol=TOLERANCE)
+def assert_near(output: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(output, expected, rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("tiles_at_once", [1, 12, 256])
+@pytest.mark.parametrize("max_tiles", [1, 12, 256])
 @pytest.mark.parametrize("size_nhw", SIZES_NHW)
-def test_it_is_the_direct_convolution(size_nhw: tuple[int, int, int], tiles_at_once: int) -> None:
+def test_the_result_equals_a_direct_convolution(
+    size_nhw: tuple[int, int, int], max_tiles: int
+) -> None:
     count, height, width = size_nhw
     convolution = Conv2d(CHANNELS, 24, 3, relu=True).double()
     features = random(count, CHANNELS, height, width).to(memory_format=torch.channels_last)
-    with torch.inference_mode(), patch.object(tiles, "TILES_AT_ONCE", tiles_at_once):
+    with torch.inference_mode(), patch.object(module, "MAX_TILES", max_tiles):
         expected = convolution(features.double()).float()
-        found = WinogradConv2d(convolution.float())(features)
-    assert found.is_contiguous(memory_format=torch.channels_last)
-    assert_near(found, expected)
+        output = WinogradConv2d(convolution.float())(features)
+    assert output.is_contiguous(memory_format=torch.channels_last)
+    assert_near(output, expected)
 
 
 @pytest.mark.parametrize(
@@ -55,23 +57,23 @@ def test_it_is_the_direct_convolution(size_nhw: tuple[int, int, int], tiles_at_o
         Conv2d(CHANNELS, 32, 3, norm="GN", relu=True),
     ],
 )
-def test_norm_and_bias_are_kept(convolution: nn.Conv2d) -> None:
+def test_norm_and_bias_are_applied(convolution: nn.Conv2d) -> None:
     features = random(2, CHANNELS, 9, 11)
     with torch.inference_mode():
         assert_near(WinogradConv2d(convolution)(features), convolution(features))
 
 
-def test_the_sum_with_a_shortcut() -> None:
+def test_the_sum_with_a_shortcut_equals_a_direct_convolution() -> None:
     convolution = Conv2d(CHANNELS, CHANNELS, 3)
     features, shortcut = random(2, 1, CHANNELS, 9, 9)
     with torch.inference_mode():
         expected = convolution.add_relu(features, shortcut.clone())
-        found = WinogradConv2d(convolution).add_relu(features, shortcut.clone())
+        output = WinogradConv2d(convolution).add_relu(features, shortcut.clone())
     assert float(expected.min()) == 0 < float(expected.max())
-    assert_near(found, expected)
+    assert_near(output, expected)
 
 
-def test_pictures_beside_it_leave_a_picture_as_it_is() -> None:
+def test_images_of_a_batch_do_not_affect_each_other() -> None:
     convolution = WinogradConv2d(Conv2d(CHANNELS, CHANNELS, 3))
     features = random(5, CHANNELS, 14, 14)
     with torch.inference_mode():
@@ -84,7 +86,7 @@ WIDE = {"in_channels": 256, "out_channels": 256, "kernel_size": 3, "padding": 1}
 
 
 @pytest.mark.parametrize(
-    "other",
+    "change",
     [
         {"kernel_size": 1, "padding": 0},
         {"stride": 2},
@@ -96,12 +98,12 @@ WIDE = {"in_channels": 256, "out_channels": 256, "kernel_size": 3, "padding": 1}
         {"dtype": torch.bfloat16},
     ],
 )
-def test_it_is_for_wide_plain_3x3_convolutions(other: dict[str, object]) -> None:
-    assert pays(nn.Conv2d(**WIDE))  # type: ignore[arg-type]
-    assert not pays(nn.Conv2d(**{**WIDE, **other}))  # type: ignore[arg-type]
+def test_only_wide_plain_3x3_convolutions_are_eligible(change: dict[str, object]) -> None:
+    assert is_eligible(nn.Conv2d(**WIDE))  # type: ignore[arg-type]
+    assert not is_eligible(nn.Conv2d(**{**WIDE, **change}))  # type: ignore[arg-type]
 
 
-def test_packing_takes_it_where_it_pays() -> None:
+def test_packing_uses_winograd_for_eligible_convolutions() -> None:
     model = nn.Sequential(Conv2d(256, 256, 3), Conv2d(256, 64, 3))
     pack(model)
     assert [type(module) for module in model] == [WinogradConv2d, PackedConv2d]

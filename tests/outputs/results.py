@@ -1,4 +1,4 @@
-"""Results, answers and models for the tests of outputs."""
+"""Results, response contents and models for the tests of outputs."""
 
 import json
 from dataclasses import replace
@@ -8,18 +8,19 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import map_coordinates
 
-from d2serve.detections import Detections, Panoptic, Segment
+from d2serve.detections import Detections
 from d2serve.errors import RequestError
-from d2serve.messages import Options, Wrapping
-from d2serve.metadata import ModelFacts
+from d2serve.masks.panoptic import Panoptic, Segment
+from d2serve.messages import Options, ResponseEnvelope
+from d2serve.metadata import ModelMetadata
 from d2serve.outputs.accept import JSON
-from d2serve.outputs.response import Answer
+from d2serve.outputs.response import ResponseContent
 from d2serve.outputs.result import Result
 from tests.bodies import noise
 from tests.fakes import detections_of
 
 NAMES = ("person", "dog", "horse")
-MODEL = ModelFacts(
+MODEL = ModelMetadata(
     "animals",
     NAMES,
     score_threshold=0.05,
@@ -31,14 +32,14 @@ SIZE_HW = (80, 160)
 
 
 def _map_of(*rows: tuple[slice, int]) -> npt.NDArray[np.int32]:
-    """Int32 of SIZE_HW: 0 but for the values of these rows, whose last 60 columns stay 0 too."""
+    """Int32 of SIZE_HW: these values in the first 100 columns of these rows, else 0."""
     labels = np.zeros(SIZE_HW, dtype=np.int32)
     for where, value in rows:
         labels[where, :100] = value
     return labels
 
 
-NOTHING = detections_of((40, 30), [])
+NO_DETECTIONS = detections_of((40, 30), [])
 TWO = detections_of(
     SIZE_HW,
     boxes=[(16.0, 8.25, 80.5, 72.0), (0.0, 0.0, 160.0, 80.0)],
@@ -58,43 +59,43 @@ TWO_OF_ALL = replace(
         (Segment(1, 2, is_thing=True, score=0.9979999), Segment(2, 1, is_thing=False)),
     ),
 )
-BROKEN = RequestError(400, "bad_request", "broken", "mend it")
+BROKEN = RequestError(400, "bad_request", "broken", "fix it")
 
 
 def result_of(
     detections: Detections,
     position: int = 0,
     mask_encoding: str = "rle",
-    model: ModelFacts = MODEL,
+    model: ModelMetadata = MODEL,
 ) -> Result:
-    picture = noise(*detections.size_hw, 3)
-    return Result(position, picture, detections, mask_encoding, model)
+    image = noise(*detections.size_hw, 3)
+    return Result(position, image, detections, mask_encoding, model)
 
 
-def answer_of(
+def content_of(
     *found: Detections | RequestError,
     options: Options = ALL,
     media_type: str = JSON,
-    wrapping: Wrapping | None = None,
-) -> Answer:
-    """The answer for as many pictures; those with an error could not be used."""
-    pictures = tuple(
+    envelope: ResponseEnvelope | None = None,
+) -> ResponseContent:
+    """The content for one image per element; an error stands for an invalid image."""
+    images = tuple(
         each if isinstance(each, RequestError) else noise(*each.size_hw, 3) for each in found
     )
-    return Answer(pictures, found, options, media_type, wrapping or Wrapping())
+    return ResponseContent(images, found, options, media_type, envelope or ResponseEnvelope())
 
 
 def parsed(body: bytes) -> Any:
-    """JSON as strict parsers read it: NaN and Infinity are none."""
-    return json.loads(body.decode("utf-8"), parse_constant=_refuse)
+    """Parse JSON strictly: NaN and Infinity are rejected."""
+    return json.loads(body.decode("utf-8"), parse_constant=_reject)
 
 
-def _refuse(constant: str) -> None:
-    raise AssertionError(f"{constant} is no JSON")
+def _reject(constant: str) -> None:
+    raise AssertionError(f"{constant} is not JSON")
 
 
 def dense_masks(detections: Detections) -> npt.NDArray[np.bool_]:
-    """Bool[N, H, W]: every pixel of the picture looks its probability up in the small masks."""
+    """Bool[N, H, W]: masks by interpolating each pixel of the image in the small masks."""
     assert detections.masks is not None
     height, width = detections.size_hw
     rows, columns = np.mgrid[:height, :width] + 0.5

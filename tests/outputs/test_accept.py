@@ -1,10 +1,24 @@
+"""Content negotiation by the Accept header."""
+
+import time
 from dataclasses import replace
 
 import pytest
 
 from d2serve.errors import RequestError
 from d2serve.messages import RESPONSE_TYPES
-from d2serve.outputs.accept import JPEG, JSON, JSON_LINES, NPY, NPZ, PNG, choose_response
+from d2serve.outputs.accept import (
+    JPEG,
+    JSON,
+    JSON_LINES,
+    NPY,
+    NPZ,
+    PNG,
+    MediaRange,
+    best_match,
+    choose_response,
+    parse_accept,
+)
 from tests.outputs.results import ALL
 
 
@@ -30,17 +44,17 @@ from tests.outputs.results import ALL
         pytest.param("image/jpeg;q=0.8, image/png", PNG, id="no-q-is-one"),
         pytest.param("image/png;q=0.001", PNG, id="a-very-low-q"),
         pytest.param("text/html, image/png;q=0.5", PNG, id="the-better-one-is-not-supported"),
-        pytest.param("image/webp,image/png,*/*;q=0.8", PNG, id="as-browsers-send-it"),
+        pytest.param("image/webp,image/png,*/*;q=0.8", PNG, id="browser-header"),
         pytest.param("*/*;q=0.9, image/png;q=0.1", JSON, id="wildcard-above-a-low-q"),
         pytest.param("image/*;q=0.9, image/jpeg;q=0.1", PNG, id="specific-beats-family"),
-        pytest.param("*/*, application/json;q=0.0", JSON_LINES, id="json-refused"),
-        pytest.param("*/*;q=1, application/*;q=0", JPEG, id="a-family-refused"),
-        pytest.param("image/*, image/jpeg;q=0", PNG, id="one-of-a-family-refused"),
+        pytest.param("*/*, application/json;q=0.0", JSON_LINES, id="json-rejected"),
+        pytest.param("*/*;q=1, application/*;q=0", JPEG, id="a-family-rejected"),
+        pytest.param("image/*, image/jpeg;q=0", PNG, id="one-of-a-family-rejected"),
         pytest.param("application/json;charset=utf-8", JSON, id="an-unknown-parameter"),
         pytest.param(",, image/png ,", PNG, id="empty-members"),
     ],
 )
-def test_the_most_wanted_supported_type_is_chosen(accept: str | None, expected: str) -> None:
+def test_best_supported_type_is_chosen(accept: str | None, expected: str) -> None:
     assert choose_response(accept, ALL, 1).media_type == expected
 
 
@@ -51,19 +65,17 @@ def test_the_most_wanted_supported_type_is_chosen(accept: str | None, expected: 
         pytest.param("", PNG, id="empty"),
         pytest.param("*/*", PNG, id="anything"),
         pytest.param("*/*;q=0.1", PNG, id="anything-with-a-q"),
-        pytest.param("text/html, */*", PNG, id="anything-beside-what-is-not-supported"),
+        pytest.param("text/html, */*", PNG, id="wildcard-after-unsupported-type"),
         pytest.param("image/*", PNG, id="its-family"),
         pytest.param("image/jpeg, image/png", PNG, id="a-tie"),
         pytest.param("image/jpeg, */*", JPEG, id="another-one-named"),
         pytest.param("application/json", JSON, id="only-another-one"),
         pytest.param("application/*", JSON, id="another-family"),
         pytest.param("image/png;q=0.5, image/jpeg", JPEG, id="a-lower-q"),
-        pytest.param("*/*, image/png;q=0", JSON, id="refused"),
+        pytest.param("*/*, image/png;q=0", JSON, id="rejected"),
     ],
 )
-def test_the_option_response_type_decides_where_the_header_does_not(
-    accept: str | None, expected: str
-) -> None:
+def test_response_type_breaks_ties(accept: str | None, expected: str) -> None:
     options = replace(ALL, response_type="png")
     assert choose_response(accept, options, 1).media_type == expected
 
@@ -79,7 +91,7 @@ def test_the_option_response_type_decides_where_the_header_does_not(
     ],
 )
 @pytest.mark.parametrize("count", [0, 2, 30])
-def test_several_pictures_are_answered_by_a_type_that_has_room_for_them(
+def test_several_images_get_a_multi_image_type(
     accept: str | None, expected: str, count: int
 ) -> None:
     assert choose_response(accept, ALL, count).media_type == expected
@@ -90,19 +102,19 @@ def test_several_pictures_are_answered_by_a_type_that_has_room_for_them(
     [
         pytest.param("image/png", "json", id="png"),
         pytest.param("image/*, application/x-npy, application/x-npz", "json", id="all-of-them"),
-        pytest.param("image/png, */*;q=0, text/html", "json", id="beside-what-is-not-supported"),
+        pytest.param("image/png, */*;q=0, text/html", "json", id="after-unsupported-type"),
         pytest.param(None, "png", id="by-the-option"),
         pytest.param("*/*", "npz", id="by-the-option-and-any-type"),
     ],
 )
-def test_several_pictures_for_types_of_one_picture_are_a_406(
+def test_several_images_in_a_single_image_type_is_a_406(
     accept: str | None, response_type: str
 ) -> None:
-    with pytest.raises(RequestError, match="hold one picture, and 3 were sent") as raised:
+    with pytest.raises(RequestError, match=r"has 3 images, but .* hold only one") as raised:
         choose_response(accept, replace(ALL, response_type=response_type), 3)
     assert (raised.value.status, raised.value.code) == (406, "not_acceptable")
     assert "accept application/json or" in raised.value.hint
-    assert "one picture at a time" in raised.value.hint
+    assert "one image per request" in raised.value.hint
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -111,14 +123,14 @@ def test_several_pictures_for_types_of_one_picture_are_a_406(
     [
         pytest.param("text/html", id="not-supported"),
         pytest.param("text/*, audio/*", id="families-not-supported"),
-        pytest.param("*/*;q=0", id="nothing-wanted"),
-        pytest.param("application/json;q=0", id="the-only-one-refused"),
+        pytest.param("*/*;q=0", id="all-types-rejected"),
+        pytest.param("application/json;q=0", id="the-only-one-rejected"),
         pytest.param(",", id="only-a-comma"),
         pytest.param("<script>\x00\x01;;==,,/", id="garbage"),
     ],
 )
-def test_nothing_supported_is_a_406_that_names_the_supported_types(accept: str, count: int) -> None:
-    with pytest.raises(RequestError, match="none of the types in the Accept header") as raised:
+def test_unsupported_accept_is_a_406_that_lists_the_types(accept: str, count: int) -> None:
+    with pytest.raises(RequestError, match="the Accept header lists no supported type") as raised:
         choose_response(accept, ALL, count)
     assert (raised.value.status, raised.value.code) == (406, "not_acceptable")
     assert raised.value.hint == f"accept one of {', '.join(RESPONSE_TYPES.values())}"
@@ -134,12 +146,12 @@ def test_nothing_supported_is_a_406_that_names_the_supported_types(accept: str, 
         pytest.param("Application/JSON; Verbose ;q=0.3", "jumpstart", id="verbose-and-q"),
         pytest.param("application/jsonlines;verbose", "jumpstart", id="verbose-lines"),
         pytest.param("application/*;verbose", "jumpstart", id="verbose-family"),
-        pytest.param("image/png;verbose", "coco", id="verbose-picture"),
+        pytest.param("image/png;verbose", "coco", id="verbose-image"),
         pytest.param("text/html;verbose, application/json", "coco", id="of-another-range"),
         pytest.param("image/png;verbose, */*;q=0.1", "coco", id="of-a-range-with-a-higher-q"),
     ],
 )
-def test_verbose_chooses_jumpstarts_format_of_json(accept: str | None, expected: str) -> None:
+def test_verbose_selects_the_jumpstart_format(accept: str | None, expected: str) -> None:
     options = replace(ALL, format="coco")
     assert choose_response(accept, options, 1).options == replace(options, format=expected)
 
@@ -152,13 +164,13 @@ def test_verbose_chooses_jumpstarts_format_of_json(accept: str | None, expected:
         pytest.param("application/json;n_predictions=20", 20, id="as-many"),
         pytest.param("application/json;n_predictions=999999999", 20, id="more"),
         pytest.param("application/json;n_predictions=007", 7, id="leading-zeros"),
-        pytest.param("application/json;verbose; N_Predictions = 5 ;q=1", 5, id="beside-others"),
-        pytest.param("image/png;n_predictions=5", 5, id="of-a-picture"),
+        pytest.param("application/json;verbose; N_Predictions = 5 ;q=1", 5, id="mixed-case"),
+        pytest.param("image/png;n_predictions=5", 5, id="of-an-image"),
         pytest.param("text/html;n_predictions=5, application/json", 20, id="of-another-range"),
         pytest.param("text/html;n_predictions=x, application/json", 20, id="not-looked-at"),
     ],
 )
-def test_n_predictions_caps_the_detections(accept: str, expected: int) -> None:
+def test_n_predictions_limits_the_detections(accept: str, expected: int) -> None:
     options = replace(ALL, max_detections=20)
     assert choose_response(accept, options, 1).options.max_detections == expected
 
@@ -166,8 +178,74 @@ def test_n_predictions_caps_the_detections(accept: str, expected: int) -> None:
 @pytest.mark.parametrize(
     "count", ["", "0", "00", "-1", "+1", "1.0", "1e3", "ten", "1_0", "٣", "²", "9" * 10, "9" * 5000]
 )
-def test_n_predictions_that_is_no_count_is_a_400_that_does_not_repeat_it(count: str) -> None:
-    with pytest.raises(RequestError, match="a whole number from 1 to 999999999") as raised:
+def test_invalid_n_predictions_is_a_400(count: str) -> None:
+    with pytest.raises(RequestError, match="an integer from 1 to 999999999") as raised:
         choose_response(f"application/json;n_predictions={count}", ALL, 1)
     assert (raised.value.status, raised.value.code) == (400, "bad_request")
     assert len(raised.value.message + raised.value.hint) < 200
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        pytest.param("", [], id="empty"),
+        pytest.param(" , ,", [], id="only-commas"),
+        pytest.param("image/png", [MediaRange("image/png", 1.0, {})], id="a-type"),
+        pytest.param("IMAGE/PNG", [MediaRange("image/png", 1.0, {})], id="upper-case"),
+        pytest.param("*/*;q=0.5", [MediaRange("*/*", 0.5, {})], id="a-q"),
+        pytest.param("a/b ; Q = 0.5", [MediaRange("a/b", 0.5, {})], id="a-q-with-spaces"),
+        pytest.param("a/b;q=5", [MediaRange("a/b", 1.0, {})], id="a-q-above-one-is-one"),
+        pytest.param("a/b;q=-1", [MediaRange("a/b", 1.0, {})], id="a-q-under-zero-is-one"),
+        pytest.param("a/b;q=high", [MediaRange("a/b", 1.0, {})], id="invalid-q-is-one"),
+        pytest.param("a/b;q=nan", [MediaRange("a/b", 1.0, {})], id="a-q-of-nan-is-one"),
+        pytest.param("a/b;q", [MediaRange("a/b", 1.0, {})], id="a-q-without-value-is-one"),
+        pytest.param("a/b;q=0.000", [MediaRange("a/b", 0.0, {})], id="a-q-of-zero"),
+        pytest.param(
+            "a/b;Verbose; N = 3;q=0.1",
+            [MediaRange("a/b", 0.1, {"verbose": "", "n": "3"})],
+            id="other-parameters",
+        ),
+        pytest.param(
+            "a/b, c/d;q=0.1",
+            [MediaRange("a/b", 1.0, {}), MediaRange("c/d", 0.1, {})],
+            id="several",
+        ),
+        pytest.param(
+            "a/b;q=0.1, a/b;x;q=0.3, a/b;y;q=0.3, a/b;q=0.2",
+            [MediaRange("a/b", 0.3, {"x": ""})],
+            id="the-best-of-equal-names",
+        ),
+    ],
+)
+def test_media_ranges_are_parsed(accept: str, expected: list[MediaRange]) -> None:
+    assert list(parse_accept(accept).values()) == expected
+
+
+@pytest.mark.parametrize(
+    ("accept", "name", "specificity"),
+    [
+        pytest.param("*/*, image/*, image/png", "image/png", 2, id="the-type-itself"),
+        pytest.param("*/*, image/*", "image/*", 1, id="its-family"),
+        pytest.param("*/*", "*/*", 0, id="anything"),
+        pytest.param("*/*, image/png;q=0", "image/png", 2, id="even-if-its-type-is-rejected"),
+    ],
+)
+def test_most_specific_range_matches(accept: str, name: str, specificity: int) -> None:
+    match = best_match("image/png", parse_accept(accept))
+    assert match is not None
+    assert (match.media_range.name, match.specificity) == (name, specificity)
+
+
+@pytest.mark.parametrize(
+    "accept",
+    ["", "text/*", "image/pngx", "image", "*", "image/*x", "image/", "/png", ";q=1", "\x00;;=,/"],
+)
+def test_no_range_matches(accept: str) -> None:
+    assert best_match("image/png", parse_accept(accept)) is None
+
+
+@pytest.mark.parametrize("text", [",", ";", ";,", "a/b,", "a/b;q=,", "=;", "x" * 9 + ","])
+def test_long_accept_header_is_parsed_in_linear_time(text: str) -> None:
+    started = time.perf_counter()
+    parse_accept(text * (100_000 // len(text)))
+    assert time.perf_counter() - started < 5

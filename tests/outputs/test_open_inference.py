@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from d2serve.messages import OUTPUT_NAMES, Style, Wrapping
+from d2serve.messages import OUTPUT_NAMES, ResponseEnvelope, Style
 from d2serve.outputs.open_inference import open_inference_body
 from d2serve.outputs.result import segmentations
 from d2serve.outputs.segment_maps import segment_maps
 from tests.fakes import detections_of
 from tests.outputs.results import (
     BROKEN,
-    NOTHING,
+    NO_DETECTIONS,
     TWO,
     TWO_OF_ALL,
     TWO_WITHOUT_MASKS,
@@ -21,7 +21,7 @@ from tests.outputs.results import (
     result_of,
 )
 
-V2 = Wrapping(Style.OPEN_INFERENCE)
+V2 = ResponseEnvelope(Style.OPEN_INFERENCE)
 DATATYPES = {
     "boxes": "FP32",
     "scores": "FP32",
@@ -34,9 +34,9 @@ DATATYPES = {
 }
 
 
-def answer(*results: Any, wrapping: Wrapping = V2) -> dict[str, Any]:
-    """The parsed answer, after a look at what holds for all of them."""
-    content: dict[str, Any] = parsed(open_inference_body(results, wrapping, "animals"))
+def response(*results: Any, envelope: ResponseEnvelope = V2) -> dict[str, Any]:
+    """The parsed response, after checks that apply to all responses."""
+    content: dict[str, Any] = parsed(open_inference_body(results, envelope, "animals"))
     assert content["model_name"] == "animals"
     for tensor in content["outputs"]:
         assert set(tensor) == {"name", "shape", "datatype", "data"}
@@ -49,15 +49,15 @@ def outputs_of(content: dict[str, Any]) -> dict[str, Any]:
     return {tensor["name"]: tensor for tensor in content["outputs"]}
 
 
-def test_nothing_found_are_tensors_of_nothing() -> None:
-    content = answer(result_of(NOTHING))
+def test_no_detections_give_empty_tensors() -> None:
+    content = response(result_of(NO_DETECTIONS))
     shapes = {name: tensor["shape"] for name, tensor in outputs_of(content).items()}
     assert shapes == {"boxes": [0, 4], "scores": [0], "classes": [0], "masks": [0]}
     assert list(content) == ["model_name", "outputs"]
 
 
 def test_detections_are_flat_tensors() -> None:
-    outputs = outputs_of(answer(result_of(TWO)))
+    outputs = outputs_of(response(result_of(TWO)))
     assert list(outputs) == ["boxes", "scores", "classes", "masks"]
     assert outputs["boxes"]["shape"] == [2, 4]
     assert outputs["boxes"]["data"] == [16.0, 8.25, 80.5, 72.0, 0.0, 0.0, 160.0, 80.0]
@@ -66,14 +66,18 @@ def test_detections_are_flat_tensors() -> None:
 
 
 @pytest.mark.parametrize("mask_encoding", ["rle", "polygon"])
-def test_masks_are_texts_of_json(mask_encoding: str) -> None:
+def test_masks_are_json_strings(mask_encoding: str) -> None:
     result = result_of(TWO, mask_encoding=mask_encoding)
-    texts = outputs_of(answer(result))["masks"]["data"]
+    texts = outputs_of(response(result))["masks"]["data"]
     assert [json.loads(text) for text in texts] == segmentations(TWO, mask_encoding)
 
 
-def test_without_masks_there_is_no_tensor_of_masks() -> None:
-    assert list(outputs_of(answer(result_of(TWO_WITHOUT_MASKS)))) == ["boxes", "scores", "classes"]
+def test_model_without_masks_has_no_masks_tensor() -> None:
+    assert list(outputs_of(response(result_of(TWO_WITHOUT_MASKS)))) == [
+        "boxes",
+        "scores",
+        "classes",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -85,8 +89,10 @@ def test_without_masks_there_is_no_tensor_of_masks() -> None:
         pytest.param("\ud800", id="half-of-a-surrogate-pair"),
     ],
 )
-def test_the_clients_id_comes_back(request_id: str) -> None:
-    content = answer(result_of(TWO), wrapping=Wrapping(Style.OPEN_INFERENCE, id=request_id))
+def test_request_id_is_returned(request_id: str) -> None:
+    content = response(
+        result_of(TWO), envelope=ResponseEnvelope(Style.OPEN_INFERENCE, id=request_id)
+    )
     assert content["id"] == request_id
 
 
@@ -97,21 +103,19 @@ def test_the_clients_id_comes_back(request_id: str) -> None:
         pytest.param(("scores",), ["scores"], id="one"),
         pytest.param(("masks", "boxes"), ["boxes", "masks"], id="two"),
         pytest.param(("semantic",), ["semantic"], id="a-map"),
-        pytest.param(("image_ids",), ["image_ids"], id="the-position-of-a-single-picture"),
+        pytest.param(("image_ids",), ["image_ids"], id="the-position-of-a-single-image"),
         pytest.param(OUTPUT_NAMES, list(OUTPUT_NAMES), id="every-one-by-name"),
     ],
 )
-def test_a_client_gets_the_outputs_that_it_asks_for(
-    names: tuple[str, ...], expected: list[str]
-) -> None:
-    wrapping = Wrapping(Style.OPEN_INFERENCE, outputs=names)
-    assert list(outputs_of(answer(result_of(TWO_OF_ALL), wrapping=wrapping))) == expected
+def test_only_requested_outputs_are_returned(names: tuple[str, ...], expected: list[str]) -> None:
+    envelope = ResponseEnvelope(Style.OPEN_INFERENCE, outputs=names)
+    assert list(outputs_of(response(result_of(TWO_OF_ALL), envelope=envelope))) == expected
 
 
-def test_detections_of_several_pictures_follow_one_another() -> None:
+def test_detections_of_several_images_are_concatenated() -> None:
     three = detections_of((9, 9), [(1, 1, 5, 5)] * 3, classes=[1, 1, 0])
-    results = [result_of(TWO), result_of(NOTHING, position=1), result_of(three, position=2)]
-    outputs = outputs_of(answer(*results))
+    results = [result_of(TWO), result_of(NO_DETECTIONS, position=1), result_of(three, position=2)]
+    outputs = outputs_of(response(*results))
     assert list(outputs) == ["boxes", "scores", "classes", "masks", "image_ids"]
     assert outputs["image_ids"]["data"] == [0, 0, 2, 2, 2]
     assert outputs["classes"]["data"] == [2, 0, 1, 1, 0]
@@ -121,35 +125,35 @@ def test_detections_of_several_pictures_follow_one_another() -> None:
     assert masks == segmentations(TWO, "rle") + segmentations(three, "rle")
 
 
-def test_an_error_among_several_is_told_with_its_pictures_position() -> None:
-    content = answer(BROKEN, result_of(TWO, position=1))
+def test_error_has_the_position_of_its_image() -> None:
+    content = response(BROKEN, result_of(TWO, position=1))
     assert content["parameters"] == {"errors": [{"image_id": 0, **BROKEN.body()}]}
     assert outputs_of(content)["image_ids"]["data"] == [1, 1]
 
 
-def test_errors_alone_are_told_beside_tensors_of_nothing() -> None:
-    content = answer(BROKEN, BROKEN)
+def test_only_errors_give_empty_tensors() -> None:
+    content = response(BROKEN, BROKEN)
     assert [error["image_id"] for error in content["parameters"]["errors"]] == [0, 1]
     assert outputs_of(content)["boxes"]["shape"] == [0, 4]
 
 
-def test_keypoints_of_several_pictures_are_one_tensor() -> None:
-    nothing = replace(NOTHING, keypoints=np.zeros((0, 2, 3), dtype=np.float32))
+def test_keypoints_of_several_images_are_one_tensor() -> None:
+    nothing = replace(NO_DETECTIONS, keypoints=np.zeros((0, 2, 3), dtype=np.float32))
     results = [result_of(TWO_OF_ALL), result_of(nothing, position=1), result_of(TWO_OF_ALL, 2)]
-    keypoints = outputs_of(answer(*results))["keypoints"]
+    keypoints = outputs_of(response(*results))["keypoints"]
     assert keypoints["shape"] == [4, 2, 3]
     assert keypoints["data"][:6] == [20.123, 10.0, 0.912346, 79.5, 70.25, 0.04]
     assert keypoints["data"][:12] == keypoints["data"][12:]
 
 
-def test_keypoints_of_nothing_found_keep_their_number_a_detection() -> None:
-    nothing = replace(NOTHING, keypoints=np.zeros((0, 17, 3), dtype=np.float32))
-    assert outputs_of(answer(result_of(nothing)))["keypoints"]["shape"] == [0, 17, 3]
+def test_keypoints_of_no_detections_keep_their_shape() -> None:
+    nothing = replace(NO_DETECTIONS, keypoints=np.zeros((0, 17, 3), dtype=np.float32))
+    assert outputs_of(response(result_of(nothing)))["keypoints"]["shape"] == [0, 17, 3]
 
 
 @pytest.mark.parametrize("name", ["panoptic", "semantic"])
-def test_maps_are_texts_of_json_one_for_each_picture_that_is_no_error(name: str) -> None:
+def test_maps_are_json_strings_of_the_valid_images(name: str) -> None:
     results = [result_of(TWO_OF_ALL), BROKEN, result_of(TWO_OF_ALL, position=2)]
-    texts = outputs_of(answer(*results))[name]["data"]
+    texts = outputs_of(response(*results))[name]["data"]
     expected = segment_maps(result_of(TWO_OF_ALL))[name]
     assert [json.loads(text) for text in texts] == [expected, expected]

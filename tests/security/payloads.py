@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Command:
-    """Runs a shell command where a plain unpickler meets it."""
+    """Runs a shell command when a plain unpickler reads it."""
 
     def __init__(self, trace: Path) -> None:
         self.command = f"touch '{trace}'"
@@ -17,7 +17,7 @@ class Command:
 
 
 def assert_dangerous(pickled: bytes, trace: Path) -> None:
-    """A plain unpickler would run it; takes the trace away again."""
+    """Check that a plain unpickler runs it, and remove the trace."""
     pickle.loads(pickled)
-    assert trace.exists(), "the payload is none"
+    assert trace.exists(), "the payload does not run"
     trace.unlink()

@@ -1,4 +1,4 @@
-"""Small bodies that would unpack to large ones. Pictures and JSON: tests/bad_requests.py."""
+"""Small bodies that would unpack to large ones. Images and JSON: tests/bad_requests.py."""
 
 import gzip
 import io
@@ -12,16 +12,16 @@ import pytest
 from d2serve.messages import HttpRequest, Part
 from d2serve.serving.pipeline import Pipeline
 from d2serve.settings import Settings
-from tests.fakes import FakeDetector, facts
+from tests.fakes import FakeDetector, metadata_of
 
 LARGE = 50_000_000
 MEMORY_BYTES = 20_000_000
 
 
 def npz_bomb() -> bytes:
-    """A thousandth of the array that it holds."""
+    """An archive with a thousandth of the size of its array."""
     file = io.BytesIO()
-    np.savez_compressed(file, picture=np.zeros(LARGE, np.uint8))
+    np.savez_compressed(file, image=np.zeros(LARGE, np.uint8))
     return file.getvalue()
 
 
@@ -48,11 +48,11 @@ def unpacked_size(bomb: bytes) -> int:
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_is_refused_without_unpacking_it(name: str) -> None:
+def test_a_bomb_is_rejected_without_unpacking_it(name: str) -> None:
     make, kind, headers, status = BOMBS[name]
     bomb = make()
-    assert unpacked_size(bomb) > 500 * len(bomb), "it is no bomb"
-    pipeline = Pipeline(FakeDetector(), facts("ball"), Settings())
+    assert unpacked_size(bomb) > 500 * len(bomb), "the payload is not a bomb"
+    pipeline = Pipeline(FakeDetector(), metadata_of("ball"), Settings())
     request = HttpRequest({"content-type": kind, **headers}, (Part(kind, bomb),))
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""Line breaks in class names, options, types and query strings: none ends up in a header or a log.
+"""Line breaks in class names, options, types and query strings never reach headers or logs.
 
 Their limits on size, numbers and nesting: tests/inputs, tests/bad_requests.py.
 """
@@ -17,12 +17,12 @@ from d2serve.servers.torchserve.launcher.server import Server, ServerLogs
 from d2serve.serving.pipeline import Pipeline
 from d2serve.settings import Settings
 from tests.bodies import image_bytes, noise, npy_bytes
-from tests.fakes import FakeDetector, facts
+from tests.fakes import FakeDetector, metadata_of
 
 EVIL = "ball\r\nX-Evil: 1\r\n\r\n<script>"
-# TorchServe takes lines like this for metrics of its own.
+# TorchServe parses lines like this as metrics.
 METRIC = "\n[METRICS]Evil.Count:1|#Level:Model|#hostname:h,1\n"
-PICTURE = image_bytes(noise(32, 48, 3), "PNG")
+IMAGE = image_bytes(noise(32, 48, 3), "PNG")
 FORMATS = ("default", "clarify", "clarify-scores", "coco", "jumpstart")
 VISIBLE = re.compile(r"[\x20-\x7e]*")
 
@@ -45,7 +45,7 @@ def requests() -> list[HttpRequest]:
     ]
     hostile += [{"accept": name} for name in ("image/jpeg", "image/png", "application/x-npz")]
     made = [
-        HttpRequest(headers, (Part(headers.get("content-type", ""), PICTURE),), query, EVIL)
+        HttpRequest(headers, (Part(headers.get("content-type", ""), IMAGE),), query, EVIL)
         for headers in hostile
         for query in ({}, {EVIL: EVIL}, {"input_range": EVIL}, {"classes": EVIL})
     ]
@@ -53,8 +53,8 @@ def requests() -> list[HttpRequest]:
     return [*made, array]
 
 
-def test_no_header_holds_what_came_from_outside(caplog: pytest.LogCaptureFixture) -> None:
-    pipeline = Pipeline(FakeDetector(), facts(EVIL, EVIL + "2"), Settings())
+def test_headers_contain_nothing_of_the_request(caplog: pytest.LogCaptureFixture) -> None:
+    pipeline = Pipeline(FakeDetector(), metadata_of(EVIL, EVIL + "2"), Settings())
     with caplog.at_level(logging.DEBUG):
         responses = pipeline.run(requests())
     assert {response.status for response in responses} >= {200, 400, 415}
@@ -68,20 +68,20 @@ def test_no_header_holds_what_came_from_outside(caplog: pytest.LogCaptureFixture
 
 
 @pytest.mark.parametrize("text", [EVIL, METRIC])
-def test_a_real_server_lets_none_through(
+def test_a_real_server_forwards_no_line_breaks(
     server: Server, http: httpx.Client, jpeg: Path, text: str
 ) -> None:
     logs = ServerLogs(server.logs.folder)
     multipart = {"files": {text: (text, jpeg.read_bytes(), "image/jpeg")}}
-    answers = [
+    responses = [
         http.post(f"{server.url}/invocations", params=params, **body)
         for params in ({"masks": text}, {text: "1"}, {"classes": text}, {})
         for body in ({"content": jpeg.read_bytes()}, multipart)
     ]
-    assert [answer.status_code for answer in answers].count(200) >= 1
-    for answer in answers:
-        assert "x-evil" not in answer.headers
-        assert answer.json()
+    assert [response.status_code for response in responses].count(200) >= 1
+    for response in responses:
+        assert "x-evil" not in response.headers
+        assert response.json()
     written = "".join(
         logs.text(log.name) for log in server.logs.folder.glob("*.log") if "access" not in log.name
     )

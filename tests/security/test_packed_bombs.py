@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from d2serve.building import members as unpacking
-from d2serve.building.archive import main
-from d2serve.building.members import check_unpacked_size, read_archive
+from d2serve.building.members import read_archive
 from d2serve.building.package import read_package
-from d2serve.errors import CommandError
+from d2serve.cli.main import invoke
+from d2serve.errors import ArchiveError
+from d2serve.serving import archive_files
+from d2serve.serving.archive_files import check_unpacked_size
 
 SMALL = 1_000_000
 LARGE = 30_000_000
@@ -38,21 +39,21 @@ def tar_bomb(path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that bombs need not be large."""
-    monkeypatch.setattr(unpacking, "SMALL_BYTES", SMALL)
+    """Lower the limits, to keep the bombs small."""
+    monkeypatch.setattr(archive_files, "SMALL_BYTES", SMALL)
 
 
 @pytest.mark.parametrize(
     ("bomb", "read"), [(zip_bomb, read_archive), (tar_bomb, read_package)], ids=["mar", "tar.gz"]
 )
-def test_a_bomb_is_refused_without_unpacking_it(
+def test_a_bomb_is_rejected_without_unpacking_it(
     tmp_path: Path, bomb: Callable[[Path], Path], read: Callable[[Path], object]
 ) -> None:
     path = bomb(tmp_path / "bomb")
-    assert 500 * path.stat().st_size < LARGE, "it is no bomb"
+    assert 500 * path.stat().st_size < LARGE, "the payload is not a bomb"
     tracemalloc.start()
     try:
-        with pytest.raises(CommandError, match=r"bomb unpacks to more than 1 MB"):
+        with pytest.raises(ArchiveError, match=r"bomb unpacks to more than 1 MB"):
             read(path)
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -60,12 +61,12 @@ def test_a_bomb_is_refused_without_unpacking_it(
     assert peak < MEMORY_BYTES
 
 
-def test_a_bomb_that_says_that_it_is_small_is_not_unpacked(tmp_path: Path) -> None:
+def test_a_bomb_with_a_wrong_declared_size_is_not_unpacked(tmp_path: Path) -> None:
     path = zip_bomb(tmp_path / "bomb")
     path.write_bytes(path.read_bytes().replace(struct.pack("<I", LARGE), struct.pack("<I", 10)))
     tracemalloc.start()
     try:
-        with pytest.raises(CommandError, match="is damaged"):
+        with pytest.raises(ArchiveError, match="is damaged"):
             read_archive(path)
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -73,13 +74,13 @@ def test_a_bomb_that_says_that_it_is_small_is_not_unpacked(tmp_path: Path) -> No
     assert peak < MEMORY_BYTES
 
 
-def test_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unpacking, "MOST_FILES", 10)
+def test_many_files_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_files, "MAX_FILES", 10)
     path = tmp_path / "many.mar"
     with zipfile.ZipFile(path, "w") as packed:
         for number in range(11):
             packed.writestr(f"{number}.txt", b"")
-    with pytest.raises(CommandError, match=r"many\.mar holds 11 files; more than 10 are refused"):
+    with pytest.raises(ArchiveError, match=r"many\.mar has 11 files, accepted are at most 10"):
         read_archive(path)
 
 
@@ -91,8 +92,8 @@ def test_large_files_that_hardly_shrink_are_fine(tmp_path: Path) -> None:
         check_unpacked_size(packed, path)
 
 
-def test_a_checkpoint_that_is_a_bomb_is_refused(tmp_path: Path, shapes: Path) -> None:
+def test_a_checkpoint_that_is_a_bomb_is_rejected(tmp_path: Path, shapes: Path) -> None:
     bomb = zip_bomb(tmp_path / "bomb.pth")
-    given = ["--config", str(shapes / "config.yaml"), "--weights", str(bomb), "--name", "bomb"]
-    with pytest.raises(CommandError, match=r"bomb\.pth unpacks to more than 1 MB"):
-        main([*given, "--model-store", str(tmp_path)])
+    files = ["--config", str(shapes / "config.yaml"), "--weights", str(bomb)]
+    with pytest.raises(ArchiveError, match=r"bomb\.pth unpacks to more than 1 MB"):
+        invoke(["archive", *files, "--name", "bomb", "--model-store", str(tmp_path)])

@@ -1,6 +1,6 @@
-"""Pickles that run a command: in checkpoints, in archives and in what clients send.
+"""Pickles that run a command: in checkpoints, archives and requests.
 
-More of them, layer by layer: tests/rcnn/checkpoint/test_files.py, tests/inputs/test_npy.py.
+Tests of each layer: tests/building/checkpoint/test_files.py, tests/inputs/test_npy.py.
 """
 
 import io
@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from d2serve.building.archive import main
-from d2serve.errors import CheckpointError, CommandError
+from d2serve.cli.main import invoke
+from d2serve.errors import CheckpointError
 from d2serve.messages import HttpRequest, Part
-from d2serve.model.weights import read_npz, read_weights
+from d2serve.model.weights import read_weights
 from d2serve.serving.pipeline import Pipeline
 from d2serve.settings import Settings
-from tests.fakes import FakeDetector, facts
+from tests.fakes import FakeDetector, metadata_of
 from tests.goldens.cases import CONFIGS
 from tests.security.payloads import Command, assert_dangerous
 
@@ -29,12 +29,12 @@ CONFIG = CONFIGS / "mask_rcnn_r50.yaml"
 
 @pytest.fixture
 def trace(tmp_path: Path) -> Path:
-    """What a payload that ran leaves behind."""
+    """The file that a payload leaves when it runs."""
     return tmp_path / "it ran"
 
 
 def torch_file(path: Path, content: object) -> bytes:
-    """As torch.save writes it; gives the pickle in it."""
+    """A checkpoint as torch.save writes it, with this pickle."""
     torch.save(content, path)
     with zipfile.ZipFile(path) as packed:
         [name] = [name for name in packed.namelist() if name.endswith("/data.pkl")]
@@ -76,8 +76,10 @@ def test_a_command_in_a_checkpoint_does_not_run_in_make_archive(
     assert_dangerous(write(tmp_path / file, {content: Command(trace)}), trace)
     store = tmp_path / "store"
     arguments = ["--config", str(CONFIG), "--weights", str(tmp_path / file), "--name", "evil"]
-    with pytest.raises(CommandError, match=rf"checkpoint .*{file}: .*(could run code|no torch)"):
-        main([*arguments, "--model-store", str(store)])
+    with pytest.raises(
+        CheckpointError, match=rf"checkpoint .*{file}: .*(could run code|not a torch)"
+    ):
+        invoke(["archive", *arguments, "--model-store", str(store)])
     assert not trace.exists()
     assert not store.exists()
 
@@ -90,7 +92,7 @@ def npy_of(command: Command) -> bytes:
 
 def npz_of(command: Command) -> bytes:
     file = io.BytesIO()
-    np.savez(file, allow_pickle=True, picture=np.array([[command]], dtype=object))
+    np.savez(file, allow_pickle=True, image=np.array([[command]], dtype=object))
     return file.getvalue()
 
 
@@ -112,35 +114,26 @@ def in_json(body: bytes) -> bytes:
         (pickle.dumps, "application/python-pickle", 415),
     ],
 )
-def test_a_command_that_a_client_sends_does_not_run(
+def test_a_command_in_a_request_does_not_run(
     trace: Path, make: Callable[[Command], bytes], content_type: str, status: int
 ) -> None:
     assert_loads_dangerously(npy_of(Command(trace)), trace)
     assert_loads_dangerously(npz_of(Command(trace)), trace)
     assert_dangerous(pickle.dumps(Command(trace)), trace)
     part = Part(content_type, make(Command(trace)))
-    pipeline = Pipeline(FakeDetector(), facts("ball"), Settings())
+    pipeline = Pipeline(FakeDetector(), metadata_of("ball"), Settings())
     [response] = pipeline.run([HttpRequest({"content-type": content_type}, (part,))])
     assert response.status == status
     assert not trace.exists()
 
 
 def assert_loads_dangerously(array: bytes, trace: Path) -> None:
-    """numpy would run it where it may unpickle; takes the trace away again."""
+    """Check that numpy runs it if it may unpickle, and remove the trace."""
     loaded = np.load(io.BytesIO(array), allow_pickle=True)
     if isinstance(loaded, np.lib.npyio.NpzFile):
-        assert loaded["picture"].shape == (1, 1)
-    assert trace.exists(), "the payload is none"
+        assert loaded["image"].shape == (1, 1)
+    assert trace.exists(), "the payload does not run"
     trace.unlink()
-
-
-def test_a_command_in_an_older_archives_weights_does_not_run(tmp_path: Path, trace: Path) -> None:
-    weights = tmp_path / "weights.npz"
-    weights.write_bytes(npz_of(Command(trace)))
-    assert_loads_dangerously(weights.read_bytes(), trace)
-    with pytest.raises(CheckpointError, match=r"weights weights\.npz cannot be read"):
-        read_npz(weights)
-    assert not trace.exists()
 
 
 @pytest.mark.parametrize("mapped", [False, True])
@@ -150,7 +143,7 @@ def test_a_command_in_an_archives_weights_does_not_run(
     weights = tmp_path / "weights.pt"
     torch.save({"layer": Command(trace)}, weights)
     torch.load(weights, weights_only=False)
-    assert trace.exists(), "the payload is none"
+    assert trace.exists(), "the payload does not run"
     trace.unlink()
     with pytest.raises(CheckpointError, match=r"weights weights\.pt cannot be read"):
         read_weights(weights, mapped=mapped)

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import yaml
 
-from d2serve.building.archive import main
+from d2serve.building.arithmetic import evaluate
 from d2serve.building.config import load_config
 from d2serve.building.lazy_yaml import read_lazy_config, resolve
-from d2serve.building.yaml_config import ConfigError, evaluate, read_yaml_config
-from d2serve.errors import CommandError
-from d2serve.metadata import ClassNamesError, read_class_names
+from d2serve.building.yaml_config import read_yaml_config
+from d2serve.cli.main import invoke
+from d2serve.errors import ClassNamesError, ConfigError, SettingsError
+from d2serve.metadata import read_class_names
 from d2serve.serving import safe_yaml as bounded_yaml
 from d2serve.serving.model_config import read_settings, read_workers
 from d2serve.serving.safe_yaml import load_yaml
-from d2serve.settings import SettingsError
 
 REFUSALS = (ConfigError, SettingsError, ClassNamesError)
 READERS: dict[str, Callable[[Path], Any]] = {
@@ -31,7 +31,7 @@ MEMORY_BYTES = 200_000_000
 
 
 def tags(trace: Path) -> dict[str, str]:
-    """Each runs `touch` where PyYAML's unsafe loader meets it."""
+    """Each runs `touch` when PyYAML's unsafe loader reads it."""
     command = f"touch '{trace}'"
     return {
         "apply": f'MODEL: !!python/object/apply:os.system ["{command}"]',
@@ -49,7 +49,7 @@ def test_tags_run_nothing(tmp_path: Path, reader: str, tag: str) -> None:
     trace = tmp_path / "it-ran"
     text = tags(trace)[tag]
     yaml.unsafe_load(text)
-    assert trace.exists(), "the payload is none"
+    assert trace.exists(), "the payload does not run"
     trace.unlink()
     file = tmp_path / "file.yaml"
     file.write_text(text)
@@ -63,9 +63,9 @@ def test_tags_run_nothing_in_make_archive(tmp_path: Path, tag: str) -> None:
     trace = tmp_path / "it-ran"
     config = tmp_path / "config.yaml"
     config.write_text(tags(trace)[tag])
-    arguments = ["--config", str(config), "--weights", "absent.pth", "--name", "evil"]
-    with pytest.raises(CommandError, match=r"config .*config\.yaml is not plain YAML"):
-        main([*arguments, "--model-store", str(tmp_path)])
+    arguments = ["archive", "--config", str(config), "--weights", "absent.pth", "--name", "evil"]
+    with pytest.raises(ConfigError, match=r"config .*config\.yaml is not plain YAML"):
+        invoke([*arguments, "--model-store", str(tmp_path)])
     assert not trace.exists()
 
 
@@ -75,14 +75,14 @@ def test_tags_of_lazy_configs_are_read_as_names(tmp_path: Path, tag: str) -> Non
     config = tmp_path / "config.yaml"
     config.write_text(f"model: {{}}\n{tags(trace)[tag]}")
     yaml.unsafe_load(config.read_text())
-    assert trace.exists(), "the payload is none"
+    assert trace.exists(), "the payload does not run"
     trace.unlink()
     read_lazy_config(config)
     assert not trace.exists()
 
 
 def laughs(levels: int = 12, kind: str = "mapping") -> str:
-    """Each level holds the one before nine times."""
+    """Each level contains the previous one nine times."""
     lines = ["L0: &l0 {x: 1, y: 2}"]
     for level in range(1, levels):
         below = [f"*l{level - 1}"] * 9
@@ -96,7 +96,7 @@ def laughs(levels: int = 12, kind: str = "mapping") -> str:
 
 
 def written_out(node: Any) -> int:
-    """How many values there are with aliases written out; each is counted once."""
+    """The number of values with aliases expanded."""
     sizes: dict[int, int] = {}
 
     def size(value: Any) -> int:
@@ -118,7 +118,7 @@ def test_laughs_would_be_billions(kind: str) -> None:
 
 
 def test_merged_laughs_would_be_many() -> None:
-    """PyYAML itself writes them out, ninefold with each level."""
+    """PyYAML expands them, ninefold with each level."""
     shorter, longer = (yaml.compose(laughs(levels, "merge"), yaml.SafeLoader) for levels in (4, 5))
     counts = []
     for root in (shorter, longer):
@@ -131,19 +131,19 @@ def test_merged_laughs_would_be_many() -> None:
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("kind", ["mapping", "list", "merge"])
-def test_laughs_are_refused_before_they_grow(tmp_path: Path, reader: str, kind: str) -> None:
+def test_laughs_are_rejected_before_they_grow(tmp_path: Path, reader: str, kind: str) -> None:
     file = tmp_path / "file.yaml"
     file.write_text(laughs(kind=kind))
     tracemalloc.start()
     try:
-        with pytest.raises(REFUSALS) as refused:
+        with pytest.raises(REFUSALS) as raised:
             READERS[reader](file)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < MEMORY_BYTES
     if reader != "classes":  # JSON knows no aliases
-        assert f"more than {bounded_yaml.MOST_VALUES} values" in str(refused.value)
+        assert f"more than {bounded_yaml.MAX_VALUES} values" in str(raised.value)
 
 
 @pytest.mark.parametrize("levels", [2, 3, 4])
@@ -153,40 +153,40 @@ def test_a_little_repetition_is_fine(levels: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
-        ("a: " + "[" * 5000, "nested more than 100 deep"),
-        ("a: " + "{a: " * 5000, "nested more than 100 deep"),
-        ("- " * 5000 + "a", "nested more than 100 deep"),
-        ("a: &a {b: *a}", "it holds itself"),
-        ("a: &a [[*a]]", "it holds itself"),
+        ("a: " + "[" * 5000, "more than 100 levels deep"),
+        ("a: " + "{a: " * 5000, "more than 100 levels deep"),
+        ("- " * 5000 + "a", "more than 100 levels deep"),
+        ("a: &a {b: *a}", "it contains itself"),
+        ("a: &a [[*a]]", "it contains itself"),
         (
             "a0: &a0 [1]\n"
             + "\n".join(f"a{i}: &a{i} {'[' * 60}*a{i - 1}{']' * 60}" for i in range(1, 30)),
-            "nested more than 100 deep",
+            "more than 100 levels deep",
         ),
     ],
     ids=["lists", "mappings", "blocks", "itself", "itself-in-lists", "by-aliases"],
 )
 @pytest.mark.parametrize("reader", [read_yaml_config, read_lazy_config, read_settings])
-def test_depth_is_refused(
-    tmp_path: Path, reader: Callable[[Path], Any], text: str, told: str
+def test_depth_is_rejected(
+    tmp_path: Path, reader: Callable[[Path], Any], text: str, message: str
 ) -> None:
     file = tmp_path / "file.yaml"
     file.write_text(text)
-    with pytest.raises((ConfigError, SettingsError), match=told):
+    with pytest.raises((ConfigError, SettingsError), match=message):
         reader(file)
 
 
 def test_as_deep_as_allowed_is_read() -> None:
-    deepest = bounded_yaml.DEEPEST_NESTING
+    deepest = bounded_yaml.MAX_NESTING
     assert load_yaml("[" * deepest + "]" * deepest) is not None
     with pytest.raises(yaml.YAMLError):
         load_yaml("[" * (deepest + 1) + "]" * (deepest + 1))
 
 
 @pytest.mark.parametrize("text", ["a: 2001-13-99", "a: !!int abc", "a: !!timestamp x"])
-def test_values_that_are_none_are_refused(tmp_path: Path, text: str) -> None:
+def test_invalid_values_are_rejected(tmp_path: Path, text: str) -> None:
     file = tmp_path / "file.yaml"
     file.write_text(text)
     for reader in (read_yaml_config, read_lazy_config, read_settings):
@@ -201,14 +201,14 @@ def comprehensions(levels: int) -> str:
     return text
 
 
-def test_expressions_that_multiply_are_refused() -> None:
+def test_expressions_that_multiply_are_rejected() -> None:
     assert evaluate(comprehensions(2)) == [[1] * 10] * 10
     assert len(comprehensions(25)) < 1000
     with pytest.raises(ValueError, match="more than 10000 steps"):
         evaluate(comprehensions(25))
 
 
-def test_references_that_multiply_are_refused() -> None:
+def test_interpolations_that_multiply_are_rejected() -> None:
     config: dict[str, Any] = {"r0": {"x": 1}}
     for level in range(1, 30):
         config[f"r{level}"] = dict.fromkeys(("a", "b"), f"${{r{level - 1}}}")
@@ -217,7 +217,7 @@ def test_references_that_multiply_are_refused() -> None:
     assert resolve({"a": {"x": 1}, "b": "${a}", "c": "${b}"})["c"] == {"x": 1}
 
 
-def test_references_that_lead_deep_are_refused() -> None:
+def test_deep_interpolations_are_rejected() -> None:
     config: dict[str, Any] = {"r0": 1}
     config |= {f"r{level}": {"a": f"${{r{level - 1}}}"} for level in range(1, 2000)}
     with pytest.raises(ConfigError, match=r"too deep|more than"):

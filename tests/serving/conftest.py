@@ -1,4 +1,4 @@
-"""The samples, answers to hold others against, and an HTTP client that asks no proxy."""
+"""The sample images, reference responses, and an HTTP client that uses no proxy."""
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -33,8 +33,8 @@ def png(samples: list[Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def picture(png: Path) -> "np.ndarray[Any, Any]":
-    """UInt8[H, W, 3] RGB, in which the bundled model finds something."""
+def image(png: Path) -> "np.ndarray[Any, Any]":
+    """UInt8[H, W, 3] RGB, in which the bundled model detects instances."""
     return pixels(png)
 
 
@@ -57,7 +57,7 @@ def multi_model_package(shapes_mar: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def container(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
-    """AWS's toolkit serving the bundled model, as `make deploy` sets it up but for one worker."""
+    """AWS's toolkit with the bundled model, configured as by `d2serve deploy`, with one worker."""
     log_dir = tmp_path_factory.mktemp("container-logs")
     environment = container_environment("transform", SINGLE_WORKER)
     with running_container(package, environment, log_dir=log_dir) as running:
@@ -72,14 +72,14 @@ def http() -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="session")
-def answer_to(url: str) -> Callable[["np.ndarray[Any, Any]"], dict[str, Any]]:
-    """The default answer to a picture, asked for once, as PNG."""
+def prediction_of(url: str) -> Callable[["np.ndarray[Any, Any]"], dict[str, Any]]:
+    """The default response to an image, sent once, as PNG."""
 
     @lru_cache
-    def ask(body: bytes) -> dict[str, Any]:
+    def send(body: bytes) -> dict[str, Any]:
         response = httpx.post(url, content=body, timeout=120, trust_env=False)
         assert response.status_code == 200, response.text
-        answer: dict[str, Any] = response.json()
-        return answer
+        content: dict[str, Any] = response.json()
+        return content
 
-    return lambda picture: ask(image_bytes(picture, "PNG"))
+    return lambda image: send(image_bytes(image, "PNG"))

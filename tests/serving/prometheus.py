@@ -1,4 +1,4 @@
-"""What a metrics port says, and which of it a query asks for."""
+"""Samples of a metrics port, and the metrics in a PromQL expression."""
 
 import re
 from collections import Counter
@@ -7,26 +7,26 @@ from collections.abc import Callable
 import httpx
 
 from d2serve.servers.torchserve.launcher.ports import LOOPBACK, Ports
-from tests.serving.served import written_soon
+from tests.serving.served import read_until_written
 
-# A series' name and labels, as text.
+# The name and the labels of a series, as text.
 Series = str
 LINE = re.compile(r"^(?P<name>\w+)\{(?P<labels>.*?),?\} (?P<value>\S+)$", re.MULTILINE)
 TYPE = re.compile(r"^# TYPE (\w+) (\w+)$", re.MULTILINE)
-# Of where it runs, alone.
+# The only label that depends on the machine.
 HOSTNAME = re.compile(r',Hostname="[^"]*"')
 KEYWORDS = {"by", "without", "on", "ignoring", "and", "or", "unless", "bool", "offset"}
 
 
 def scrape(ports: Ports) -> str:
-    """What Prometheus would read."""
-    answer = httpx.get(f"http://{LOOPBACK}:{ports.metrics}/metrics", trust_env=False)
-    assert answer.is_success, answer.text
-    return answer.text
+    """The text that Prometheus reads."""
+    response = httpx.get(f"http://{LOOPBACK}:{ports.metrics}/metrics", trust_env=False)
+    assert response.is_success, response.text
+    return response.text
 
 
 def series_of(text: str) -> "Counter[Series]":
-    """Values by name and labels, less the host's name."""
+    """Values by name and labels, without the host's name."""
     return Counter(
         {
             f"{match['name']}{{{HOSTNAME.sub('', match['labels'])}}}": float(match["value"])
@@ -36,7 +36,7 @@ def series_of(text: str) -> "Counter[Series]":
 
 
 def sum_of(series: "Counter[Series]", name: str) -> float:
-    """A metric's value over all labels."""
+    """A metric's value, summed over all labels."""
     return sum(value for key, value in series.items() if key.startswith(f"{name}{{"))
 
 
@@ -50,7 +50,7 @@ def names_of(text: str) -> set[str]:
 
 
 def names_in(expression: str) -> set[str]:
-    """The metrics that a PromQL expression asks for."""
+    """The metrics in a PromQL expression."""
     without_labels = re.sub(r"\{[^}]*\}|\[[^\]]*\]", " ", expression)
     without_grouping = re.sub(r"\b(by|without|on|ignoring)\s*\([^)]*\)", " ", without_labels)
     identifiers = re.findall(r"(?<![\w.])([A-Za-z_:][\w:]*)(?!\s*\()(?![\w:])", without_grouping)
@@ -58,22 +58,22 @@ def names_in(expression: str) -> set[str]:
 
 
 def labels_in(expression: str) -> set[str]:
-    """The labels that it picks or groups by."""
-    picked = re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"", expression)
+    """The labels that it selects or groups by."""
+    selected = re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"", expression)
     grouped = re.findall(r"\b(?:by|without|on|ignoring)\s*\(([^)]*)\)", expression)
-    return {*picked, *(name.strip() for names in grouped for name in names.split(","))}
+    return {*selected, *(name.strip() for names in grouped for name in names.split(","))}
 
 
 def counted(
     ports: Ports, before: "Counter[Series]", enough: Callable[["Counter[Series]"], bool]
 ) -> "Counter[Series]":
-    """What was added since `before`, once it is enough: a server counts after it has answered."""
+    """The increase since `before`, once it is enough: the server counts after its response."""
 
     def added() -> "Counter[Series] | None":
         now = series_of(scrape(ports))
         now.subtract(before)
         return now if enough(now) else None
 
-    found = written_soon(added)
-    assert found is not None
-    return found
+    increase = read_until_written(added)
+    assert increase is not None
+    return increase

@@ -1,4 +1,4 @@
-"""What the tests ask of a running server, whoever started it."""
+"""Processes and logs of a running server."""
 
 import json
 import os
@@ -12,8 +12,8 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from d2serve.servers.torchserve.launcher.server import MODEL, REQUESTS, ServerLogs
 
-WRITTEN_WITHIN_S = 10
-Found = TypeVar("Found")
+WRITE_TIMEOUT_S = 10
+Value = TypeVar("Value")
 
 
 class Served(Protocol):
@@ -30,7 +30,7 @@ class Served(Protocol):
 
 
 def workers_of(served: Served) -> list[psutil.Process]:
-    """The processes behind the server that run the handler."""
+    """The processes that run the handler."""
     return [process for process in psutil.process_iter() if _is_worker(process, served)]
 
 
@@ -40,32 +40,32 @@ def worker_of(served: Served) -> psutil.Process:
     return worker
 
 
-def written_soon(read: Callable[[], Found]) -> Found:
-    """What is read, once it is something: the server writes logs and metrics after it answers."""
+def read_until_written(read: Callable[[], Value]) -> Value:
+    """Read until there is a value: the server writes logs and metrics after its response."""
     polling = Retrying(
-        stop=stop_after_delay(WRITTEN_WITHIN_S),
+        stop=stop_after_delay(WRITE_TIMEOUT_S),
         wait=wait_fixed(0.05),
-        retry=retry_if_result(lambda found: not found),
+        retry=retry_if_result(lambda value: not value),
     )
     return polling(read)
 
 
 def request_line(served: Served, request_id: str) -> dict[str, Any]:
-    """What the worker has logged of a request; the server may still be writing it."""
+    """The log line of a request, which the server may still be writing."""
     pattern = re.compile(rf'{{"event": "request".*"{request_id}".*')
-    [text] = written_soon(lambda: pattern.findall(_log(served)))
+    [text] = read_until_written(lambda: pattern.findall(_log(served)))
     line: dict[str, Any] = json.loads(text)
     return line
 
 
 def _log(served: Served) -> str:
-    """Requests have a file of their own with our log configuration alone."""
+    """Requests have a separate file only with d2serve's log configuration."""
     return served.logs.text(MODEL) + served.logs.text(REQUESTS)
 
 
 def _is_worker(process: psutil.Process, served: Served) -> bool:
     try:
-        # The server heads a process group of its own.
+        # The server heads its own process group.
         in_group = os.getpgid(process.pid) == served.process.pid
         return in_group and "model_service_worker" in str(process.cmdline())
     except (ProcessLookupError, psutil.Error):

@@ -1,4 +1,4 @@
-"""What an operator sees of a running server: its metrics port and its log."""
+"""Metrics and log of a running server."""
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +11,7 @@ import numpy as np
 from d2serve.servers.torchserve.launcher.server import MODEL, SERVER, Server
 from d2serve.serving.metrics import batch_samples, start_samples
 from tests.bodies import image_bytes, npy_bytes
+from tests.core.samples import BAD, GOOD, batch_of
 from tests.serving.prometheus import (
     counted,
     scrape,
@@ -18,10 +19,9 @@ from tests.serving.prometheus import (
     sum_of,
 )
 from tests.serving.served import request_line
-from tests.core.samples import BAD, GOOD, batch_of
 
 LABELS = 'ModelName="shapes",Level="Model"'
-REFUSALS: dict[tuple[int, str], dict[str, Any]] = {
+ERRORS: dict[tuple[int, str], dict[str, Any]] = {
     (400, "bad_request"): {"content": b"\x89PNG\r\n\x1a\n"},
     (406, "not_acceptable"): {"headers": {"Accept": "audio/*"}},
     (413, "too_large"): {"content": npy_bytes(np.zeros((7_100, 7_100), np.uint8))},
@@ -30,60 +30,60 @@ REFUSALS: dict[tuple[int, str], dict[str, Any]] = {
 }
 
 
-def ask(http: httpx.Client, url: str, content: bytes, **given: Any) -> httpx.Response:
+def send(http: httpx.Client, url: str, content: bytes, **given: Any) -> httpx.Response:
     return http.post(url, **{"content": content, **given})
 
 
-def test_each_request_is_counted_once_and_with_what_it_took(
-    server: Server, http: httpx.Client, url: str, picture: "np.ndarray[Any, Any]"
+def test_each_request_is_counted_once_and_timed(
+    server: Server, http: httpx.Client, url: str, image: "np.ndarray[Any, Any]"
 ) -> None:
     before = series_of(scrape(server.ports))
-    png, pair = image_bytes(picture, "PNG"), npy_bytes(np.stack([picture, picture[::-1]]))
-    answers = [ask(http, url, png), ask(http, url, png), ask(http, url, pair)]
-    for (status, code), given in REFUSALS.items():
-        refused = ask(http, url, **{"content": png, **given})
-        assert (refused.status_code, refused.json()["error"]["code"]) == (status, code)
-    asked = len(answers) + len(REFUSALS)
+    png, pair = image_bytes(image, "PNG"), npy_bytes(np.stack([image, image[::-1]]))
+    responses = [send(http, url, png), send(http, url, png), send(http, url, pair)]
+    for (status, code), given in ERRORS.items():
+        rejected = send(http, url, **{"content": png, **given})
+        assert (rejected.status_code, rejected.json()["error"]["code"]) == (status, code)
+    sent = len(responses) + len(ERRORS)
     added = counted(
-        server.ports, before, lambda now: sum_of(now, "d2serve_batch_requests_sum") == asked
+        server.ports, before, lambda now: sum_of(now, "d2serve_batch_requests_sum") == sent
     )
-    wanted = {("200", "ok"): 3.0, **{(str(status), code): 1.0 for status, code in REFUSALS}}
-    for (label, code), count in wanted.items():
+    expected = {("200", "ok"): 3.0, **{(str(status), code): 1.0 for status, code in ERRORS}}
+    for (label, code), count in expected.items():
         key = f'd2serve_requests_total{{{LABELS},Status="{label}",Code="{code}"}}'
         assert added[key] == count, key
-    assert sum_of(added, "d2serve_requests_total") == asked
-    assert added[f"d2serve_batch_requests_count{{{LABELS}}}"] == asked
-    found = [answer for response in answers for answer in predictions(response)]
+    assert sum_of(added, "d2serve_requests_total") == sent
+    assert added[f"d2serve_batch_requests_count{{{LABELS}}}"] == sent
+    found = [prediction for response in responses for prediction in predictions(response)]
     assert added[f'd2serve_images_total{{{LABELS},Code="ok"}}'] == len(found) == 4
-    instances = sum(len(answer["labels"]) for answer in found)
+    instances = sum(len(prediction["labels"]) for prediction in found)
     assert added[f"d2serve_instances_total{{{LABELS}}}"] == instances > 0
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     assert added[f"d2serve_pixels_total{{{LABELS}}}"] == 4 * height * width
     assert added[f"d2serve_forward_images_sum{{{LABELS}}}"] == 4
     assert added[f"d2serve_forward_images_count{{{LABELS}}}"] == 3
     assert added[f'd2serve_forward_images_bucket{{{LABELS},le="1.0"}}'] == 2
-    for stage, count in {"decode": asked, "forward": 3, "encode": 3}.items():
+    for stage, count in {"decode": sent, "forward": 3, "encode": 3}.items():
         assert added[f'd2serve_stage_seconds_count{{{LABELS},Stage="{stage}"}}'] == count
         assert added[f'd2serve_stage_seconds_sum{{{LABELS},Stage="{stage}"}}'] > 0
     stages = sum_of(added, "d2serve_stage_seconds_sum")
     assert stages <= added[f"d2serve_batch_seconds_sum{{{LABELS}}}"]
-    assert added[f"d2serve_batch_seconds_count{{{LABELS}}}"] == asked
-    assert sum_of(added, "ts_inference_requests_total") == asked
+    assert added[f"d2serve_batch_seconds_count{{{LABELS}}}"] == sent
+    assert sum_of(added, "ts_inference_requests_total") == sent
 
 
 def predictions(response: httpx.Response) -> list[dict[str, Any]]:
     content = response.json()
-    answers: list[dict[str, Any]] = content.get("predictions", [content])
-    return answers
+    images: list[dict[str, Any]] = content.get("predictions", [content])
+    return images
 
 
-def test_requests_of_one_batch_are_counted_each(
+def test_each_request_of_a_batch_is_counted(
     server: Server, http: httpx.Client, url: str, png: Path
 ) -> None:
     before = series_of(scrape(server.ports))
     bodies = [png.read_bytes(), b"hello"] * 8
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda body: ask(http, url, body), bodies))
+        list(pool.map(lambda body: send(http, url, body), bodies))
     added = counted(
         server.ports, before, lambda now: sum_of(now, "d2serve_batch_requests_sum") == len(bodies)
     )
@@ -96,10 +96,10 @@ def test_requests_of_one_batch_are_counted_each(
     )
 
 
-def test_every_metric_that_a_worker_without_a_gpu_has_is_there(
+def test_a_worker_without_a_gpu_publishes_all_of_its_metrics(
     server: Server, http: httpx.Client, url: str, png: Path
 ) -> None:
-    ask(http, url, png.read_bytes())
+    send(http, url, png.read_bytes())
     emitted = {sample.name for sample in (*start_samples(), *batch_samples(batch_of(GOOD, BAD)))}
     counted(server.ports, Counter(), lambda now: sum_of(now, "d2serve_instances_total") > 0)
     text = scrape(server.ports)
@@ -115,6 +115,8 @@ def test_every_metric_that_a_worker_without_a_gpu_has_is_there(
     assert 'WorkerName="W-9000-shapes_1.0"' in loaded
 
 
-def test_metrics_fill_no_log(server: Server, http: httpx.Client, url: str, png: Path) -> None:
-    request_line(server, ask(http, url, png.read_bytes()).headers["x-request-id"])
+def test_metrics_do_not_fill_the_log(
+    server: Server, http: httpx.Client, url: str, png: Path
+) -> None:
+    request_line(server, send(http, url, png.read_bytes()).headers["x-request-id"])
     assert "[METRICS]" not in server.logs.text(SERVER) + server.logs.text(MODEL)

@@ -1,4 +1,4 @@
-"""The queries of docs/operating.md and of the dashboard, beside what there is to ask for."""
+"""The queries of docs/operating.md and of the dashboard, compared with the metrics."""
 
 import json
 from pathlib import Path
@@ -56,14 +56,14 @@ def alert_queries(repo_root: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("queries", [dashboard_queries, alert_queries])
-def test_every_query_asks_for_metrics_and_labels_that_exist(
+def test_every_query_uses_existing_metrics_and_labels(
     server: Server, repo_root: Path, queries: Any
 ) -> None:
     expressions = queries(repo_root)
     assert len(expressions) > 5
     text = scrape(server.ports)
     names = names_of(text)
-    # Prometheus adds the last two, and has `up` for each server that it asks.
+    # Prometheus adds the last two, and has `up` for each server that it scrapes.
     labels = {*labels_of(repo_root), "instance", "job"}
     for expression in expressions:
         assert names_in(expression) <= names | {"up"}, expression
@@ -85,7 +85,7 @@ def labels_of(repo_root: Path) -> set[str]:
     return {name for metric in metrics for name in metric["dimensions"]} | {"le", "Hostname"}
 
 
-def test_the_dashboard_can_be_imported_and_explains_itself(repo_root: Path) -> None:
+def test_the_dashboard_is_importable_and_complete(repo_root: Path) -> None:
     board = dashboard(repo_root)
     variables = {variable["name"]: variable for variable in board["templating"]["list"]}
     assert variables["datasource"]["type"] == "datasource"
@@ -97,11 +97,11 @@ def test_the_dashboard_can_be_imported_and_explains_itself(repo_root: Path) -> N
         assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
         assert panel["datasource"]["uid"] == "${datasource}"
     queried = {name for expression in dashboard_queries(repo_root) for name in names_in(expression)}
-    for name in ours(repo_root):
+    for name in own_metrics(repo_root):
         assert any(query.startswith(name) for query in queried), f"no panel shows {name}"
 
 
-def ours(repo_root: Path) -> set[str]:
+def own_metrics(repo_root: Path) -> set[str]:
     declared = yaml.safe_load(
         (repo_root / "handler/d2serve/servers/torchserve/metrics.yaml").read_text(encoding="utf-8")
     )
@@ -109,7 +109,7 @@ def ours(repo_root: Path) -> set[str]:
     return {name for name in names if name.startswith("d2serve_")}
 
 
-def test_the_page_speaks_of_every_metric(repo_root: Path) -> None:
+def test_the_page_documents_every_metric(repo_root: Path) -> None:
     page = (repo_root / "docs/operating.md").read_text(encoding="utf-8")
-    for name in ours(repo_root):
+    for name in own_metrics(repo_root):
         assert f"`{name}`" in page, name

@@ -1,4 +1,4 @@
-"""The line that each request leaves in the log."""
+"""The log line of each request."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from tests.serving.served import request_line
 from tests.serving.test_readme import blocks_of
 
 
-def test_a_request_is_one_line_of_json_without_what_the_client_wrote(
+def test_a_request_is_logged_as_json_without_its_content(
     server: Server, http: httpx.Client, url: str, png: Path
 ) -> None:
     body = {"image": b64encode(png.read_bytes()).decode(), "parameters": {"masks": "none"}}
@@ -37,8 +37,8 @@ def test_the_documented_commands_read_the_log(
     server: Server, http: httpx.Client, url: str, png: Path, repo_root: Path, tmp_path: Path
 ) -> None:
     for body in (png.read_bytes(), b"hello"):
-        answer = http.post(url, content=body)
-        request_line(server, answer.headers["x-request-id"])
+        response = http.post(url, content=body)
+        request_line(server, response.headers["x-request-id"])
     slowest, refused, mixed = commands(repo_root)
     folder = tmp_path / "logs" / "serve-8080"
     folder.mkdir(parents=True)
@@ -52,7 +52,7 @@ def test_the_documented_commands_read_the_log(
     assert len(run(mixed, tmp_path)) == len(texts)
 
 
-def test_the_documented_line_has_what_a_line_has(
+def test_the_documented_line_has_the_keys_of_a_real_line(
     server: Server, http: httpx.Client, url: str, png: Path, repo_root: Path
 ) -> None:
     [example] = blocks_of(repo_root / "docs/operating.md", "json")

@@ -5,16 +5,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from d2serve.servers.torchserve.launcher.server import ServerError, running_server
+from d2serve.errors import ServerError
+from d2serve.servers.torchserve.launcher.server import running_server
 
 HANDLERS = {
     "raises": (
         "def handle(data, context):\n    raise ValueError('weights.pt is missing')\n",
-        r"worker that died(.|\n)*ValueError: weights\.pt is missing",
+        r"worker that exited(.|\n)*ValueError: weights\.pt is missing",
     ),
     "exits": (
         "import os\n\ndef handle(data, context):\n    os._exit(3)\n",
-        r"worker that died",
+        r"worker that exited",
     ),
 }
 
@@ -47,7 +48,7 @@ def test_a_worker_that_cannot_load_is_reported_at_once(
         running_server(model, log_dir=tmp_path / "logs"),
     ):
         pass
-    assert not _processes_that_mention(str(tmp_path))
+    assert not _processes_with_argument(str(tmp_path))
 
 
 def test_a_broken_model_config_is_reported(tmp_path: Path, model: Path) -> None:
@@ -73,13 +74,13 @@ def test_a_damaged_archive_is_reported(tmp_path: Path) -> None:
         pass
 
 
-def _processes_that_mention(text: str) -> list[psutil.Process]:
+def _processes_with_argument(text: str) -> list[psutil.Process]:
     own_children = psutil.Process().children(recursive=True)
-    return [process for process in own_children if _mentions(text, process)]
+    return [process for process in own_children if _has_argument(text, process)]
 
 
-def _mentions(text: str, process: psutil.Process) -> bool:
+def _has_argument(text: str, process: psutil.Process) -> bool:
     try:
         return text in " ".join(process.cmdline())
-    except psutil.NoSuchProcess:  # ended meanwhile; or a zombie, which runs no more
+    except psutil.NoSuchProcess:  # exited meanwhile, or a zombie
         return False

@@ -1,4 +1,4 @@
-"""Requests that the serving tests send, and how their answers are compared."""
+"""Requests of the serving tests, and the comparison of responses."""
 
 import io
 import re
@@ -13,13 +13,13 @@ from pycocotools import mask as coco_mask
 
 BOX_TOLERANCE_PX = 0.01
 SCORE_TOLERANCE = 1e-4
-# Floating-point noise may tip the few mask pixels whose probability is at the threshold.
-LEAST_MASK_IOU = 0.995
+# Floating-point noise may change the few mask pixels whose probability is at the threshold.
+MIN_MASK_IOU = 0.995
 
 
 @dataclass(frozen=True)
 class Body:
-    """A request's body and what it is declared as."""
+    """A request's body and its declared types."""
 
     content: bytes
     content_type: str
@@ -32,16 +32,16 @@ class Body:
 
 @dataclass(frozen=True)
 class BrokenBody:
-    """A body that the server has to refuse, and how."""
+    """A body that the server rejects, and the expected error."""
 
     body: Body
     status: int
     code: str
 
 
-def picture_body(picture: Path) -> Body:
-    kind = "png" if picture.suffix == ".png" else "jpeg"
-    return Body(picture.read_bytes(), f"image/{kind}")
+def image_body(image: Path) -> Body:
+    subtype = "png" if image.suffix == ".png" else "jpeg"
+    return Body(image.read_bytes(), f"image/{subtype}")
 
 
 def npy_body(array: "np.ndarray[Any, Any]") -> Body:
@@ -50,9 +50,9 @@ def npy_body(array: "np.ndarray[Any, Any]") -> Body:
     return Body(buffer.getvalue(), "application/x-npy")
 
 
-def pixels(picture: Path) -> "np.ndarray[Any, Any]":
+def pixels(image: Path) -> "np.ndarray[Any, Any]":
     """UInt8[H, W, 3] RGB."""
-    return np.asarray(Image.open(picture).convert("RGB"))
+    return np.asarray(Image.open(image).convert("RGB"))
 
 
 def zeros(side: int) -> "np.ndarray[Any, Any]":
@@ -60,14 +60,14 @@ def zeros(side: int) -> "np.ndarray[Any, Any]":
     return np.zeros((side, side, 3), np.uint8)
 
 
-def broken_bodies(picture: Path) -> list[BrokenBody]:
-    """One body for each way to be refused."""
-    good = picture_body(picture)
+def broken_bodies(image: Path) -> list[BrokenBody]:
+    """One body for each error."""
+    good = image_body(image)
     truncated = Body(good.content[: len(good.content) // 2], good.content_type)
     return [
         BrokenBody(truncated, 400, "bad_request"),
         BrokenBody(Body(b"", "image/jpeg"), 400, "bad_request"),
-        BrokenBody(Body(pixels(picture).tobytes(), "application/x-npy"), 400, "bad_request"),
+        BrokenBody(Body(pixels(image).tobytes(), "application/x-npy"), 400, "bad_request"),
         BrokenBody(Body(good.content, good.content_type, "audio/mpeg"), 406, "not_acceptable"),
         BrokenBody(Body(b"just text", "text/plain"), 415, "unsupported_media_type"),
         BrokenBody(Body(b"no image", "image/png"), 415, "unsupported_media_type"),
@@ -77,13 +77,13 @@ def broken_bodies(picture: Path) -> list[BrokenBody]:
 
 
 def images_run_together(response: httpx.Response) -> int:
-    """How many images shared the forward, as the Server-Timing header says."""
+    """The number of images in the forward pass, by the Server-Timing header."""
     batch = re.search(r'\bbatch;desc="(\d+)"', response.headers["server-timing"])
     assert batch, response.headers["server-timing"]
     return int(batch.group(1))
 
 
-def assert_refused(response: httpx.Response, broken: BrokenBody) -> None:
+def assert_rejected(response: httpx.Response, broken: BrokenBody) -> None:
     assert response.status_code == broken.status, response.text
     assert response.headers["content-type"] == "application/json"
     error = response.json()["error"]
@@ -92,15 +92,19 @@ def assert_refused(response: httpx.Response, broken: BrokenBody) -> None:
     assert error["hint"]
 
 
-def assert_same_answer(answer: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Both found the same: detections in the same order, but for floating-point noise."""
+def assert_same_prediction(prediction: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Check for equal detections in the same order, within floating-point noise."""
     for exact in ("names", "classes", "image"):
-        assert answer[exact] == expected[exact]
-    np.testing.assert_allclose(answer["scores"], expected["scores"], rtol=0, atol=SCORE_TOLERANCE)
-    np.testing.assert_allclose(answer["boxes"], expected["boxes"], rtol=0, atol=BOX_TOLERANCE_PX)
-    for mask, expected_mask in zip(answer["masks"], expected["masks"], strict=True):
+        assert prediction[exact] == expected[exact]
+    np.testing.assert_allclose(
+        prediction["scores"], expected["scores"], rtol=0, atol=SCORE_TOLERANCE
+    )
+    np.testing.assert_allclose(
+        prediction["boxes"], expected["boxes"], rtol=0, atol=BOX_TOLERANCE_PX
+    )
+    for mask, expected_mask in zip(prediction["masks"], expected["masks"], strict=True):
         assert mask["size"] == expected_mask["size"]
-        assert mask_iou(mask, expected_mask) >= LEAST_MASK_IOU
+        assert mask_iou(mask, expected_mask) >= MIN_MASK_IOU
 
 
 def mask_iou(mask: dict[str, Any], other: dict[str, Any]) -> float:

@@ -1,4 +1,4 @@
-"""One AWS account in one region."""
+"""Calls to one AWS account in one region."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -11,29 +11,29 @@ from botocore.config import Config
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from d2serve.aws.api import NO_REGION, AwsError, Call, readable_errors
-from d2serve.errors import CommandError
+from d2serve.aws.api import NO_REGION, Call, readable_errors
+from d2serve.errors import AwsError, CommandError
 
 CONFIG = Config(retries={"mode": "standard", "max_attempts": 5}, user_agent_extra="d2serve")
 
 
 class Identity(NamedTuple):
-    """Who calls."""
+    """Account and ARN of the credentials in use."""
 
     account_id: str
     arn: str
 
 
 class Account:
-    """Asks AWS, and carries out calls.
+    """Reads from an AWS account and changes it.
+
+    Every method raises AwsError where AWS rejects the call or cannot be reached.
 
     Args:
         session: credentials and region.
-        endpoint_url: in place of AWS's own addresses.
-        sleep: waits for so many seconds between two looks at something that takes its time.
-        console: where progress is shown.
-
-    Every method raises AwsError where AWS refuses or cannot be reached.
+        endpoint_url: URL to use instead of AWS's own.
+        sleep: called with the seconds to pause while a slow change is polled.
+        console: receives progress messages.
     """
 
     def __init__(
@@ -52,54 +52,64 @@ class Account:
 
     @property
     def region(self) -> str:
-        """Such as eu-central-1."""
+        """Region such as eu-central-1.
+
+        Raises:
+            CommandError: no region is configured.
+        """
         if not self._session.region_name:
             raise CommandError(NO_REGION)
         return str(self._session.region_name)
 
     @property
     def partition(self) -> str:
-        """aws, aws-cn or aws-us-gov: the second part of every ARN."""
-        return str(self._session.get_partition_for_region(self.region))
+        """Second part of every ARN: aws, aws-cn or aws-us-gov."""
+        with readable_errors("--region"):
+            return str(self._session.get_partition_for_region(self.region))
 
     def has_credentials(self) -> bool:
-        """Whether there are any, valid or not."""
+        """Return whether credentials are configured, valid or not."""
         with readable_errors("credentials"):
             return self._session.get_credentials() is not None
 
     def identity(self) -> Identity:
-        """Whose credentials these are."""
-        answer = self.ask("sts", "get_caller_identity")
-        return Identity(answer["Account"], answer["Arn"])
+        """Return account and ARN of the credentials."""
+        caller = self.read("sts", "get_caller_identity")
+        return Identity(caller["Account"], caller["Arn"])
 
-    def ask(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
-        """AWS's answer to a call that changes nothing."""
-        with readable_errors(f"{service}.{operation}"):
-            return dict(getattr(self._client(service), operation)(**parameters))
+    def read(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
+        """Make a call that changes nothing and return its response."""
+        return self._invoke(service, operation, parameters)
 
     def find(self, service: str, operation: str, **parameters: Any) -> dict[str, Any] | None:
-        """As `ask`, but None where the thing does not exist."""
+        """Describe a resource as `read` does; None if it does not exist."""
         try:
-            return self.ask(service, operation, **parameters)
+            return self.read(service, operation, **parameters)
         except AwsError as error:
             if error.not_found:
                 return None
             raise
 
     def list_all(self, service: str, operation: str, key: str, **parameters: Any) -> list[Any]:
-        """What all pages of a listing hold under `key`."""
+        """Return the items under `key` of all pages of a listing."""
         with readable_errors(f"{service}.{operation}"):
             pages = self._client(service).get_paginator(operation).paginate(**parameters)
             return [item for page in pages for item in page.get(key, [])]
 
-    def carry_out(self, call: Call) -> Mapping[str, Any]:
-        """Make a call that changes something, and return AWS's answer."""
+    def apply(self, call: Call) -> Mapping[str, Any]:
+        """Make a call that changes something and return its response."""
         if call.name == "s3.put_object":
             return self._upload(call)
-        return self.ask(call.service, call.operation, **call.parameters)
+        return self._invoke(call.service, call.operation, call.parameters)
+
+    def _invoke(
+        self, service: str, operation: str, parameters: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        with readable_errors(f"{service}.{operation}"):
+            return dict(getattr(self._client(service), operation)(**parameters))
 
     def _upload(self, call: Call) -> Mapping[str, Any]:
-        """In parts, with a progress bar."""
+        """Upload a file in parts, with a progress bar."""
         parameters = dict(call.parameters)
         path, bucket, key = (parameters.pop(name) for name in ("Body", "Bucket", "Key"))
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
@@ -124,6 +134,6 @@ class Account:
 
 
 def connect(region: str | None) -> Account:
-    """The account of the usual credentials: environment, profile or instance role."""
+    """Return the account of the standard credentials: environment, profile or instance role."""
     with readable_errors("credentials"):
         return Account(boto3.Session(region_name=region))

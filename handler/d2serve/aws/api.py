@@ -24,7 +24,7 @@ from botocore.loaders import Loader
 from botocore.model import OperationModel, ServiceModel
 from botocore.validate import ParamValidator
 
-from d2serve.errors import CommandError
+from d2serve.errors import AwsError, CommandError
 
 NO_CREDENTIALS = (
     NoCredentialsError,
@@ -33,40 +33,25 @@ NO_CREDENTIALS = (
     TokenRetrievalError,
     SSOError,
 )
-NO_REGION = "no AWS region is set; give one with REGION=, such as REGION=eu-central-1"
-NOT_FOUND_CODES = ("404", "NoSuchBucket", "NoSuchEntity", "NoSuchKey", "ResourceNotFoundException")
+NO_REGION = "no AWS region is set; set one with --region, such as --region eu-central-1"
 HINTS = {
     "AccessDenied": "this identity needs a policy that allows the call",
     "AccessDeniedException": "this identity needs a policy that allows the call",
-    "403": "this identity may not use it, or it belongs to another account",
-    "ExpiredToken": "log in again, such as with `aws sso login`",
-    "ExpiredTokenException": "log in again, such as with `aws sso login`",
-    "ResourceLimitExceeded": "ask for more in AWS's Service Quotas, or take another INSTANCE",
+    "403": "this identity has no access, or the bucket belongs to another account",
+    "ExpiredToken": "log in again, for example with `aws sso login`",
+    "ExpiredTokenException": "log in again, for example with `aws sso login`",
+    "ResourceLimitExceeded": "request a higher limit in Service Quotas, or use another --instance",
 }
-
-
-class AwsError(CommandError):
-    """A call that AWS did not carry out; `code` is AWS's own, or empty if none came."""
-
-    def __init__(self, message: str, code: str = "") -> None:
-        super().__init__(message)
-        self.code = code
-
-    @property
-    def not_found(self) -> bool:
-        """Whether it is that the thing asked for does not exist."""
-        missing = self.code == "ValidationException" and "Could not find" in str(self)
-        return missing or self.code in NOT_FOUND_CODES
 
 
 @contextmanager
 def readable_errors(call: str) -> Iterator[None]:
-    """Turn boto3's errors into AwsErrors that name `call`."""
+    """Convert boto3's errors to AwsErrors that name `call`."""
     try:
         yield
     except NO_CREDENTIALS as error:
         raise AwsError(
-            f"{call}: no AWS credentials ({error}); `aws configure` sets them, or AWS_PROFILE"
+            f"{call}: no AWS credentials ({error}); set them with `aws configure` or AWS_PROFILE"
         ) from error
     except NoRegionError as error:
         raise AwsError(NO_REGION) from error
@@ -78,29 +63,32 @@ def readable_errors(call: str) -> Iterator[None]:
         raise AwsError(f"{call}: {error}") from error
 
 
-class Answer(str):
-    """A parameter's value that the call before answers: `Answer("PolicyARN")` is its PolicyARN."""
+class ResponseField(str):
+    """Placeholder for a field of the previous call's response.
+
+    `ResponseField("PolicyARN")` is displayed as <PolicyARN>, and `Call.resolve` replaces it.
+    """
 
     __slots__ = ()
 
-    def __new__(cls, field: str) -> "Answer":
-        """Shown as <field>."""
+    def __new__(cls, field: str) -> "ResponseField":
+        """Create a placeholder."""
         return super().__new__(cls, f"<{field}>")
 
     @property
     def field(self) -> str:
-        """The answer's key."""
+        """Key in the response."""
         return self[1:-1]
 
 
 @dataclass(frozen=True)
 class Call:
-    """One operation of one service under boto3's names, such as sagemaker.create_model.
+    """One API operation under boto3's names, such as sagemaker.create_model.
 
-    Of an s3.put_object, Body names the file to upload.
+    The Body of an s3.put_object is the path of the file to upload.
 
     Raises:
-        CommandError: botocore's model of the service does not know such a request.
+        CommandError: the request does not match botocore's description of the operation.
     """
 
     service: str
@@ -111,7 +99,7 @@ class Call:
         shape = operation_model(self.service, self.operation).input_shape
         report = ParamValidator().validate(dict(self.parameters), shape)
         if report.has_errors():
-            raise CommandError(f"AWS knows no such {self.name}: {report.generate_report()}")
+            raise CommandError(f"invalid request {self.name}: {report.generate_report()}")
 
     def __str__(self) -> str:
         return f"{self.name} {json.dumps(self.parameters, indent=2)}"
@@ -121,22 +109,22 @@ class Call:
         """Service and operation, such as sagemaker.create_model."""
         return f"{self.service}.{self.operation}"
 
-    def bound(self, answer: Mapping[str, Any]) -> "Call":
-        """This call with the fields of the answer to the call before in place of each Answer."""
-        return replace(self, parameters=_bound(self.parameters, answer))
+    def resolve(self, response: Mapping[str, Any]) -> "Call":
+        """Replace every ResponseField by its value in the previous call's response."""
+        return replace(self, parameters=_resolve(self.parameters, response))
 
 
 def operation_model(service: str, operation: str) -> OperationModel:
-    """Botocore's description of an operation, given by boto3's name of it."""
+    """Return botocore's description of an operation under boto3's name."""
     model = _service_model(service)
     names = {xform_name(name): name for name in model.operation_names}
     if operation not in names:
-        raise CommandError(f"AWS knows no {service}.{operation}")
+        raise CommandError(f"AWS has no operation {service}.{operation}")
     return model.operation_model(names[operation])
 
 
 def digest(parameters: Mapping[str, Any]) -> str:
-    """Twelve hex digits that tell these parameters from others."""
+    """Return twelve hex digits that identify the parameters."""
     text = json.dumps(parameters, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -146,9 +134,9 @@ def _service_model(service: str) -> ServiceModel:
     return ServiceModel(Loader().load_service_model(service, "service-2"), service)
 
 
-def _bound(node: Any, answer: Mapping[str, Any]) -> Any:
-    if isinstance(node, Answer):
-        return answer[node.field]
+def _resolve(node: Any, response: Mapping[str, Any]) -> Any:
+    if isinstance(node, ResponseField):
+        return response[node.field]
     if isinstance(node, Mapping):
-        return {key: _bound(value, answer) for key, value in node.items()}
-    return [_bound(value, answer) for value in node] if isinstance(node, list) else node
+        return {key: _resolve(value, response) for key, value in node.items()}
+    return [_resolve(value, response) for value in node] if isinstance(node, list) else node

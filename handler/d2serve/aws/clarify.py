@@ -1,85 +1,96 @@
-"""SageMaker Clarify's analysis_config.json."""
+"""The analysis_config.json of SageMaker Clarify."""
 
-import argparse
-import json
 import tarfile
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from d2serve.aws.deployment import check_endpoint_name
-from d2serve.aws.options import add_package, package_of
 from d2serve.building.package import Package
-from d2serve.cli.run import run
-from d2serve.errors import CommandError
-from d2serve.metadata import CLASSES_FILE, ClassNamesError, parse_class_names
+from d2serve.errors import ClassNamesError, CommandError
+from d2serve.metadata import CLASSES_FILE, parse_class_names
 
-DEFAULT_OUTPUT = Path("out/analysis_config.json")
-# How Clarify is to find our rows [class, score, xmin, ymin, xmax, ymax]. It sends arrays of several
-# pictures, and then wants nothing but a list of rows for each; encoded pictures come one by one.
-WAY_TO_ROWS = {
+# Where Clarify finds our rows [class, score, xmin, ymin, xmax, ymax]. It sends several images as
+# one array and expects a bare list of rows per image; it sends encoded images one by one.
+PREDICTOR_FIELDS = {
     "application/x-npy": {"custom_attributes": "format=clarify"},
     "image/jpeg": {"label": "prediction"},
     "image/png": {"label": "prediction"},
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the file, and say where."""
-    given = _parser().parse_args(arguments)
-    check_endpoint_name(given.endpoint)
-    labels = class_names(package_of(given)) if given.name or given.package else None
-    image_config = {
-        "model_type": "OBJECT_DETECTION",
-        "max_objects": given.max_objects,
-        "iou_threshold": given.iou_threshold,
-        "context": given.context,
-        "num_segments": given.num_segments,
-        "segment_compactness": given.segment_compactness,
-    }
-    config = analysis_config(
-        given.endpoint, given.content_type, image_config, given.num_samples, labels
-    )
-    if given.dataset:
-        config["dataset_uri"] = given.dataset
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    given.output.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    print(f"{given.output}; upload it to S3 as the input `analysis_config` of a Clarify job")
-    return 0
+@dataclass(frozen=True)
+class ImageAnalysis:
+    """Clarify's `image_config` for object detection.
+
+    Attributes:
+        max_objects: number of objects to explain, by descending score.
+        iou_threshold: overlap from which a detection counts as the same object.
+        context: 0 hides an object's surroundings, 1 keeps them.
+        num_segments: number of superpixels per image.
+        segment_compactness: higher values give squarer superpixels.
+    """
+
+    max_objects: int = 5
+    iou_threshold: float = 0.5
+    context: float = 1.0
+    num_segments: int = 20
+    segment_compactness: int = 5
 
 
 def analysis_config(
     endpoint: str,
-    content_type: str,
-    image_config: dict[str, Any],
-    num_samples: int,
-    labels: list[str] | None,
+    *,
+    content_type: str = "application/x-npy",
+    image_analysis: ImageAnalysis | None = None,
+    num_samples: int = 500,
+    labels: list[str] | None = None,
+    dataset: str | None = None,
 ) -> dict[str, Any]:
-    """What Clarify reads."""
-    predictor: dict[str, Any] = {
-        "endpoint_name": endpoint,
-        "content_type": content_type,
-        "accept_type": "application/json",
-        **WAY_TO_ROWS[content_type],
+    """Build the content of analysis_config.json.
+
+    Args:
+        endpoint: name of a real-time endpoint.
+        content_type: one of PREDICTOR_FIELDS.
+        image_analysis: settings of the image analysis; the defaults if None.
+        num_samples: requests per object.
+        labels: class names in the order of their indices.
+        dataset: s3:// prefix of the images to explain.
+
+    Raises:
+        CommandError: SageMaker would reject the endpoint's name.
+    """
+    check_endpoint_name(endpoint)
+    image_config = {
+        "model_type": "OBJECT_DETECTION",
+        **asdict(image_analysis or ImageAnalysis()),
     }
-    if labels is not None:
-        predictor["label_headers"] = labels
-    return {
+    config: dict[str, Any] = {
         "version": "1.0",
         "dataset_type": "application/x-image",
         "methods": {
             "shap": {"num_samples": num_samples, "image_config": image_config},
-            "report": {"name": "report", "title": f"What {endpoint} looks at"},
+            "report": {"name": "report", "title": f"Feature attributions of {endpoint}"},
         },
-        "predictor": predictor,
+        "predictor": {
+            "endpoint_name": endpoint,
+            "content_type": content_type,
+            "accept_type": "application/json",
+            **PREDICTOR_FIELDS[content_type],
+        },
     }
+    if labels is not None:
+        config["predictor"]["label_headers"] = labels
+    if dataset:
+        config["dataset_uri"] = dataset
+    return config
 
 
 def class_names(package: Package) -> list[str]:
-    """The names of the package's things, in the order of their indices.
+    """Read the names of a package's thing classes, in the order of their indices.
 
     Raises:
-        CommandError: the package holds none.
+        CommandError: the package cannot be read, or contains no class names.
     """
     try:
         with tarfile.open(package.path) as archive:
@@ -89,47 +100,6 @@ def class_names(package: Package) -> list[str]:
                     return list(parse_class_names(file.read(), CLASSES_FILE).things)
     except (OSError, tarfile.TarError, ClassNamesError) as error:
         raise CommandError(f"{package.path} cannot be read: {error}") from error
-    raise CommandError(f"{package.path} holds no {CLASSES_FILE}; `make package` writes one")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="clarify", description=__doc__)
-    parser.add_argument("--endpoint", required=True, help="a real-time endpoint's name")
-    add_package(parser, required=False)
-    parser.add_argument("--dataset", metavar="s3://...", help="prefix of the pictures to explain")
-    parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="default: %(default)s")
-    parser.add_argument(
-        "--content-type",
-        choices=WAY_TO_ROWS,
-        default="application/x-npy",
-        help="default: %(default)s",
+    raise CommandError(
+        f"{package.path} contains no {CLASSES_FILE}; rebuild it with `d2serve package`"
     )
-    parser.add_argument(
-        "--num-samples", type=int, default=500, help="requests per object; default: %(default)s"
-    )
-    parser.add_argument(
-        "--max-objects", type=int, default=5, help="the best that are explained; %(default)s"
-    )
-    parser.add_argument(
-        "--iou-threshold",
-        type=float,
-        default=0.5,
-        help="overlap at which an object counts as found again; default: %(default)s",
-    )
-    parser.add_argument(
-        "--context",
-        type=float,
-        default=1.0,
-        help="how much of an object's surroundings is left: 0 hides, 1 keeps; %(default)s",
-    )
-    parser.add_argument(
-        "--num-segments", type=int, default=20, help="parts of a picture; default: %(default)s"
-    )
-    parser.add_argument(
-        "--segment-compactness", type=int, default=5, help="higher: squarer; default: %(default)s"
-    )
-    return parser
-
-
-if __name__ == "__main__":
-    run(main)

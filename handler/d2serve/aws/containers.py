@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 from d2serve.errors import CommandError
-from d2serve.servers.torchserve.launcher.config import waiting_threads
+from d2serve.servers.torchserve.launcher.config import openmp_settings
 from d2serve.servers.torchserve.proxy.proxy import PUBLIC_ADDRESS, SERVER_ADDRESS
 
 REPOSITORY = "pytorch-inference"
@@ -45,77 +45,37 @@ REGISTRIES = dict.fromkeys(USUAL_REGIONS, USUAL_REGISTRY) | {
 GPU_FAMILY = re.compile(r"[gp]\d")
 ARM_FAMILY = re.compile(r"[a-z]\d+g")
 INSTANCE_TYPE = re.compile(r"ml\.([a-z]+\d[a-z0-9-]*)\.[a-z0-9]+")
-
-
-def image_uri(region: str, instance: str | None) -> str:
-    """The image for an instance type such as ml.g5.xlarge; None means serverless, without a GPU.
-
-    Raises:
-        CommandError: a region or an instance type for which AWS publishes no such image.
-    """
-    if region not in REGISTRIES:
-        raise CommandError(
-            f"AWS publishes no PyTorch inference container in {region!r}; "
-            f"REGION= is one of {', '.join(sorted(REGISTRIES))}"
-        )
-    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-    processor = "gpu" if instance and GPU_FAMILY.match(family_of(instance)) else "cpu"
-    tag = f"{VERSION}-{processor}-{PYTHON}"
-    return f"{REGISTRIES[region]}.dkr.ecr.{region}.{suffix}/{REPOSITORY}:{tag}"
-
-
-def family_of(instance: str) -> str:
-    """The family of an instance type, such as g5 of ml.g5.xlarge.
-
-    Raises:
-        CommandError: not an instance type, or one whose processor the container cannot use.
-    """
-    matched = INSTANCE_TYPE.fullmatch(instance)
-    if not matched:
-        raise CommandError(
-            f"INSTANCE {instance!r}: SageMaker's types look like ml.m5.xlarge or ml.g5.xlarge"
-        )
-    family = matched[1]
-    if family.startswith(("inf", "trn", "dl")) or ARM_FAMILY.match(family):
-        raise CommandError(
-            f"INSTANCE {instance!r}: the container runs on x86 CPUs and NVIDIA GPUs; "
-            "take one like ml.m5.xlarge or ml.g5.xlarge"
-        )
-    return family
-
-
 MIB = 1024 * 1024
-# AWS's toolkit turns these into the settings of the one model that it serves.
+# AWS's toolkit turns these into the settings of its single model.
 SINGLE_MODEL = {
     "SAGEMAKER_TS_BATCH_SIZE": "8",
     "SAGEMAKER_TS_MAX_BATCH_DELAY": "10",  # milliseconds
     "SAGEMAKER_TS_MIN_WORKERS": "2",
     "SAGEMAKER_TS_MAX_WORKERS": "2",
     "TS_DEFAULT_STARTUP_TIMEOUT": "300",  # seconds
-    # SageMaker sends requests as soon as /ping is answered, and TorchServe answers it while the
-    # model still loads: so SageMaker's port is opened by the worker, when it has loaded the model.
+    # SageMaker sends requests as soon as /ping succeeds, which TorchServe's own does while the
+    # model still loads. So the worker opens SageMaker's port, after it has loaded the model.
     PUBLIC_ADDRESS: "0.0.0.0:8080",
     SERVER_ADDRESS: "http://127.0.0.1:8081",
     "TS_MANAGEMENT_ADDRESS": "http://127.0.0.1:8081",
 }
-# Where memory is short.
+# For little memory.
 SINGLE_WORKER = {"SAGEMAKER_TS_MIN_WORKERS": "1", "SAGEMAKER_TS_MAX_WORKERS": "1"}
-# The toolkit's properties for many models lack a line end before the switch of the models' API,
-# and without it every model that SageMaker loads is answered with 405.
-MANY_MODELS = {"TS_ENABLE_MODEL_API": "true"}
+# The toolkit's properties for multiple models lack a newline before the switch of the management
+# API, and without it every load request of SageMaker fails with 405.
+MULTI_MODEL = {"TS_ENABLE_MODEL_API": "true"}
 SETTINGS: dict[str, dict[str, str]] = {
     "realtime": SINGLE_MODEL,
     "serverless": SINGLE_MODEL | SINGLE_WORKER,
     "async": SINGLE_MODEL,
-    "mme": MANY_MODELS,
+    "mme": MULTI_MODEL,
     "transform": SINGLE_MODEL,
 }
-# Seconds that a request may take: what SageMaker itself allows.
+# Seconds that a request may take: SageMaker's own limits.
 RESPONSE_TIMEOUT_S = {"realtime": 60, "serverless": 60, "async": 900, "transform": 600}
-# Requests that may wait: SageMaker sends batches of pictures to be answered some time.
+# Requests that may wait; asynchronous ones and batch jobs have no client waiting.
 QUEUE_SIZE = {"realtime": 32, "serverless": 32, "async": 100, "transform": 100}
-# What SageMaker lets through, and TorchServe must not refuse: 6, 4, 1024, 6 and 100 MB, and room
-# for headers.
+# SageMaker's limits of 6, 4, 1024, 6 and 100 MB, with room for headers.
 MAX_BODY_BYTES = {
     "realtime": 8 * MIB,
     "serverless": 8 * MIB,
@@ -125,11 +85,53 @@ MAX_BODY_BYTES = {
 }
 
 
+def image_uri(region: str, instance: str | None) -> str:
+    """Return the image for an instance type such as ml.g5.xlarge, or for serverless if None.
+
+    Raises:
+        CommandError: AWS publishes no such image for the region or the instance type.
+    """
+    if region not in REGISTRIES:
+        raise CommandError(
+            f"--region {region!r} has no PyTorch inference container; "
+            f"use one of {', '.join(sorted(REGISTRIES))}"
+        )
+    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    processor = "gpu" if instance and GPU_FAMILY.match(family_of(instance)) else "cpu"
+    tag = f"{VERSION}-{processor}-{PYTHON}"
+    return f"{REGISTRIES[region]}.dkr.ecr.{region}.{suffix}/{REPOSITORY}:{tag}"
+
+
+def family_of(instance: str) -> str:
+    """Return the family of an instance type, such as g5 of ml.g5.xlarge.
+
+    Raises:
+        CommandError: invalid instance type, or one whose processor the container cannot use.
+    """
+    matched = INSTANCE_TYPE.fullmatch(instance)
+    if not matched:
+        raise CommandError(
+            f"--instance {instance!r} is not valid: use a type such as ml.m5.xlarge or ml.g5.xlarge"
+        )
+    family = matched[1]
+    if family.startswith(("inf", "trn", "dl")) or ARM_FAMILY.match(family):
+        raise CommandError(
+            f"--instance {instance!r} is not supported: the container runs on x86 CPUs and NVIDIA "
+            "GPUs; use a type such as ml.m5.xlarge or ml.g5.xlarge"
+        )
+    return family
+
+
 def container_environment(mode: str, given: Mapping[str, str]) -> dict[str, str]:
-    """The variables for realtime, serverless, async, mme or transform; the user's own win."""
+    """Return the container's variables.
+
+    Args:
+        mode: realtime, serverless, async, mme or transform.
+        given: the user's variables, which take precedence.
+    """
     body = str(MAX_BODY_BYTES[mode])
     sizes = {"TS_MAX_REQUEST_SIZE": body, "TS_MAX_RESPONSE_SIZE": body}
-    environment = SETTINGS[mode] | waiting_threads(given) | sizes
+    environment = SETTINGS[mode] | openmp_settings(given) | sizes
     if mode in RESPONSE_TIMEOUT_S:
         seconds = str(RESPONSE_TIMEOUT_S[mode])
         environment["SAGEMAKER_TS_RESPONSE_TIMEOUT"] = seconds

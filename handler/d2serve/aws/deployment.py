@@ -1,4 +1,4 @@
-"""Options of a deployment, validated before any call."""
+"""Options of a deployment, validated before any AWS call."""
 
 import re
 from collections.abc import Mapping
@@ -9,15 +9,16 @@ from d2serve.building.package import Package
 from d2serve.errors import CommandError
 
 ENDPOINT_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
-# EC2's families with NVMe instance store, those that SageMaker offers.
+# EC2's families with NVMe instance store that SageMaker offers.
 LOCAL_STORAGE = re.compile(r"[cmr]5d|g4dn|g5|g6e?|g7e?|p3dn|p4de?|p5(e|en)?|p6.*")
+DEFAULT_INSTANCE = "ml.m5.xlarge"
 MEMORY_SIZES_MB = (1024, 2048, 3072, 4096, 5120, 6144)
 CAPACITY = {"instance", "instances", "max_instances", "min_instances", "target_invocations"}
 NETWORK = {"subnets", "security_groups", "network_isolation"}
 ALL_MODES = {"package", "endpoint", "mode", "environment", "prefix"}
-# The options that a mode takes beyond those of all modes. What serverless lacks is listed under
-# "Feature exclusions" in docs.aws.amazon.com/sagemaker/latest/dg/serverless-endpoints.html; data
-# capture is for endpoints of one model, and what an asynchronous one reads and writes lies in S3.
+# Options of each mode beyond those of all modes. The limits of serverless are listed under
+# "Feature exclusions" in docs.aws.amazon.com/sagemaker/latest/dg/serverless-endpoints.html. Data
+# capture needs an endpoint of one model; asynchronous requests and responses are in S3 anyway.
 OPTIONS: dict[str, set[str]] = {
     "realtime": CAPACITY | NETWORK | {"kms_key", "data_capture", "alarms"},
     "serverless": {"memory_mb", "max_concurrency"},
@@ -28,10 +29,34 @@ OPTIONS: dict[str, set[str]] = {
 
 @dataclass(frozen=True)
 class Deployment:
-    """A package on an endpoint. What was not given is None or empty.
+    """A package on an endpoint; options that were not given are None or empty.
+
+    Attributes:
+        package: the package to serve.
+        endpoint: name of the endpoint.
+        mode: a key of OPTIONS.
+        instance: instance type such as ml.g5.xlarge.
+        instances: number of instances at the start.
+        min_instances: lower limit of automatic scaling.
+        max_instances: upper limit of automatic scaling; None turns it off.
+        target_invocations: invocations per instance and minute that scaling aims at, or waiting
+            requests per instance of an asynchronous endpoint.
+        memory_mb: memory of a serverless endpoint.
+        max_concurrency: concurrent requests of a serverless endpoint.
+        environment: variables of the container.
+        prefix: start of the S3 keys.
+        kms_key: encrypts volumes and objects in S3.
+        data_capture: percentage of requests to store in S3.
+        subnets: subnets of a VPC.
+        security_groups: security groups of a VPC.
+        network_isolation: whether the container has no network access.
+        alarms: names of CloudWatch alarms that roll an update back.
+        output: s3:// URL for asynchronous responses.
+        success_topic: ARN of an SNS topic.
+        error_topic: ARN of an SNS topic.
 
     Raises:
-        CommandError: an option that the mode does not take, or a value out of its range.
+        CommandError: an option does not apply to the mode, or a value is out of range.
     """
 
     package: Package
@@ -47,11 +72,11 @@ class Deployment:
     environment: Mapping[str, str] = field(default_factory=dict)
     prefix: str = "d2serve"
     kms_key: str | None = None
-    data_capture: int | None = None  # percent of the requests
+    data_capture: int | None = None
     subnets: tuple[str, ...] = ()
     security_groups: tuple[str, ...] = ()
     network_isolation: bool = False
-    alarms: tuple[str, ...] = ()  # CloudWatch's names
+    alarms: tuple[str, ...] = ()
     output: str | None = None
     success_topic: str | None = None
     error_topic: str | None = None
@@ -62,111 +87,118 @@ class Deployment:
         self._check_serverless()
         self._check_capacity()
         check_network(self.subnets, self.security_groups)
-        _check_range("DATA_CAPTURE", self.data_capture, 1, 100)
+        _check_range("--data-capture", self.data_capture, 1, 100)
         if self.kms_key and self.has_local_storage and not (self.data_capture or self.is_async):
             raise CommandError(
-                f"KMS_KEY: {self.instance_type} has local disks, which its hardware encrypts; "
-                "nothing would be left for the key"
+                f"--kms-key has no effect: {self.instance_type} has local disks, which its "
+                "hardware encrypts; omit the key"
             )
 
     @property
     def is_async(self) -> bool:
-        """Whether answers go to S3."""
+        """True for an asynchronous endpoint, which writes responses to S3."""
         return self.mode == "async"
 
     @property
     def is_serverless(self) -> bool:
-        """Whether AWS runs it without instances of ours."""
+        """True for an endpoint without dedicated instances."""
         return self.mode == "serverless"
 
     @property
     def is_multi_model(self) -> bool:
-        """Whether the endpoint serves all packages under one prefix."""
+        """True for an endpoint that serves every package under an S3 prefix."""
         return self.mode == "mme"
 
     @property
     def instance_type(self) -> str | None:
-        """None where it is serverless."""
-        return None if self.is_serverless else self.instance or "ml.m5.xlarge"
+        """Instance type; None for a serverless endpoint."""
+        return None if self.is_serverless else self.instance or DEFAULT_INSTANCE
 
     @property
     def instance_count(self) -> int:
-        """Of the start; automatic scaling may change it later."""
+        """Number of instances at the start; automatic scaling may change it later."""
         return self.instances or 1
 
     @property
     def capacity_range(self) -> tuple[int, int] | None:
-        """Fewest and most instances of automatic scaling, None without it."""
+        """Minimum and maximum of automatic scaling; None without it."""
         if self.max_instances is None:
             return None
-        usual_min = 0 if self.is_async else 1
+        default_min = 0 if self.is_async else 1
         return (
-            usual_min if self.min_instances is None else self.min_instances,
+            default_min if self.min_instances is None else self.min_instances,
             self.max_instances,
         )
 
     @property
     def fewest_instances(self) -> int:
-        """How many there are at least at any time."""
+        """Minimum number of instances at any time."""
         return self.capacity_range[0] if self.capacity_range else self.instance_count
 
     @property
     def has_local_storage(self) -> bool:
-        """Whether the instances come with disks that no KMS key applies to."""
+        """True for instances with local disks, which KMS keys do not apply to."""
         return bool(self.instance_type and LOCAL_STORAGE.fullmatch(family_of(self.instance_type)))
 
     def _check_mode(self) -> None:
         if self.mode not in OPTIONS:
-            raise CommandError(f"MODE {self.mode!r}: use one of {', '.join(OPTIONS)}")
+            raise CommandError(f"--mode {self.mode!r} is not valid: use {', '.join(OPTIONS)}")
         given = {f.name for f in fields(self) if getattr(self, f.name) != f.default}
-        unknown = sorted(given - ALL_MODES - OPTIONS[self.mode])
-        if unknown:
-            names = ", ".join(name.upper() for name in unknown)
-            takers = [mode for mode, options in OPTIONS.items() if set(unknown) <= options]
+        rejected = sorted(given - ALL_MODES - OPTIONS[self.mode])
+        if rejected:
+            names = ", ".join(f"--{name.replace('_', '-')}" for name in rejected)
+            modes = [mode for mode, options in OPTIONS.items() if set(rejected) <= options]
             raise CommandError(
-                f"MODE={self.mode} takes no {names}"
-                + (f"; MODE={' or '.join(takers)} does" if takers else "")
+                f"--mode {self.mode} does not accept {names}"
+                + (f"; use --mode {' or '.join(modes)}" if modes else "")
             )
         if self.instance_type:
             family_of(self.instance_type)
 
     def _check_serverless(self) -> None:
-        _check_range("MAX_CONCURRENCY", self.max_concurrency, 1, 200)
+        _check_range("--max-concurrency", self.max_concurrency, 1, 200)
         if self.memory_mb is not None and self.memory_mb not in MEMORY_SIZES_MB:
             sizes = ", ".join(map(str, MEMORY_SIZES_MB))
-            raise CommandError(f"MEMORY_MB {self.memory_mb}: use one of {sizes}")
+            raise CommandError(f"--memory-mb {self.memory_mb} is not valid: use {sizes}")
 
     def _check_capacity(self) -> None:
-        _check_range("INSTANCES", self.instances, 1, None)
+        _check_range("--instances", self.instances, 1, None)
         if self.capacity_range is None:
-            if self.min_instances is not None or self.target_invocations is not None:
-                raise CommandError("automatic scaling needs MAX_INSTANCES")
+            for name in ("min_instances", "target_invocations"):
+                if getattr(self, name) is not None:
+                    raise CommandError(f"--{name.replace('_', '-')} requires --max-instances")
             return
         fewest, most = self.capacity_range
         if self.target_invocations is not None and self.target_invocations <= 0:
-            raise CommandError("TARGET_INVOCATIONS must be above 0")
+            raise CommandError(
+                f"--target-invocations {self.target_invocations:g} is out of range: use a number "
+                "above 0"
+            )
         if fewest == 0 and not self.is_async:
-            raise CommandError("MIN_INSTANCES 0: only MODE=async scales to zero")
+            raise CommandError("--min-instances 0 requires --mode async")
         if not 0 <= fewest <= self.instance_count <= most:
             raise CommandError(
-                f"{self.instance_count} instances at the start do not lie within "
-                f"MIN_INSTANCES {fewest} and MAX_INSTANCES {most}"
+                f"--instances {self.instance_count} is out of range: use a number from "
+                f"--min-instances {fewest} to --max-instances {most}"
             )
 
 
 def check_endpoint_name(name: str) -> None:
-    """Raises CommandError for a name that SageMaker would not take."""
+    """Raise CommandError for a name that SageMaker rejects."""
     if not ENDPOINT_NAME.fullmatch(name):
-        raise CommandError(f"ENDPOINT {name!r}: use up to 63 letters, digits and -, such as shapes")
+        raise CommandError(
+            f"--endpoint {name!r} is not valid: use up to 63 letters, digits and hyphens, such as "
+            "shapes"
+        )
 
 
 def check_network(subnets: tuple[str, ...], security_groups: tuple[str, ...]) -> None:
-    """Raises CommandError unless both or neither are given."""
+    """Raise CommandError if only one of them is given."""
     if bool(subnets) != bool(security_groups):
-        raise CommandError("a VPC needs both SUBNETS and SECURITY_GROUPS")
+        raise CommandError("a VPC requires both --subnets and --security-groups")
 
 
-def _check_range(name: str, value: int | None, least: int, most: int | None) -> None:
+def _check_range(option: str, value: int | None, least: int, most: int | None) -> None:
     if value is not None and (value < least or (most is not None and value > most)):
         limits = f"from {least}" + ("" if most is None else f" to {most}")
-        raise CommandError(f"{name} {value}: use a number {limits}")
+        raise CommandError(f"{option} {value} is out of range: use a number {limits}")

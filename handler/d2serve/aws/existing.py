@@ -1,4 +1,4 @@
-"""Existing resources of an endpoint's name."""
+"""Existing AWS resources of an endpoint."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,13 +7,13 @@ from typing import Any
 from d2serve.aws.account import Account
 from d2serve.aws.api import Call
 from d2serve.aws.resources import ENDPOINT_TAG, MODE_TAG, base_name
-from d2serve.aws.scaling import FOLLOW, WAKE, scalable_target, wake_alarm
+from d2serve.aws.scaling import TRACKING_POLICY, WAKE_POLICY, scalable_target, wake_alarm
 from d2serve.errors import CommandError
 
 
 @dataclass(frozen=True)
-class Scaling:
-    """AWS's descriptions of what scales the endpoint."""
+class ExistingScaling:
+    """AWS's descriptions of an endpoint's automatic scaling."""
 
     target: Mapping[str, Any] | None = None
     policies: tuple[Mapping[str, Any], ...] = ()
@@ -21,92 +21,98 @@ class Scaling:
 
     @property
     def own_policies(self) -> list[str]:
-        """The names of those that d2serve has put."""
+        """Names of the policies that d2serve created."""
         names = {policy["PolicyName"] for policy in self.policies}
-        return sorted(names & {FOLLOW, WAKE})
+        return sorted(names & {TRACKING_POLICY, WAKE_POLICY})
 
     def has(self, call: Call) -> bool:
-        """Whether what a call of `scaling_calls` makes is there, as it wants it or otherwise."""
+        """Return whether the resource that one of `scaling_calls` creates exists in any form."""
         if call.operation == "register_scalable_target":
             return self.target is not None
         if call.operation == "put_metric_alarm":
             return self.alarm is not None
         return call.parameters["PolicyName"] in {policy["PolicyName"] for policy in self.policies}
 
-    def holds(self, call: Call) -> bool:
-        """Whether a call of `scaling_calls` would change nothing."""
-        wanted = {key: value for key, value in call.parameters.items() if key != "Tags"}
+    def matches(self, call: Call) -> bool:
+        """Return whether one of `scaling_calls` would change nothing."""
+        requested = {key: value for key, value in call.parameters.items() if key != "Tags"}
         if call.operation == "register_scalable_target":
-            return self.target is not None and _contains(self.target, wanted)
+            return self.target is not None and _contains(self.target, requested)
         if call.operation == "put_metric_alarm":
-            wanted.pop("AlarmActions")
-            return self.alarm is not None and _contains(self.alarm, wanted)
-        return any(_contains(policy, wanted) for policy in self.policies)
+            requested.pop("AlarmActions")
+            return self.alarm is not None and _contains(self.alarm, requested)
+        return any(_contains(policy, requested) for policy in self.policies)
 
 
 @dataclass(frozen=True)
 class Existing:
-    """AWS's descriptions; of models and configurations only those that carry the endpoint's tag."""
+    """AWS's descriptions of an endpoint and of the resources with its tag.
+
+    Attributes:
+        endpoint: the endpoint; None if it does not exist.
+        mode: its mode, a key of `deployment.OPTIONS`.
+        config: the configuration in use.
+        configs: names of all configurations.
+        models: s3:// URL of the package by the model's name.
+        scaling: automatic scaling.
+    """
 
     endpoint: Mapping[str, Any] | None = None
     mode: str | None = None
-    config: Mapping[str, Any] | None = None  # the one in use
+    config: Mapping[str, Any] | None = None
     configs: tuple[str, ...] = ()
-    models: Mapping[str, str] = field(default_factory=dict)  # ModelDataUrl by name
-    scaling: Scaling = field(default_factory=Scaling)
+    models: Mapping[str, str] = field(default_factory=dict)
+    scaling: ExistingScaling = field(default_factory=ExistingScaling)
 
     @property
     def instance_type(self) -> str | None:
-        """Of the instances that serve now."""
+        """Type of the instances in use."""
         variants = self.config["ProductionVariants"] if self.config else [{}]
         return variants[0].get("InstanceType")
 
 
 def find_existing(account: Account, endpoint: str) -> Existing:
-    """Asks AWS.
+    """Read an endpoint and its resources.
 
     Raises:
-        CommandError: an endpoint of this name that d2serve did not make.
+        CommandError: d2serve did not create the endpoint of this name.
     """
     found = account.find("sagemaker", "describe_endpoint", EndpointName=endpoint)
-    mode = _mode_of(account, endpoint, found) if found else None
+    mode = config = None
+    if found:
+        mode = _mode_of(account, endpoint, found)
+        config = account.find(
+            "sagemaker", "describe_endpoint_config", EndpointConfigName=found["EndpointConfigName"]
+        )
+    configs = _tagged(account, endpoint, "list_endpoint_configs", "EndpointConfig")
     return Existing(
         found,
         mode,
-        _config_of(account, found) if found else None,
-        _own_configs(account, endpoint),
-        _own_models(account, endpoint),
-        _scaling(account, endpoint),
+        config,
+        tuple(each["EndpointConfigName"] for each in configs),
+        _find_models(account, endpoint),
+        _find_scaling(account, endpoint),
     )
 
 
 def _mode_of(account: Account, endpoint: str, found: Mapping[str, Any]) -> str | None:
-    own = _tags(account, found["EndpointArn"])
-    if own.get(ENDPOINT_TAG) != endpoint:
+    tags = _tags(account, found["EndpointArn"])
+    if tags.get(ENDPOINT_TAG) != endpoint:
         raise CommandError(
-            f"the endpoint {endpoint} was not made by d2serve (it has no tag {ENDPOINT_TAG}), "
-            "so it is left alone; take another ENDPOINT"
+            f"endpoint {endpoint} was not created by d2serve (it has no tag {ENDPOINT_TAG}) and "
+            "stays unchanged; use another --endpoint"
         )
-    return own.get(MODE_TAG)
+    return tags.get(MODE_TAG)
 
 
-def _config_of(account: Account, found: Mapping[str, Any]) -> dict[str, Any] | None:
-    name = found["EndpointConfigName"]
-    return account.find("sagemaker", "describe_endpoint_config", EndpointConfigName=name)
-
-
-def _own_configs(account: Account, endpoint: str) -> tuple[str, ...]:
-    configs = _own(account, endpoint, "list_endpoint_configs", "EndpointConfig")
-    return tuple(config["EndpointConfigName"] for config in configs)
-
-
-def _own_models(account: Account, endpoint: str) -> dict[str, str]:
-    names = [model["ModelName"] for model in _own(account, endpoint, "list_models", "Model")]
-    described = [account.ask("sagemaker", "describe_model", ModelName=name) for name in names]
+def _find_models(account: Account, endpoint: str) -> dict[str, str]:
+    names = [model["ModelName"] for model in _tagged(account, endpoint, "list_models", "Model")]
+    described = [account.read("sagemaker", "describe_model", ModelName=name) for name in names]
     return {model["ModelName"]: model["PrimaryContainer"]["ModelDataUrl"] for model in described}
 
 
-def _own(account: Account, endpoint: str, operation: str, kind: str) -> list[dict[str, Any]]:
+def _tagged(account: Account, endpoint: str, operation: str, kind: str) -> list[dict[str, Any]]:
+    """List the resources of a kind that have the endpoint's tag."""
     base = base_name(endpoint)
     listed = account.list_all("sagemaker", operation, f"{kind}s", NameContains=base)
     return [
@@ -122,7 +128,7 @@ def _tags(account: Account, arn: str) -> dict[str, str]:
     return {tag["Key"]: tag["Value"] for tag in tags}
 
 
-def _scaling(account: Account, endpoint: str) -> Scaling:
+def _find_scaling(account: Account, endpoint: str) -> ExistingScaling:
     target = scalable_target(endpoint)
     service = "application-autoscaling"
     targets = account.list_all(
@@ -137,15 +143,16 @@ def _scaling(account: Account, endpoint: str) -> Scaling:
     alarms = account.list_all(
         "cloudwatch", "describe_alarms", "MetricAlarms", AlarmNames=[wake_alarm(endpoint)]
     )
-    return Scaling(next(iter(targets), None), tuple(policies), next(iter(alarms), None))
+    return ExistingScaling(next(iter(targets), None), tuple(policies), next(iter(alarms), None))
 
 
-def _contains(described: Any, wanted: Any) -> bool:
-    """Whether a description says all that a request did; AWS adds fields of its own."""
-    if isinstance(wanted, Mapping) and isinstance(described, Mapping):
+def _contains(described: Any, requested: Any) -> bool:
+    """Return whether a description contains all fields of a request; AWS adds fields of its own."""
+    if isinstance(requested, Mapping) and isinstance(described, Mapping):
         return all(
-            key in described and _contains(described[key], value) for key, value in wanted.items()
+            key in described and _contains(described[key], value)
+            for key, value in requested.items()
         )
-    if isinstance(wanted, list) and isinstance(described, list):
-        return len(wanted) == len(described) and all(map(_contains, described, wanted))
-    return bool(described == wanted)
+    if isinstance(requested, list) and isinstance(described, list):
+        return len(requested) == len(described) and all(map(_contains, described, requested))
+    return bool(described == requested)

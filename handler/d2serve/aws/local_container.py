@@ -12,8 +12,7 @@ from pathlib import Path
 import httpx
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from d2serve.errors import CommandError
-from d2serve.servers.torchserve.launcher.config import REPOSITORY
+from d2serve.errors import ContainerError
 from d2serve.servers.torchserve.launcher.ports import LOOPBACK, Ports
 from d2serve.servers.torchserve.launcher.processes import (
     end_process_group,
@@ -24,23 +23,27 @@ from d2serve.servers.torchserve.launcher.processes import (
 from d2serve.servers.torchserve.launcher.server import CONSOLE, ServerLogs
 from d2serve.servers.torchserve.proxy.proxy import PUBLIC_ADDRESS
 
-ENVIRONMENT = REPOSITORY / ".venv-container"
+ENVIRONMENT = Path(__file__).resolve().parents[3] / ".venv-container"
 ENTRYPOINT = Path(__file__).with_name("container") / "entrypoint.py"
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 LOAD_TIMEOUT_S = 300
-# Where a container has its models.
+# SageMaker's folder for models in a container.
 BASE_DIR = "/opt/ml"
-# The name that the toolkit gives to a single model.
+# The toolkit's name for a single model.
 SINGLE_MODEL = "model"
-
-
-class ContainerError(CommandError):
-    """The container could not start, or went away."""
 
 
 @dataclass(frozen=True)
 class Container:
-    """A running container."""
+    """A running container.
+
+    Attributes:
+        ports: ports on the loopback interface.
+        home: the container's temporary folder.
+        logs: logs of this run.
+        process: the toolkit, which heads a process group.
+        model_name: name of the single model.
+    """
 
     ports: Ports
     home: Path
@@ -50,31 +53,31 @@ class Container:
 
     @property
     def url(self) -> str:
-        """What SageMaker calls port 8080."""
+        """URL of the port that SageMaker knows as 8080."""
         return f"http://{LOOPBACK}:{self.ports.inference}"
 
     @property
     def management_url(self) -> str:
-        """TorchServe's own port where it is behind a front door: not open to others there."""
+        """URL of TorchServe's own port behind the proxy, which SageMaker cannot reach."""
         return f"http://{LOOPBACK}:{self.ports.management}"
 
     @property
     def models(self) -> Path:
-        """Where a multi-model endpoint puts the models that it loads."""
+        """Folder for the models of a multi-model endpoint."""
         return self.home / "ml" / "models"
 
     def is_healthy(self) -> bool:
-        """What SageMaker asks before it sends a request."""
+        """Return whether SageMaker's health check succeeds."""
         try:
             return httpx.get(f"{self.url}/ping", timeout=2, trust_env=False).is_success
         except httpx.TransportError:
             return False
 
     def wait_until_healthy(self, within_s: float) -> None:
-        """Returns once SageMaker would call the endpoint InService.
+        """Return once SageMaker would report the endpoint as InService.
 
         Raises:
-            ContainerError: it ended, or was not healthy in time.
+            ContainerError: the container ended, or was not healthy within `within_s` seconds.
         """
         polling = Retrying(
             stop=stop_after_delay(within_s),
@@ -82,23 +85,23 @@ class Container:
             retry=retry_if_result(lambda healthy: not healthy),
         )
         try:
-            polling(self._is_healthy_or_raises)
+            polling(self._check_health)
         except RetryError:
             raise self._error(f"was not healthy within {within_s:g} s") from None
 
-    def wait_until_gone(self) -> None:
-        """Blocks for as long as the container runs, then raises what happened to it."""
+    def wait_for_exit(self) -> None:
+        """Block while the container runs, then raise ContainerError with the end of its log."""
         wait_for(self.process)
-        raise self._error("ended on its own")
+        raise self._error("ended unexpectedly")
 
-    def _is_healthy_or_raises(self) -> bool:
+    def _check_health(self) -> bool:
         if self.process.poll() is not None:
-            raise self._error("ended while it was starting")
+            raise self._error("ended during its start")
         return self.is_healthy()
 
-    def _error(self, what: str) -> ContainerError:
+    def _error(self, reason: str) -> ContainerError:
         return ContainerError(
-            f"the container {what}; the end of its log:\n\n{self.logs.tail()}\n\n"
+            f"the container {reason}; the end of its log:\n\n{self.logs.tail()}\n\n"
             f"All of its logs are in {self.logs.folder}"
         )
 
@@ -111,14 +114,14 @@ def running_container(
     log_dir: Path,
     ports: Ports | None = None,
 ) -> Iterator[Container]:
-    """Runs the container while the `with` block does; does not wait until it is healthy.
+    """Run the container while the `with` block runs, without waiting until it is healthy.
 
     Args:
         package: the .tar.gz that SageMaker would unpack to /opt/ml/model; None for a multi-model
-            container, which starts without a model and is given them by `load_model`.
-        environment: the variables that the SageMaker model gives its container.
+            container, which starts without models and receives them from `load_model`.
+        environment: variables of the SageMaker model.
         log_dir: receives TorchServe's logs and the container's output.
-        ports: free ones where None.
+        ports: free ports if None.
 
     Raises:
         ContainerError: the container's packages are not installed.
@@ -128,17 +131,18 @@ def running_container(
     logs = ServerLogs(log_dir)
     with temporary_home() as home:
         own_ports = ports or Ports.free()
-        own = container_variables(home, logs.folder)
+        variables = container_variables(home, logs.folder)
         if package:
             unpack(package, home / "ml" / "model")
         else:
-            _made(home / "ml" / "models")
-            own["SAGEMAKER_MULTI_MODEL"] = "true"
+            _make_folder(home / "ml" / "models")
+            variables["SAGEMAKER_MULTI_MODEL"] = "true"
+        variables |= under_home(environment, home) | on_loopback(environment, own_ports)
         with (logs.folder / CONSOLE).open("ab") as console:
             process = subprocess.Popen(
                 [ENVIRONMENT / "bin" / "python", ENTRYPOINT, home],
-                cwd=_made(home / "work"),
-                env=own | under_home(environment, home) | on_loopback(environment, own_ports),
+                cwd=_make_folder(home / "work"),
+                env=variables,
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
@@ -151,49 +155,53 @@ def running_container(
 
 
 def load_model(container: Container, package: Path, name: str) -> None:
-    """Loads a package into a multi-model container as SageMaker does; back when it is loaded.
+    """Load a package into a multi-model container as SageMaker does.
 
     Raises:
-        ContainerError: TorchServe refused it, or it could not be loaded.
+        ContainerError: TorchServe rejected the request, or could not load the model.
     """
     folder = container.models / name / "model"
     unpack(package, folder)
-    asked = {"model_name": name, "url": str(folder)}
-    answer = httpx.post(
-        f"{container.url}/models", json=asked, timeout=LOAD_TIMEOUT_S, trust_env=False
+    response = httpx.post(
+        f"{container.url}/models",
+        json={"model_name": name, "url": str(folder)},
+        timeout=LOAD_TIMEOUT_S,
+        trust_env=False,
     )
-    if answer.is_error:
-        raise ContainerError(f"{name} was not loaded: {answer.status_code} {answer.text.strip()}")
+    if response.is_error:
+        raise ContainerError(f"cannot load {name}: {response.status_code} {response.text.strip()}")
 
 
 def unload_model(container: Container, name: str) -> None:
-    """Unloads a model from a multi-model container as SageMaker does.
+    """Unload a model from a multi-model container as SageMaker does.
 
     Raises:
-        ContainerError: it is not loaded.
+        ContainerError: the model is not loaded.
     """
     url = f"{container.url}/models/{name}"
-    answer = httpx.delete(url, timeout=LOAD_TIMEOUT_S, trust_env=False)
-    if answer.is_error:
-        raise ContainerError(f"{name} was not unloaded: {answer.status_code} {answer.text.strip()}")
+    response = httpx.delete(url, timeout=LOAD_TIMEOUT_S, trust_env=False)
+    if response.is_error:
+        raise ContainerError(
+            f"cannot unload {name}: {response.status_code} {response.text.strip()}"
+        )
     shutil.rmtree(container.models / name)
 
 
 def unpack(package: Path, folder: Path) -> None:
-    """Unpacks a package as SageMaker does: whatever is in it."""
+    """Unpack a package as SageMaker does, without checking its content."""
     with tarfile.open(package) as packed:
-        packed.extractall(_made(folder), filter="data")
+        packed.extractall(_make_folder(folder), filter="data")
 
 
 def container_variables(home: Path, log_dir: Path) -> dict[str, str]:
-    """The container's own environment: nothing of ours is inherited."""
+    """Return the container's environment, which inherits nothing from this process."""
     java_home = find_java(os.environ).home
     path = f"{ENVIRONMENT / 'bin'}:{java_home / 'bin'}:{SYSTEM_PATH}"
     return {
         "HOME": str(home),
         "PATH": path,
         "JAVA_HOME": str(java_home),
-        "TEMP": str(_made(home / "tmp")),
+        "TEMP": str(_make_folder(home / "tmp")),
         "TMPDIR": str(home / "tmp"),
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -205,7 +213,7 @@ def container_variables(home: Path, log_dir: Path) -> dict[str, str]:
 
 
 def under_home(environment: Mapping[str, str], home: Path) -> dict[str, str]:
-    """Paths of a container's files, which lie in this home."""
+    """Replace /opt/ml at the start of values by its counterpart in the temporary folder."""
     return {
         name: f"{home / 'ml'}{value.removeprefix(BASE_DIR)}"
         if value.startswith(f"{BASE_DIR}/")
@@ -215,20 +223,20 @@ def under_home(environment: Mapping[str, str], home: Path) -> dict[str, str]:
 
 
 def on_loopback(environment: Mapping[str, str], ports: Ports) -> dict[str, str]:
-    """Where to listen: a container has its ports to itself, and shows them on all addresses.
+    """Return the variables that make the container listen on `ports` of the loopback interface.
 
-    Here they are `ports`, on this machine alone. The inference port is what SageMaker calls 8080;
-    behind a front door TorchServe itself listens on the management port.
+    A real container listens on all of its own addresses. The inference port stands for
+    SageMaker's 8080; behind the proxy TorchServe itself listens on the management port.
     """
-    behind_a_door = PUBLIC_ADDRESS in environment
-    own_port = ports.management if behind_a_door else ports.inference
+    behind_proxy = PUBLIC_ADDRESS in environment
+    own_port = ports.management if behind_proxy else ports.inference
     listening = ports.as_properties() | {
         f"{api}_address": f"http://{LOOPBACK}:{own_port}" for api in ("inference", "management")
     }
-    door = {PUBLIC_ADDRESS: f"{LOOPBACK}:{ports.inference}"} if behind_a_door else {}
-    return door | {f"TS_{name.upper()}": value for name, value in listening.items()}
+    proxy = {PUBLIC_ADDRESS: f"{LOOPBACK}:{ports.inference}"} if behind_proxy else {}
+    return proxy | {f"TS_{name.upper()}": value for name, value in listening.items()}
 
 
-def _made(folder: Path) -> Path:
+def _make_folder(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder

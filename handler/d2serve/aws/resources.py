@@ -1,44 +1,47 @@
-"""Requests that create a model, its configuration and its endpoint."""
+"""AWS calls that create and delete a model, its configuration and its endpoint."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from d2serve.aws.account import Account
-from d2serve.aws.api import AwsError, Call, digest
+from d2serve.aws.api import Call, digest
 from d2serve.aws.containers import container_environment, image_uri
-from d2serve.aws.context import Site
+from d2serve.aws.context import AccountContext
 from d2serve.aws.deployment import Deployment
 from d2serve.aws.steps import Step
 from d2serve.building.package import Package
-from d2serve.errors import CommandError
+from d2serve.errors import AwsError, CommandError
 
 VARIANT = "AllTraffic"
-LONGEST_BASE = 50  # of SageMaker's 63 characters; the rest is a hyphen and the digest
+MAX_BASE_CHARACTERS = 50  # SageMaker allows 63: a hyphen and the digest follow
 ENDPOINT_TAG = "d2serve:endpoint"
 MODE_TAG = "d2serve:mode"
 DOWNLOAD_TIMEOUT_S = 600
 STARTUP_TIMEOUT_S = 600
-ASYNC_REQUESTS_AT_ONCE = 16  # one batch in the network, one waiting
+ASYNC_CONCURRENCY = 16  # one batch in the network, one waiting
 
 
 def tags(endpoint: str, mode: str) -> list[dict[str, str]]:
-    """What marks everything that d2serve makes."""
+    """Return the tags of every resource that d2serve creates."""
     pairs = {ENDPOINT_TAG: endpoint, MODE_TAG: mode, "created-by": "d2serve"}
     return [{"Key": key, "Value": value} for key, value in pairs.items()]
 
 
 def base_name(endpoint: str) -> str:
-    """What the names of an endpoint's models and configurations start with."""
-    return f"{endpoint[:LONGEST_BASE].rstrip('-')}-"
+    """Return the start of the names of an endpoint's models and configurations."""
+    return f"{endpoint[:MAX_BASE_CHARACTERS].rstrip('-')}-"
 
 
 def folder(deployment: Deployment) -> str:
-    """The key under which all of an endpoint's packages lie, with a slash at its end."""
+    """Return the S3 prefix of an endpoint's packages, with a trailing slash."""
     return f"{deployment.prefix.strip('/')}/{deployment.endpoint}/"
 
 
 def package_key(deployment: Deployment) -> str:
-    """Where the package goes: a key of its own for each content, or the model's name for many."""
+    """Return the package's S3 key.
+
+    It contains the package's digest, except in multi-model mode, where clients name the file.
+    """
     package = deployment.package
     if deployment.is_multi_model:
         return f"{folder(deployment)}models/{package.name}.tar.gz"
@@ -46,24 +49,27 @@ def package_key(deployment: Deployment) -> str:
 
 
 def put_package(package: Package, bucket: str, key: str) -> Call:
-    """The package's upload."""
+    """Return the call that uploads the package."""
     metadata = {"sha256": package.sha256}
     parameters = {"Bucket": bucket, "Key": key, "Body": str(package.path), "Metadata": metadata}
     return Call("s3", "put_object", parameters)
 
 
-def create_bucket(site: Site) -> Call:
-    """SageMaker's default bucket. us-east-1 takes no constraint with its own name."""
-    parameters: dict[str, Any] = {"Bucket": site.bucket}
-    if site.region != "us-east-1":
-        parameters["CreateBucketConfiguration"] = {"LocationConstraint": site.region}
+def create_bucket(context: AccountContext) -> Call:
+    """Return the call that creates SageMaker's default bucket.
+
+    us-east-1 rejects a location constraint with its own name.
+    """
+    parameters: dict[str, Any] = {"Bucket": context.bucket}
+    if context.region != "us-east-1":
+        parameters["CreateBucketConfiguration"] = {"LocationConstraint": context.region}
     return Call("s3", "create_bucket", parameters)
 
 
 def network(
     subnets: Sequence[str], security_groups: Sequence[str], isolation: bool
 ) -> dict[str, Any]:
-    """How a model's container reaches others, if at all."""
+    """Return the parameters of the container's network."""
     parameters: dict[str, Any] = {"EnableNetworkIsolation": True} if isolation else {}
     if subnets:
         parameters["VpcConfig"] = {
@@ -73,21 +79,21 @@ def network(
     return parameters
 
 
-def create_model(deployment: Deployment, site: Site) -> Call:
-    """The model; its name follows from all else, so that the same request has the same name."""
+def create_model(deployment: Deployment, context: AccountContext) -> Call:
+    """Return the call that creates the model; equal requests have equal names."""
     key = package_key(deployment)
     container = {
-        "Image": image_uri(site.region, deployment.instance_type),
+        "Image": image_uri(context.region, deployment.instance_type),
         "Environment": container_environment(deployment.mode, deployment.environment),
     }
     if deployment.is_multi_model:
         container["Mode"] = "MultiModel"
         container["MultiModelConfig"] = {"ModelCacheSetting": "Enabled"}
         key = key.rpartition("/")[0] + "/"
-    container["ModelDataUrl"] = f"s3://{site.bucket}/{key}"
+    container["ModelDataUrl"] = f"s3://{context.bucket}/{key}"
     parameters = model_parameters(
         container,
-        site.role_arn,
+        context.role_arn,
         network(deployment.subnets, deployment.security_groups, deployment.network_isolation),
         tags(deployment.endpoint, deployment.mode),
     )
@@ -101,7 +107,7 @@ def model_parameters(
     network_parameters: Mapping[str, Any],
     model_tags: list[dict[str, str]],
 ) -> dict[str, Any]:
-    """All of a model's request but its name."""
+    """Return the parameters of a model except its name."""
     return {
         "PrimaryContainer": container,
         "ExecutionRoleArn": role_arn,
@@ -110,8 +116,8 @@ def model_parameters(
     }
 
 
-def create_endpoint_config(deployment: Deployment, site: Site, model: Call) -> Call:
-    """The configuration, named as the model is."""
+def create_endpoint_config(deployment: Deployment, context: AccountContext, model: Call) -> Call:
+    """Return the call that creates the configuration; equal requests have equal names."""
     variant = {"VariantName": VARIANT, "ModelName": model.parameters["ModelName"]}
     parameters: dict[str, Any] = {
         "ProductionVariants": [variant | _capacity(deployment)],
@@ -124,18 +130,18 @@ def create_endpoint_config(deployment: Deployment, site: Site, model: Call) -> C
         parameters["DataCaptureConfig"] = {
             "EnableCapture": True,
             "InitialSamplingPercentage": deployment.data_capture,
-            "DestinationS3Uri": _beside(deployment, site, "captured"),
+            "DestinationS3Uri": _sibling_url(deployment, context, "captured"),
             "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
             **key,
         }
     if deployment.is_async:
-        parameters["AsyncInferenceConfig"] = _async_config(deployment, site, key)
+        parameters["AsyncInferenceConfig"] = _async_config(deployment, context, key)
     name = f"{base_name(deployment.endpoint)}{digest(parameters)}"
     return Call("sagemaker", "create_endpoint_config", {"EndpointConfigName": name, **parameters})
 
 
 def create_endpoint(deployment: Deployment, config: Call) -> Call:
-    """The endpoint itself."""
+    """Return the call that creates the endpoint."""
     parameters = {
         "EndpointName": deployment.endpoint,
         "EndpointConfigName": config.parameters["EndpointConfigName"],
@@ -145,17 +151,17 @@ def create_endpoint(deployment: Deployment, config: Call) -> Call:
 
 
 def delete_model(name: str) -> Call:
-    """Removes a model; its package stays."""
+    """Return the call that deletes a model; its package stays in S3."""
     return Call("sagemaker", "delete_model", {"ModelName": name})
 
 
 def delete_config(name: str) -> Call:
-    """Removes an endpoint's configuration."""
+    """Return the call that deletes an endpoint's configuration."""
     return Call("sagemaker", "delete_endpoint_config", {"EndpointConfigName": name})
 
 
 def delete_endpoint(name: str) -> Call:
-    """Removes an endpoint; what it was made of stays."""
+    """Return the call that deletes an endpoint; its configuration and model stay."""
     return Call("sagemaker", "delete_endpoint", {"EndpointName": name})
 
 
@@ -174,8 +180,10 @@ def _capacity(deployment: Deployment) -> dict[str, Any]:
     }
 
 
-def _async_config(deployment: Deployment, site: Site, key: Mapping[str, str]) -> dict[str, Any]:
-    output = (deployment.output or _beside(deployment, site, "output")).rstrip("/")
+def _async_config(
+    deployment: Deployment, context: AccountContext, key: Mapping[str, str]
+) -> dict[str, Any]:
+    output = (deployment.output or _sibling_url(deployment, context, "output")).rstrip("/")
     topics = {"SuccessTopic": deployment.success_topic, "ErrorTopic": deployment.error_topic}
     given_topics = {name: topic for name, topic in topics.items() if topic}
     destination: dict[str, Any] = {
@@ -185,49 +193,54 @@ def _async_config(deployment: Deployment, site: Site, key: Mapping[str, str]) ->
     }
     if given_topics:
         destination["NotificationConfig"] = given_topics
-    clients = {"MaxConcurrentInvocationsPerInstance": ASYNC_REQUESTS_AT_ONCE}
+    clients = {"MaxConcurrentInvocationsPerInstance": ASYNC_CONCURRENCY}
     return {"OutputConfig": destination, "ClientConfig": clients}
 
 
-def _beside(deployment: Deployment, site: Site, what: str) -> str:
-    """Apart from the packages, which undeploy removes."""
-    return f"s3://{site.bucket}/{deployment.prefix.strip('/')}-{what}/{deployment.endpoint}"
+def _sibling_url(deployment: Deployment, context: AccountContext, what: str) -> str:
+    """Return an s3:// URL outside the folder of the packages, which undeploy removes."""
+    return f"s3://{context.bucket}/{deployment.prefix.strip('/')}-{what}/{deployment.endpoint}"
 
 
-def upload_steps(account: Account, package: Package, site: Site, key: str) -> list[Step]:
-    """The steps that bring the package to s3://bucket/key; none where it is there already.
+def upload_steps(
+    account: Account, package: Package, context: AccountContext, key: str
+) -> list[Step]:
+    """Return the steps that upload the package to s3://bucket/key; empty if it is there.
 
     Raises:
-        CommandError: the bucket is missing or someone else's, or holds another package there.
+        CommandError: the bucket does not exist, belongs to another account, or has a different
+            package at the key.
     """
-    if not _bucket_exists(account, site):
-        return first_upload(package, site, key, in_new_bucket=True)
-    found = account.find("s3", "head_object", Bucket=site.bucket, Key=key)
+    if not _bucket_exists(account, context):
+        return first_upload(package, context, key, in_new_bucket=True)
+    found = account.find("s3", "head_object", Bucket=context.bucket, Key=key)
     if found is None:
-        return first_upload(package, site, key, in_new_bucket=False)
+        return first_upload(package, context, key, in_new_bucket=False)
     if found["Metadata"].get("sha256") != package.sha256:
         raise CommandError(
-            f"s3://{site.bucket}/{key} holds another package, and containers that have loaded it "
-            f"would go on serving it; give the new one another NAME"
+            f"s3://{context.bucket}/{key} contains a different package, and containers that have "
+            "loaded it would continue to serve it; build the new one with another --name"
         )
     return []
 
 
-def first_upload(package: Package, site: Site, key: str, *, in_new_bucket: bool) -> list[Step]:
-    """The steps where neither the package is there nor, perhaps, the bucket."""
-    drop_bucket = Call("s3", "delete_bucket", {"Bucket": site.bucket})
-    drop_object = Call("s3", "delete_object", {"Bucket": site.bucket, "Key": key})
-    put = Step(put_package(package, site.bucket, key), drop_object)
-    return [Step(create_bucket(site), drop_bucket), put] if in_new_bucket else [put]
+def first_upload(
+    package: Package, context: AccountContext, key: str, *, in_new_bucket: bool
+) -> list[Step]:
+    """Return the steps that upload a package, into a bucket to create if `in_new_bucket`."""
+    drop_bucket = Call("s3", "delete_bucket", {"Bucket": context.bucket})
+    drop_object = Call("s3", "delete_object", {"Bucket": context.bucket, "Key": key})
+    put = Step(put_package(package, context.bucket, key), drop_object)
+    return [Step(create_bucket(context), drop_bucket), put] if in_new_bucket else [put]
 
 
-def _bucket_exists(account: Account, site: Site) -> bool:
-    # The default bucket's name is easy to guess: nobody else's must be used.
-    owner = {"ExpectedBucketOwner": site.account_id} if site.is_default_bucket() else {}
+def _bucket_exists(account: Account, context: AccountContext) -> bool:
+    # The default bucket's name is easy to guess: reject a bucket of another account.
+    owner = {"ExpectedBucketOwner": context.account_id} if context.is_default_bucket() else {}
     try:
-        found = account.find("s3", "head_bucket", Bucket=site.bucket, **owner)
+        found = account.find("s3", "head_bucket", Bucket=context.bucket, **owner)
     except AwsError as error:
-        raise CommandError(f"BUCKET {site.bucket}: {error}") from error
-    if found is None and not site.is_default_bucket():
-        raise CommandError(f"BUCKET {site.bucket}: there is no such bucket; make it first")
+        raise CommandError(f"--bucket {context.bucket}: {error}") from error
+    if found is None and not context.is_default_bucket():
+        raise CommandError(f"--bucket {context.bucket} does not exist; create it first")
     return found is not None

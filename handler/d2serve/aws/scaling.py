@@ -3,21 +3,21 @@
 from collections.abc import Mapping
 from typing import Any
 
-from d2serve.aws.api import Answer, Call
+from d2serve.aws.api import Call, ResponseField
 from d2serve.aws.deployment import Deployment
 from d2serve.aws.resources import VARIANT, tags
 
-FOLLOW = "d2serve-follow-load"
-WAKE = "d2serve-wake"
-INVOCATIONS_PER_MINUTE = 300.0
-BACKLOG = 5.0
+TRACKING_POLICY = "d2serve-follow-load"
+WAKE_POLICY = "d2serve-wake"
+TARGET_INVOCATIONS_PER_MINUTE = 300.0
+TARGET_BACKLOG = 5.0
 SCALE_IN_COOLDOWN_S = 600
 SCALE_OUT_COOLDOWN_S = 300
 ALARM_PERIOD_S = 60
 
 
 def scalable_target(endpoint: str) -> dict[str, str]:
-    """What Application Auto Scaling knows the endpoint's variant by."""
+    """Return the identifiers of the endpoint's variant in Application Auto Scaling."""
     return {
         "ServiceNamespace": "sagemaker",
         "ResourceId": f"endpoint/{endpoint}/variant/{VARIANT}",
@@ -26,22 +26,22 @@ def scalable_target(endpoint: str) -> dict[str, str]:
 
 
 def wake_alarm(endpoint: str) -> str:
-    """The name of the alarm that wakes an endpoint from zero instances."""
-    return f"{WAKE}-{endpoint}"
+    """Return the name of the alarm that scales an endpoint out from zero instances."""
+    return f"{WAKE_POLICY}-{endpoint}"
 
 
 def scaling_calls(deployment: Deployment) -> list[Call]:
-    """All that sets automatic scaling up; empty without it."""
+    """Return the calls that set automatic scaling up; empty without it."""
     if deployment.capacity_range is None:
         return []
-    calls = [_register(deployment, *deployment.capacity_range), _follow(deployment)]
+    calls = [_register(deployment, *deployment.capacity_range), _tracking_policy(deployment)]
     if deployment.is_async and deployment.capacity_range[0] == 0:
-        calls += [_wake(deployment.endpoint), _alarm(deployment)]
+        calls += [_wake_policy(deployment.endpoint), _wake_alarm(deployment)]
     return calls
 
 
 def undo_scaling(call: Call, endpoint: str) -> Call:
-    """The call that takes one of `scaling_calls` back."""
+    """Return the call that reverts one of `scaling_calls`."""
     if call.operation == "register_scalable_target":
         return deregister(endpoint)
     if call.operation == "put_metric_alarm":
@@ -50,19 +50,19 @@ def undo_scaling(call: Call, endpoint: str) -> Call:
 
 
 def deregister(endpoint: str) -> Call:
-    """Ends automatic scaling."""
+    """Return the call that ends automatic scaling."""
     target = scalable_target(endpoint)
     return Call("application-autoscaling", "deregister_scalable_target", target)
 
 
 def delete_policy(endpoint: str, name: str) -> Call:
-    """Removes a scaling policy."""
+    """Return the call that removes a scaling policy."""
     parameters = scalable_target(endpoint) | {"PolicyName": name}
     return Call("application-autoscaling", "delete_scaling_policy", parameters)
 
 
 def delete_alarm(endpoint: str) -> Call:
-    """Removes the alarm that wakes the endpoint."""
+    """Return the call that removes the alarm of `wake_alarm`."""
     return Call("cloudwatch", "delete_alarms", {"AlarmNames": [wake_alarm(endpoint)]})
 
 
@@ -72,17 +72,17 @@ def _register(deployment: Deployment, fewest: int, most: int) -> Call:
     return Call("application-autoscaling", "register_scalable_target", parameters)
 
 
-def _follow(deployment: Deployment) -> Call:
-    usual = BACKLOG if deployment.is_async else INVOCATIONS_PER_MINUTE
+def _tracking_policy(deployment: Deployment) -> Call:
+    default = TARGET_BACKLOG if deployment.is_async else TARGET_INVOCATIONS_PER_MINUTE
     configuration = {
-        "TargetValue": float(deployment.target_invocations or usual),
+        "TargetValue": float(deployment.target_invocations or default),
         "ScaleInCooldown": SCALE_IN_COOLDOWN_S,
         "ScaleOutCooldown": SCALE_OUT_COOLDOWN_S,
         **_metric(deployment),
     }
     parameters = {
         **scalable_target(deployment.endpoint),
-        "PolicyName": FOLLOW,
+        "PolicyName": TRACKING_POLICY,
         "PolicyType": "TargetTrackingScaling",
         "TargetTrackingScalingPolicyConfiguration": configuration,
     }
@@ -102,7 +102,7 @@ def _metric(deployment: Deployment) -> Mapping[str, Any]:
     return {"CustomizedMetricSpecification": backlog}
 
 
-def _wake(endpoint: str) -> Call:
+def _wake_policy(endpoint: str) -> Call:
     configuration = {
         "AdjustmentType": "ChangeInCapacity",
         "MetricAggregationType": "Average",
@@ -111,17 +111,17 @@ def _wake(endpoint: str) -> Call:
     }
     parameters = {
         **scalable_target(endpoint),
-        "PolicyName": WAKE,
+        "PolicyName": WAKE_POLICY,
         "PolicyType": "StepScaling",
         "StepScalingPolicyConfiguration": configuration,
     }
     return Call("application-autoscaling", "put_scaling_policy", parameters)
 
 
-def _alarm(deployment: Deployment) -> Call:
+def _wake_alarm(deployment: Deployment) -> Call:
     parameters = {
         "AlarmName": wake_alarm(deployment.endpoint),
-        "AlarmActions": [Answer("PolicyARN")],
+        "AlarmActions": [ResponseField("PolicyARN")],
         "MetricName": "HasBacklogWithoutCapacity",
         "Namespace": "AWS/SageMaker",
         "Dimensions": _dimensions(deployment.endpoint),

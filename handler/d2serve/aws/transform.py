@@ -1,25 +1,16 @@
 """SageMaker batch transform over images in S3."""
 
-import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any
 
-from d2serve.aws.account import Account, connect
-from d2serve.aws.api import AwsError, Call
+from d2serve.aws.account import Account
+from d2serve.aws.api import Call
 from d2serve.aws.containers import RESPONSE_TIMEOUT_S, container_environment, image_uri
-from d2serve.aws.context import NOBODY, Site, find_site, imagined_site
-from d2serve.aws.deployment import check_network
-from d2serve.aws.options import (
-    add_network,
-    add_package,
-    add_site,
-    environment_of,
-    listed,
-    package_of,
-)
+from d2serve.aws.context import EXAMPLE_IDENTITY, AccountContext, example_context, find_context
+from d2serve.aws.deployment import DEFAULT_INSTANCE, check_network
 from d2serve.aws.resources import (
     delete_model,
     first_upload,
@@ -27,32 +18,54 @@ from d2serve.aws.resources import (
     network,
     upload_steps,
 )
-from d2serve.aws.steps import TRANSFORM_JOBS, Step, carry_out, log_tail, show, take_back, wait_while
+from d2serve.aws.steps import Step, apply_steps, roll_back, show_steps
+from d2serve.aws.waiting import NO_REASON, TRANSFORM_LOGS, log_tail, wait_while
 from d2serve.building.package import Package
-from d2serve.cli.run import run
-from d2serve.errors import CommandError
+from d2serve.errors import AwsError, CommandError
 
-MOST_PAYLOAD_MB = 100  # of all requests at once on an instance, as SageMaker has it
-LONGEST_NAME = 40
-LONGEST_S = 5 * 24 * 3600.0  # SageMaker ends a job then
+MAX_TOTAL_PAYLOAD_MB = 100  # SageMaker's limit on all concurrent requests of an instance
+MAX_BASE_CHARACTERS = 40
+TIMEOUT_S = 5 * 24 * 3600.0  # SageMaker ends a job then
+
+
+def utc_now() -> datetime:
+    """Return the current time, which becomes part of a job's name."""
+    return datetime.now(timezone.utc)
 
 
 @dataclass(frozen=True)
-class Job:
-    """What `make transform` was asked for.
+class TransformJob:
+    """A batch transform job.
+
+    Attributes:
+        package: the package to run.
+        input: s3:// prefix of the images.
+        output: s3:// URL for the responses.
+        instance: instance type such as ml.g5.xlarge.
+        instances: number of instances.
+        requests_at_once: concurrent requests per instance.
+        max_payload_mb: maximum size of one image.
+        content_type: type of all images.
+        accept: type of the responses.
+        environment: variables of the container.
+        prefix: start of the S3 keys.
+        kms_key: encrypts volumes and objects in S3.
+        subnets: subnets of a VPC.
+        security_groups: security groups of a VPC.
+        network_isolation: whether the container has no network access.
+        time: part of the job's name.
 
     Raises:
-        CommandError: a value that SageMaker would not take.
+        CommandError: SageMaker would reject a value.
     """
 
     package: Package
-    time: datetime
     input: str
     output: str
-    instance: str = "ml.m5.xlarge"
+    instance: str = DEFAULT_INSTANCE
     instances: int = 1
-    requests_at_once: int = 8  # per instance
-    max_payload_mb: int = 6  # of one picture
+    requests_at_once: int = 8
+    max_payload_mb: int = 6
     content_type: str = "application/x-image"
     accept: str = "application/json"
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -61,53 +74,97 @@ class Job:
     subnets: tuple[str, ...] = ()
     security_groups: tuple[str, ...] = ()
     network_isolation: bool = False
+    time: datetime = field(default_factory=lambda: utc_now())
 
     def __post_init__(self) -> None:
         check_network(self.subnets, self.security_groups)
-        for name, url in (("INPUT", self.input), ("OUTPUT", self.output)):
+        for option, url in (("--input", self.input), ("--output", self.output)):
             if not url.startswith("s3://"):
-                raise CommandError(f"{name} {url!r}: an S3 address looks like s3://bucket/prefix/")
-        if min(self.instances, self.requests_at_once, self.max_payload_mb) < 1:
-            raise CommandError("instances, requests at once and the payload must be 1 or more")
-        if self.requests_at_once * self.max_payload_mb > MOST_PAYLOAD_MB:
+                raise CommandError(f"{option} {url!r} is not an S3 URL: use s3://bucket/prefix/")
+        for name in ("instances", "requests_at_once", "max_payload_mb"):
+            if (value := getattr(self, name)) < 1:
+                raise CommandError(
+                    f"--{name.replace('_', '-')} {value} is out of range: use a number from 1"
+                )
+        if self.requests_at_once * self.max_payload_mb > MAX_TOTAL_PAYLOAD_MB:
             raise CommandError(
-                f"{self.requests_at_once} requests at once of up to {self.max_payload_mb} MB are "
-                f"more than the {MOST_PAYLOAD_MB} MB that SageMaker sends at a time"
+                f"--requests-at-once {self.requests_at_once} times --max-payload-mb "
+                f"{self.max_payload_mb} exceeds SageMaker's limit of {MAX_TOTAL_PAYLOAD_MB} MB"
             )
 
     @property
     def name(self) -> str:
-        """Of the job and its model: the package's and the time."""
-        base = self.package.name.replace("_", "-")[:LONGEST_NAME].strip("-")
+        """Name of the job and of its model: the package's name and the time."""
+        base = self.package.name.replace("_", "-")[:MAX_BASE_CHARACTERS].strip("-")
         return f"{base}-{self.time:%Y%m%d-%H%M%S}"
 
     @property
     def package_key(self) -> str:
-        """Where the package lies while the job runs."""
+        """S3 key of the package while the job runs."""
         return f"{self.prefix.strip('/')}-transform/{self.name}/{self.package.name}.tar.gz"
 
 
-def job_steps(account: Account, job: Job, site: Site) -> list[Step]:
-    """The model, and the job on it run to its end."""
-    settle = partial(_wait, account, job.name)
+def transform(
+    account: Account,
+    job: TransformJob,
+    *,
+    role: str | None = None,
+    bucket: str | None = None,
+    dry_run: bool = False,
+) -> None:
+    """Run a job to its end, then delete its model and package.
+
+    Args:
+        account: the account.
+        job: the job to run.
+        role: name or ARN of the execution role; None for the role that runs this.
+        bucket: bucket for the package; None for SageMaker's default bucket.
+        dry_run: print the calls instead of making them; works without credentials.
+
+    Raises:
+        CommandError: the job or a call failed.
+    """
+    if dry_run and not account.has_credentials():
+        account.console.print(
+            f"No credentials: showing the calls for an empty account, {EXAMPLE_IDENTITY.account_id}"
+        )
+        context = example_context(account, role, bucket)
+        in_new_bucket = context.is_default_bucket()
+        upload = first_upload(job.package, context, job.package_key, in_new_bucket=in_new_bucket)
+    else:
+        context = find_context(account, role, bucket)
+        upload = upload_steps(account, job.package, context, job.package_key)
+    steps = [*upload, *job_steps(account, job, context)]
+    if dry_run:
+        show_steps(account, steps)
+        return
+    apply_steps(account, steps)
+    # The responses may be in the new bucket.
+    roll_back(account, [s.undo for s in steps if s.undo and s.undo.operation != "delete_bucket"])
+    account.console.print(f"{job.name} is done; its responses are in {job.output}")
+
+
+def job_steps(account: Account, job: TransformJob, context: AccountContext) -> list[Step]:
+    """Return the steps that create the model and run the job."""
+    wait = partial(_wait, account, job.name)
     return [
-        Step(_create_model(job, site), delete_model(job.name)),
-        Step(_create_transform_job(job), settle=settle),
+        Step(_create_model(job, context), delete_model(job.name)),
+        Step(_create_transform_job(job), wait=wait),
     ]
 
 
-def _create_model(job: Job, site: Site) -> Call:
+def _create_model(job: TransformJob, context: AccountContext) -> Call:
     container = {
-        "Image": image_uri(site.region, job.instance),
+        "Image": image_uri(context.region, job.instance),
         "Environment": container_environment("transform", job.environment),
-        "ModelDataUrl": f"s3://{site.bucket}/{job.package_key}",
+        "ModelDataUrl": f"s3://{context.bucket}/{job.package_key}",
     }
     networking = network(job.subnets, job.security_groups, job.network_isolation)
-    parameters = model_parameters(container, site.role_arn, networking, _tags(job))
+    parameters = model_parameters(container, context.role_arn, networking, _tags(job))
     return Call("sagemaker", "create_model", {"ModelName": job.name, **parameters})
 
 
-def _create_transform_job(job: Job) -> Call:
+def _create_transform_job(job: TransformJob) -> Call:
     output = {"S3OutputPath": job.output, "Accept": job.accept, "AssembleWith": "None"}
     machines: dict[str, Any] = {"InstanceType": job.instance, "InstanceCount": job.instances}
     if job.kms_key:
@@ -133,100 +190,20 @@ def _create_transform_job(job: Job) -> Call:
     return Call("sagemaker", "create_transform_job", parameters)
 
 
-def _tags(job: Job) -> list[dict[str, str]]:
+def _tags(job: TransformJob) -> list[dict[str, str]]:
     return [{"Key": "created-by", "Value": "d2serve"}, {"Key": "d2serve:job", "Value": job.name}]
 
 
 def _wait(account: Account, name: str) -> None:
-    def look() -> dict[str, Any]:
-        return account.ask("sagemaker", "describe_transform_job", TransformJobName=name)
-
+    """Wait for the end of the job; stop it when interrupted."""
+    describe = partial(account.read, "sagemaker", "describe_transform_job", TransformJobName=name)
+    busy = ("InProgress", "Stopping")
     try:
-        busy = ("InProgress", "Stopping")
-        seen = wait_while(account, look, "TransformJobStatus", busy, longest_s=LONGEST_S)
+        found = wait_while(account, describe, "TransformJobStatus", busy=busy, timeout_s=TIMEOUT_S)
     except (KeyboardInterrupt, AwsError):
-        account.carry_out(Call("sagemaker", "stop_transform_job", {"TransformJobName": name}))
+        account.apply(Call("sagemaker", "stop_transform_job", {"TransformJobName": name}))
         raise
-    if seen["TransformJobStatus"] != "Completed":
-        reason = seen.get("FailureReason", "AWS gives no reason")
-        log = log_tail(account, TRANSFORM_JOBS, f"{name}/")
-        raise CommandError(f"{name} is {seen['TransformJobStatus']}: {reason}; {log}")
-
-
-def utc_now() -> datetime:
-    """The time that a job's name carries."""
-    return datetime.now(timezone.utc)
-
-
-def main(
-    arguments: Sequence[str] | None = None,
-    connect: Callable[[str | None], Account] = connect,
-    now: Callable[[], datetime] = utc_now,
-) -> int:
-    """Run the job to its end, or show the calls that would."""
-    given = _parser().parse_args(arguments)
-    job = _job(given, now())
-    account = connect(given.region)
-    if given.dry_run and not account.has_credentials():
-        account.console.print(f"No credentials: the account {NOBODY.account_id} stands for yours.")
-        site = imagined_site(account, given.role, given.bucket)
-        new_bucket = site.is_default_bucket()
-        upload = first_upload(job.package, site, job.package_key, in_new_bucket=new_bucket)
-    else:
-        site = find_site(account, given.role, given.bucket)
-        upload = upload_steps(account, job.package, site, job.package_key)
-    steps = [*upload, *job_steps(account, job, site)]
-    if given.dry_run:
-        show(account, steps)
-        return 0
-    carry_out(account, steps)
-    # A new bucket may hold the answers by now.
-    take_back(account, [s.undo for s in steps if s.undo and s.undo.operation != "delete_bucket"])
-    account.console.print(f"{job.name} is done; its answers are in {job.output}")
-    return 0
-
-
-def _job(given: argparse.Namespace, now: datetime) -> Job:
-    return Job(
-        package=package_of(given),
-        time=now,
-        input=given.input,
-        output=given.output,
-        instance=given.instance,
-        instances=given.instances,
-        requests_at_once=given.requests_at_once,
-        max_payload_mb=given.max_payload_mb,
-        content_type=given.content_type,
-        accept=given.accept,
-        environment=environment_of(given),
-        prefix=given.prefix,
-        kms_key=given.kms_key,
-        subnets=listed(given.subnets),
-        security_groups=listed(given.security_groups),
-        network_isolation=given.network_isolation,
-    )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="transform", description=__doc__)
-    add_package(parser)
-    parser.add_argument("--input", required=True, metavar="s3://...", help="prefix of the pictures")
-    parser.add_argument("--output", required=True, metavar="s3://...", help="where answers go")
-    parser.add_argument("--content-type", default="application/x-image", help="of all pictures")
-    parser.add_argument("--accept", default="application/json", help="default: %(default)s")
-    add_site(parser)
-    add_network(parser)
-    capacity = parser.add_argument_group("capacity")
-    capacity.add_argument("--instance", default="ml.m5.xlarge", help="default: %(default)s")
-    capacity.add_argument("--instances", type=int, default=1, help="default: %(default)s")
-    capacity.add_argument(
-        "--requests-at-once", type=int, default=8, help="per instance; default: %(default)s"
-    )
-    capacity.add_argument(
-        "--max-payload-mb", type=int, default=6, help="of one picture; default: %(default)s"
-    )
-    return parser
-
-
-if __name__ == "__main__":
-    run(main)
+    if found["TransformJobStatus"] != "Completed":
+        reason = found.get("FailureReason", NO_REASON)
+        log = log_tail(account, TRANSFORM_LOGS, f"{name}/")
+        raise CommandError(f"{name} is {found['TransformJobStatus']}: {reason}; {log}")

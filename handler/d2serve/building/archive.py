@@ -1,9 +1,9 @@
-"""Build a model archive from a Detectron2 config and checkpoint."""
+"""Build a model archive (.mar) from a Detectron2 config and a checkpoint."""
 
-import argparse
+import logging
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +14,26 @@ from d2serve.building.checkpoint import Checkpoint, open_checkpoint
 from d2serve.building.class_names import choose_class_names
 from d2serve.building.lazy_config import as_yaml
 from d2serve.building.members import check_checkpoint_size
-from d2serve.building.packing import STORE, check_name, pack, write_yaml
-from d2serve.building.runtimes import AUTO, WANTED, choose_runtime, write_network
-from d2serve.building.yaml_config import ConfigError
-from d2serve.cli.run import run
-from d2serve.detector.detectron2.model import PackageError
-from d2serve.errors import CheckpointError, CommandError
-from d2serve.metadata import CLASSES_FILE, ClassNamesError, class_names_text
-from d2serve.serving.loading import load_detector
-from d2serve.serving.model_config import SERVING_FILE
+from d2serve.building.packing import HANDLER_FILE, SUFFIX, check_name, pack, write_yaml
+from d2serve.building.runtimes import AUTO, RUNTIME_CHOICES, choose_runtime, write_model_folder
+from d2serve.errors import CommandError, ConfigError
+from d2serve.metadata import CLASSES_FILE, class_names_text
+from d2serve.serving.loading import MODEL_FOLDER, load_detector
+from d2serve.serving.model_config import MODEL_CONFIG_FILE, check_model_config
 from d2serve.settings import SETTING_NAMES, Settings
 
+logger = logging.getLogger(__name__)
 PACKAGE = Path(d2serve.__file__).resolve().parent
 ENTRY_POINT = PACKAGE / "servers" / "torchserve" / "archive_handler.py"
-SERVING_DEFAULTS: dict[str, Any] = {
-    # On a CPU two with half of the threads each answer more than one (docs/performance.md), and one
-    # answers while the other is being started again.
+# The parts of d2serve that workers import, beside the modules at its top.
+SERVING_PACKAGES = (
+    *("detector", "inputs", "masks", "model", "outputs", "serving"),
+    "servers/torchserve",
+)
+NOT_SERVED = ("__pycache__", "launcher", ENTRY_POINT.name)
+DEFAULT_MODEL_CONFIG: dict[str, Any] = {
+    # On a CPU two workers with half of the threads each have a higher throughput than one
+    # (docs/performance.md), and one serves while the other restarts.
     "minWorkers": 2,
     "maxWorkers": 2,
     "batchSize": 8,
@@ -37,146 +41,159 @@ SERVING_DEFAULTS: dict[str, Any] = {
     "jobQueueSize": 32,
     "responseTimeout": 120,
     "startupTimeout": 300,
-    # All of them, so that an operator finds what can be changed.
+    # All settings, so that operators find what they can change.
     "handler": {name: getattr(Settings(), name) for name in SETTING_NAMES},
 }
-# For who counts on one process with all cores.
+# For callers that rely on a single process with all cores.
 ONE_WORKER = {"minWorkers": 1, "maxWorkers": 1}
 
 
 def build_archive(
-    config: Path,
-    checkpoint: Path,
-    name: str,
-    store: Path,
+    config: str | Path,
+    weights: str | Path,
+    output: str | Path,
     *,
-    classes: Path | None = None,
+    class_names: str | Path | Sequence[str] | None = None,
     weights_key: str | None = None,
-    serving: dict[str, Any] | None = None,
     runtime: str = AUTO,
+    model_config: Mapping[str, Any] | None = None,
+    report: Callable[[str], None] = logger.info,
 ) -> Path:
-    """Checks a model, proves it by one forward and packs it as `store`/`name`.mar.
+    """Build an archive from a Detectron2 config and a checkpoint.
 
-    Prints what the model runs on, which class names and, where a checkpoint has several, which
-    weights it took. Equal models give equal bytes.
+    The archive is loaded and runs an image before it is written. Equal inputs give equal bytes.
 
     Args:
-        config: a YAML config of Detectron2, or a Python one, which is run.
-        checkpoint: a file that `open_checkpoint` reads.
-        name: letters, digits, - and _.
-        store: the folder that receives the archive; made where absent.
-        classes: a JSON file of class names; where None see `choose_class_names`.
-        weights_key: see `open_checkpoint`.
-        serving: keys of model-config.yaml that differ from SERVING_DEFAULTS.
-        runtime: what the model runs on, one of WANTED.
+        config: a YAML config of Detectron2, or a Python one, whose code is run.
+        weights: a checkpoint; see `open_checkpoint`.
+        output: the archive's path, NAME.mar; its folder is created if necessary.
+        class_names: a JSON file of class names, or the names in the order of the class indices.
+            By default those of the config's datasets; see `choose_class_names`.
+        weights_key: the key of the weights in a checkpoint with several; see `open_checkpoint`.
+        runtime: `native`, our own network; `detectron2`, the upstream package; or `auto`, native if
+            it supports the config.
+        model_config: keys of model-config.yaml that differ from DEFAULT_MODEL_CONFIG.
+        report: receives a line on each choice: runtime, class names and weights.
 
     Raises:
-        ConfigError, CheckpointError, ClassNamesError: the model's files are not as they must be.
-        PackageError: the model needs the detectron2 package, which cannot be imported.
-        CommandError: the name, or a failure of the archiver.
+        ConfigError, CheckpointError, ClassNamesError: an input cannot be read, is not supported or
+            does not match the other ones.
+        ArchiveError: the checkpoint is a zip bomb.
+        RuntimeUnavailableError: the model needs the detectron2 package, which cannot be imported.
+        CommandError: the output's name is not accepted.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as store:
+        ...     archive = build_archive(
+        ...         "models/shapes/config.yaml",
+        ...         "models/shapes/model_final.pth",
+        ...         f"{store}/shapes.mar",
+        ...         class_names="models/shapes/classes.json",
+        ...     )
+        ...     print(archive.name)
+        shapes.mar
     """
-    check_name(name)
-    # Only this build's own folder is written to, so builds of one name can run side by side.
+    target = Path(output)
+    name = check_name(target.name.removesuffix(SUFFIX))
+    if target.suffix != SUFFIX:
+        raise CommandError(f"output is {target.name!r}, expected a name that ends in {SUFFIX}")
+    chosen_config = dict(model_config or {})
+    check_model_config(chosen_config)
+    if runtime not in RUNTIME_CHOICES:
+        raise ConfigError(f"runtime is {runtime!r}, expected {', '.join(RUNTIME_CHOICES)}")
+    # Parallel builds of the same archive do not share any file until the final rename.
     with (
-        as_yaml(config) as readable,
+        as_yaml(Path(config)) as yaml_config,
         tempfile.TemporaryDirectory(prefix="d2serve-archive-") as temporary,
     ):
-        choice = choose_runtime(runtime, readable)
-        print(f"runtime: {choice.runtime} ({choice.reason})", flush=True)
+        choice = choose_runtime(runtime, yaml_config)
+        report(f"runtime: {choice.runtime} ({choice.reason})")
         content = Path(temporary) / "content"
-        content.mkdir()
-        settings = SERVING_DEFAULTS | (serving or {})
-        settings["handler"] = settings["handler"] | {"runtime": choice.runtime}
-        write_model(content, readable, checkpoint, classes, weights_key, settings)
-        prove(content, choice.runtime)
-        packed = Path(temporary) / f"{name}.mar"
+        _write_model(
+            content / MODEL_FOLDER,
+            yaml_config,
+            Path(weights),
+            _open_class_names(class_names),
+            weights_key,
+            choice.runtime,
+            report,
+        )
+        _write_code(content)
+        merged = {**DEFAULT_MODEL_CONFIG, **chosen_config}
+        handler = {**DEFAULT_MODEL_CONFIG["handler"], **(chosen_config.get("handler") or {})}
+        merged["handler"] = {**handler, "runtime": choice.runtime}
+        write_yaml(content / MODEL_CONFIG_FILE, merged)
+        _try(content, choice.runtime)
+        packed = Path(temporary) / target.name
         pack(content, name, packed)
-        store.mkdir(parents=True, exist_ok=True)
-        return _move_into(store, packed)
+        return _move(packed, target)
 
 
-def write_model(
+def _open_class_names(given: str | Path | Sequence[str] | None) -> Path | Sequence[str] | None:
+    return Path(given) if isinstance(given, str) else given
+
+
+def _write_model(
     folder: Path,
     config: Path,
-    checkpoint: Path,
-    classes: Path | None,
+    weights: Path,
+    class_names: Path | Sequence[str] | None,
     weights_key: str | None,
-    serving: dict[str, Any],
+    runtime: str,
+    report: Callable[[str], None],
 ) -> None:
-    """Writes all that an archive holds, apart from its manifest, into an empty folder."""
-    check_checkpoint_size(checkpoint)
-    read = open_checkpoint(checkpoint, weights_key)
-    model = write_network(folder, config, read.weights, serving["handler"]["runtime"])
-    chosen = choose_class_names(classes, model.explicit, model.num_classes, model.num_stuff_classes)
-    for line in (*chosen.sources, *_told(read)):
-        print(line)
-    write_yaml(folder / SERVING_FILE, serving)
+    folder.mkdir(parents=True)
+    check_checkpoint_size(weights)
+    checkpoint = open_checkpoint(weights, weights_key)
+    model = write_model_folder(folder, config, checkpoint.weights, runtime)
+    chosen = choose_class_names(
+        class_names, model.explicit, model.num_classes, model.num_stuff_classes
+    )
     (folder / CLASSES_FILE).write_text(class_names_text(chosen.names), encoding="utf-8")
-    shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copyfile(ENTRY_POINT, folder / "handler.py")
+    for line in (*chosen.sources, *_weights_source(checkpoint)):
+        report(line)
 
 
-def prove(folder: Path, runtime: str) -> None:
-    """Loads the folder as a worker would and runs one picture through the network.
+def _weights_source(checkpoint: Checkpoint) -> list[str]:
+    if checkpoint.plain_key is None:
+        return []
+    return [
+        f"weights: {checkpoint.key}, a running average; --weights-key {checkpoint.plain_key} "
+        "selects the plain ones"
+    ]
+
+
+def _write_code(folder: Path) -> None:
+    """Copy the entry point and the part of d2serve that workers import."""
+    target = folder / PACKAGE.name
+    for name in SERVING_PACKAGES:
+        shutil.copytree(PACKAGE / name, target / name, ignore=shutil.ignore_patterns(*NOT_SERVED))
+    for module in (*PACKAGE.glob("*.py"), PACKAGE / "servers" / "__init__.py"):
+        shutil.copyfile(module, target / module.relative_to(PACKAGE))
+    shutil.copyfile(ENTRY_POINT, folder / HANDLER_FILE)
+
+
+def _try(folder: Path, runtime: str) -> None:
+    """Load the model as a worker does and run an image through the network.
 
     Raises:
-        CommandError: the network cannot run.
+        ConfigError: the network cannot run.
     """
     detector = load_detector(folder, torch.device("cpu"), Settings(runtime=runtime))
     try:
         detector.warm_up()
-    except Exception as error:  # a config of the package may name any code
-        raise CommandError(f"the network was built but cannot run: {error}") from error
+    except Exception as error:  # a config of the package may call any code
+        raise ConfigError(f"the network was built but cannot run: {error}") from error
 
 
-def _told(read: Checkpoint) -> list[str]:
-    if read.plain_key is None:
-        return []
-    return [
-        f"weights: {read.key}, a running average; WEIGHTS_KEY={read.plain_key} takes the plain ones"
-    ]
-
-
-def _move_into(store: Path, packed: Path) -> Path:
-    """In one step, so that nobody ever reads half an archive."""
-    with tempfile.NamedTemporaryFile(dir=store, prefix=".", suffix=".mar", delete=False) as file:
-        arriving = Path(file.name)
-    shutil.copyfile(packed, arriving)
-    arriving.chmod(0o644)
-    return arriving.replace(store / packed.name)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Build an archive, or say what in the model's files is not as it must be."""
-    given = _parser().parse_args(arguments)
-    try:
-        archive = build_archive(
-            given.config,
-            given.weights,
-            given.name,
-            given.model_store,
-            classes=given.classes,
-            weights_key=given.weights_key,
-            runtime=given.runtime,
-        )
-    except (ConfigError, CheckpointError, ClassNamesError, PackageError) as error:
-        raise CommandError(str(error)) from error
-    megabytes = archive.stat().st_size / 1e6
-    print(f"{archive} ({megabytes:.1f} MB); serve it with: make serve MODEL={archive}")
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="archive", description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="Detectron2's .yaml or .py")
-    parser.add_argument("--weights", type=Path, required=True, help="checkpoint: .pth, .pkl, ...")
-    parser.add_argument("--name", required=True, help="the model's name, such as my-model")
-    parser.add_argument("--classes", type=Path, help="JSON file of class names")
-    parser.add_argument("--weights-key", help="which of the checkpoint's weights, such as model")
-    parser.add_argument("--runtime", choices=WANTED, default=AUTO, help="default: %(default)s")
-    parser.add_argument("--model-store", type=Path, default=STORE, help="default: %(default)s")
-    return parser
-
-
-if __name__ == "__main__":
-    run(main)
+def _move(packed: Path, target: Path) -> Path:
+    """Replace the target in one step, so that readers never see an incomplete archive."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(
+        dir=target.parent, prefix=".", suffix=SUFFIX, delete=False
+    ) as file:
+        incomplete = Path(file.name)
+    shutil.copyfile(packed, incomplete)
+    incomplete.chmod(0o644)
+    return incomplete.replace(target)

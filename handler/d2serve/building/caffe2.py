@@ -1,4 +1,4 @@
-"""Detectron1's names and layouts of weights -> Detectron2's."""
+"""Convert Detectron1's (Caffe2's) weights to Detectron2's names and layouts."""
 
 import re
 from collections.abc import Iterable
@@ -7,8 +7,8 @@ from torch import Tensor
 
 from d2serve.model.weights import Weights
 
-# Blobs that Detectron1 carries along: its optimizer's, and the ImageNet classifier's.
-LEFT_OUT = re.compile(r"_momentum$|^conv1_b$|^(fc1000|pred|last_out\w*)_[wb]$")
+# Blobs of Detectron1's optimizer and of the ImageNet classifier.
+UNUSED = re.compile(r"_momentum$|^conv1_b$|^(fc1000|pred|last_out\w*)_[wb]$")
 PARAMETERS = (
     (r"_(?:bn|gn)_(?:s|gamma)$", ".norm.weight"),
     (r"_(?:bn|gn)_(?:b|bias|beta)$", ".norm.bias"),
@@ -27,7 +27,7 @@ BACKBONE = (
     (r"^fpn_res(\d)_\d+_sum\.", r"fpn_output\1."),
     (r"^fpn_([67])\.", r"top_block.p\1."),
 )
-# One head for all levels has the name of the finest.
+# A head that all levels share is named after the finest one.
 RPN = (
     (r"^conv_rpn(?:_fpn\d)?\.", "proposal_generator.rpn_head.conv."),
     (r"^rpn_bbox_pred(?:_fpn\d)?\.", "proposal_generator.rpn_head.anchor_deltas."),
@@ -47,38 +47,38 @@ ROI_HEADS = (
 RETINANET = (
     (r"^retnet_cls_pred_fpn\d\.", "head.cls_score."),
     (r"^retnet_bbox_pred_fpn\d\.", "head.bbox_pred."),
-    # A ReLU stands behind each convolution of Detectron2's subnets.
+    # A ReLU follows each convolution of Detectron2's subnets.
     *(
         (rf"^retnet_(cls|bbox)_conv_n{layer}_fpn\d\.", rf"head.\1_subnet.{2 * layer}.")
         for layer in range(10)
     ),
 )
-RENAMED = tuple(
+RULES = tuple(
     (re.compile(pattern), name)
     for pattern, name in (*PARAMETERS, *BACKBONE, *RPN, *ROI_HEADS, *RETINANET)
 )
 
 
 def has_caffe2_names(names: Iterable[str]) -> bool:
-    """Whether the names are Caffe2's, which have no dot; every network's in torch have some."""
+    """Return whether the names are Caffe2's, which have no dots; those of torch modules have."""
     return not any("." in name for name in names)
 
 
 def convert_caffe2(weights: Weights) -> Weights:
-    """Detectron1's weights under Detectron2's names, rows of classes in Detectron2's order."""
-    kept = {name: tensor for name, tensor in weights.items() if not LEFT_OUT.search(name)}
+    """Rename Detectron1's weights and reorder the rows of classes as Detectron2 does."""
+    kept = {name: tensor for name, tensor in weights.items() if not UNUSED.search(name)}
     renamed = {_rename(name): tensor for name, tensor in kept.items()}
     return {name: _reorder(name, tensor) for name, tensor in renamed.items()}
 
 
 def _rename(name: str) -> str:
-    for pattern, replacement in RENAMED:
+    for pattern, replacement in RULES:
         name = pattern.sub(replacement, name)
     return name
 
 
 def _reorder(name: str, rows: Tensor) -> Tensor:
-    """Detectron1's first class is the background; Detectron2 has it last, and only in scores."""
+    """Move the background, Detectron1's first class; Detectron2 has it last, and only in scores."""
     if name.startswith("cls_score."):
         return rows.roll(-1, dims=0)
     if name.startswith("bbox_pred."):

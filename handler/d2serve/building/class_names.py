@@ -1,23 +1,29 @@
-"""Choose the names of a model's classes."""
+"""Choose the class names of a model."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from d2serve.metadata import ClassCounts, ClassNames, check_class_names, read_class_names
+from d2serve.metadata import (
+    ClassCounts,
+    ClassNames,
+    check_class_names,
+    parse_class_names,
+    read_class_names,
+)
 
-# Made with Detectron2's own catalogue: a file of names for each of its built-in datasets.
+# Generated from Detectron2's catalogue: the names of each of its built-in datasets.
 DATASET_NAMES = Path(__file__).resolve().parent / "dataset_names"
-# The metrics are those of the test set, so its names come first.
+# The test set comes first, because the published metrics are measured on it.
 DATASET_KEYS = ("TEST", "TRAIN")
 THINGS_KEYS = {"RetinaNet": "MODEL.RETINANET.NUM_CLASSES"}
 
 
 @dataclass(frozen=True)
-class Found:
-    """Names of one kind of classes, and in words where they are from."""
+class NamedClasses:
+    """Names of all thing or all stuff classes, and in words their source."""
 
     names: tuple[str, ...]
     source: str
@@ -25,74 +31,83 @@ class Found:
 
 @dataclass(frozen=True)
 class ChosenNames:
-    """The names of all classes, and a line for each kind on where they are from."""
+    """The names of all classes, and a line on the source of each kind."""
 
     names: ClassNames
     sources: tuple[str, ...]
 
 
 def choose_class_names(
-    classes: Path | None, config: Mapping[str, Any], things: int, stuff: int = 0
+    given: Path | Sequence[str] | None, config: Mapping[str, Any], things: int, stuff: int = 0
 ) -> ChosenNames:
-    """Names from the user's file, else from the config's datasets, else numbers.
+    """Choose the given names, else those of the config's datasets, else numbers.
 
     Args:
-        classes: the user's class file.
-        config: what Detectron2's config sets explicitly.
-        things: how many classes of instances the model has.
-        stuff: how many classes of pixels it has.
+        given: a class file, or the names of the things.
+        config: the keys that Detectron2's config sets.
+        things: number of thing classes (instances).
+        stuff: number of stuff classes (pixels).
 
     Raises:
-        ClassNamesError: the file cannot be read or does not fit the model.
+        ClassNamesError: the names cannot be read or do not match the model.
     """
-    given = read_class_names(classes) if classes else ClassNames()
-    file = classes.name if classes else ""
-    of_things = _choose(given.things, file, "class", things, _things_of(config))
-    of_stuff = _choose(given.stuff, file, "stuff", stuff, _stuff_of(config))
-    names = ClassNames(of_things.names, of_stuff.names)
-    check_class_names(names, class_counts(config, things, stuff), file)
-    told = {"class names": of_things, "stuff names": of_stuff}
+    names, source = _read(given)
+    chosen_things = _choose(names.things, source, "class", things, _thing_names(config))
+    chosen_stuff = _choose(names.stuff, source, "stuff", stuff, _stuff_names(config))
+    chosen = ClassNames(chosen_things.names, chosen_stuff.names)
+    check_class_names(chosen, class_counts(config, things, stuff), source)
+    kinds = {"class names": chosen_things, "stuff names": chosen_stuff}
     return ChosenNames(
-        names, tuple(f"{kind}: {found.source}" for kind, found in told.items() if found.names)
+        chosen, tuple(f"{kind}: {named.source}" for kind, named in kinds.items() if named.names)
     )
 
 
 def class_counts(config: Mapping[str, Any], things: int, stuff: int) -> ClassCounts:
-    """The counts with the keys of the config that set them."""
+    """The numbers of classes with the config keys that set them."""
     architecture = config.get("MODEL", {}).get("META_ARCHITECTURE")
     return ClassCounts(things, stuff, THINGS_KEYS.get(architecture, ClassCounts.things_key))
 
 
+def _read(given: Path | Sequence[str] | None) -> tuple[ClassNames, str]:
+    if given is None:
+        return ClassNames(), ""
+    if isinstance(given, Path):
+        return read_class_names(given), given.name
+    return parse_class_names(json.dumps([*given]), "class_names"), "class_names"
+
+
 def _choose(
-    given: tuple[str, ...], file: str, word: str, count: int, in_datasets: Iterator[Found]
-) -> Found:
-    """The given names, else the first of the datasets' that are as many, else numbers."""
+    given: tuple[str, ...], source: str, prefix: str, count: int, datasets: Iterator[NamedClasses]
+) -> NamedClasses:
+    """The given names, else those of the first dataset with as many classes, else numbers."""
     if given:
-        return Found(given, f"those of {file}")
-    numbered = tuple(f"{word}_{index}" for index in range(count))
-    unnamed = Found(numbered, f"{word}_0, {word}_1, ...; CLASSES=names.json gives better ones")
-    return next((found for found in in_datasets if len(found.names) == count), unnamed)
+        return NamedClasses(given, f"from {source}")
+    numbers = tuple(f"{prefix}_{index}" for index in range(count))
+    numbered = NamedClasses(
+        numbers, f"{prefix}_0, {prefix}_1, ...; name them with --classes names.json"
+    )
+    return next((named for named in datasets if len(named.names) == count), numbered)
 
 
-def _things_of(config: Mapping[str, Any]) -> Iterator[Found]:
-    return (Found(names.things, source) for names, source in _named_datasets(config))
+def _thing_names(config: Mapping[str, Any]) -> Iterator[NamedClasses]:
+    return (NamedClasses(names.things, source) for names, source in _dataset_names(config))
 
 
-def _stuff_of(config: Mapping[str, Any]) -> Iterator[Found]:
-    return (Found(names.stuff, source) for names, source in _named_datasets(config))
+def _stuff_names(config: Mapping[str, Any]) -> Iterator[NamedClasses]:
+    return (NamedClasses(names.stuff, source) for names, source in _dataset_names(config))
 
 
-def _named_datasets(config: Mapping[str, Any]) -> Iterator[tuple[ClassNames, str]]:
+def _dataset_names(config: Mapping[str, Any]) -> Iterator[tuple[ClassNames, str]]:
     files = json.loads((DATASET_NAMES / "datasets.json").read_text(encoding="utf-8"))
     for key in DATASET_KEYS:
-        for dataset in _listed(config, key):
+        for dataset in _datasets(config, key):
             if dataset in files:
-                source = f"Detectron2's for {dataset} (DATASETS.{key})"
+                source = f"from Detectron2's {dataset} (DATASETS.{key})"
                 yield read_class_names(DATASET_NAMES / files[dataset]), source
 
 
-def _listed(config: Mapping[str, Any], key: str) -> list[str]:
-    """The names under DATASETS.`key`, which no network reads and nobody has checked."""
+def _datasets(config: Mapping[str, Any], key: str) -> list[str]:
+    """The names under DATASETS.`key`, whose types have not been checked."""
     datasets = config.get("DATASETS")
     names = datasets.get(key) if isinstance(datasets, dict) else None
     listed = names if isinstance(names, (list, tuple)) else [names]

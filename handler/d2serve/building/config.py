@@ -1,21 +1,16 @@
-"""A Detectron2 config, YAML or lazy -> ModelConfig."""
+"""Read a Detectron2 config, keyed or lazy, as a ModelConfig."""
 
 from pathlib import Path
 from typing import Any
 
-from d2serve.building.config_sections import (
-    read_backbone,
-    read_retinanet,
-    read_roi_heads,
-    read_rpn,
-    read_semantic,
-)
 from d2serve.building.config_values import ConfigValues
+from d2serve.building.keyed_backbone import read_backbone
+from d2serve.building.keyed_heads import read_retinanet, read_roi_heads, read_rpn, read_semantic
 from d2serve.building.lazy_model import parse_lazy
 from d2serve.building.lazy_yaml import MODEL_KEY, is_lazy_config, read_lazy_config
 from d2serve.building.yaml_config import read_yaml_config
+from d2serve.model.backbone_config import BackboneConfig
 from d2serve.model.config import (
-    BackboneConfig,
     Family,
     InputConfig,
     ModelConfig,
@@ -25,17 +20,39 @@ from d2serve.model.config import (
 )
 
 
-def parse_keys(explicit: dict[str, Any]) -> ModelConfig:
-    """Checks what a config of keys sets explicitly, with Detectron2's defaults for the rest.
+def load_config(path: Path) -> ModelConfig:
+    """Read and check a YAML config.
 
     Raises:
-        ConfigError: see `parse_config`.
+        ConfigError: the config cannot be read; else see `parse_config`.
     """
+    return parse_config(read_config(path))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read the values that a YAML config sets.
+
+    Raises:
+        ConfigError: the config cannot be read.
+    """
+    return read_lazy_config(path) if is_lazy_config(path) else read_yaml_config(path)
+
+
+def parse_config(explicit: dict[str, Any]) -> ModelConfig:
+    """Check the values that a config sets; Detectron2's defaults apply to the rest.
+
+    Raises:
+        ConfigError: the config is not supported; the message lists every unsupported value.
+    """
+    return parse_lazy(explicit) if MODEL_KEY in explicit else _parse_keyed(explicit)
+
+
+def _parse_keyed(explicit: dict[str, Any]) -> ModelConfig:
     values = ConfigValues(explicit)
     values["VERSION"]
     backbone = read_backbone(values)
     config = ModelConfig(_read_input(values), backbone, _read_family(values, backbone))
-    values.require_served()
+    values.raise_problems()
     return config
 
 
@@ -76,31 +93,3 @@ def _read_panoptic(values: ConfigValues, backbone: BackboneConfig) -> PanopticCo
         stuff_area_limit=values[f"{combine}.STUFF_AREA_LIMIT"],
         instance_threshold=values[f"{combine}.INSTANCES_CONFIDENCE_THRESH"],
     )
-
-
-def load_config(path: Path) -> ModelConfig:
-    """Reads and checks a YAML config.
-
-    Raises:
-        ConfigError: it cannot be read; else see `parse_config`.
-    """
-    return parse_config(read_config(path))
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """What a YAML config sets explicitly.
-
-    Raises:
-        ConfigError: it cannot be read.
-    """
-    return read_lazy_config(path) if is_lazy_config(path) else read_yaml_config(path)
-
-
-def parse_config(explicit: dict[str, Any]) -> ModelConfig:
-    """Checks what a config sets explicitly.
-
-    Raises:
-        ConfigError: it asks for something that is not supported; the message names every such key
-            with its value.
-    """
-    return parse_lazy(explicit) if MODEL_KEY in explicit else parse_keys(explicit)

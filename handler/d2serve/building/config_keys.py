@@ -14,7 +14,7 @@ from d2serve.building.key_types import (
     only,
 )
 
-# Alike at inference, when their statistics are fixed.
+# Equal at inference, where their statistics are fixed.
 BATCH_NORMS = ("BN", "SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")
 NORMS = (*BATCH_NORMS, "GN")
 KEYS: dict[str, Key] = {
@@ -27,7 +27,7 @@ KEYS: dict[str, Key] = {
         "GeneralizedRCNN", "ProposalNetwork", "RetinaNet", "PanopticFPN", "SemanticSegmentor"
     ),
     "MODEL.LOAD_PROPOSALS": only(
-        False, why="Fast R-CNN needs the proposals of every picture, and a client sends none"
+        False, why="Fast R-CNN needs the proposals of every image, and a client sends none"
     ),
     "MODEL.MASK_ON": flag(False),
     "MODEL.KEYPOINT_ON": flag(False),
@@ -122,8 +122,8 @@ KEYS: dict[str, Key] = {
     "MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT": integer(4096, 0),
     "MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH": fraction(0.5),
 }
-# Known to Detectron2 but without a say in what a served model answers: training and evaluation.
-# A name without a last part stands for all below it.
+# Keys of training and evaluation, which do not affect inference.
+# The name of a section stands for all its keys.
 IGNORED = (
     "CUDNN_BENCHMARK",
     "DATALOADER",

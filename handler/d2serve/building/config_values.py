@@ -1,25 +1,21 @@
-"""A config's values, checked where they are read."""
+"""Read the values of a keyed config and collect the unsupported ones."""
 
 from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
 
 from d2serve.building.config_keys import IGNORED, KEYS
-from d2serve.building.yaml_config import ConfigError
+from d2serve.errors import ConfigError, MisspelledKeyError
 
-# Of two spellings, 0..1: a letter or two of a word are wrong.
-LEAST_LIKENESS = 0.8
-
-
-class MisspeltKeyError(ConfigError):
-    """A config with a key that nobody has, beside which one is spelt almost alike."""
+# Minimum similarity of a typo, 0..1: a letter or two of a word differ.
+MIN_SIMILARITY = 0.8
 
 
 class ConfigValues:
-    """What a config sets, with Detectron2's defaults for the rest.
+    """The values that a config sets, with Detectron2's defaults for the rest.
 
-    A family reads the keys that it needs and no others, so a value that has no say in its answers
-    is never a problem. Problems are collected, so that one error can tell them all.
+    A meta-architecture reads only the keys that it needs, so values that do not affect it are
+    never a problem. Problems are collected, so that one error lists all of them.
     """
 
     def __init__(self, explicit: dict[str, Any]) -> None:
@@ -28,7 +24,7 @@ class ConfigValues:
         self.conflicts: dict[str, str] = {}
 
     def __getitem__(self, name: str) -> Any:
-        """The value of a key; its default in place of one that is not served."""
+        """The value of a key; its default if the value is not supported."""
         key = KEYS[name]
         value = self.given.get(name, key.default)
         if key.check(value):
@@ -36,44 +32,44 @@ class ConfigValues:
         self.problems[name] = f"{name}: {value!r} (supported: {key.allowed})"
         return key.default
 
-    def refuse(self, name: str, why: str) -> None:
-        """Tells of a value that does not go with others."""
-        self.conflicts[name] = f"{name}: {self[name]!r} ({why})"
+    def add_conflict(self, name: str, reason: str) -> None:
+        """Record a value that is not supported together with other values."""
+        self.conflicts[name] = f"{name}: {self[name]!r} ({reason})"
 
-    def require_served(self) -> None:
-        """To be called when all is read.
+    def raise_problems(self) -> None:
+        """Raise all problems, after all keys have been read.
 
         Raises:
-            ConfigError: a value is not served or a key unknown, or else values do not go together.
+            ConfigError: values are unsupported or keys unknown, else values conflict.
         """
         unknown = [name for name in self.given if name not in KEYS and not _is_ignored(name)]
-        meant = {name: _meant_by(name) for name in unknown}
+        intended = {name: _similar_key(name) for name in unknown}
         problems = [
             *self.problems.values(),
-            *(_unknown(name, self.given[name], meant[name]) for name in unknown),
+            *(_describe_unknown(name, self.given[name], intended[name]) for name in unknown),
         ]
-        error = MisspeltKeyError if any(meant.values()) else ConfigError
+        error = MisspelledKeyError if any(intended.values()) else ConfigError
         raise_unsupported(problems or [*self.conflicts.values()], error)
 
 
 def raise_unsupported(problems: list[str], error: type[ConfigError] = ConfigError) -> None:
-    """Tells all problems at once, where there are some, by raising `error`."""
+    """Raise `error` with all problems, if there are any."""
     if problems:
-        several = "\n  " if len(problems) > 1 else " "
-        raise error(f"this config is not supported:{several}" + "\n  ".join(problems))
+        separator = "\n  " if len(problems) > 1 else " "
+        raise error(f"this config is not supported:{separator}" + "\n  ".join(problems))
 
 
-def _unknown(name: str, value: Any, meant: str | None) -> str:
-    hint = f", but {meant} is" if meant else ""
+def _describe_unknown(name: str, value: Any, intended: str | None) -> str:
+    hint = f", did you mean {intended}?" if intended else ""
     return f"{name}: {value!r} (not a key of Detectron2's own config{hint})"
 
 
-def _meant_by(name: str) -> str | None:
-    """The key beside it that is spelt almost alike; a project's own keys are not."""
-    parent, _, last = name.rpartition(".")
-    beside = [key.rpartition(".")[2] for key in KEYS if key.rpartition(".")[0] == parent]
-    close = get_close_matches(last, beside, n=1, cutoff=LEAST_LIKENESS)
-    return f"{parent}.{close[0]}" if close else None
+def _similar_key(name: str) -> str | None:
+    """A known key of the same section with a similar name; keys of projects are not similar."""
+    section, _, last = name.rpartition(".")
+    siblings = [key.rpartition(".")[2] for key in KEYS if key.rpartition(".")[0] == section]
+    close = get_close_matches(last, siblings, n=1, cutoff=MIN_SIMILARITY)
+    return f"{section}.{close[0]}" if close else None
 
 
 def _flatten(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

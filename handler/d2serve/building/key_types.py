@@ -9,7 +9,7 @@ Check = Callable[[Any], bool]
 
 @dataclass(frozen=True)
 class Key:
-    """A config key that inference reads: its default, which values are served, and in words."""
+    """A config key that inference reads: its default, and a check and description of its values."""
 
     default: Any
     check: Check
@@ -17,29 +17,38 @@ class Key:
 
 
 def one_of(default: Any, *others: Any) -> Key:
-    """One of these values, the first by default."""
+    """One of several values, the first by default."""
     choices = (default, *others)
     return Key(default, lambda value: value in choices, " or ".join(map(repr, choices)))
 
 
 def only(value: Any, default: Any = None, why: str = "") -> Key:
-    """A key of which one value is served; `default` where Detectron2's own default is another."""
+    """A key with one supported value; `default` if Detectron2's own default is another one."""
     allowed = f"only {value!r}; {why}" if why else f"only {value!r}"
     return Key(value if default is None else default, lambda given: given == value, allowed)
 
 
-def is_number(value: Any) -> bool:
-    """Whether a value counts: True and False do not."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def flag(default: bool) -> Key:
+    """True or False."""
+    return Key(default, lambda value: isinstance(value, bool), "True or False")
 
 
-def integer(default: int, least: int) -> Key:
-    """A whole number."""
+def flags(default: list[bool]) -> Key:
+    """A list of True or False with the length of the default."""
 
     def check(value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= least
+        return is_list(value) and len(value) == len(default) and all(map(_is_bool, value))
 
-    return Key(default, check, f"a whole number of at least {least}")
+    return Key(default, check, f"a list of {len(default)} of True or False")
+
+
+def integer(default: int, minimum: int) -> Key:
+    """An integer."""
+    return Key(
+        default,
+        lambda value: is_integer(value) and value >= minimum,
+        f"an integer of at least {minimum}",
+    )
 
 
 def fraction(default: float) -> Key:
@@ -48,11 +57,11 @@ def fraction(default: float) -> Key:
 
 
 def numbers(default: list[float], count: int | None = None, positive: bool = False) -> Key:
-    """A list of numbers, `count` of them where given."""
+    """A list of `count` numbers, by default of one or more."""
 
     def check(value: Any) -> bool:
         return (
-            isinstance(value, (list, tuple))
+            is_list(value)
             and len(value) > 0
             and all(is_number(item) and (item > 0 or not positive) for item in value)
             and count in (None, len(value))
@@ -63,41 +72,38 @@ def numbers(default: list[float], count: int | None = None, positive: bool = Fal
 
 
 def number_lists(default: list[list[float]], count: int | None = None) -> Key:
-    """A list of lists of numbers above 0, each of `count` where given."""
+    """A list of lists of numbers above 0, each with `count` numbers if given."""
     inner = numbers([], count, positive=True)
 
     def check(value: Any) -> bool:
-        return isinstance(value, (list, tuple)) and len(value) > 0 and all(map(inner.check, value))
+        return is_list(value) and len(value) > 0 and all(map(inner.check, value))
 
     return Key(default, check, "a list of lists of numbers above 0")
 
 
 def names(default: list[str]) -> Key:
-    """A list of names of feature maps, not empty."""
+    """A list of names of feature maps, one or more."""
 
     def check(value: Any) -> bool:
-        return (
-            isinstance(value, (list, tuple))
-            and len(value) > 0
-            and all(isinstance(item, str) for item in value)
-        )
+        return is_list(value) and len(value) > 0 and all(isinstance(item, str) for item in value)
 
     return Key(default, check, "a list of feature names")
 
 
-def flag(default: bool) -> Key:
-    """True or False."""
-    return Key(default, lambda value: isinstance(value, bool), "True or False")
+def is_list(value: Any) -> bool:
+    """Return whether a value is a list or a tuple."""
+    return isinstance(value, (list, tuple))
 
 
-def flags(default: list[bool]) -> Key:
-    """As many of True or False as the default has."""
+def is_integer(value: Any) -> bool:
+    """Return whether a value is an integer; True and False are not."""
+    return isinstance(value, int) and not _is_bool(value)
 
-    def check(value: Any) -> bool:
-        return (
-            isinstance(value, (list, tuple))
-            and len(value) == len(default)
-            and all(isinstance(item, bool) for item in value)
-        )
 
-    return Key(default, check, f"a list of {len(default)} of True or False")
+def is_number(value: Any) -> bool:
+    """Return whether a value is an integer or a float; True and False are not."""
+    return isinstance(value, (int, float)) and not _is_bool(value)
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)

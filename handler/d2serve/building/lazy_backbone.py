@@ -1,9 +1,9 @@
-"""Backbones of lazy configs -> typed configuration."""
+"""Backbone of a lazy config as typed configuration."""
 
 from d2serve.building.config_keys import NORMS
 from d2serve.building.key_types import Key, flag, integer, is_number, one_of, only
-from d2serve.building.lazy_node import NORM, LazyNode, whole_numbers
-from d2serve.model.config import (
+from d2serve.building.lazy_node import NORM, LazyNode, integers
+from d2serve.model.backbone_config import (
     STAGES,
     AnyBackboneConfig,
     BackboneConfig,
@@ -14,32 +14,12 @@ from d2serve.model.config import (
 )
 
 SCALES = [4.0, 2.0, 1.0, 0.5]
-# What the pooled level is made of (`LastLevelMaxPool`).
+# The level that `LastLevelMaxPool` pools.
 LEVEL_BELOW_POOLED = 5
 LAYER_NORM = r"torch\.nn\.(?:modules\.normalization\.)?LayerNorm"
-
-
-def read_backbone(node: LazyNode) -> AnyBackboneConfig:
-    """Reads `model.backbone`."""
-    if node.target("SimpleFeaturePyramid", "FPN") == "FPN":
-        return _read_fpn(node)
-    return _read_simple_fpn(node)
-
-
-def _read_simple_fpn(node: LazyNode) -> SimpleFPNConfig:
-    node.ignore("in_feature")  # there is one only
-    config = SimpleFPNConfig(
-        vit=_read_vit(node.child("net")),
-        out_channels=node.needed("out_channels", integer(256, 1)),
-        scale_factors=tuple(node.needed("scale_factors", CONSECUTIVE_SCALES)),
-        norm=node.value("norm", one_of("LN", *NORMS)),
-        pooled_top=_pools_on_top(node),
-        # Without a square, a narrow picture would be less than a patch.
-        square_size=node.needed("square_pad", integer(1024, 1)),
-    )
-    if config.pooled_top and config.levels[-1] != LEVEL_BELOW_POOLED:
-        node.conflict("scale_factors", f"the last level must be p{LEVEL_BELOW_POOLED}")
-    return config
+POSITIVE = Key(4.0, lambda value: is_number(value) and value > 0, "a number above 0")
+# The default of `detectron2.modeling.backbone.resnet`.
+RESNET_NORM = one_of("BN", "FrozenBN", *NORMS)
 
 
 def _are_consecutive(value: object) -> bool:
@@ -49,7 +29,30 @@ def _are_consecutive(value: object) -> bool:
     return value == SCALES[first : first + len(value)]
 
 
-CONSECUTIVE_SCALES = Key(SCALES, _are_consecutive, f"consecutive ones of {SCALES!r}")
+CONSECUTIVE_SCALES = Key(SCALES, _are_consecutive, f"consecutive values of {SCALES!r}")
+
+
+def read_backbone(node: LazyNode) -> AnyBackboneConfig:
+    """Read `model.backbone`."""
+    if node.target("SimpleFeaturePyramid", "FPN") == "FPN":
+        return _read_fpn(node)
+    return _read_simple_fpn(node)
+
+
+def _read_simple_fpn(node: LazyNode) -> SimpleFPNConfig:
+    node.ignore("in_feature")  # a ViT has only one
+    config = SimpleFPNConfig(
+        vit=_read_vit(node.child("net")),
+        out_channels=node.required("out_channels", integer(256, 1)),
+        scale_factors=tuple(node.required("scale_factors", CONSECUTIVE_SCALES)),
+        norm=node.value("norm", one_of("LN", *NORMS)),
+        pooled_top=_has_pooled_top(node),
+        # Without a square, a narrow image could be smaller than a patch.
+        square_size=node.required("square_pad", integer(1024, 1)),
+    )
+    if config.pooled_top and config.levels[-1] != LEVEL_BELOW_POOLED:
+        node.add_conflict("scale_factors", f"the last level must be p{LEVEL_BELOW_POOLED}")
+    return config
 
 
 def _read_vit(node: LazyNode) -> ViTConfig:
@@ -71,29 +74,26 @@ def _read_vit(node: LazyNode) -> ViTConfig:
         class_token=node.value("pretrain_use_cls_token", flag(True)),
         relative_positions=node.value("use_rel_pos", flag(False)),
         window_size=node.value("window_size", integer(0, 0)),
-        windowed_blocks=tuple(node.value("window_block_indexes", whole_numbers())),
+        windowed_blocks=tuple(node.value("window_block_indexes", integers())),
     )
     if config.dim % config.heads:
-        node.conflict("num_heads", f"must divide embed_dim, {config.dim}")
+        node.add_conflict("num_heads", f"must divide embed_dim, {config.dim}")
     return config
 
 
-POSITIVE = Key(4.0, lambda value: is_number(value) and value > 0, "a number above 0")
-
-
 def _read_norm_eps(node: LazyNode) -> float:
-    """Of LayerNorm by name, or of a partial of it."""
+    """The `eps` of LayerNorm, given by name or as a partial."""
     given = node.given.get("norm_layer")
     if not isinstance(given, dict):
         node.value("norm_layer", one_of(None, "torch.nn.modules.normalization.LayerNorm"))
         return 1e-5
     norm = node.child("norm_layer")
-    norm.called({"LayerNorm": LAYER_NORM})
+    norm.match_target({"LayerNorm": LAYER_NORM})
     eps: float = norm.value("eps", Key(1e-5, POSITIVE.check, POSITIVE.allowed))
     return eps
 
 
-def _pools_on_top(node: LazyNode) -> bool:
+def _has_pooled_top(node: LazyNode) -> bool:
     if not node.has("top_block"):
         return False
     node.child("top_block").target("LastLevelMaxPool")
@@ -103,12 +103,12 @@ def _pools_on_top(node: LazyNode) -> bool:
 def _read_fpn(node: LazyNode) -> BackboneConfig:
     resnet = _read_resnet(node.child("bottom_up"))
     node.value("square_pad", only(0))
-    node.needed("in_features", only([*STAGES]))
-    if not _pools_on_top(node):
-        node.refuse("top_block", "supported: only LastLevelMaxPool")
+    node.required("in_features", only([*STAGES]))
+    if not _has_pooled_top(node):
+        node.add_problem("top_block", "supported: only LastLevelMaxPool")
     fpn = FPNConfig(
         in_features=STAGES,
-        out_channels=node.needed("out_channels", integer(256, 1)),
+        out_channels=node.required("out_channels", integer(256, 1)),
         fuse_type=node.value("fuse_type", one_of("sum", "avg")),
         norm=node.value("norm", NORM),
         top_convolutions=False,
@@ -119,15 +119,15 @@ def _read_fpn(node: LazyNode) -> BackboneConfig:
 def _read_resnet(node: LazyNode) -> ResNetConfig:
     node.target("ResNet")
     node.ignore("freeze_at")
-    node.needed("out_features", only([*STAGES]))
+    node.required("out_features", only([*STAGES]))
     stem, stages = node.child("stem"), node.child("stages")
     stem.target("BasicStem")
     stages.target("ResNet.make_default_stages")
     stem.value("in_channels", only(3))
     norm = stages.value("norm", RESNET_NORM)
-    stem.agree("norm", norm)
+    stem.check_equal("norm", norm)
     return ResNetConfig(
-        depth=stages.needed("depth", one_of(50, 101, 152)),
+        depth=stages.required("depth", one_of(50, 101, 152)),
         num_groups=1,
         width_per_group=64,
         stride_in_1x1=stages.value("stride_in_1x1", flag(False)),
@@ -138,7 +138,3 @@ def _read_resnet(node: LazyNode) -> ResNetConfig:
         deform=(None,) * len(STAGES),
         last_stage=5,
     )
-
-
-# By default "BN", as in `detectron2.modeling.backbone.resnet`.
-RESNET_NORM = one_of("BN", "FrozenBN", *NORMS)

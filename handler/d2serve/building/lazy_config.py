@@ -1,4 +1,4 @@
-"""Detectron2's Python configs (`detectron2.config.LazyConfig`) as YAML."""
+"""Convert Detectron2's Python configs (`detectron2.config.LazyConfig`) to YAML."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,22 +10,79 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from d2serve.building.lazy_model import INPUT_KEY
 from d2serve.building.lazy_yaml import MODEL_KEY, TARGET_KEY, read_lazy_config
-from d2serve.building.yaml_config import ConfigError
-from d2serve.detector.detectron2.model import LAZY_CONFIG_FILE, PackageError, package_version
+from d2serve.detector.detectron2.model import package_version
+from d2serve.errors import ConfigError, RuntimeUnavailableError
 
 DATASETS_KEY = "datasets"
-# What Detectron2's own configs resize to where a config does not say.
+# Detectron2's own configs resize to these sizes by default.
 DEFAULT_MIN_SIZE, DEFAULT_MAX_SIZE = 800, 1333
 UNLIMITED = 2**31 - 1
-# The plain value at a dotted path, None where there is none.
+# Only training on LVIS uses them, and they read the dataset.
+FEDERATED_LOSS = {"use_fed_loss", "get_fed_loss_cls_weights"}
+# Returns the plain value at a dotted path, None if the path does not exist.
 Select = Callable[[str], Any]
 
 
-def read_saved_config(path: Path) -> dict[str, Any]:
-    """The model of a lazy config that was saved as YAML, and `for_serving` what it says beside.
+@contextmanager
+def as_yaml(config: Path) -> Iterator[Path]:
+    """Yield a YAML config as it is; run a Python config and yield a temporary YAML file.
 
     Raises:
-        ConfigError: it cannot be read, or resizes otherwise than by ResizeShortestEdge.
+        ConfigError: the config is Python and the package is missing; else see `save_lazy_config`.
+    """
+    if config.suffix != ".py":
+        yield config
+        return
+    if not config.is_file():
+        raise ConfigError(f"config {config} does not exist")
+    try:
+        package_version()
+    except RuntimeUnavailableError as error:
+        raise ConfigError(
+            f"config {config.name} is Python, which only the detectron2 package can read; use the "
+            f"config.yaml that training wrote to its output folder instead, or: {error}"
+        ) from error
+    with tempfile.TemporaryDirectory(prefix="d2serve-config-") as folder:
+        saved = Path(folder) / "lazy_config.yaml"
+        save_lazy_config(config, saved)
+        yield saved
+
+
+def save_lazy_config(source: Path, target: Path) -> None:
+    """Write the parts of a lazy config that inference needs as YAML.
+
+    These are the model, the resizing of images and the datasets that name the classes. A Python
+    config is run; one that was saved as YAML is loaded by Detectron2's loader.
+
+    Raises:
+        ConfigError: the config cannot be run, has no model, resizes by other transforms than
+            ResizeShortestEdge, or contains objects that YAML cannot represent.
+    """
+    from detectron2.config import LazyConfig
+    from omegaconf import OmegaConf, SCMode
+
+    config = _load(source)
+    # With the options of LazyConfig.save, so that nothing else changes.
+    model = OmegaConf.to_container(
+        config.model, resolve=False, structured_config_mode=SCMode.INSTANTIATE
+    )
+    serving = for_serving(lambda path: _to_plain(OmegaConf.select(config, path)))
+    kept = {MODEL_KEY: for_inference(model), **serving}
+    LazyConfig.save(OmegaConf.create(kept, flags={"allow_objects": True}), str(target))
+    # It pickles what YAML cannot represent, and reports that only in the log.
+    if not target.exists() or Path(f"{target}.pkl").exists():
+        raise ConfigError(
+            f"config {source.name} contains objects that YAML cannot represent; use names, numbers "
+            "and functools.partial of importable functions instead of lambdas"
+        )
+
+
+def read_saved_config(path: Path) -> dict[str, Any]:
+    """Read the model, the resizing and the datasets of a lazy config that was saved as YAML.
+
+    Raises:
+        ConfigError: the config cannot be read, or resizes by other transforms than
+            ResizeShortestEdge.
     """
     config = read_lazy_config(path)
 
@@ -39,14 +96,14 @@ def read_saved_config(path: Path) -> dict[str, Any]:
 
 
 def for_serving(select: Select) -> dict[str, Any]:
-    """How pictures are resized, and the datasets that name the classes.
+    """Extract the resizing of images and the datasets that name the classes.
 
     Raises:
-        ConfigError: it resizes otherwise than by ResizeShortestEdge.
+        ConfigError: images are resized by other transforms than ResizeShortestEdge.
     """
-    said = {key: select(key) for key in (INPUT_KEY, DATASETS_KEY)}
-    if said[INPUT_KEY]:  # what this function said once
-        return {key: value for key, value in said.items() if value}
+    extracted = {key: select(key) for key in (INPUT_KEY, DATASETS_KEY)}
+    if extracted[INPUT_KEY]:  # a config that this function has already been applied to
+        return {key: value for key, value in extracted.items() if value}
     mapper = select("dataloader.test.mapper") or {}
     min_size, max_size = (
         _sizes(mapper.get("augmentations")) if mapper else (DEFAULT_MIN_SIZE, DEFAULT_MAX_SIZE)
@@ -64,92 +121,11 @@ def for_serving(select: Select) -> dict[str, Any]:
     }
 
 
-def _sizes(augmentations: Any) -> tuple[int, int]:
-    if not augmentations:
-        return 0, UNLIMITED
-    if len(augmentations) > 1 or _name(augmentations[0]) != "ResizeShortestEdge":
-        names = ", ".join(_name(each) for each in augmentations)
-        raise ConfigError(
-            f"dataloader.test.mapper.augmentations: {names} (supported: only ResizeShortestEdge)"
-        )
-    [resize] = augmentations
-    lengths = resize["short_edge_length"]
-    lengths = {lengths} if isinstance(lengths, int) else set(lengths)
-    if len(lengths) > 1:
-        raise ConfigError(
-            f"dataloader.test.mapper.augmentations: short_edge_length is drawn from "
-            f"{sorted(lengths)} (supported: only one)"
-        )
-    return lengths.pop(), min(resize.get("max_size", UNLIMITED), UNLIMITED)
-
-
-def _name(augmentation: Any) -> str:
-    target = augmentation.get(TARGET_KEY, "")
-    return str(getattr(target, "__name__", target)).rpartition(".")[2]
-
-
-# What the box predictors of LVIS's models are trained with alone; it asks for the dataset.
-FEDERATED_LOSS = {"use_fed_loss", "get_fed_loss_cls_weights"}
-
-
-@contextmanager
-def as_yaml(config: Path) -> Iterator[Path]:
-    """The config itself, or while it lasts the YAML of a Python one, which is run.
-
-    Raises:
-        ConfigError: it is Python, and the package that it is written for is missing; else see
-            `save_lazy_config`.
-    """
-    if config.suffix != ".py":
-        yield config
-        return
-    if not config.is_file():
-        raise ConfigError(f"config {config} does not exist")
-    try:
-        package_version()
-    except PackageError as error:
-        raise ConfigError(
-            f"config {config.name} is Python, which only the detectron2 package can read; give the "
-            f"config.yaml that training wrote into its output folder instead, or: {error}"
-        ) from error
-    with tempfile.TemporaryDirectory(prefix="d2serve-config-") as folder:
-        saved = Path(folder) / LAZY_CONFIG_FILE
-        save_lazy_config(config, saved)
-        yield saved
-
-
-def save_lazy_config(source: Path, target: Path) -> None:
-    """Runs a Python config, or loads one that was saved as YAML as Detectron2 does, and writes its
-    model, how pictures are resized and the datasets that name the classes, as YAML.
-
-    Raises:
-        ConfigError: it cannot be run, has no model, resizes otherwise than by ResizeShortestEdge,
-            or holds objects that YAML cannot.
-    """
-    from detectron2.config import LazyConfig
-    from omegaconf import OmegaConf, SCMode
-
-    config = _load(source)
-    # As LazyConfig.save itself does, so that nothing else changes.
-    model = OmegaConf.to_container(
-        config.model, resolve=False, structured_config_mode=SCMode.INSTANTIATE
-    )
-    beside = for_serving(lambda path: _plain(OmegaConf.select(config, path)))
-    kept = {MODEL_KEY: for_inference(model), **beside}
-    LazyConfig.save(OmegaConf.create(kept, flags={"allow_objects": True}), str(target))
-    # It pickles what YAML cannot hold, and says so in the log alone.
-    if not target.exists() or Path(f"{target}.pkl").exists():
-        raise ConfigError(
-            f"config {source.name} holds objects that YAML cannot; "
-            "use names, numbers and functools.partial of importable functions instead of lambdas"
-        )
-
-
 def for_inference(node: Any) -> Any:
-    """A model's config in plain containers without what only training reads.
+    """Remove values that only training reads from a model's config in plain containers.
 
-    Norms that a lambda makes are batch norms by name, where that gives the same numbers: its
-    kinds, such as `detectron2.layers.NaiveSyncBatchNorm`, differ in training alone.
+    A lambda that returns a batch norm is replaced by "BN" if inference is the same: kinds such as
+    `detectron2.layers.NaiveSyncBatchNorm` differ only in training.
     """
     if isinstance(node, list):
         return [for_inference(item) for item in node]
@@ -162,18 +138,41 @@ def for_inference(node: Any) -> Any:
     }
 
 
+def _sizes(augmentations: Any) -> tuple[int, int]:
+    """The shorter side to resize to, and the limit of the longer one."""
+    where = "dataloader.test.mapper.augmentations"
+    if not augmentations:
+        return 0, UNLIMITED
+    if len(augmentations) > 1 or _name(augmentations[0]) != "ResizeShortestEdge":
+        names = ", ".join(_name(each) for each in augmentations)
+        raise ConfigError(f"{where}: {names} (supported: only ResizeShortestEdge)")
+    [resize] = augmentations
+    lengths = resize["short_edge_length"]
+    lengths = {lengths} if isinstance(lengths, int) else set(lengths)
+    if len(lengths) > 1:
+        raise ConfigError(
+            f"{where}: short_edge_length is drawn from {sorted(lengths)} (supported: only one)"
+        )
+    return lengths.pop(), min(resize.get("max_size", UNLIMITED), UNLIMITED)
+
+
+def _name(augmentation: Any) -> str:
+    target = augmentation.get(TARGET_KEY, "")
+    return str(getattr(target, "__name__", target)).rpartition(".")[2]
+
+
 def _makes_batch_norms(value: Any) -> bool:
     if not callable(value) or "<lambda>" not in getattr(value, "__qualname__", ""):
         return False
-    made = _first_of(value)
-    usual = _BatchNorm(1)
-    return isinstance(made, _BatchNorm) and (made.eps, made.affine) == (usual.eps, usual.affine)
+    norm = _make_norm(value)
+    default = _BatchNorm(1)
+    return isinstance(norm, _BatchNorm) and (norm.eps, norm.affine) == (default.eps, default.affine)
 
 
-def _first_of(make_norm: Callable[[int], Any]) -> Any:
+def _make_norm(factory: Callable[[int], Any]) -> Any:
     try:
-        return make_norm(1)
-    except Exception as error:  # it is the user's code
+        return factory(1)
+    except Exception as error:  # the user's code
         raise ConfigError(
             f"a norm of the config cannot be made for one channel: {error}"
         ) from error
@@ -184,16 +183,16 @@ def _load(source: Path) -> Any:
 
     try:
         config = LazyConfig.load(str(source))
-    except Exception as error:  # it runs the user's code
+    except Exception as error:  # the user's code
         raise ConfigError(
             f"config {source.name} cannot be loaded: {type(error).__name__}: {error}"
         ) from error
-    if "model" not in config:
-        raise ConfigError(f"config {source.name} has no model")
+    if MODEL_KEY not in config:
+        raise ConfigError(f"config {source.name} has no `model`; a lazy config defines it")
     return config
 
 
-def _plain(node: Any) -> Any:
+def _to_plain(node: Any) -> Any:
     from omegaconf import OmegaConf
 
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node

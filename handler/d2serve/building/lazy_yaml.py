@@ -1,4 +1,4 @@
-"""Read the YAML that `LazyConfig.save` writes as nested dicts."""
+"""Read the YAML that `LazyConfig.save` writes as nested dicts, interpolations resolved."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -7,124 +7,27 @@ from typing import Any
 
 import yaml
 
-from d2serve.building.yaml_config import ConfigError
-from d2serve.serving.safe_yaml import MOST_VALUES, BoundedLoader, read_yaml_text
+from d2serve.errors import ConfigError
+from d2serve.serving.safe_yaml import MAX_VALUES, BoundedLoader, read_yaml_text
 
-REFERENCE = re.compile(r"\$\{(\.*)([\w.]+)\}")
-LONGEST_CHAIN = 20
-KeyPath = tuple[str | int, ...]
-
-
-def resolve(root: dict[str, Any]) -> Any:
-    """The config with what its texts refer to in their place.
-
-    A text stays as it is where it refers to nothing, to itself, to what holds it, or to anything
-    that takes more than a path.
-
-    Raises:
-        ConfigError: with all references followed there is too much of it, or it is too deep.
-    """
-    try:
-        return _resolved(root, root, (), frozenset(), iter(range(MOST_VALUES)))
-    except RecursionError as error:
-        raise ConfigError("the config's references lead too deep") from error
-
-
-def _resolved(
-    root: Any, node: Any, path: KeyPath, inside: frozenset[KeyPath], left: Iterator[int]
-) -> Any:
-    """`inside` are the places whose content is being put elsewhere; `left` counts the values."""
-    if next(left, None) is None:
-        raise ConfigError(f"the config has more than {MOST_VALUES} values, references followed")
-    match node:
-        case dict():
-            return {
-                k: _resolved(root, value, (*path, k), inside, left) for k, value in node.items()
-            }
-        case list():
-            return [
-                _resolved(root, value, (*path, i), inside, left) for i, value in enumerate(node)
-            ]
-        case str():
-            return _followed(root, node, path, inside, left)
-    return node
-
-
-def _followed(
-    root: Any, text: str, path: KeyPath, inside: frozenset[KeyPath], left: Iterator[int]
-) -> Any:
-    value: Any = text
-    for _ in range(LONGEST_CHAIN):
-        target = _target(value, path)
-        if target is None:
-            return value if isinstance(value, str) else _resolved(root, value, path, inside, left)
-        if target in inside or target == path[: len(target)]:
-            return text
-        try:
-            value, path = _at(root, target), target
-        except (KeyError, IndexError, TypeError, ValueError):
-            return text
-        inside = inside | {target}
-    return text
-
-
-def _target(value: Any, path: KeyPath) -> KeyPath | None:
-    match = REFERENCE.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        return None
-    dots, name = match.groups()
-    # One dot is the mapping that holds the text.
-    above = path[: max(0, len(path) - len(dots))] if dots else ()
-    return (*above, *name.split("."))
-
-
-def _at(root: Any, path: Sequence[str | int]) -> Any:
-    for step in path:
-        root = root[int(step)] if isinstance(root, list) else root[step]
-    return root
-
-
-# Where a lazy config has its network; Detectron2's other configs have MODEL.
+# The key of the network in a lazy config; keyed configs have MODEL.
 MODEL_KEY = "model"
 TARGET_KEY = "_target_"
-PYTHON = "tag:yaml.org,2002:python/"
+PYTHON_TAG = "tag:yaml.org,2002:python/"
 NAME = "name:"
 OBJECT = "object:"
 PARTIAL = "object/apply:functools.partial"
+INTERPOLATION = re.compile(r"\$\{(\.*)([\w.]+)\}")
+MAX_CHAIN = 20
+KeyPath = tuple[str | int, ...]
 
 
 class LazyLoader(BoundedLoader):
-    """Plain YAML, and Python's objects as the names they go by."""
-
-
-def _described(loader: LazyLoader, suffix: str, node: yaml.Node) -> Any:
-    """A tuple is a list, a class or function its name, an object its attributes, a partial its
-    keywords and its name as TARGET_KEY; of all else the tag alone is kept, as text."""
-    match node:
-        case yaml.SequenceNode() if suffix == "tuple":
-            return loader.construct_sequence(node, deep=True)
-        case yaml.ScalarNode() if suffix.startswith(NAME):
-            return suffix.removeprefix(NAME)
-        case yaml.MappingNode() if suffix.startswith(OBJECT):
-            return loader.construct_mapping(node, deep=True)
-        case yaml.MappingNode() if suffix == PARTIAL:
-            return _partial(loader.construct_mapping(node, deep=True))
-    return f"python/{suffix}"
-
-
-def _partial(pickled: dict[Any, Any]) -> Any:
-    """functools.partial's state is what it calls, arguments, keywords and attributes."""
-    match pickled:
-        case {"state": [str() as name, [], dict() as keywords, None]}:
-            return {TARGET_KEY: name, **keywords}
-    return f"python/{PARTIAL}"
-
-
-LazyLoader.add_multi_constructor(PYTHON, _described)
+    """Plain YAML; Python objects become their names, without importing them."""
 
 
 def is_lazy_config(path: Path) -> bool:
-    """Whether a YAML file has the shape of a lazy config; False where it cannot be read."""
+    """Return whether a YAML file has the shape of a lazy config; False if it cannot be read."""
     try:
         root = yaml.compose(read_yaml_text(path), BoundedLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
@@ -135,7 +38,7 @@ def is_lazy_config(path: Path) -> bool:
 
 
 def read_lazy_config(path: Path) -> dict[str, Any]:
-    """All that a lazy config holds, interpolations resolved.
+    """Read a lazy config with its interpolations resolved.
 
     Raises:
         ConfigError: the file cannot be read.
@@ -147,6 +50,118 @@ def read_lazy_config(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"config {path} is not YAML of a lazy config: {error}") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"config {path} must be a YAML mapping, not {type(content).__name__}")
+        raise ConfigError(f"config {path} is a {type(content).__name__}, expected a YAML mapping")
     resolved: dict[str, Any] = resolve(content)
     return resolved
+
+
+def resolve(root: dict[str, Any]) -> Any:
+    """Replace interpolations such as ${.width} by the values that they refer to.
+
+    A string is kept if it refers to a missing value, to itself, to a node that contains it, or if
+    it is more than a single path.
+
+    Raises:
+        ConfigError: the resolved config is too large or too deep.
+
+    Examples:
+        >>> resolve({"dim": 8, "head": {"conv_dim": "${..dim}"}})
+        {'dim': 8, 'head': {'conv_dim': 8}}
+    """
+    try:
+        return _resolve(root, root, (), frozenset(), iter(range(MAX_VALUES)))
+    except RecursionError as error:
+        raise ConfigError("the config's interpolations are nested too deep") from error
+
+
+def _construct_python(loader: LazyLoader, suffix: str, node: yaml.Node) -> Any:
+    """Construct plain data for a Python tag.
+
+    A tuple becomes a list, a class or function its name, an object its attributes, a partial its
+    keywords with its name as TARGET_KEY. All other tags become their own names.
+    """
+    match node:
+        case yaml.SequenceNode() if suffix == "tuple":
+            return loader.construct_sequence(node, deep=True)
+        case yaml.ScalarNode() if suffix.startswith(NAME):
+            return suffix.removeprefix(NAME)
+        case yaml.MappingNode() if suffix.startswith(OBJECT):
+            return loader.construct_mapping(node, deep=True)
+        case yaml.MappingNode() if suffix == PARTIAL:
+            return _construct_partial(loader.construct_mapping(node, deep=True))
+    return f"python/{suffix}"
+
+
+def _construct_partial(pickled: dict[Any, Any]) -> Any:
+    """The state of functools.partial: function, arguments, keywords and attributes."""
+    match pickled:
+        case {"state": [str() as name, [], dict() as keywords, None]}:
+            return {TARGET_KEY: name, **keywords}
+    return f"python/{PARTIAL}"
+
+
+LazyLoader.add_multi_constructor(PYTHON_TAG, _construct_python)
+
+
+def _resolve(
+    root: Any, node: Any, path: KeyPath, active: frozenset[KeyPath], budget: Iterator[int]
+) -> Any:
+    """Resolve a node.
+
+    Args:
+        root: the whole config.
+        node: the node at `path`.
+        path: its keys and indices.
+        active: paths of the values that are being inserted.
+        budget: limits the number of resolved values.
+    """
+    if next(budget, None) is None:
+        raise ConfigError(f"the config has more than {MAX_VALUES} values, interpolations resolved")
+    match node:
+        case dict():
+            return {
+                key: _resolve(root, value, (*path, key), active, budget)
+                for key, value in node.items()
+            }
+        case list():
+            return [
+                _resolve(root, value, (*path, index), active, budget)
+                for index, value in enumerate(node)
+            ]
+        case str():
+            return _follow(root, node, path, active, budget)
+    return node
+
+
+def _follow(
+    root: Any, text: str, path: KeyPath, active: frozenset[KeyPath], budget: Iterator[int]
+) -> Any:
+    value: Any = text
+    for _ in range(MAX_CHAIN):
+        target = _target(value, path)
+        if target is None:
+            return value if isinstance(value, str) else _resolve(root, value, path, active, budget)
+        if target in active or target == path[: len(target)]:
+            return text
+        try:
+            value, path = _lookup(root, target), target
+        except (KeyError, IndexError, TypeError, ValueError):
+            return text
+        active = active | {target}
+    return text
+
+
+def _target(value: Any, path: KeyPath) -> KeyPath | None:
+    match = INTERPOLATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        return None
+    dots, name = match.groups()
+    # One dot is the mapping that contains the string.
+    parent = path[: max(0, len(path) - len(dots))] if dots else ()
+    return (*parent, *name.split("."))
+
+
+def _lookup(root: Any, path: Sequence[str | int]) -> Any:
+    for step in path:
+        root = root[int(step)] if isinstance(root, list) else root[step]
+    return root

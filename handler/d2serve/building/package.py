@@ -1,40 +1,38 @@
 """Build a SageMaker package (NAME.tar.gz) from a model archive."""
 
-import argparse
 import gzip
 import hashlib
 import io
+import json
 import tarfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import yaml
 
-from d2serve.building.members import check_tar, gunzipped, model_of, read_archive
+from d2serve.building.members import model_of, read_archive
 from d2serve.building.packing import (
     MANIFEST,
     MODEL_VERSION,
-    STORE,
-    check_name,
     manifest_bytes,
     sums_of,
-    without_build_date,
 )
-from d2serve.cli.run import run
-from d2serve.errors import CommandError
-from d2serve.serving.integrity import SUMS_FILE, sums_text
-from d2serve.serving.model_config import SERVING_FILE
+from d2serve.building.packing import SUFFIX as ARCHIVE_SUFFIX
+from d2serve.errors import ArchiveError
+from d2serve.serving.archive_files import open_package
+from d2serve.serving.integrity import SUMS_FILE, format_sums
+from d2serve.serving.model_config import MODEL_CONFIG_FILE
 from d2serve.serving.safe_yaml import load_yaml
 
 SUFFIX = ".tar.gz"
 MULTI_MODEL_SUFFIX = ".mme.tar.gz"
-# Where the manifest names the model-config.yaml.
-CONFIG_FILE = "configFile"
-# Weights hardly shrink, however long gzip tries.
-FASTEST = 1
+# The manifest's key for the path of model-config.yaml.
+CONFIG_FILE_KEY = "configFile"
+# Higher levels take long, and weights hardly compress.
+COMPRESSION_LEVEL = 1
 
 
 @dataclass(frozen=True)
@@ -55,116 +53,93 @@ class Package:
 
 
 def package_path(store: Path, name: str, *, multi_model: bool = False) -> Path:
-    """Where a model's package lies in the store."""
+    """Return the path of a model's package in the store."""
     return store / f"{name}{MULTI_MODEL_SUFFIX if multi_model else SUFFIX}"
 
 
 def build_package(archive: Path, *, multi_model: bool = False) -> Package:
-    """Repacks an archive for SageMaker, next to it; equal models give equal bytes.
+    """Repack an archive for SageMaker, beside it; equal archives give equal bytes.
 
     Args:
-        archive: what `make archive` wrote.
-        multi_model: TorchServe reads the archive's own batch size, workers and time limits. A
-            multi-model endpoint has no variables for them; elsewhere SAGEMAKER_TS_* set them, and
-            bind only where TorchServe is told of no model-config.yaml.
+        archive: a file that `d2serve archive` wrote.
+        multi_model: keep the archive's own batch size, workers and timeouts. Multi-model endpoints
+            have no variables for them; elsewhere SAGEMAKER_TS_* set them, and these apply only if
+            the manifest names no model-config.yaml.
 
     Raises:
-        CommandError: there is no such archive, or it is not one that `make archive` wrote.
+        ArchiveError: the archive is missing, damaged, or was not written by `d2serve archive`.
     """
     files = read_archive(archive)
     model_of(files[MANIFEST], archive)
-    manifest = without_build_date(files[MANIFEST])
     if not multi_model:
-        manifest["model"].pop(CONFIG_FILE, None)
-        files[SERVING_FILE] = _handler_section(files[SERVING_FILE], archive)
-    files[MANIFEST] = manifest_bytes(manifest)
-    files[SUMS_FILE] = sums_text(sums_of(files)).encode()
-    path = package_path(archive.parent, archive.name.removesuffix(".mar"), multi_model=multi_model)
-    arriving = path.with_name(f".{path.name}.part")
-    with arriving.open("wb") as file:
+        manifest = json.loads(files[MANIFEST])
+        manifest["model"].pop(CONFIG_FILE_KEY, None)
+        files[MANIFEST] = manifest_bytes(manifest)
+        files[MODEL_CONFIG_FILE] = _handler_section(files[MODEL_CONFIG_FILE], archive)
+        files[SUMS_FILE] = format_sums(sums_of(files)).encode()
+    name = archive.name.removesuffix(ARCHIVE_SUFFIX)
+    path = package_path(archive.parent, name, multi_model=multi_model)
+    incomplete = path.with_name(f".{path.name}.part")
+    with incomplete.open("wb") as file:
         _pack(files, file)
-    return read_package(arriving.replace(path))
+    return read_package(incomplete.replace(path))
 
 
 def read_package(path: Path) -> Package:
-    """Checks a package: what SageMaker's container would look for has to be in it.
+    """Read a package's metadata and check that SageMaker's container can use it.
 
     Raises:
-        CommandError: there is no such file, it is damaged, or it holds no model of ours.
+        ArchiveError: the package is missing, damaged, malicious, or was not written by
+            `d2serve package`.
     """
     if not path.is_file():
-        raise CommandError(f"{path} does not exist; {_how_to_build(path)}")
+        raise ArchiveError(f"{path} does not exist; {_how_to_build(path)}")
     model = model_of(_read_member(path, MANIFEST), path)
     if (version := model["modelVersion"]) != MODEL_VERSION:
-        raise CommandError(
-            f"{path}: the model's version is {version}, and SageMaker's settings bind to "
-            f"{MODEL_VERSION} alone; build it again with `make package`"
+        raise ArchiveError(
+            f"{path}: the model's version is {version}, SageMaker's settings apply only to "
+            f"{MODEL_VERSION}; {_how_to_build(path)}"
         )
     content = path.read_bytes()
     return Package(path, model["modelName"], hashlib.sha256(content).hexdigest(), len(content))
 
 
 def _how_to_build(path: Path) -> str:
-    many = path.name.endswith(MULTI_MODEL_SUFFIX)
-    name = path.name.removesuffix(MULTI_MODEL_SUFFIX if many else SUFFIX)
-    return f"build it: make package NAME={name}{' MULTI_MODEL=1' if many else ''}"
+    multi_model = path.name.endswith(MULTI_MODEL_SUFFIX)
+    name = path.name.removesuffix(MULTI_MODEL_SUFFIX if multi_model else SUFFIX)
+    return f"build it: d2serve package --name {name}{' --multi-model' if multi_model else ''}"
 
 
 def _read_member(path: Path, name: str) -> bytes:
     try:
-        with tarfile.open(fileobj=io.BytesIO(gunzipped(path))) as packed:
-            check_tar(packed, path)
+        with open_package(path) as packed:
             member = packed.extractfile(name)
             return member.read() if member else b""
     except KeyError:
-        raise CommandError(f"{path} holds no {name}; `make package` writes one") from None
+        raise ArchiveError(f"{path} has no {name}; build it with `d2serve package`") from None
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise CommandError(f"{path} is damaged ({error}); `make package` builds it") from error
+        raise ArchiveError(f"{path} is damaged ({error}); `d2serve package` builds it") from error
 
 
 def _handler_section(content: bytes, archive: Path) -> bytes:
-    """What the handler reads; the rest is TorchServe's, which does not read this file."""
+    """The part of model-config.yaml that the handler reads; the rest is TorchServe's."""
     try:
         section: Mapping[str, Any] = load_yaml(content)["handler"]
     except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise CommandError(
-            f"{archive}: {SERVING_FILE} has no section handler; `make archive` writes one"
+        raise ArchiveError(
+            f"{archive}: {MODEL_CONFIG_FILE} has no section handler; build the archive with "
+            "`d2serve archive`"
         ) from error
     return yaml.safe_dump({"handler": section}, sort_keys=False).encode()
 
 
 def _pack(files: Mapping[str, bytes], file: BinaryIO) -> None:
-    """A tar.gz without anything of the moment or the machine: no time, no name, no user, sorted."""
+    """Write a sorted tar.gz without times and owners, so that the bytes depend on files only."""
     with (
-        gzip.GzipFile("", "wb", FASTEST, file, mtime=0) as compressed,
+        gzip.GzipFile("", "wb", COMPRESSION_LEVEL, file, mtime=0) as compressed,
         tarfile.open(fileobj=compressed, mode="w", format=tarfile.USTAR_FORMAT) as tar,
     ):
         for name in sorted(files):
             entry = tarfile.TarInfo(name)
             entry.size = len(files[name])
             tar.addfile(entry, io.BytesIO(files[name]))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the package, or say what is wrong with the archive."""
-    given = _parser().parse_args(arguments)
-    archive = given.model_store / f"{check_name(given.name)}.mar"
-    package = build_package(archive, multi_model=given.multi_model)
-    more = " MULTI_MODEL=1" if given.multi_model else ""
-    print(
-        f"{package.path} ({package.size_bytes / 1e6:.1f} MB, sha256 {package.sha256[:12]}); "
-        f"try it with: make sagemaker-local NAME={given.name}{more}"
-    )
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="package", description=__doc__)
-    parser.add_argument("--name", required=True, help="the model's name, as in make archive NAME=")
-    parser.add_argument("--multi-model", action="store_true", help="for multi-model endpoints")
-    parser.add_argument("--model-store", type=Path, default=STORE, help="default: %(default)s")
-    return parser
-
-
-if __name__ == "__main__":
-    run(main)

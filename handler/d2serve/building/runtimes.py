@@ -1,4 +1,4 @@
-"""Choose the runtime of a model: our own network or the upstream `detectron2` package."""
+"""Choose the runtime of a model and write the model folder of an archive for it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,78 +6,44 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from d2serve.building.checkpoint_loading import build_from_checkpoint, is_derived
 from d2serve.building.config import parse_config
-from d2serve.building.config_values import MisspeltKeyError
 from d2serve.building.lazy_config import DATASETS_KEY, read_saved_config, save_lazy_config
 from d2serve.building.lazy_yaml import is_lazy_config, read_lazy_config
 from d2serve.building.packing import write_yaml
-from d2serve.building.yaml_config import ConfigError, read_yaml_config
+from d2serve.building.yaml_config import read_yaml_config
+from d2serve.detector import native
+from d2serve.detector.detectron2 import model as upstream
 from d2serve.detector.detectron2.detector import limits_of
-from d2serve.detector.detectron2.model import (
-    LAZY_CONFIG_FILE,
-    PackageError,
-    load_weights,
-    package_version,
-)
-from d2serve.detector.detectron2.model import build_model as build_upstream
-from d2serve.detector.native import CONFIG_FILE, WEIGHTS_FILE
-from d2serve.model.meta_arch import build_model as build_native
-from d2serve.model.optimise import optimise
-from d2serve.model.weights import Weights, write_weights
-from d2serve.settings import RUNTIMES
+from d2serve.detector.detectron2.model import DETECTRON2_CONFIG_FILE, package_version
+from d2serve.errors import ConfigError, MisspelledKeyError, RuntimeUnavailableError
+from d2serve.model.optimize import optimize
+from d2serve.model.serialization import encode_config, write_model_file
+from d2serve.model.weights import WEIGHTS_FILE, Weights, write_weights
 
-AUTO = "auto"
-WANTED = (AUTO, *RUNTIMES)
+NATIVE, DETECTRON2, AUTO = native.RUNTIME, upstream.RUNTIME, "auto"
+RUNTIME_CHOICES = (AUTO, NATIVE, DETECTRON2)
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One of RUNTIMES, and in a few words why."""
+class RuntimeChoice:
+    """`native` or `detectron2`, and the reason in a few words."""
 
     runtime: str
     reason: str
 
 
-def choose_runtime(wanted: str, config: Path) -> Choice:
-    """Our own network where it knows the config, else the package where that is installed.
-
-    Args:
-        wanted: one of WANTED; other than AUTO it is the choice.
-        config: a YAML config; see `as_yaml` for Python ones.
-
-    Raises:
-        ConfigError: the config cannot be read, or `native` is wanted and does not support it, or
-            nothing here does; the message lists what is not supported, and how to get on.
-        PackageError: `detectron2` is wanted and cannot be imported.
-    """
-    if not config.is_file():
-        raise ConfigError(f"config {config} does not exist")
-    if wanted == "detectron2":
-        return Choice("detectron2", f"asked for, {package_version()}")
-    refusal = _refusal(config)
-    if refusal is None:
-        return Choice("native", "the config is supported" if wanted == AUTO else "asked for")
-    if wanted == "native" or isinstance(refusal, MisspeltKeyError):
-        raise refusal
-    try:
-        version = package_version()
-    except PackageError as error:
-        raise ConfigError(
-            f"{refusal}\nOnly the detectron2 package could serve it: {error}"
-        ) from error
-    return Choice("detectron2", f"{version}, as our own network says: {_in_one_line(refusal)}")
-
-
 @dataclass(frozen=True)
 class WrittenModel:
-    """What the names of a model's classes depend on.
+    """Properties of a model that its class names depend on.
 
     Attributes:
-        explicit: what its YAML config sets explicitly; of a lazy one the datasets alone.
-        num_classes: how many classes of things it tells apart.
-        num_stuff_classes: how many classes of stuff.
+        explicit: the keys that its config sets; of a lazy config only the datasets.
+        num_classes: number of thing classes.
+        num_stuff_classes: number of stuff classes.
     """
 
     explicit: Mapping[str, Any]
@@ -85,42 +51,95 @@ class WrittenModel:
     num_stuff_classes: int
 
 
-def write_network(folder: Path, config: Path, weights: Weights, runtime: str) -> WrittenModel:
-    """Writes config and weights for a runtime.
+def choose_runtime(requested: str, config: Path) -> RuntimeChoice:
+    """Choose our own network if it supports the config, else the package if it is installed.
+
+    Args:
+        requested: one of RUNTIME_CHOICES; any but AUTO is the choice.
+        config: a YAML config; see `as_yaml` for Python ones.
 
     Raises:
-        ConfigError, CheckpointError, PackageError: the model's files are not as they must be.
+        ConfigError: the config cannot be read, or the runtimes do not support it; the message lists
+            the unsupported values.
+        RuntimeUnavailableError: `detectron2` is requested and cannot be imported.
     """
-    writers = {"native": _write_native, "detectron2": _write_upstream}
-    return writers[runtime](folder, config, weights)
+    if not config.is_file():
+        raise ConfigError(
+            f"config {config} {'is a folder' if config.is_dir() else 'does not exist'}"
+        )
+    if requested == DETECTRON2:
+        return RuntimeChoice(DETECTRON2, f"requested, version {package_version()}")
+    error = _unsupported(config)
+    if error is None:
+        reason = "the config is supported" if requested == AUTO else "requested"
+        return RuntimeChoice(NATIVE, reason)
+    if requested == NATIVE or isinstance(error, MisspelledKeyError):
+        raise error
+    try:
+        version = package_version()
+    except RuntimeUnavailableError as unavailable:
+        raise ConfigError(
+            f"{error}\nOnly the detectron2 package could run it: {unavailable}"
+        ) from unavailable
+    return RuntimeChoice(
+        DETECTRON2, f"version {version}; not possible with native: {_in_one_line(error)}"
+    )
+
+
+def write_model_folder(folder: Path, config: Path, weights: Weights, runtime: str) -> WrittenModel:
+    """Write model.json, weights.pt and detectron2.yaml for a runtime.
+
+    Raises:
+        ConfigError, CheckpointError: the config is not supported or the weights do not match it.
+        RuntimeUnavailableError: the runtime cannot be imported.
+    """
+    write = {NATIVE: _write_native, DETECTRON2: _write_detectron2}[runtime]
+    return write(folder, config, weights)
+
+
+def write_detectron2_config(folder: Path, config: Path) -> Mapping[str, Any]:
+    """Write model.json and detectron2.yaml for the package; return the keys of the config."""
+    target, lazy = folder / DETECTRON2_CONFIG_FILE, is_lazy_config(config)
+    upstream.write_config_format(folder, lazy=lazy)
+    if lazy:
+        save_lazy_config(config, target)
+        return read_lazy_config(target)
+    explicit = read_yaml_config(config)
+    write_yaml(target, explicit)
+    return explicit
 
 
 def _write_native(folder: Path, config: Path, weights: Weights) -> WrittenModel:
     explicit = _read(config)
     model_config = parse_config(explicit)
-    model = build_native(model_config, weights, CPU)
-    write_weights(folder / WEIGHTS_FILE, optimise(model))
-    write_yaml(folder / CONFIG_FILE, explicit)
+    model = build_from_checkpoint(model_config, weights, CPU)
+    write_model_file(folder, NATIVE, encode_config(model_config))
+    write_weights(folder / WEIGHTS_FILE, optimize(model))
+    write_yaml(folder / DETECTRON2_CONFIG_FILE, explicit)
     output = model_config.output
-    return WrittenModel(_naming(explicit), output.num_classes, output.num_stuff_classes)
+    return WrittenModel(_with_datasets(explicit), output.num_classes, output.num_stuff_classes)
 
 
-def _write_upstream(folder: Path, config: Path, weights: Weights) -> WrittenModel:
-    if is_lazy_config(config):
-        save_lazy_config(config, folder / LAZY_CONFIG_FILE)
-        explicit = read_lazy_config(folder / LAZY_CONFIG_FILE)
-    else:
-        explicit = read_yaml_config(config)
-        write_yaml(folder / CONFIG_FILE, explicit)
-    model, _ = build_upstream(folder, CPU)
-    load_weights(model, weights)
+def _write_detectron2(folder: Path, config: Path, weights: Weights) -> WrittenModel:
+    explicit = write_detectron2_config(folder, config)
+    model, _ = upstream.build_model(folder, CPU)
+    upstream.load_weights(model, _complete(weights, model.state_dict()))
     write_weights(folder / WEIGHTS_FILE, model)
     limits = limits_of(model)
-    return WrittenModel(_naming(explicit), limits.num_classes, limits.num_stuff_classes)
+    return WrittenModel(_with_datasets(explicit), limits.num_classes, limits.num_stuff_classes)
 
 
-def _refusal(config: Path) -> ConfigError | None:
-    """Why our own network does not run a config that can be read."""
+def _complete(weights: Weights, state: Mapping[str, Tensor]) -> Weights:
+    """The weights with the network's own derived entries, and without derived ones it lacks."""
+    derived = {name: tensor for name, tensor in state.items() if is_derived(name)}
+    kept = {
+        name: tensor for name, tensor in weights.items() if name in state or not is_derived(name)
+    }
+    return derived | kept
+
+
+def _unsupported(config: Path) -> ConfigError | None:
+    """The reason why our own network does not support a readable config."""
     explicit = _read(config)
     try:
         parse_config(explicit)
@@ -130,17 +149,17 @@ def _refusal(config: Path) -> ConfigError | None:
 
 
 def _read(config: Path) -> dict[str, Any]:
-    """What our own network reads: a config of keys, or the model and the input of a lazy one."""
+    """The keys of a config, or the model and the input of a lazy one."""
     return read_saved_config(config) if is_lazy_config(config) else read_yaml_config(config)
 
 
-def _naming(explicit: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A lazy config's datasets where other configs have them."""
+def _with_datasets(explicit: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A lazy config's datasets under the key of the other configs."""
     return {"DATASETS": explicit[DATASETS_KEY]} if DATASETS_KEY in explicit else explicit
 
 
-def _in_one_line(refusal: ConfigError) -> str:
-    """The first thing that is not supported, and how many more there are."""
-    head, *keys = (line.strip() for line in str(refusal).splitlines())
-    more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-    return " ".join([head, *keys[:1]]) + more
+def _in_one_line(error: ConfigError) -> str:
+    """The first unsupported value and the number of further ones."""
+    head, *values = (line.strip() for line in str(error).splitlines())
+    more = f" and {len(values) - 1} more" if len(values) > 1 else ""
+    return " ".join([head, *values[:1]]) + more

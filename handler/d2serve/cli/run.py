@@ -1,34 +1,48 @@
-"""Run a command and report its errors without a traceback."""
+"""Run a command, and report its expected errors without a traceback."""
 
 import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from d2serve.errors import CommandError
+import typer
 
-STOPS = (signal.SIGTERM, signal.SIGHUP)
+from d2serve.errors import D2ServeError
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+FAILED = 1
+INTERRUPTED = 130
 
 
 def run(main: Callable[[], int]) -> NoReturn:
-    """End the process as the command says: its exit code, or 1 and the message of its failure.
+    """Exit with the command's exit code, or with 1 and one line on stderr for an expected error.
 
-    SIGTERM and SIGHUP unwind the command as Ctrl-C does, so that no server is left behind.
+    Expected are D2ServeErrors, and OSErrors that name a file, such as an output that is a folder.
+
+    SIGTERM and SIGHUP unwind the command as Ctrl-C does, so that servers end with it.
     """
-    for stop in STOPS:
+    for stop in STOP_SIGNALS:
         signal.signal(stop, _unwind)
     try:
         sys.exit(main())
-    except CommandError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+    except D2ServeError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(FAILED)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        typer.echo(f"error: {error.filename}: {error.strerror}", err=True)
+        sys.exit(FAILED)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 def _unwind(*_: Any) -> NoReturn:
-    """Once: where make and its child are both told to stop, make tells the child again, and that
-    must not cut short what ends the servers."""
-    for stop in STOPS:
+    """Raise KeyboardInterrupt for the first signal and ignore later ones.
+
+    When a terminal stops make and its child together, make forwards a second signal to the child;
+    it must not cut the end of the servers short.
+    """
+    for stop in STOP_SIGNALS:
         signal.signal(stop, signal.SIG_IGN)
     raise KeyboardInterrupt

@@ -1,77 +1,64 @@
-"""`make sagemaker-local`: serve a package with AWS's own toolkit, without Docker."""
+"""The command `d2serve sagemaker-local`."""
 
-import argparse
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from d2serve.aws.containers import container_environment
-from d2serve.aws.local_container import Container, load_model, running_container
-from d2serve.building.package import package_path, read_package
-from d2serve.building.packing import STORE, check_name
-from d2serve.cli.run import run
-from d2serve.servers.torchserve.launcher.ports import Ports
+import typer
 
+from d2serve.cli.options import MODEL_STORE, ModelStore, examples, requires_extra
+
+PANEL = "SageMaker"
 READY_WITHIN_S = 300
 SAMPLE = "models/shapes/samples/shapes_01.jpg"
 
+app = typer.Typer()
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until told to stop, which is no failure."""
-    given = _parser().parse_args(arguments)
-    package = package_path(given.model_store, check_name(given.name), multi_model=given.multi_model)
+
+@app.command(
+    rich_help_panel=PANEL,
+    epilog=examples("d2serve sagemaker-local --name shapes --port 8080"),
+)
+def sagemaker_local(
+    name: Annotated[str, typer.Option(help="Name of the model, as in d2serve package.")],
+    port: Annotated[int, typer.Option(help="Port of the container.")] = 8080,
+    multi_model: Annotated[
+        bool, typer.Option("--multi-model", help="Serve as a multi-model endpoint.")
+    ] = False,
+    model_store: ModelStore = MODEL_STORE,
+) -> None:
+    """Serve a package in AWS's container without Docker.
+
+    Needs the container's packages in .venv-container, which `make sagemaker-local` installs.
+    """
+    from d2serve.building.package import package_path, read_package
+    from d2serve.building.packing import check_name
+
+    package = package_path(model_store, check_name(name), multi_model=multi_model)
     read_package(package)
     try:
-        if given.multi_model:
-            _serve_many(package, given.name, given.port)
-        else:
-            _serve_one(package, given.port)
+        _serve(package, name, port, multi_model)
     except KeyboardInterrupt:
-        print("stopped", flush=True)
-    return 0
+        typer.echo("stopped")
 
 
-def _serve_one(package: Path, port: int) -> None:
-    with running_container(
-        package,
-        container_environment("realtime", {}),
-        log_dir=_log_dir(port),
+def _serve(package: Path, name: str, port: int, multi_model: bool) -> None:
+    """Serve until interrupted; a multi-model container loads the package when it is healthy."""
+    with requires_extra("torchserve"):
+        from d2serve.aws import local_container
+        from d2serve.aws.containers import container_environment
+        from d2serve.servers.torchserve.launcher.ports import Ports
+
+    with local_container.running_container(
+        None if multi_model else package,
+        container_environment("mme" if multi_model else "realtime", {}),
+        log_dir=Path("logs", f"sagemaker-local-{port}"),
         ports=Ports.starting_at(port),
     ) as container:
         container.wait_until_healthy(READY_WITHIN_S)
-        _greet(container, "/invocations")
-        container.wait_until_gone()
-
-
-def _serve_many(package: Path, name: str, port: int) -> None:
-    with running_container(
-        None,
-        container_environment("mme", {}),
-        log_dir=_log_dir(port),
-        ports=Ports.starting_at(port),
-    ) as container:
-        container.wait_until_healthy(READY_WITHIN_S)
-        load_model(container, package, name)
-        _greet(container, f"/models/{name}/invoke")
-        container.wait_until_gone()
-
-
-def _greet(container: Container, route: str) -> None:
-    url = f"{container.url}{route}"
-    print(f"healthy, as SageMaker sees it; try: curl -T {SAMPLE} -X POST {url}", flush=True)
-
-
-def _log_dir(port: int) -> Path:
-    return Path("logs", f"sagemaker-local-{port}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="sagemaker-local", description=__doc__)
-    parser.add_argument("--name", required=True, help="as in make package NAME=")
-    parser.add_argument("--port", type=int, default=8080, help="default: %(default)s")
-    parser.add_argument("--multi-model", action="store_true", help="as a multi-model endpoint")
-    parser.add_argument("--model-store", type=Path, default=STORE, help="default: %(default)s")
-    return parser
-
-
-if __name__ == "__main__":
-    run(main)
+        route = "/invocations"
+        if multi_model:
+            local_container.load_model(container, package, name)
+            route = f"/models/{name}/invoke"
+        url = f"{container.url}{route}"
+        typer.echo(f"SageMaker's health check succeeds; try: curl -T {SAMPLE} -X POST {url}")
+        container.wait_for_exit()

@@ -1,4 +1,4 @@
-"""Send images by any transport, with retries."""
+"""Send images through any transport, with retries."""
 
 import time
 from collections.abc import Callable
@@ -7,24 +7,27 @@ from typing import Any
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from d2serve.client.predictions import Prediction, read_predictions
-from d2serve.client.transport import (
-    JSON,
-    Payload,
-    Picture,
-    PredictionError,
-    Reply,
-    Transport,
-    UnreachableError,
-)
+from d2serve.client.transport import JSON, ImageInput, Payload, Reply, Transport
+from d2serve.errors import PredictionError, UnreachableError
 
 ATTEMPTS = 6
 
 
 class Client:
-    """Sends pictures to one server.
+    """Sends images to one server or endpoint.
 
-    What a server answers with 429 or 503, what SageMaker answers with a 5xx of its container, and
-    a server that is not up yet are asked again, up to ATTEMPTS times, ever more slowly.
+    A request is retried up to ATTEMPTS times, with growing pauses, after a 429 or 503, after a 5xx
+    of a SageMaker container, and while the server does not accept connections yet.
+
+    Args:
+        transport: connection to the server or endpoint; closed together with the client.
+        sleep: called with the seconds to pause between attempts.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from d2serve.client import Client, HttpTransport
+        >>> with Client(HttpTransport("http://127.0.0.1:8080/invocations")) as client:
+        ...     [prediction] = client.detect(Path("image.jpg"))  # doctest: +SKIP
     """
 
     def __init__(
@@ -34,7 +37,7 @@ class Client:
         self._retrying = Retrying(
             stop=stop_after_attempt(ATTEMPTS),
             wait=wait_random_exponential(multiplier=0.2, max=5),
-            retry=retry_if_exception(_may_pass),
+            retry=retry_if_exception(_is_transient),
             sleep=sleep,
             reraise=True,
         )
@@ -45,29 +48,30 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._transport.close()
 
-    def predict(self, picture: Picture, *, accept: str = JSON, **options: Any) -> Reply:
-        """The server's answer as it came; see `send`."""
-        return self.send(Payload.of(picture, accept, **options))
-
-    def detect(self, picture: Picture, **options: Any) -> list[Prediction]:
-        """What was found: one Prediction an image, of which an array may hold several.
+    def detect(self, image: ImageInput, **options: Any) -> list[Prediction]:
+        """Return one Prediction per image; an array may contain several images.
 
         Raises:
-            PredictionError: also if the server could not use one of the images.
+            PredictionError: the server returned an error for the request or one of its images.
+            UnreachableError: the server or endpoint does not exist.
         """
-        return read_predictions(self.predict(picture, **options).json())
+        return read_predictions(self.predict(image, **options).json())
+
+    def predict(self, image: ImageInput, *, accept: str = JSON, **options: Any) -> Reply:
+        """Send an image and return the unparsed response; raises as `send` does."""
+        return self.send(Payload.of(image, accept, **options))
 
     def send(self, payload: Payload) -> Reply:
-        """The server's answer to any request.
+        """Send a request and return the unparsed response.
 
         Raises:
-            PredictionError: the server refuses it, or breaks off.
-            UnreachableError: there is no server.
+            PredictionError: the server returned an error, or the connection failed midway.
+            UnreachableError: the server or endpoint does not exist.
         """
         return self._retrying(self._transport.send, payload)
 
 
-def _may_pass(error: BaseException) -> bool:
+def _is_transient(error: BaseException) -> bool:
     if isinstance(error, PredictionError):
-        return error.may_pass
+        return error.is_transient
     return isinstance(error, UnreachableError)

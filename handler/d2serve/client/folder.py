@@ -12,53 +12,96 @@ from rich.table import Table
 from rich.text import Text
 
 from d2serve.client.client import Client
-from d2serve.client.transport import PredictionError, overlay_path, overlay_type_of
+from d2serve.client.images import find_images, overlay_path, overlay_type_of
+from d2serve.errors import PredictionError
+
+CONCURRENT_REQUESTS = 4
+# A pipe has no width, and rich would wrap at 80 characters.
+PIPED_WIDTH = 160
+
+
+# In place of a response of another route or another server.
+NOT_A_PREDICTION = {
+    "error": {
+        "code": "no_prediction",
+        "message": "the response contains no detections; use the URL of a prediction route",
+        "hint": "such as http://127.0.0.1:8080/invocations",
+    }
+}
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """A file, and the server's JSON answer to it or the reason why there is none."""
+class FileResult:
+    """An image file with the server's JSON response, or with the error that replaced it."""
 
     file: Path
-    answer: dict[str, Any] | None = None
+    response: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
 
     @property
     def failed(self) -> bool:
-        """Whether there is no answer, or one that reports an error for an image in it."""
+        """True if the file, or one of its images, has an error."""
         return any("error" in image for image in self.images())
 
     def images(self) -> list[dict[str, Any]]:
-        """One object an image: an NPY file may hold several."""
-        if self.answer is None:
+        """Return one object per image: an NPY file may contain several."""
+        if self.response is None:
             return [{"error": self.error}]
-        images: list[dict[str, Any]] = self.answer.get("predictions", [self.answer])
-        return images
+        images: list[dict[str, Any]] = self.response.get("predictions", [self.response])
+        return [
+            image if "error" in image or "names" in image else NOT_A_PREDICTION for image in images
+        ]
 
     def as_json(self) -> dict[str, Any]:
-        """The object that `--json` prints."""
-        found = {"error": self.error} if self.answer is None else {"answer": self.answer}
-        return {"file": str(self.file), **found}
+        """Return the object that `d2serve predict --json` prints."""
+        result = {"error": self.error} if self.response is None else {"answer": self.response}
+        return {"file": str(self.file), **result}
 
 
-def outcome_table(outcomes: Iterable[Outcome]) -> Table:
-    """Return one row for each detection, and one for each file without any or refused."""
+def send_images(
+    client: Client, sources: Sequence[Path], overlays: Path | None = None
+) -> list[FileResult]:
+    """Send images with a progress bar on stderr.
+
+    Args:
+        client: connection to the server.
+        sources: image files, and folders that are searched with their subfolders.
+        overlays: folder for images with the detections drawn on them; None to request none.
+
+    Raises:
+        CommandError: a source does not exist or contains no image.
+        UnreachableError: the server does not exist.
+    """
+    images = [(image, source) for source in sources for image in find_images(source)]
+    results = _send_concurrently(client, images, overlays)
+    console = Console(stderr=True)
+    return list(track(results, "Predicting", len(images), console=console, transient=True))
+
+
+def result_table(results: Iterable[FileResult]) -> Table:
+    """Build a table with a row per detection, and one per image without detections."""
     table = Table("file", "label", "score", "box")
-    for outcome in outcomes:
-        for cells in _rows(outcome):
-            # Text, as names may hold what looks like rich's markup.
+    for result in results:
+        for cells in _rows(result):
+            # Text, because names may contain rich's markup.
             table.add_row(*(Text(cell) for cell in cells))
     return table
 
 
-def _rows(outcome: Outcome) -> Iterator[tuple[str, str, str, str]]:
-    images = outcome.images()
+def result_console() -> Console:
+    """Return a console on stdout that does not wrap tables when stdout is a pipe."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPED_WIDTH)
+
+
+def _rows(result: FileResult) -> Iterator[tuple[str, str, str, str]]:
+    images = result.images()
     for position, image in enumerate(images):
-        file = str(outcome.file) if len(images) == 1 else f"{outcome.file} [{position}]"
+        file = str(result.file) if len(images) == 1 else f"{result.file} [{position}]"
         if error := image.get("error"):
             yield file, f"error: {error['code']}", "", error["message"]
         elif not image["names"]:
-            yield file, "(nothing found)", "", ""
+            yield file, "(no detections)", "", ""
         else:
             for name, score, box in zip(
                 image["names"], image["scores"], image["boxes"], strict=True
@@ -66,45 +109,25 @@ def _rows(outcome: Outcome) -> Iterator[tuple[str, str, str, str]]:
                 yield file, name, f"{score:.3f}", " ".join(f"{side:.1f}" for side in box)
 
 
-AT_ONCE = 4
-# What is piped on has no width of its own, and rich would wrap at 80.
-PIPED_WIDTH = 160
-
-
-def send_pictures(
-    client: Client, pictures: Sequence[Path], source: Path, overlays: Path | None = None
-) -> list[Outcome]:
-    """Send all pictures found under `source`, and write their overlays if a folder is given."""
-    sent = _send_concurrently(client, pictures, source, overlays)
-    progress = Console(stderr=True)
-    return list(track(sent, "Predicting", total=len(pictures), console=progress, transient=True))
-
-
-def result_console() -> Console:
-    """Return the console that results are printed on: stdout, where it ends in a pipe too."""
-    console = Console()
-    return console if console.is_terminal else Console(width=PIPED_WIDTH)
-
-
 def _send_concurrently(
-    client: Client, pictures: Sequence[Path], source: Path, overlays: Path | None
-) -> Iterator[Outcome]:
-    pool = ThreadPoolExecutor(AT_ONCE)
+    client: Client, images: Sequence[tuple[Path, Path]], overlays: Path | None
+) -> Iterator[FileResult]:
+    pool = ThreadPoolExecutor(CONCURRENT_REQUESTS)
     try:
-        yield from pool.map(lambda picture: _send(client, picture, source, overlays), pictures)
+        yield from pool.map(lambda found: _send(client, found[0], found[1], overlays), images)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _send(client: Client, picture: Path, source: Path, overlays: Path | None) -> Outcome:
+def _send(client: Client, image: Path, source: Path, overlays: Path | None) -> FileResult:
     try:
-        answer = client.predict(picture).json()
+        response = client.predict(image).json()
         if overlays:
-            drawn = client.predict(picture, accept=overlay_type_of(picture)).content
-            target = overlay_path(picture, source, overlays)
+            overlay = client.predict(image, accept=overlay_type_of(image)).content
+            target = overlay_path(image, source, overlays)
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(drawn)
+            target.write_bytes(overlay)
     except PredictionError as error:
         reason = {"code": error.code, "message": error.message, "hint": error.hint}
-        return Outcome(picture, error=reason)
-    return Outcome(picture, answer=answer)
+        return FileResult(image, error=reason)
+    return FileResult(image, response=response)

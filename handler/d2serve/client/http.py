@@ -1,13 +1,12 @@
-"""A server reached by URL."""
+"""Transport to a server's URL."""
 
 import ssl
 from pathlib import Path
 
 import httpx
 
-from d2serve.client.transport import Payload, PredictionError, Reply, UnreachableError, refusal
-from d2serve.errors import CommandError
-from d2serve.servers.torchserve.launcher.network import authorization
+from d2serve.client.transport import Payload, Reply, error_from_body
+from d2serve.errors import CommandError, PredictionError, UnreachableError
 
 DEFAULT_URL = "http://127.0.0.1:8080/invocations"
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
@@ -15,17 +14,17 @@ CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 
 
 class HttpTransport:
-    """Posts to one URL.
+    """Posts requests to one URL.
 
     Args:
-        url: where.
-        timeout_s: how long an answer may take.
-        token: what a server that asks for one wants to see; never told in an error.
-        ca: a PEM file of certificates to trust, in place of the system's.
-        transport: in place of the network.
+        url: URL of the route, such as DEFAULT_URL; without a path that of /invocations.
+        timeout_s: seconds to wait for a response.
+        token: bearer token of a server that requires one; never part of an error message.
+        ca: PEM file of certificates to trust instead of the system's.
+        transport: httpx transport to use instead of the network.
 
     Raises:
-        CommandError: the URL is none, or the file holds no certificate.
+        CommandError: the URL or the token is invalid, or the file contains no certificate.
     """
 
     def __init__(
@@ -37,51 +36,65 @@ class HttpTransport:
         ca: Path | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self.url = url
+        _check_token(token)
+        host = _host_of(url)
+        # A server's address alone stands for its default route.
+        self.url = f"{url.rstrip('/')}/invocations" if httpx.URL(url).path == "/" else url
         self._http = httpx.Client(
             timeout=timeout_s,
-            headers=authorization(token),
-            verify=_trusting(ca) if ca else True,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            verify=_tls_context(ca) if ca else True,
             transport=transport,
-            # A proxy cannot reach our loopback.
-            trust_env=_host_of(url) not in LOOPBACK_HOSTS,
+            # A proxy server cannot reach this machine's loopback.
+            trust_env=host not in LOOPBACK_HOSTS,
         )
 
     def send(self, payload: Payload) -> Reply:
-        """See Transport."""
+        """Send a request; see Transport."""
         headers = {"Content-Type": payload.content_type, "Accept": payload.accept}
         if payload.options:
             headers[CUSTOM_ATTRIBUTES] = payload.custom_attributes
         try:
             response = self._http.post(self.url, content=payload.body, headers=headers)
         except httpx.ConnectError as error:
-            if _is_about_trust(error):
-                raise PredictionError(
-                    0, "not_trusted", f"{self.url}: {error}", "CA= names the certificate to trust"
-                ) from error
-            raise UnreachableError(
-                f"no server answers at {self.url}; start one with `make serve`, or give another URL"
-            ) from error
+            raise self._connection_error(error) from error
         except httpx.TransportError as error:
             raise PredictionError(0, "no_answer", f"{self.url}: {error!r}") from error
-        # A redirect is none of the API's answers either.
+        # The API sends no redirects.
         if not response.is_success:
-            raise refusal(response.status_code, response.text, response.reason_phrase)
+            raise error_from_body(response.status_code, response.text, response.reason_phrase)
         return Reply(response.content, response.headers.get("content-type", ""))
 
     def close(self) -> None:
-        """See Transport."""
+        """Close all connections."""
         self._http.close()
 
+    def _connection_error(self, error: httpx.ConnectError) -> CommandError:
+        if _is_tls_error(error):
+            hint = "pass the certificate to trust as `ca`, or with --ca"
+            return PredictionError(0, "not_trusted", f"{self.url}: {error}", hint)
+        return UnreachableError(
+            f"cannot connect to {self.url}; start a server with `d2serve serve`, or use another URL"
+        )
 
-def _trusting(ca: Path) -> ssl.SSLContext:
+
+def _check_token(token: str | None) -> None:
+    # The message must not contain the token.
+    if token and not (token.isascii() and token.isprintable()):
+        raise CommandError(
+            "the token contains a line break or other characters that HTTP headers cannot contain; "
+            "set D2SERVE_TOKEN to the token alone"
+        )
+
+
+def _tls_context(ca: Path) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca)
-    except OSError as error:  # ssl's own errors are some, too
-        raise CommandError(f"{ca} holds no certificate to trust: {error}") from error
+    except OSError as error:  # ssl.SSLError is a subclass
+        raise CommandError(f"{ca} contains no certificate to trust: {error}") from error
 
 
-def _is_about_trust(error: BaseException | None) -> bool:
+def _is_tls_error(error: BaseException | None) -> bool:
     while error and not isinstance(error, ssl.SSLError):
         error = error.__cause__ or error.__context__
     return error is not None
@@ -92,8 +105,8 @@ def _host_of(url: str) -> str:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise CommandError(
-            f"{url!r} is not a URL ({error}); one looks like {DEFAULT_URL}"
+            f"{url!r} is not a URL ({error}); expected one such as {DEFAULT_URL}"
         ) from None
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise CommandError(f"{url!r} is not an HTTP URL; one looks like {DEFAULT_URL}")
+        raise CommandError(f"{url!r} is not an HTTP URL; expected one such as {DEFAULT_URL}")
     return parsed.host

@@ -1,26 +1,25 @@
-"""JSON predictions as arrays."""
+"""JSON responses as arrays."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
-from d2serve.client.transport import PredictionError
+from d2serve.errors import PredictionError
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was found in one picture, best first.
+    """Detections in one image, by descending score.
 
     Attributes:
-        size_hw: the upright picture's height and width in pixels.
-        boxes_xyxy: Float64[N, 4] absolute pixels, (0, 0) the top left.
-        scores: Float64[N] in 0..1, descending.
+        size_hw: the upright image's height and width in pixels.
+        boxes_xyxy: Float64[N, 4], absolute pixels, origin at the top left.
+        scores: Float64[N] in [0, 1], descending.
         classes: Int64[N] class indices.
-        names: their names.
-        segmentations: COCO RLEs or polygons as they came, one an instance; None without masks.
+        names: class names, one per detection.
+        segmentations: COCO RLEs or polygons as received, one per detection; None without masks.
     """
 
     size_hw: tuple[int, int]
@@ -32,10 +31,10 @@ class Prediction:
 
     @classmethod
     def from_json(cls, image: Mapping[str, Any]) -> "Prediction":
-        """One object of the API's default format.
+        """Convert one object of the API's default format.
 
         Raises:
-            PredictionError: it tells of an error.
+            PredictionError: the object reports an error.
         """
         if error := image.get("error"):
             raise PredictionError(400, error["code"], error["message"], error.get("hint", ""))
@@ -54,29 +53,35 @@ class Prediction:
         return len(self.scores)
 
     def masks(self) -> "np.ndarray[Any, np.dtype[np.bool_]]":
-        """Bool[N, H, W]; polygons are filled as pycocotools does.
+        """Decode the masks to Bool[N, H, W]; polygons are filled as pycocotools does.
 
         Raises:
-            ValueError: the answer holds no masks.
+            ValueError: the response contains no masks.
         """
         if self.segmentations is None:
-            raise ValueError("there are no masks: the model has none, or masks=none was asked for")
+            raise ValueError(
+                "the response contains no masks: the model has no mask head, or the request had "
+                "the option masks=none"
+            )
         masks = np.zeros((len(self), *self.size_hw), np.bool_)
         for mask, segmentation in zip(masks, self.segmentations, strict=True):
-            mask[:] = _decoded(segmentation, self.size_hw)
+            mask[:] = _decode(segmentation, self.size_hw)
         return masks
 
 
-def read_predictions(answer: Mapping[str, Any]) -> list[Prediction]:
-    """The API's JSON of one image, or of several.
+def read_predictions(response: Mapping[str, Any]) -> list[Prediction]:
+    """Convert the API's JSON response for one or several images.
 
     Raises:
-        PredictionError: an image could not be used.
+        PredictionError: the response reports an error for one of the images.
     """
-    return [Prediction.from_json(image) for image in answer.get("predictions", [answer])]
+    return [Prediction.from_json(image) for image in response.get("predictions", [response])]
 
 
-def _decoded(segmentation: Any, size_hw: tuple[int, int]) -> Any:
+def _decode(segmentation: Any, size_hw: tuple[int, int]) -> Any:
+    # An optional package: only masks need it.
+    from pycocotools import mask as coco_mask
+
     if isinstance(segmentation, dict):
         return coco_mask.decode(segmentation)
     if not segmentation:

@@ -1,66 +1,22 @@
-"""Requests, replies and errors of all transports."""
+"""Requests, replies and errors shared by all transports."""
 
 import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from d2serve.errors import CommandError
-
-CONTENT_TYPES = {
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".png": "image/png",
-    ".webp": "image/webp",
-    ".bmp": "image/bmp",
-    ".gif": "image/gif",
-    ".tif": "image/tiff",
-    ".tiff": "image/tiff",
-    ".npy": "application/x-npy",
-}
-ANY_BYTES = "application/octet-stream"
-OVERLAY_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
-
-
-def find_pictures(path: Path) -> list[Path]:
-    """Return the file itself, or every picture in the folder and below it, in order."""
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise CommandError(f"{path} does not exist; name a picture or a folder of pictures")
-    files = (file for file in path.rglob("*") if file.is_file())
-    pictures = sorted(file for file in files if file.suffix.lower() in CONTENT_TYPES)
-    if not pictures:
-        raise CommandError(f"{path} holds no picture; looked for *{', *'.join(CONTENT_TYPES)}")
-    return pictures
-
-
-def content_type_of(picture: Path) -> str:
-    """What to declare a file as; the server looks at the bytes of what we do not know."""
-    return CONTENT_TYPES.get(picture.suffix.lower(), ANY_BYTES)
-
-
-def overlay_type_of(picture: Path) -> str:
-    """The type to ask an overlay in: the picture's own where the server can write it."""
-    return OVERLAY_TYPES.get(picture.suffix.lower(), "image/jpeg")
-
-
-def overlay_path(picture: Path, source: Path, folder: Path) -> Path:
-    """Where the overlay of a picture found under `source` goes: its place and name in `folder`."""
-    place = picture.relative_to(source) if source.is_dir() else Path(picture.name)
-    known = picture.suffix.lower() in OVERLAY_TYPES
-    return folder / (place if known else place.with_name(place.name + ".jpg"))
-
+from d2serve.client.images import UNKNOWN_TYPE, content_type_of
+from d2serve.errors import PredictionError
 
 JSON = "application/json"
 NPY = "application/x-npy"
-# A picture file, the bytes of one, or UInt8[H, W, 3] RGB and what else the API takes as an array.
-Picture: TypeAlias = "Path | bytes | np.ndarray[Any, Any]"
+MAX_QUOTED_CHARACTERS = 200
+# An image file, its encoded bytes, or an array as docs/api.md describes: UInt8[H, W, 3] RGB etc.
+ImageInput: TypeAlias = "Path | bytes | np.ndarray[Any, Any]"
 
 
 @dataclass(frozen=True)
@@ -68,99 +24,79 @@ class Payload:
     """One request.
 
     Attributes:
-        body: a picture, an array or JSON, encoded.
-        content_type: what the body is.
-        accept: the type that is asked for.
-        options: of the API's section on options, such as {"masks": "none"}.
+        body: an encoded image, an encoded array or JSON.
+        content_type: type of the body.
+        accept: requested type of the response.
+        options: request options of the API, such as {"masks": "none"}.
     """
 
     body: bytes
-    content_type: str = ANY_BYTES
+    content_type: str = UNKNOWN_TYPE
     accept: str = JSON
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, picture: Picture, accept: str = JSON, **options: Any) -> "Payload":
-        """A picture as the API takes it.
+    def of(cls, image: ImageInput, accept: str = JSON, **options: Any) -> "Payload":
+        """Build the request for one image.
 
         Raises:
             OSError: the file cannot be read.
+            ValueError: the array contains Python objects.
         """
-        if isinstance(picture, Path):
-            return cls(picture.read_bytes(), content_type_of(picture), accept, options)
-        if isinstance(picture, np.ndarray):
+        if isinstance(image, Path):
+            return cls(image.read_bytes(), content_type_of(image), accept, options)
+        if isinstance(image, np.ndarray):
             file = io.BytesIO()
-            np.save(file, picture, allow_pickle=False)
+            np.save(file, image, allow_pickle=False)
             return cls(file.getvalue(), NPY, accept, options)
-        return cls(picture, ANY_BYTES, accept, options)
+        return cls(image, UNKNOWN_TYPE, accept, options)
 
     @property
     def custom_attributes(self) -> str:
-        """The options as SageMaker's custom attributes carry them; empty if there are none."""
+        """Value of SageMaker's custom attributes header; empty without options."""
         return json.dumps(self.options) if self.options else ""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A server's answer to a request that it took."""
+    """Body and type of a successful response."""
 
     content: bytes
     content_type: str = ""
 
     def json(self) -> Any:
-        """The body's JSON."""
+        """Parse the body as JSON."""
         return json.loads(self.content)
 
 
 class Transport(Protocol):
-    """One way to a server."""
+    """A connection to one server or endpoint."""
 
     def send(self, payload: Payload) -> Reply:
-        """Returns the answer.
+        """Send a request and return the response.
 
         Raises:
-            PredictionError: the server refused the request, or broke off.
-            UnreachableError: there is no server.
+            PredictionError: the server returned an error, or the connection failed midway.
+            UnreachableError: the server or endpoint does not exist.
         """
         ...
 
     def close(self) -> None:
-        """Gives its connections back."""
+        """Close all connections."""
         ...
 
 
-COME_BACK_LATER = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
-LONGEST_QUOTE = 200
+def error_from_body(
+    status: int, body: str, phrase: str = "", *, is_transient: bool = False
+) -> PredictionError:
+    """Parse the API's error body, or quote the body of a gateway in front of the server.
 
-
-class UnreachableError(CommandError):
-    """There is no server, or no such endpoint."""
-
-
-class PredictionError(CommandError):
-    """The server refused a request, or broke off.
-
-    Attributes:
-        status: the HTTP status; 0 if there was no answer.
-        code: the API's code, such as bad_request.
-        message: what is wrong.
-        hint: what to do about it; may be empty.
-        may_pass: whether the same request may be answered later.
+    Args:
+        status: HTTP status.
+        body: the response's body.
+        phrase: message to use when the body is empty.
+        is_transient: whether the same request may succeed later.
     """
-
-    def __init__(
-        self, status: int, code: str, message: str, hint: str = "", *, may_pass: bool = False
-    ) -> None:
-        super().__init__(f"{code}: {message}" + (f" ({hint})" if hint else ""))
-        self.status = status
-        self.code = code
-        self.message = message
-        self.hint = hint
-        self.may_pass = may_pass or status in COME_BACK_LATER
-
-
-def refusal(status: int, body: str, phrase: str = "", *, may_pass: bool = False) -> PredictionError:
-    """Reads the API's error body, or what something in front of the handler says instead."""
     try:
         content = json.loads(body)
     except ValueError:
@@ -170,6 +106,6 @@ def refusal(status: int, body: str, phrase: str = "", *, may_pass: bool = False)
     if isinstance(error, dict):
         fields = error
     code = fields.get("code") if fields is error else f"http_{status}"
-    message = fields.get("message") or body.strip()[:LONGEST_QUOTE] or phrase
+    message = fields.get("message") or body.strip()[:MAX_QUOTED_CHARACTERS] or phrase
     hint = str(fields.get("hint") or "")
-    return PredictionError(status, str(code), str(message), hint, may_pass=may_pass)
+    return PredictionError(status, str(code), str(message), hint, is_transient=is_transient)

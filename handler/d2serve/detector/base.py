@@ -1,29 +1,126 @@
-"""The interface of all detectors, and how their failures are classified."""
+"""The interface of all detectors, and the classification of their failures."""
 
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
-from d2serve.detections import Detections, Picture
+from d2serve.detections import Detections, RGBImage
+from d2serve.errors import DeviceLostError
 
-# More than any batch takes; bounds memory where nobody asks for them.
-MOST_KEPT = 10_000
+# Height and width in pixels.
+Size: TypeAlias = tuple[int, int]
+# More than any batch has; bounds the memory if the log is never read.
+MAX_LOGGED = 10_000
+# In the messages of CUDA and its libraries for a lack of memory, which leaves the device usable.
+OUT_OF_MEMORY_SIGNS = ("out of memory", "ALLOC_FAILED", "DefaultCPUAllocator")
 
 
 @dataclass(frozen=True)
-class Forward:
+class PreprocessedImage:
+    """An image as it enters the network.
+
+    Attributes:
+        image: UInt8[3, H, W] in the network's channel order; resized, unless the network's device
+            does that.
+        size_hw: height and width of the original image, in whose pixels the results are.
+    """
+
+    image: Tensor
+    size_hw: Size
+
+
+class Failure(Enum):
+    """The reason why an image has no detections."""
+
+    ERROR = auto()
+    OUT_OF_MEMORY = auto()
+    """The image alone does not fit the device."""
+
+
+@dataclass(frozen=True)
+class InferenceResult:
+    """The result of one image.
+
+    Attributes:
+        output: the detections, or the failure.
+        forward_ms: duration of its forward pass in milliseconds.
+        batch: number of images in that forward pass.
+        error: the exception that caused a failure.
+    """
+
+    output: Detections | Failure
+    forward_ms: float
+    batch: int
+    error: Exception | None = field(default=None, compare=False)
+
+
+class Detector(Protocol):
+    """Finds instances in images, many at a time."""
+
+    @property
+    def forward_passes(self) -> "ForwardLog":
+        """The forward passes since the log was last read."""
+        ...
+
+    def preprocess(self, image: RGBImage) -> PreprocessedImage:
+        """Preprocess UInt8[H, W, 3] RGB of any size; may be called from any thread."""
+        ...
+
+    def stream(self, images: Iterable[PreprocessedImage]) -> Iterator[tuple[int, InferenceResult]]:
+        """Yield each image's position and result as soon as it is known, in any order.
+
+        Consumes no more images than the next results need.
+        """
+        ...
+
+
+class ModelDetector(Detector, Protocol):
+    """A detector that runs the model of an archive."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of the model's instance classes."""
+        ...
+
+    @property
+    def num_stuff_classes(self) -> int:
+        """Number of the model's pixel classes; 0 without semantic segmentation."""
+        ...
+
+    @property
+    def score_threshold(self) -> float:
+        """The network's own minimum score, 0..1."""
+        ...
+
+    @property
+    def max_detections(self) -> int:
+        """The network's maximum number of detections per image."""
+        ...
+
+    def detect(self, images: Sequence[RGBImage]) -> list[InferenceResult]:
+        """Run UInt8[H, W, 3] RGB images of any sizes; results in the same order."""
+        ...
+
+    def warm_up(self) -> None:
+        """Run one gray image, so that the first request does not wait for one-time set-up."""
+        ...
+
+
+@dataclass(frozen=True)
+class ForwardPass:
     """One call of the network.
 
     Attributes:
-        images: how many pictures went in.
-        elapsed_ms: how long it took, in milliseconds.
-        failed: it gave nothing; several pictures were then split.
-        out_of_memory: it failed for lack of memory.
+        images: number of images.
+        elapsed_ms: duration in milliseconds.
+        failed: whether it raised an error; several images are then run again in halves.
+        out_of_memory: whether it failed for lack of memory.
     """
 
     images: int
@@ -33,128 +130,44 @@ class Forward:
 
 
 class ForwardLog:
-    """Forwards in the order in which they ended, from whichever threads ran them."""
+    """Thread-safe log of forward passes, in the order in which they ended."""
 
     def __init__(self) -> None:
-        # A deque's append and popleft are atomic.
-        self._forwards: deque[Forward] = deque(maxlen=MOST_KEPT)
+        # append and popleft of a deque are atomic.
+        self._passes: deque[ForwardPass] = deque(maxlen=MAX_LOGGED)
 
-    def add(self, forward: Forward) -> None:
-        """Remembers a forward until it is taken."""
-        self._forwards.append(forward)
+    def add(self, forward_pass: ForwardPass) -> None:
+        """Append a forward pass."""
+        self._passes.append(forward_pass)
 
-    def take(self) -> tuple[Forward, ...]:
-        """The forwards that ended since they were last taken."""
-        return tuple(self._forwards.popleft() for _ in range(len(self._forwards)))
-
-
-Size: TypeAlias = tuple[int, int]
+    def take(self) -> tuple[ForwardPass, ...]:
+        """Remove and return the forward passes since the last call."""
+        return tuple(self._passes.popleft() for _ in range(len(self._passes)))
 
 
-class Failure(Enum):
-    """Why a picture's forward gave nothing."""
+class Stopwatch:
+    """Measures the time since its creation."""
 
-    FAULT = auto()
-    OUT_OF_MEMORY = auto()
-    """The picture alone does not fit the device."""
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the detector made of one picture; `batch` pictures took `forward_ms` together."""
-
-    found: Detections | Failure
-    forward_ms: float
-    batch: int
+    def elapsed_ms(self) -> float:
+        """Milliseconds since the creation."""
+        return (time.perf_counter() - self._started) * 1000.0
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A picture as it enters the network.
-
-    Attributes:
-        image: UInt8[3, H, W] in the network's order of channels; resized, unless the network's
-            device does that.
-        size_hw: the picture's own height and width, in whose pixels the answer is.
-    """
-
-    image: Tensor
-    size_hw: Size
-
-
-class Detector(Protocol):
-    """Whatever finds instances in pictures, many at a time."""
-
-    @property
-    def forwards(self) -> ForwardLog:
-        """What went through the network together since it was last asked."""
-        ...
-
-    def prepare(self, picture: Picture) -> Prepared:
-        """Takes UInt8[H, W, 3] RGB of any size, on any thread."""
-        ...
-
-    def stream(self, pictures: Iterable[Prepared]) -> Iterator[tuple[int, Outcome]]:
-        """Each picture's position and outcome as soon as it is known, in any order; takes no more
-        pictures than it needs for that."""
-        ...
-
-
-class ModelDetector(Detector, Protocol):
-    """A detector with a model of an archive behind it."""
-
-    @property
-    def num_classes(self) -> int:
-        """How many classes of things the model tells apart."""
-        ...
-
-    @property
-    def num_stuff_classes(self) -> int:
-        """How many classes of stuff the model tells apart; 0 where it does not segment."""
-        ...
-
-    @property
-    def score_threshold(self) -> float:
-        """The least score, 0..1, that the network lets through."""
-        ...
-
-    @property
-    def max_detections(self) -> int:
-        """How many detections of one picture the network gives at most."""
-        ...
-
-    def detect(self, pictures: Sequence[Picture]) -> list[Outcome]:
-        """Takes UInt8[H, W, 3] RGB pictures of any sizes; outcomes in the same order."""
-        ...
-
-    def warm_up(self) -> None:
-        """Runs one grey picture, so that the first client does not wait for one-time set-up."""
-        ...
-
-
-# What CUDA and its libraries say when the device's memory is short, which harms nothing else.
-SHORT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "DefaultCPUAllocator")
-
-
-class DeviceLostError(BaseException):
-    """The process can use its device no more: every later call would fail like this one.
-
-    No `Exception`, so that nothing that keeps a picture's fault from its neighbours stops it.
-    """
-
-
-def failure_of(error: Exception) -> Failure:
-    """Why a forward gave nothing.
+def classify_failure(error: Exception) -> Failure:
+    """Classify the error of a forward pass.
 
     Raises:
-        DeviceLostError: the error has poisoned the process's CUDA context.
+        DeviceLostError: the error leaves the process's CUDA context unusable.
     """
-    said = str(error)
+    text = str(error)
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return Failure.OUT_OF_MEMORY
-    # On the CPU torch has no exception of its own for too little memory.
-    if isinstance(error, RuntimeError) and any(sign in said for sign in SHORT_OF_MEMORY):
+    # On the CPU torch has no exception type for a lack of memory.
+    if isinstance(error, RuntimeError) and any(sign in text for sign in OUT_OF_MEMORY_SIGNS):
         return Failure.OUT_OF_MEMORY
-    if isinstance(error, RuntimeError) and "CUDA error:" in said:
-        raise DeviceLostError(said) from error
-    return Failure.FAULT
+    if isinstance(error, RuntimeError) and "CUDA error:" in text:
+        raise DeviceLostError(text) from error
+    return Failure.ERROR

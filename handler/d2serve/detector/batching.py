@@ -10,82 +10,89 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from d2serve.detections import Detections, Picture
-from d2serve.detector.base import Failure, Forward, ForwardLog, Outcome, Prepared, Size, failure_of
-from d2serve.serving.telemetry import Stopwatch
+from d2serve.detections import Detections, RGBImage
+from d2serve.detector.base import (
+    Failure,
+    ForwardLog,
+    ForwardPass,
+    InferenceResult,
+    PreprocessedImage,
+    Size,
+    Stopwatch,
+    classify_failure,
+)
 from d2serve.settings import Settings
 
+logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
+# Resized images UInt8[3, H, W] and their original sizes -> detections, in order.
+Network: TypeAlias = Callable[[Sequence[Tensor], Sequence[Size]], list[Detections]]
+# Forward passes near the limit that must succeed before a larger one is tried: the memory may have
+# become free, and a failed try costs one forward pass.
+PASSES_BEFORE_GROWTH = 100
+# Side of the image that warms up a network which does not resize.
+WARM_UP_SIDE = 256
 
 
-def group(
-    items: Iterable[Item], key: Callable[[Item], Hashable], limit: int
-) -> Iterator[list[tuple[int, Item]]]:
-    """Items of equal keys together, each with its position: full groups at once, then the others.
-
-    Nothing is taken from `items` before it is needed, so that what takes its time to come can do so
-    while a full group is worked on.
+class BatchedDetector(ABC):
+    """Base class of the detectors: images in, detections out, many at a time.
 
     Args:
-        items: in any number.
-        key: what items of one group have in common.
-        limit: the largest group, at least 1.
+        padded_size: see `BatchRunner`.
+        settings: `padding` and `images_per_forward` determine the batches.
     """
-    alike: dict[Hashable, list[tuple[int, Item]]] = {}
-    for entry in enumerate(items):
-        shared = key(entry[1])
-        alike.setdefault(shared, []).append(entry)
-        if len(alike[shared]) == limit:
-            yield alike.pop(shared)
-    yield from alike.values()
 
+    def __init__(self, padded_size: Callable[[Size], Size], settings: Settings) -> None:
+        self.runner = BatchRunner(self._run_network, padded_size, settings)
 
-# So many forwards near the limit have to fit before a larger one is tried again: what filled the
-# memory may be gone, and a try that fails costs one forward.
-FITTING_BEFORE_MORE = 100
+    @property
+    def forward_passes(self) -> ForwardLog:
+        """The forward passes since the log was last read."""
+        return self.runner.forward_passes
 
+    def warm_up(self) -> None:
+        """Run one gray image, so that the first request does not wait for one-time set-up.
 
-class MemoryLimit:
-    """A bound on the pixels of one forward: none at first, then what has fitted."""
+        Raises:
+            Exception: the network cannot run.
+        """
+        side = self._min_size() or WARM_UP_SIDE
+        preprocessed = self.preprocess(np.full((side, side, 3), 127, dtype=np.uint8))
+        self._run_network([preprocessed.image], [preprocessed.size_hw])
 
-    def __init__(self) -> None:
-        self._pixels = math.inf
-        self._fitted = 0
+    def stream(self, images: Iterable[PreprocessedImage]) -> Iterator[tuple[int, InferenceResult]]:
+        """Yield each image's position and result, batch by batch."""
+        return self.runner.run(images)
 
-    def pictures(self, pixels_each: int) -> int | None:
-        """How many pictures of a size may run together, at least 1; None: any number."""
-        if math.isinf(self._pixels):
-            return None
-        return max(1, int(self._pixels // pixels_each))
+    def detect(self, images: Sequence[RGBImage]) -> list[InferenceResult]:
+        """Run UInt8[H, W, 3] RGB images of any sizes; results in the same order."""
+        results = dict(self.stream(map(self.preprocess, images)))
+        return [results[position] for position in range(len(results))]
 
-    def ran(self, pixels: int, *, together: int) -> None:
-        """Of so many pixels all are done, so many `together` at most."""
-        if together < pixels:
-            self._pixels = together
-            self._fitted = 0
-        elif 2 * pixels > self._pixels:
-            self._fitted += 1
-            if self._fitted == FITTING_BEFORE_MORE:
-                self._pixels *= 2
-                self._fitted = 0
+    @abstractmethod
+    def preprocess(self, image: RGBImage) -> PreprocessedImage:
+        """Convert UInt8[H, W, 3] RGB to the network's channel order and size."""
 
+    @abstractmethod
+    def _min_size(self) -> int:
+        """The length that an image's shorter side is resized to; 0 for no resizing."""
 
-logger = logging.getLogger(__name__)
-Network: TypeAlias = Callable[[Sequence[Tensor], Sequence[Size]], list[Detections]]
+    @abstractmethod
+    def _run_network(self, images: Sequence[Tensor], sizes_hw: Sequence[Size]) -> list[Detections]:
+        """Run preprocessed images with these original heights and widths; results in order."""
 
 
 class BatchRunner:
-    """One network, many pictures: grouped by their padded sizes, failures narrowed down.
+    """Runs images in batches of equal padded sizes, and isolates images that fail.
 
     Args:
-        network: takes UInt8[3, H, W] pictures, resized, and the heights and widths in pixels that
-            they had before; gives what it found, in order.
-        padded_size: height and width that a picture of a height and width has inside the network
-            when it runs alone.
-        settings: `padding` and `images_per_forward` say which run together.
+        network: runs one batch.
+        padded_size: returns the height and width that an image of a height and width has in the
+            network when it runs alone.
+        settings: `padding` and `images_per_forward` determine the batches.
 
     Attributes:
-        forwards: those that ran, until somebody takes them.
+        forward_passes: the log of the forward passes.
     """
 
     def __init__(
@@ -94,129 +101,128 @@ class BatchRunner:
         self.network = network
         self.padded_size = padded_size
         self.settings = settings
-        self.forwards = ForwardLog()
+        self.forward_passes = ForwardLog()
         self.memory = MemoryLimit()
 
-    def run(self, pictures: Iterable[Prepared]) -> Iterator[tuple[int, Outcome]]:
-        """Each picture's position and outcome, as soon as it is known; a forward that fails is
-        halved down to the picture at fault, and a size that was too much is not tried again soon.
+    def run(self, images: Iterable[PreprocessedImage]) -> Iterator[tuple[int, InferenceResult]]:
+        """Yield each image's position and result as soon as it is known.
+
+        A batch that fails is run again in halves until only the failing images remain. A batch
+        size that exceeded the memory is not used again soon.
 
         Raises:
-            DeviceLostError: the device cannot be used any more.
+            DeviceLostError: the device can no longer be used.
         """
-        for together in group(pictures, self._batch_key, self.settings.images_per_forward):
-            positions = [position for position, _ in together]
-            yield from zip(
-                positions, self._within_memory([picture for _, picture in together]), strict=True
-            )
+        for batch in group(images, self._batch_key, self.settings.images_per_forward):
+            positions = [position for position, _ in batch]
+            results = self._run_within_memory([image for _, image in batch])
+            yield from zip(positions, results, strict=True)
 
-    def run_in_order(self, pictures: Iterable[Prepared]) -> list[Outcome]:
-        """As `run`, the outcomes of all pictures in the pictures' order."""
-        outcomes = dict(self.run(pictures))
-        return [outcomes[position] for position in range(len(outcomes))]
-
-    def _batch_key(self, picture: Prepared) -> Hashable:
-        height, width = self.padded_size((picture.image.shape[1], picture.image.shape[2]))
+    def _batch_key(self, preprocessed: PreprocessedImage) -> Hashable:
+        height, width = self._padded_size_of(preprocessed)
         if self.settings.padding == "batch":
-            # Wide and tall ones would pad each other to a square.
+            # Landscape and portrait images would pad each other to a square.
             return (height > width) - (height < width)
         return height, width
 
-    def _within_memory(self, pictures: Sequence[Prepared]) -> Iterator[Outcome]:
-        """Outcomes in order, of no more pictures at once than have fitted."""
-        begin = 0
-        while begin < len(pictures):
-            pixels = self._largest(pictures[begin:])
-            most = self.memory.pictures(pixels) or len(pictures)
-            part = pictures[begin : begin + most]
-            outcomes = self._forward(part)
-            # A picture that fails alone says nothing of how many others fit.
-            if not any(isinstance(outcome.found, Failure) for outcome in outcomes):
-                together = max(outcome.batch for outcome in outcomes)
-                self.memory.ran(pixels * len(part), together=pixels * together)
-            yield from outcomes
-            begin += most
+    def _run_within_memory(self, images: Sequence[PreprocessedImage]) -> Iterator[InferenceResult]:
+        """Results in order; runs no more images at once than have fitted the memory."""
+        start = 0
+        while start < len(images):
+            # Pixels of the largest image in the network.
+            pixels = max(math.prod(self._padded_size_of(image)) for image in images[start:])
+            part = images[start : start + (self.memory.max_images(pixels) or len(images))]
+            results = self._run_batch(part)
+            # An image that fails alone does not show how many other ones fit.
+            if not any(isinstance(result.output, Failure) for result in results):
+                together = max(result.batch for result in results)
+                self.memory.record(pixels * len(part), together=pixels * together)
+            yield from results
+            start += len(part)
 
-    def _forward(self, pictures: Sequence[Prepared]) -> list[Outcome]:
+    def _run_batch(self, images: Sequence[PreprocessedImage]) -> list[InferenceResult]:
         watch = Stopwatch()
-        found = self._attempt(pictures)
-        elapsed_ms, count = watch.elapsed_ms(), len(pictures)
-        short = found is Failure.OUT_OF_MEMORY
-        failed = isinstance(found, Failure)
-        self.forwards.add(Forward(count, elapsed_ms, failed=failed, out_of_memory=short))
-        if not isinstance(found, Failure):
-            return [Outcome(detections, elapsed_ms, count) for detections in found]
+        output = self._try_network(images)
+        elapsed_ms, count = watch.elapsed_ms(), len(images)
+        if not isinstance(output, tuple):
+            self.forward_passes.add(ForwardPass(count, elapsed_ms))
+            return [InferenceResult(detections, elapsed_ms, count) for detections in output]
+        failure, error = output
+        out_of_memory = failure is Failure.OUT_OF_MEMORY
+        self.forward_passes.add(
+            ForwardPass(count, elapsed_ms, failed=True, out_of_memory=out_of_memory)
+        )
         if count == 1:
-            return [Outcome(found, elapsed_ms, batch=1)]
+            return [InferenceResult(failure, elapsed_ms, batch=1, error=error)]
         half = count // 2
-        return [*self._forward(pictures[:half]), *self._forward(pictures[half:])]
+        return [*self._run_batch(images[:half]), *self._run_batch(images[half:])]
 
-    def _attempt(self, pictures: Sequence[Prepared]) -> list[Detections] | Failure:
-        """When it returns, what a forward that failed had on the device is free again."""
+    def _try_network(
+        self, images: Sequence[PreprocessedImage]
+    ) -> list[Detections] | tuple[Failure, Exception]:
+        """Run the network; device memory of a failed forward pass is free again on return."""
         try:
-            return self.network(
-                [picture.image for picture in pictures], [picture.size_hw for picture in pictures]
-            )
-        except Exception as error:  # whatever it is, the picture at fault's neighbours get answers
-            logger.exception("the forward of %d pictures failed", len(pictures))
-            failure = failure_of(error)
+            return self.network([each.image for each in images], [each.size_hw for each in images])
+        except Exception as raised:  # the other images of the batch are run again without it
+            logger.exception("a forward pass of %d images failed", len(images))
+            failure = classify_failure(raised)
+            # The frames of a traceback would keep the tensors alive.
+            error = raised.with_traceback(None)
         if failure is Failure.OUT_OF_MEMORY:
             torch.cuda.empty_cache()
-        return failure
+        return failure, error
 
-    def _largest(self, pictures: Sequence[Prepared]) -> int:
-        """Pixels of the largest picture inside the network."""
-        shapes = (picture.image.shape[1:] for picture in pictures)
-        sizes = (self.padded_size((height, width)) for height, width in shapes)
-        return max(height * width for height, width in sizes)
+    def _padded_size_of(self, preprocessed: PreprocessedImage) -> Size:
+        height, width = preprocessed.image.shape[1:]
+        return self.padded_size((height, width))
 
 
-# Of the picture that warms up a network which takes pictures as large as they are.
-WARM_UP_SIDE = 256
+class MemoryLimit:
+    """Limit on the pixels of one forward pass: unlimited until one exceeds the memory."""
+
+    def __init__(self) -> None:
+        self._pixels = math.inf
+        self._passes_near_limit = 0
+
+    def max_images(self, pixels_each: int) -> int | None:
+        """Maximum number of images of a size in one forward pass, at least 1; None: any number."""
+        if math.isinf(self._pixels):
+            return None
+        return max(1, int(self._pixels // pixels_each))
+
+    def record(self, pixels: int, *, together: int) -> None:
+        """Record a completed batch of `pixels`, run at most `together` at a time."""
+        if together < pixels:
+            self._pixels = together
+            self._passes_near_limit = 0
+        elif 2 * pixels > self._pixels:
+            self._passes_near_limit += 1
+            if self._passes_near_limit == PASSES_BEFORE_GROWTH:
+                self._pixels *= 2
+                self._passes_near_limit = 0
 
 
-class BatchedDetector(ABC):
-    """Pictures in, detections out, many at a time.
+def group(
+    items: Iterable[Item], key: Callable[[Item], Hashable], limit: int
+) -> Iterator[list[tuple[int, Item]]]:
+    """Group items of equal keys, each with its position: full groups at once, the rest at the end.
+
+    Items are consumed only when they are needed, so that the next ones can be produced while a
+    full group is processed.
 
     Args:
-        padded_size: see `BatchRunner`.
-        settings: which pictures run together.
+        items: any number of items.
+        key: returns the common key of a group.
+        limit: the size of a full group, at least 1.
+
+    Examples:
+        >>> list(group("abab", str, 8))
+        [[(0, 'a'), (2, 'a')], [(1, 'b'), (3, 'b')]]
     """
-
-    def __init__(self, padded_size: Callable[[Size], Size], settings: Settings) -> None:
-        self.runner = BatchRunner(self._network, padded_size, settings)
-
-    @property
-    def forwards(self) -> ForwardLog:
-        """What went through the network together since it was last asked."""
-        return self.runner.forwards
-
-    def warm_up(self) -> None:
-        """Runs one grey picture, so that the first client does not wait for one-time set-up.
-
-        Raises:
-            Exception: whatever is raised where the network cannot run.
-        """
-        side = self._min_size() or WARM_UP_SIDE
-        prepared = self.prepare(np.full((side, side, 3), 127, dtype=np.uint8))
-        self._network([prepared.image], [prepared.size_hw])
-
-    def stream(self, pictures: Iterable[Prepared]) -> Iterator[tuple[int, Outcome]]:
-        """Each picture's position and outcome, micro-batch by micro-batch."""
-        return self.runner.run(pictures)
-
-    def detect(self, pictures: Sequence[Picture]) -> list[Outcome]:
-        """Detects in UInt8[H, W, 3] RGB pictures of any sizes; outcomes in the same order."""
-        return self.runner.run_in_order(map(self.prepare, pictures))
-
-    @abstractmethod
-    def prepare(self, picture: Picture) -> Prepared:
-        """UInt8[H, W, 3] RGB as the network wants it."""
-
-    @abstractmethod
-    def _min_size(self) -> int:
-        """What a picture's shorter side is resized to; 0 where it is not."""
-
-    @abstractmethod
-    def _network(self, images: Sequence[Tensor], sizes_hw: Sequence[Size]) -> list[Detections]:
-        """What is found in prepared pictures of these heights and widths, in order."""
+    groups: dict[Hashable, list[tuple[int, Item]]] = {}
+    for position, item in enumerate(items):
+        own_key = key(item)
+        groups.setdefault(own_key, []).append((position, item))
+        if len(groups[own_key]) == limit:
+            yield groups.pop(own_key)
+    yield from groups.values()

@@ -1,5 +1,6 @@
-"""The detector on our own network."""
+"""The detector that runs d2serve's own network."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,158 +10,115 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from d2serve.building.config import load_config
-from d2serve.detections import Detections, Picture
-from d2serve.detector.base import Prepared, Size
+from d2serve.detections import Detections, RGBImage
+from d2serve.detector.base import PreprocessedImage, Size
 from d2serve.detector.batching import BatchedDetector
-from d2serve.detector.cuda_graphs import take_graphs
-from d2serve.detector.precision import choose_dtype
+from d2serve.detector.cuda_graphs import enable_cuda_graphs
+from d2serve.errors import SettingsError
 from d2serve.masks.panoptic import combine
 from d2serve.model.config import PanopticConfig
-from d2serve.model.image_list import (
+from d2serve.model.meta_arch import build_optimized
+from d2serve.model.network import Network
+from d2serve.model.optimize import optimize
+from d2serve.model.packed_conv import pack
+from d2serve.model.preprocessing import (
     padded_size,
     planar,
+    resize_image,
     resize_on_device,
-    resize_picture,
     shortest_edge_size,
     to_device,
     to_host,
 )
-from d2serve.model.meta_arch import build_model, build_optimised
-from d2serve.model.network import Network
-from d2serve.model.optimise import optimise
-from d2serve.model.packed_conv import pack
-from d2serve.model.structures import Found
-from d2serve.model.weights import read_npz, read_weights
+from d2serve.model.serialization import decode_config, read_model_file
+from d2serve.model.structures import ModelOutput
+from d2serve.model.weights import WEIGHTS_FILE, read_weights
 from d2serve.settings import Settings
 
-
-def detections_of(found: Sequence[Found], sizes_hw: Sequence[tuple[int, int]]) -> list[Detections]:
-    """Brings all pictures' results to the host in one copy; boxes that are empty are left out.
-
-    Args:
-        found: one per picture.
-        sizes_hw: heights and widths of the pictures.
-    """
-    fields = [_fields(image) for image in found]
-    on_host = iter(to_host([tensor for image in fields for tensor in image.values()]))
-    return [
-        _detections({name: next(on_host).numpy() for name in image}, size_hw)
-        for image, size_hw in zip(fields, sizes_hw, strict=True)
-    ]
-
-
-def _fields(found: Found) -> dict[str, Tensor]:
-    """By the names that `Detections` has for them."""
-    own = found.instances
-    fields = {
-        "boxes_xyxy": own.boxes,
-        "scores": own.scores,
-        "classes": own.classes,
-        "masks": own.masks,
-        "keypoints": own.keypoints,
-        "semantic": found.semantic,
-    }
-    return {name: tensor for name, tensor in fields.items() if tensor is not None}
-
-
-def _detections(fields: dict[str, Any], size_hw: tuple[int, int]) -> Detections:
-    semantic = fields.pop("semantic", None)
-    boxes = fields["boxes_xyxy"]
-    full = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-    if not full.all():
-        fields = {name: values[full] for name, values in fields.items()}
-    # Numbers came as float32 if they came from a GPU.
-    fields["classes"] = fields["classes"].astype(np.int64, copy=False)
-    if semantic is not None:
-        fields["semantic"] = semantic.astype(np.int32, copy=False)
-    return Detections(size_hw, **fields)
-
-
-CONFIG_FILE = "config.yaml"
-WEIGHTS_FILE = "weights.pt"
-# Of archives of before, whose weights were as in the checkpoint.
-PLAIN_WEIGHTS_FILE = "weights.npz"
+logger = logging.getLogger(__name__)
+RUNTIME = "native"
+CPU_INFO = Path("/proc/cpuinfo")
+# Linux's names for bfloat16 arithmetic on x86 and on Arm.
+BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+# NVIDIA's compute capabilities with fast float16 (Volta) and bfloat16 (Ampere).
+FP16_CAPABILITY, BF16_CAPABILITY = (7, 0), (8, 0)
 
 
 class NativeDetector(BatchedDetector):
-    """Pictures in, detections out, many at a time.
+    """Images in, detections out, many at a time.
 
     Args:
-        model: on the device, its weights loaded; taken over, and changed to run quickly.
-        device: where it runs.
-        settings: what the operator chose.
+        model: the network with its weights, on the device; modified in place for speed.
+        device: the network's device.
+        settings: the operator's settings.
 
     Raises:
-        SettingsError: the precision is not for this device.
+        SettingsError: the device does not support the precision.
     """
 
     def __init__(self, model: Network, device: torch.device, settings: Settings) -> None:
-        self.model = optimise(model, choose_dtype(settings.precision, device))
+        self.model = optimize(model, choose_dtype(settings.precision, device))
         if device.type == "cpu":
             pack(self.model)
         if settings.cuda_graphs:
-            take_graphs(self.model, device)
+            enable_cuda_graphs(self.model, device)
         self.device = device
         self.resizes_on_device = settings.resize == "device"
-        self._prepare = planar if self.resizes_on_device else resize_picture
         super().__init__(self._padded_size, settings)
 
     @classmethod
     def from_folder(
         cls, folder: Path, device: torch.device, settings: Settings
     ) -> "NativeDetector":
-        """Loads the config and the weights of an unpacked archive.
+        """Load the network of an archive's model folder.
 
         Raises:
-            ConfigError, CheckpointError: either does not fit.
-            SettingsError: the precision is not for this device.
+            ConfigError: `model.json` cannot be read or is for another runtime.
+            CheckpointError: the weights cannot be read or do not match the network.
+            SettingsError: the device does not support the precision.
         """
-        config = load_config(folder / CONFIG_FILE)
-        plain = folder / PLAIN_WEIGHTS_FILE
-        if plain.exists():
-            return cls(build_model(config, read_npz(plain), device), device, settings)
-        # Other precisions and devices take copies, and need the file no longer.
-        as_they_are = choose_dtype(settings.precision, device) is torch.float32
-        mapped = as_they_are and device.type == "cpu"
+        config = decode_config(read_model_file(folder, RUNTIME))
+        # Other precisions and devices copy the weights, which would read the whole mapping.
+        mapped = device.type == "cpu" and choose_dtype(settings.precision, device) is torch.float32
         weights = read_weights(folder / WEIGHTS_FILE, mapped=mapped)
-        return cls(build_optimised(config, weights, device), device, settings)
+        return cls(build_optimized(config, weights, device), device, settings)
 
     @property
     def num_classes(self) -> int:
-        """How many classes of things the model tells apart."""
+        """Number of the model's instance classes."""
         return self.model.config.output.num_classes
 
     @property
     def num_stuff_classes(self) -> int:
-        """How many classes of stuff the model tells apart; 0 where it does not segment."""
+        """Number of the model's pixel classes; 0 without semantic segmentation."""
         return self.model.config.output.num_stuff_classes
 
     @property
     def score_threshold(self) -> float:
-        """The least score, 0..1, that the network lets through."""
+        """The network's own minimum score, 0..1."""
         return self.model.config.output.score_threshold
 
     @property
     def max_detections(self) -> int:
-        """How many detections of one picture the network gives at most."""
+        """The network's maximum number of detections per image."""
         return self.model.config.output.max_detections
 
-    def prepare(self, picture: Picture) -> Prepared:
-        """UInt8[H, W, 3] RGB as the network wants it, resized unless the device does that."""
-        image = self._prepare(picture, self.model.config.input)
-        return Prepared(image, (picture.shape[0], picture.shape[1]))
+    def preprocess(self, image: RGBImage) -> PreprocessedImage:
+        """Convert UInt8[H, W, 3] RGB to the network's channel order and, on the CPU, its size."""
+        convert = planar if self.resizes_on_device else resize_image
+        converted = convert(image, self.model.config.input)
+        return PreprocessedImage(converted, (image.shape[0], image.shape[1]))
 
     def _min_size(self) -> int:
         return self.model.config.input.min_size
 
     def _padded_size(self, size_hw: Size) -> Size:
-        entry, backbone = self.model.config.input, self.model.backbone
+        config, backbone = self.model.config.input, self.model.backbone
         if self.resizes_on_device:
-            size_hw = shortest_edge_size(size_hw, entry.min_size, entry.max_size)
+            size_hw = shortest_edge_size(size_hw, config.min_size, config.max_size)
         return padded_size(size_hw, backbone.size_divisibility, backbone.square_size)
 
-    def _network(self, images: Sequence[Tensor], sizes_hw: Sequence[Size]) -> list[Detections]:
+    def _run_network(self, images: Sequence[Tensor], sizes_hw: Sequence[Size]) -> list[Detections]:
         on_device = [to_device(image, self.device) for image in images]
         if self.resizes_on_device:
             on_device = [resize_on_device(image, self.model.config.input) for image in on_device]
@@ -171,13 +129,92 @@ class NativeDetector(BatchedDetector):
         return detections
 
 
-def _with_panoptic(found: Detections, config: PanopticConfig) -> Detections:
-    assert found.semantic is not None
-    combined = combine(
-        found,
-        found.semantic,
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The number type for the setting `precision` on a device.
+
+    `auto` is the fastest type that the device computes natively: bfloat16, else float16 on a GPU,
+    else float32.
+
+    Raises:
+        SettingsError: float16 on the CPU, where torch computes it more slowly than float32.
+    """
+    if precision == "auto":
+        return _native_dtype(device)
+    if precision == "fp16" and device.type == "cpu":
+        raise SettingsError(
+            "handler setting precision is 'fp16', which is for GPUs; on the CPU use fp32, bf16 "
+            "or auto"
+        )
+    if precision == "bf16" and _native_dtype(device) is not torch.bfloat16:
+        logger.warning("precision is bf16, but the %s has no bfloat16; fp32 is faster", device)
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def detections_of(outputs: Sequence[ModelOutput], sizes_hw: Sequence[Size]) -> list[Detections]:
+    """Copy the outputs of all images to the host at once; empty boxes are dropped.
+
+    Args:
+        outputs: one per image.
+        sizes_hw: original heights and widths of the images.
+    """
+    fields = [_fields(output) for output in outputs]
+    on_host = iter(to_host([tensor for image in fields for tensor in image.values()]))
+    return [
+        _detections({name: next(on_host).numpy() for name in image}, size_hw)
+        for image, size_hw in zip(fields, sizes_hw, strict=True)
+    ]
+
+
+def _native_dtype(device: torch.device) -> torch.dtype:
+    if device.type == "cpu":
+        return torch.bfloat16 if _cpu_has_bf16() else torch.float32
+    capability = torch.cuda.get_device_capability(device)
+    if capability >= BF16_CAPABILITY:
+        return torch.bfloat16
+    return torch.float16 if capability >= FP16_CAPABILITY else torch.float32
+
+
+def _cpu_has_bf16() -> bool:
+    """Return whether Linux reports bfloat16 arithmetic; False on other systems."""
+    if not CPU_INFO.is_file():
+        return False
+    return not BF16_FLAGS.isdisjoint(CPU_INFO.read_text(encoding="ascii").split())
+
+
+def _fields(output: ModelOutput) -> dict[str, Tensor]:
+    """The tensors by the names of the fields of `Detections`."""
+    instances = output.instances
+    fields = {
+        "boxes_xyxy": instances.boxes,
+        "scores": instances.scores,
+        "classes": instances.classes,
+        "masks": instances.masks,
+        "keypoints": instances.keypoints,
+        "semantic": output.semantic,
+    }
+    return {name: tensor for name, tensor in fields.items() if tensor is not None}
+
+
+def _detections(fields: dict[str, Any], size_hw: Size) -> Detections:
+    semantic = fields.pop("semantic", None)
+    boxes = fields["boxes_xyxy"]
+    has_area = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    if not has_area.all():
+        fields = {name: values[has_area] for name, values in fields.items()}
+    # A GPU's integers are copied as float32.
+    fields["classes"] = fields["classes"].astype(np.int64, copy=False)
+    if semantic is not None:
+        fields["semantic"] = semantic.astype(np.int32, copy=False)
+    return Detections(size_hw, **fields)
+
+
+def _with_panoptic(detections: Detections, config: PanopticConfig) -> Detections:
+    assert detections.semantic is not None
+    panoptic = combine(
+        detections,
+        detections.semantic,
         config.overlap_threshold,
         config.stuff_area_limit,
         config.instance_threshold,
     )
-    return replace(found, panoptic=combined)
+    return replace(detections, panoptic=panoptic)

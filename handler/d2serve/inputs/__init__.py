@@ -1,1 +1,1 @@
-"""HTTP requests -> images and options."""
+"""Requests (bytes and headers) -> images and options."""

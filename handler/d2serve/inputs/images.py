@@ -10,99 +10,34 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base as ExifTag
 from torch import Tensor
 
-from d2serve.detections import Picture
+from d2serve.detections import RGBImage
 from d2serve.errors import (
     RequestError,
+    SettingsError,
     bad_request,
     too_large,
     unprocessable,
     unsupported_media_type,
 )
-from d2serve.inputs.image_guard import guarded_file, jpeg_has_end
-from d2serve.settings import SettingsError
+from d2serve.inputs.image_guard import guarded_file, jpeg_has_end, jpeg_is_rgb
 from d2serve.torchvision_ops import load_operators
 
-# Bytes -> UInt8[H, W, 3] RGB, as the picture lies in the file.
-JpegDecoder: TypeAlias = Callable[[bytes], Picture]
+# Bytes -> UInt8[H, W, 3] RGB, in the orientation of the file.
+JpegDecoder: TypeAlias = Callable[[bytes], RGBImage]
 logger = logging.getLogger(__name__)
 OPERATORS = load_operators("image", "image", ["decode_jpeg"])
-RGB = 3  # as `torchvision.io.ImageReadMode` numbers it
-
-
-def jpeg_decoder(decode: str, device: torch.device) -> JpegDecoder:
-    """What `handler.decode` asks for.
-
-    Args:
-        decode: `cpu` or `device`.
-        device: where the network runs.
-
-    Raises:
-        SettingsError: the device is no GPU, or torchvision has nothing to decode with on one.
-    """
-    if decode == "cpu":
-        return decode_on_cpu
-    if device.type != "cuda":
-        raise SettingsError(
-            f"handler setting decode is {decode!r}, which is for GPUs, and the network runs on the "
-            f"{device.type.upper()}; use cpu"
-        )
-    if not hasattr(OPERATORS, "decode_jpegs_cuda"):
-        raise SettingsError(
-            f"handler setting decode is {decode!r}, and this torchvision has no nvJPEG; use cpu"
-        )
-    return lambda body: decode_on_gpu(body, device)
-
-
-def decode_on_cpu(body: bytes) -> Picture:
-    """UInt8[H, W, 3] RGB of a JPEG, as it lies in the file.
-
-    Raises:
-        RuntimeError: the file is damaged.
-    """
-    upright = False  # that is done for all formats alike
-    return _interleaved(OPERATORS.decode_jpeg(_encoded(body), RGB, upright))
-
-
-def decode_on_gpu(body: bytes, device: torch.device) -> Picture:
-    """As `decode_on_cpu`, which also decodes what nvJPEG does not: an arithmetic coding, or a file
-    that breaks off.
-
-    Raises:
-        RuntimeError: the file is damaged.
-    """
-    if not jpeg_has_end(body):
-        return decode_on_cpu(body)
-    try:
-        # On a stream of its own, or the copy would wait for the network.
-        with torch.cuda.stream(torch.cuda.Stream(device)):
-            [pixels] = OPERATORS.decode_jpegs_cuda([_encoded(body)], RGB, device)
-            return _interleaved(pixels)
-    except RuntimeError as error:
-        logger.info("nvJPEG gave up, so the CPU decodes: %s", error)
-        return decode_on_cpu(body)
-
-
-def _encoded(body: bytes) -> Tensor:
-    # From a copy: torch wants memory that could be written to.
-    return torch.frombuffer(bytearray(body), dtype=torch.uint8)
-
-
-def _interleaved(pixels: Tensor) -> Picture:
-    picture: Picture = pixels.permute(1, 2, 0).cpu().numpy()
-    return picture
-
-
+RGB = 3  # the value of `torchvision.io.ImageReadMode.RGB`
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"GIF8", b"II*\0", b"MM\0*")
-# Only its ninth byte tells what a RIFF file holds.
+# The type of a RIFF file is in its ninth to twelfth byte.
 RIFF, WEBP = b"RIFF", b"WEBP"
-# torchvision reads these as Pillow does, in half the time. CMYK it would read otherwise. PNG stays
-# with Pillow: libpng inflates all that follows the last row, minutes of it in a hostile file.
+# torchvision decodes these modes like Pillow, in half the time. It decodes CMYK differently. PNGs
+# stay with Pillow: libpng inflates all data after the last row, minutes of it in a hostile file.
 TORCHVISION_MODES = ("L", "RGB")
 ANIMATED = ("GIF", "PNG", "WEBP", "TIFF")
-MOST_FRAMES = 1000
-# EXIF's orientations, but the first, which is upright.
-UPRIGHT: dict[object, Callable[[Picture], Picture]] = {
+MAX_FRAMES = 1000
+# EXIF orientations except the first, which is upright.
+TO_UPRIGHT: dict[object, Callable[[RGBImage], RGBImage]] = {
     2: np.fliplr,
     3: lambda pixels: np.rot90(pixels, 2),
     4: np.flipud,
@@ -113,23 +48,80 @@ UPRIGHT: dict[object, Callable[[Picture], Picture]] = {
 }
 
 
-def decode_image(body: bytes, max_pixels: int, decode_jpeg: JpegDecoder = decode_on_cpu) -> Picture:
-    """Decodes the first frame, upright (EXIF orientation applied), as 8-bit RGB.
+def decode_on_cpu(body: bytes) -> RGBImage:
+    """Decode a JPEG to RGB, in the orientation of the file.
 
-    The bytes decide on the format. Alpha is dropped, as Detectron2's `read_image` does.
+    Raises:
+        RuntimeError: the file is damaged.
+    """
+    apply_exif = False  # `decode_image` does it for all formats
+    return _to_hwc(OPERATORS.decode_jpeg(_to_tensor(body), RGB, apply_exif))
+
+
+def decode_on_gpu(body: bytes, device: torch.device) -> RGBImage:
+    """Decode a JPEG to RGB with nvJPEG, in the orientation of the file.
+
+    Falls back to `decode_on_cpu` for files that nvJPEG cannot decode (arithmetic coding, a
+    truncated file) or decodes differently (it takes R, G, B for Y, Cb, Cr).
+
+    Raises:
+        RuntimeError: the file is damaged.
+    """
+    if not jpeg_has_end(body) or jpeg_is_rgb(body):
+        return decode_on_cpu(body)
+    try:
+        # On its own stream, or the copy would wait for the network.
+        with torch.cuda.stream(torch.cuda.Stream(device)):
+            [pixels] = OPERATORS.decode_jpegs_cuda([_to_tensor(body)], RGB, device)
+            return _to_hwc(pixels)
+    except RuntimeError as error:
+        logger.info("nvJPEG failed, decoding on the CPU: %s", error)
+        return decode_on_cpu(body)
+
+
+def jpeg_decoder(decode: str, device: torch.device) -> JpegDecoder:
+    """The decoder for the setting `decode`.
+
+    Args:
+        decode: `cpu` or `device`.
+        device: the network's device.
+
+    Raises:
+        SettingsError: the device is not a GPU, or torchvision has no nvJPEG decoder.
+    """
+    if decode == "cpu":
+        return decode_on_cpu
+    if device.type != "cuda":
+        raise SettingsError(
+            f"handler setting decode is {decode!r}, which requires a GPU, but the network runs on "
+            f"the {device.type.upper()}; use cpu"
+        )
+    if not hasattr(OPERATORS, "decode_jpegs_cuda"):
+        raise SettingsError(
+            f"handler setting decode is {decode!r}, but this torchvision has no nvJPEG; use cpu"
+        )
+    return lambda body: decode_on_gpu(body, device)
+
+
+def decode_image(
+    body: bytes, max_pixels: int, decode_jpeg: JpegDecoder = decode_on_cpu
+) -> RGBImage:
+    """Decode the first frame of an image file, upright (EXIF orientation applied), as 8-bit RGB.
+
+    The first bytes determine the format. Alpha is dropped, as in Detectron2's `read_image`.
 
     Args:
         body: the file.
-        max_pixels: width x height x frames, by the header.
-        decode_jpeg: for JPEGs of the usual kinds.
+        max_pixels: maximum of width x height x frames, by the header.
+        decode_jpeg: for JPEGs with the modes in TORCHVISION_MODES.
 
     Raises:
-        RequestError: 415 no known format, 413 more than `max_pixels` in all frames by the header,
-            400 damaged, 422 a pixel type that is no picture.
+        RequestError: 415 unknown format, 413 more than `max_pixels` in all frames by the header,
+            400 damaged, 422 unsupported pixel type.
     """
     try:
         image = Image.open(guarded_file(body), formats=FORMATS)
-        _require_few_pixels(image, max_pixels)
+        _check_pixels(image, max_pixels)
         orientation = _orientation(image)
         fast = is_for_torchvision(image)
         pixels = decode_jpeg(body) if fast else decode_with_pillow(image)
@@ -138,22 +130,24 @@ def decode_image(body: bytes, max_pixels: int, decode_jpeg: JpegDecoder = decode
     except UnidentifiedImageError as error:
         raise _damaged() if _is_known(body) else _unknown() from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_many_pixels("larger", max_pixels) from error
+        raise _too_many_pixels(
+            "the image is larger than the decoder accepts", max_pixels
+        ) from error
     except Exception as error:  # damaged bytes make decoders raise almost anything
         raise _damaged() from error
-    return np.ascontiguousarray(UPRIGHT.get(orientation, np.asarray)(pixels))
+    return np.ascontiguousarray(TO_UPRIGHT.get(orientation, np.asarray)(pixels))
 
 
 def is_for_torchvision(image: Image.Image) -> bool:
-    """Whether torchvision reads this opened image as Pillow does, and safely."""
+    """Return whether torchvision decodes this opened image like Pillow, and safely."""
     return image.format in ("JPEG", "MPO") and image.mode in TORCHVISION_MODES
 
 
-def decode_with_pillow(image: Image.Image) -> Picture:
-    """UInt8[H, W, 3] RGB, as it lies in the file.
+def decode_with_pillow(image: Image.Image) -> RGBImage:
+    """Decode an opened image to RGB, in the orientation of the file.
 
     Raises:
-        RequestError: 422 a pixel type that is no picture.
+        RequestError: 422 unsupported pixel type.
         Exception: the file is damaged.
     """
     if image.mode in ("I", "F"):
@@ -162,35 +156,48 @@ def decode_with_pillow(image: Image.Image) -> Picture:
         )
     if image.mode.startswith("I;16"):
         # Pillow's own conversion clips 16 bits at 255 instead of scaling.
-        grey = np.asarray(image).astype(np.uint32)
-        image = Image.fromarray(((grey + 128) // 257).astype(np.uint8))
-    # Transparent palette entries or colours go as alpha does; Pillow warns of some.
+        gray = np.asarray(image).astype(np.uint32)
+        image = Image.fromarray(((gray + 128) // 257).astype(np.uint8))
+    # Transparent palette entries are dropped like alpha; Pillow warns about some of them.
     image.info.pop("transparency", None)
     return np.array(image.convert("RGB"))
 
 
+def _to_tensor(body: bytes) -> Tensor:
+    # A copy, because torch requires writable memory.
+    return torch.frombuffer(bytearray(body), dtype=torch.uint8)
+
+
+def _to_hwc(pixels: Tensor) -> RGBImage:
+    image: RGBImage = pixels.permute(1, 2, 0).cpu().numpy()
+    return image
+
+
 def _orientation(image: Image.Image) -> object:
-    # Pillow turns TIFFs itself, and only them.
+    # Pillow applies the orientation of TIFFs itself, and only of TIFFs.
     return None if image.format == "TIFF" else image.getexif().get(ExifTag.Orientation)
 
 
-def _require_few_pixels(image: Image.Image, max_pixels: int) -> None:
+def _check_pixels(image: Image.Image, max_pixels: int) -> None:
     frames = _count_frames(image)
     if image.width * image.height * frames > max_pixels:
         several = f" in {frames} frames" if frames > 1 else ""
-        raise _too_many_pixels(f"{image.width}x{image.height}{several}", max_pixels)
+        raise _too_many_pixels(f"the image is {image.width}x{image.height}{several}", max_pixels)
 
 
 def _count_frames(image: Image.Image) -> int:
-    """Not of a JPEG: phones put other pictures behind the first, which are never decoded."""
+    """Count the frames, except of JPEGs: the images that phones append are never decoded."""
     if image.format not in ANIMATED:
         return 1
     if image.format != "TIFF":
         return int(getattr(image, "n_frames", 1))
-    # Pillow's own count of a TIFF's takes the square of their number.
-    frames = next((count for count in range(1, MOST_FRAMES) if not _has_frame(image, count)), None)
+    # Pillow's own count for TIFFs takes time quadratic in the number of frames.
+    frames = next((count for count in range(1, MAX_FRAMES) if not _has_frame(image, count)), None)
     if frames is None:
-        raise too_large(f"the image has {MOST_FRAMES} frames or more", "send the first alone")
+        raise too_large(
+            f"the image has at least {MAX_FRAMES} frames, the limit is {MAX_FRAMES - 1}",
+            "send only the first frame",
+        )
     image.seek(0)
     return frames
 
@@ -209,17 +216,19 @@ def _is_known(body: bytes) -> bool:
 
 def _unknown() -> RequestError:
     return unsupported_media_type(
-        "the body is not an image of a known format",
+        "the body's first bytes match no supported image format",
         f"send one of {', '.join(FORMATS)}, or an array written by numpy.save",
     )
 
 
-def _too_many_pixels(size: str, max_pixels: int) -> RequestError:
+def _too_many_pixels(problem: str, max_pixels: int) -> RequestError:
     return too_large(
-        f"the image is {size}; at most {max_pixels} pixels are accepted",
-        "send a smaller picture, or raise max_image_pixels in the archive's model-config.yaml",
+        f"{problem}, the limit is {max_pixels} pixels",
+        "send a smaller image, or raise max_image_pixels in the archive's model-config.yaml",
     )
 
 
 def _damaged() -> RequestError:
-    return bad_request("the image is truncated or damaged", "send the file whole and unchanged")
+    return bad_request(
+        "the image is truncated or damaged", "send the complete, unmodified image file"
+    )

@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol (KServe v2) -> image values."""
+"""Tensors of the Open Inference Protocol (KServe v2) -> items."""
 
 import math
 from collections.abc import Sequence
@@ -8,15 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from d2serve.errors import bad_request, unprocessable
-from d2serve.inputs.instances import EITHER, Item, in_its_place
-from d2serve.inputs.json_values import array_of, decode_base64
-from d2serve.messages import OUTPUT_NAMES, Part, Style, Wrapping
+from d2serve.inputs.json_values import Item, array_from_lists, decode_base64, item_or_error
+from d2serve.messages import GENERIC_TYPES, OUTPUT_NAMES, Part, ResponseEnvelope, Style
 
 DATATYPES = ("UINT8", "FP32", "BYTES")
+MAX_SHOWN = 1_000_000_000
 
 
 def is_open_inference(document: dict[str, Any]) -> bool:
-    """Whether the document's `inputs` are tensors."""
+    """Return whether the document's `inputs` are tensors."""
     inputs = document.get("inputs")
     return (
         isinstance(inputs, list)
@@ -26,80 +26,91 @@ def is_open_inference(document: dict[str, Any]) -> bool:
 
 
 def read_tensors(tensors: Sequence[dict[str, Any]]) -> list[Item]:
-    """UINT8 and FP32 tensors are arrays; each text of a BYTES tensor is base64 of a picture."""
+    """UINT8 and FP32 tensors are arrays; each string of a BYTES tensor is base64 of an image."""
     return [item for tensor in tensors for item in _read_tensor(tensor)]
 
 
-def read_wrapping(document: dict[str, Any]) -> Wrapping:
-    """The request's id and the outputs that it asks for.
+def read_envelope(document: dict[str, Any]) -> ResponseEnvelope:
+    """The request's id and the requested outputs.
 
     Raises:
-        RequestError: 400 where they are not as they must be.
+        RequestError: 400, either is malformed.
     """
     request_id = document.get("id")
     if not isinstance(request_id, str | None):
-        raise bad_request("the id is not a text", 'such as "id": "42"')
+        raise bad_request("`id` is not a string", 'send a string such as "id": "42"')
     outputs = document.get("outputs") or []
     if not isinstance(outputs, list) or not all(isinstance(output, dict) for output in outputs):
-        raise bad_request("outputs is not a list of objects", 'such as [{"name": "boxes"}]')
+        raise bad_request(
+            "`outputs` is not a list of objects", 'send a list such as [{"name": "boxes"}]'
+        )
     names = [output.get("name") for output in outputs]
     if not all(name in OUTPUT_NAMES for name in names):
         raise bad_request(
-            "an output that is asked for does not exist", f"there are {', '.join(OUTPUT_NAMES)}"
+            "`outputs` requests a tensor that does not exist",
+            f"request any of {', '.join(OUTPUT_NAMES)}",
         )
-    return Wrapping(Style.OPEN_INFERENCE, request_id, tuple(names))
+    return ResponseEnvelope(Style.OPEN_INFERENCE, request_id, tuple(names))
 
 
 def _read_tensor(tensor: dict[str, Any]) -> list[Item]:
     if tensor["datatype"] == "BYTES":
-        return [in_its_place(_encoded, text) for text in _texts(tensor)]
-    return [in_its_place(_array, tensor)]
+        return [item_or_error(_encoded, text) for text in _strings(tensor)]
+    return [item_or_error(_array, tensor)]
 
 
-def _texts(tensor: dict[str, Any]) -> list[Any]:
+def _strings(tensor: dict[str, Any]) -> list[Any]:
     data = tensor.get("data")
-    texts = data if isinstance(data, list) and data else [None]
-    if "shape" in tensor and math.prod(_shape(tensor)) != len(texts):
-        raise _wrong_count(len(texts))
-    return texts
+    strings = data if isinstance(data, list) and data else [None]
+    if "shape" in tensor:
+        _check_count(len(strings), _shape(tensor))
+    return strings
 
 
 def _encoded(text: Any) -> Item:
     if not isinstance(text, str):
-        raise bad_request("a BYTES tensor holds no text", "send base64 of images or NPY files")
-    return Part(EITHER[0], decode_base64(text))
+        raise bad_request(
+            "a BYTES tensor has a value that is not a string", "send base64 of images or NPY files"
+        )
+    return Part(GENERIC_TYPES[0], decode_base64(text))
 
 
 def _array(tensor: dict[str, Any]) -> npt.NDArray[np.generic]:
     data, datatype, shape = tensor.get("data"), tensor["datatype"], _shape(tensor)
     if datatype not in DATATYPES:
-        raise unprocessable("a tensor's datatype is no picture's", f"use {', '.join(DATATYPES)}")
+        raise unprocessable(
+            "the tensor's datatype is not supported", f"use one of {', '.join(DATATYPES)}"
+        )
     if not isinstance(data, list):
-        raise bad_request("a tensor has no data", "send its values as a list in `data`")
-    values = array_of(data).ravel()
-    if math.prod(shape) != values.size:
-        raise _wrong_count(values.size)
-    return _typed(values, datatype).reshape(shape)
-
-
-def _typed(values: npt.NDArray[np.generic], datatype: str) -> npt.NDArray[np.generic]:
+        raise bad_request("the tensor's `data` is not a list", "send its values as a list")
+    values = array_from_lists(data).ravel()
+    _check_count(values.size, shape)
     if datatype == "FP32":
-        return values.astype(np.float32)
-    if values.dtype != np.uint8:
-        raise unprocessable("a UINT8 tensor holds other values", "send whole numbers, 0..255")
-    return values
+        values = values.astype(np.float32)
+    elif values.dtype != np.uint8:
+        raise unprocessable(
+            "a UINT8 tensor has values other than integers from 0 to 255",
+            "send integers from 0 to 255, or use FP32",
+        )
+    return values.reshape(shape)
 
 
 def _shape(tensor: dict[str, Any]) -> list[int]:
     shape = tensor.get("shape")
     if not isinstance(shape, list) or not all(type(side) is int and side > 0 for side in shape):
         raise bad_request(
-            "a tensor's shape is not a list of whole numbers above 0", 'such as "shape": [1]'
+            "the tensor's `shape` is not a list of positive integers",
+            'send a list such as "shape": [1]',
         )
     return shape
 
 
-def _wrong_count(count: int) -> Exception:
-    return bad_request(
-        f"a tensor holds {count} values, which its shape does not", "make shape and data fit"
-    )
+def _check_count(count: int, shape: list[int]) -> None:
+    required = math.prod(shape)
+    if required != count:
+        # A product of hostile sides may have thousands of digits.
+        shown = required if required < MAX_SHOWN else f"more than {MAX_SHOWN}"
+        raise bad_request(
+            f"the tensor has {count} values, but its shape requires {shown}",
+            "make `shape` and `data` match",
+        )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from d2serve.errors import RequestError, bad_request
+from d2serve.errors import RequestError, SettingsError, bad_request
 from d2serve.messages import (
     FORMATS,
     INPUT_COLORS,
@@ -17,25 +17,32 @@ from d2serve.messages import (
     RESPONSE_TYPES,
     Options,
 )
-from d2serve.metadata import ModelFacts
-from d2serve.settings import SettingsError
+from d2serve.metadata import ModelMetadata
 
-# What a hint lists at most: LVIS has 1,203 classes.
+# Maximum number of class names in a hint: LVIS has 1,203 classes.
 NAMES_SHOWN = 20
+# Longer names are cut before they are compared with the known ones.
+MAX_NAME_LENGTH = 40
 
 
 class OptionReader:
-    """Reads requests' options for one model.
+    """Reads and validates request options for one model.
 
     Args:
-        model: whose thresholds, counts and class names are valid.
+        model: provides the valid thresholds, counts and class names.
         defaults: the archive's own defaults.
 
     Raises:
         SettingsError: a default is not valid for this model.
+
+    Examples:
+        >>> reader = OptionReader(ModelMetadata("pets", ("cat", "dog"), 0.05, 100), {})
+        >>> options = reader.read({"classes": "dog", "max_detections": "5"})
+        >>> options.classes, options.max_detections, options.score_threshold
+        (frozenset({1}), 5, 0.05)
     """
 
-    def __init__(self, model: ModelFacts, defaults: Mapping[str, Any]) -> None:
+    def __init__(self, model: ModelMetadata, defaults: Mapping[str, Any]) -> None:
         self.model = model
         self._readers: dict[str, Callable[[Any], Any]] = {
             "response_type": _one_of("response_type", tuple(RESPONSE_TYPES)),
@@ -55,10 +62,10 @@ class OptionReader:
             raise SettingsError(f"handler setting: {error.message}; {error.hint}") from error
 
     def read(self, *sources: Mapping[str, Any]) -> Options:
-        """The options of one request; a later source wins over an earlier one.
+        """Merge and validate the options of one request; a later source wins over an earlier one.
 
         Raises:
-            RequestError: 400 for an option that does not exist or a value out of its range.
+            RequestError: 400 for an unknown option or an invalid value.
         """
         given = {name: value for source in sources for name, value in source.items()}
         return replace(self.defaults, **{name: self._read(name, given[name]) for name in given})
@@ -66,10 +73,10 @@ class OptionReader:
     def _read(self, name: str, value: Any) -> Any:
         reader = self._readers.get(name)
         if reader is None:
-            [close, *_] = [*difflib.get_close_matches(name[:40], self._readers, 1), None]
+            similar = difflib.get_close_matches(name[:MAX_NAME_LENGTH], self._readers, 1)
             raise bad_request(
-                "an option does not exist" + (f"; {close} does" if close else ""),
-                f"there are {', '.join(self._readers)}",
+                "unknown option" + (f"; did you mean {similar[0]}?" if similar else ""),
+                f"the options are {', '.join(self._readers)}",
             )
         return reader(value)
 
@@ -79,7 +86,7 @@ class OptionReader:
         if number is None or not least <= number <= 1:
             raise bad_request(
                 f"score_threshold must be a number from {least:g} to 1",
-                f"the network itself drops what scores less than {least:g}",
+                f"the network itself drops detections with a score below {least:g}",
             )
         return number
 
@@ -88,8 +95,8 @@ class OptionReader:
         number = _number(value)
         if number is None or number != int(number) or not 1 <= number <= most:
             raise bad_request(
-                f"max_detections must be a whole number from 1 to {most}",
-                f"the network itself gives at most {most}",
+                f"max_detections must be an integer from 1 to {most}",
+                f"the network itself returns at most {most} detections per image",
             )
         return int(number)
 
@@ -97,7 +104,8 @@ class OptionReader:
         items = value.split(",") if isinstance(value, str) else value
         if not isinstance(items, list | tuple) or not items:
             raise bad_request(
-                "classes must be a list of names or ids", 'such as "cat,dog", or ["cat", 3] in JSON'
+                "classes must be a list of names or ids",
+                'send a list such as "cat,dog", or ["cat", 3] in JSON',
             )
         return frozenset(self._class_index(item) for item in items)
 
@@ -110,34 +118,36 @@ class OptionReader:
         if number is None or number not in range(len(names)):
             shown = ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
             raise bad_request(
-                "classes holds a class that the model does not know",
-                f"ids run from 0 to {len(names) - 1}; names are {shown}",
+                "classes contains a class that the model does not have",
+                f"use ids from 0 to {len(names) - 1}, or the names {shown}",
             )
         return int(number)
 
 
 def read_custom_attributes(text: str) -> dict[str, Any]:
-    """A JSON object, or `key=value` pairs joined by `;` or `,`.
+    """Parse the custom attributes: a JSON object, or `key=value` pairs joined by `;` or `,`.
 
-    A piece without `=` belongs to the value before it, so that `classes=cat,dog` is one option.
+    A piece without `=` belongs to the preceding value, so `classes=cat,dog` is one option.
 
     Raises:
-        RequestError: 400 for neither.
+        RequestError: 400, the text is neither.
+
+    Examples:
+        >>> read_custom_attributes("masks=none;classes=cat,dog")
+        {'masks': 'none', 'classes': 'cat,dog'}
     """
     text = text.strip()
-    return _json_attributes(text) if text.startswith("{") else _pairs(text)
-
-
-def _json_attributes(text: str) -> dict[str, Any]:
+    if not text.startswith("{"):
+        return _pairs(text)
     try:
         options: dict[str, Any] = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _bad_attributes() from error
+        raise _invalid_attributes() from error
     return options
 
 
-def _pairs(text: str) -> dict[str, str]:
-    options: dict[str, str] = {}
+def _pairs(text: str) -> dict[str, Any]:
+    options: dict[str, Any] = {}
     name = ""
     for piece in text.replace(";", ",").split(","):
         key, equals, value = (part.strip() for part in piece.partition("="))
@@ -147,32 +157,30 @@ def _pairs(text: str) -> dict[str, str]:
         elif key and name:
             options[name] += f",{key}"
         elif key:
-            raise _bad_attributes()
+            raise _invalid_attributes()
     return options
 
 
-def _bad_attributes() -> Exception:
+def _invalid_attributes() -> RequestError:
     return bad_request(
         "the custom attributes are neither a JSON object nor key=value pairs",
-        'such as masks=none;max_detections=5, or {"masks": "none"}',
+        'send them as in masks=none;max_detections=5, or as in {"masks": "none"}',
     )
 
 
 def _one_of(name: str, values: Sequence[str]) -> Callable[[Any], str]:
     def read(value: Any) -> str:
         if not isinstance(value, str) or value not in values:
-            raise bad_request(f"{name} has a value that does not exist", f"use {_or(values)}")
+            raise bad_request(
+                f"{name} has an unknown value", f"use {', '.join(values[:-1])} or {values[-1]}"
+            )
         return value
 
     return read
 
 
-def _or(values: Sequence[str]) -> str:
-    return f"{', '.join(values[:-1])} or {values[-1]}"
-
-
 def _number(value: Any) -> float | None:
-    """A finite number, also one that a query string spells; None for anything else."""
+    """A finite number, also as the text of a query string; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

@@ -1,4 +1,4 @@
-"""COCO polygons of masks."""
+"""Encode masks as COCO polygons."""
 
 import cv2
 import numpy as np
@@ -8,11 +8,11 @@ from d2serve.masks.paste import MaskRegion
 
 
 def encode_polygons(region: MaskRegion) -> list[list[int]]:
-    """Pixel-exact outlines [[x, y, x, y, ...], ...] in the picture's coordinates.
+    """Encode a mask as pixel-exact outlines [[x, y, x, y, ...], ...] in the image's coordinates.
 
-    Points lie where pixels meet: one set pixel (x, y) is the square from (x, y) to
-    (x + 1, y + 1). Outer outlines only: COCO's polygons know no holes, so a hole counts as set.
-    Pixels that touch at a corner share a polygon. No set pixel gives no polygon.
+    Points are corners of pixels: pixel (x, y) is the square from (x, y) to (x + 1, y + 1). COCO
+    polygons cannot express holes, which count as set. Pixels that touch at a corner share a
+    polygon. An empty mask has no polygon.
     """
     offset = (2 * region.x, 2 * region.y)
     outlines, _ = cv2.findContours(
@@ -23,9 +23,9 @@ def encode_polygons(region: MaskRegion) -> list[list[int]]:
 
 
 def _corner_grid(pixels: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-    """UInt8[2h + 1, 2w + 1]: pixels at odd places, their corners at even ones.
+    """UInt8[2h + 1, 2w + 1]: pixels at odd coordinates, their corners at even ones.
 
-    OpenCV's contours run through the middle of the outermost cells, which are corners here.
+    OpenCV's contours run through the centers of the outermost elements, which are corners here.
     """
     height, width = pixels.shape
     grid = np.zeros((2 * height + 1, 2 * width + 1), dtype=np.uint8)
@@ -36,7 +36,7 @@ def _corner_grid(pixels: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
 def _with_sharp_corners(points: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     """Int32[K, 2] on the corner grid, with the inner corners that OpenCV's contours cut off.
 
-    A cut goes from one odd place aslant to another; the corner between them is at even x and y.
+    A cut is a diagonal step between two odd coordinates; the corner beside it has even x and y.
     """
     following = np.roll(points, -1, axis=0)
     even = points % 2 == 0

@@ -7,21 +7,23 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+MAX_POINTS = 1 << 16
 Integers = npt.NDArray[np.int64]
 
 
 def ranges(starts: Integers, lengths: Integers) -> Integers:
-    """Int64[sum of lengths]: one range of rising numbers after the other.
+    """Int64[sum of lengths]: ranges of ascending integers, one after the other.
 
     Args:
-        starts: Int64[K], each one's first number.
-        lengths: Int64[K], how many numbers each has, 0 or more.
+        starts: Int64[K], the first number of each range.
+        lengths: Int64[K], the length of each range, 0 or more.
+
+    Examples:
+        >>> ranges(np.array([5, 0, 7]), np.array([2, 0, 1])).tolist()
+        [5, 6, 7]
     """
     ends = np.cumsum(lengths)
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + lengths, lengths)
-
-
-POINTS_AT_ONCE = 1 << 16
 
 
 def box_coordinates(
@@ -29,15 +31,15 @@ def box_coordinates(
     starts: npt.NDArray[np.float32],
     ends: npt.NDArray[np.float32],
 ) -> npt.NDArray[np.float32]:
-    """Float32[K]: where the centres of pixels lie in boxes, -1 the box's start and 1 its end.
+    """Float32[K]: coordinates of pixel centers in boxes, -1 at the box's start and 1 at its end.
 
-    Each step rounds to float32, as in `detectron2.layers.mask_ops`. It is infinite where a box is
-    too thin for a number.
+    Each step rounds to float32, as in `detectron2.layers.mask_ops`. Infinite for boxes that are too
+    thin for float32.
 
     Args:
-        pixels: Int64[K] columns, or rows, of the picture.
-        starts: Float32[K] x1, or y1, of the box of each.
-        ends: Float32[K] x2, or y2.
+        pixels: Int64[K] columns, or rows, of the image.
+        starts: Float32[K] x1, or y1, of each pixel's box.
+        ends: Float32[K] x2, or y2, of each pixel's box.
     """
     with np.errstate(over="ignore"):
         shares = (pixels.astype(np.float32) + np.float32(0.5) - starts) / (ends - starts)
@@ -49,31 +51,32 @@ def sample(
     masks: npt.NDArray[np.int64],
     points_xy: npt.NDArray[np.float32],
 ) -> npt.NDArray[np.float32]:
-    """Float32[K]: bilinear samples by `torch.nn.functional.grid_sample`, as Detectron2 takes them.
+    """Float32[K]: bilinear samples by `torch.nn.functional.grid_sample`, as in Detectron2.
 
-    Torch itself is asked because its kernels round differently from one CPU to another.
+    Torch computes them, because its kernels round differently on different CPUs.
 
     Args:
         probabilities: Float32[N, M, M].
-        masks: Int64[K], rising: which mask each point is in.
+        masks: Int64[K], the mask of each point, ascending.
         points_xy: Float32[K, 2] in `box_coordinates`.
     """
     samples = [np.empty(0, dtype=np.float32)]
     for batch in _batches(len(masks)):
         firsts = np.flatnonzero(np.diff(masks[batch], prepend=-1))
         counts = np.diff(firsts, append=len(masks[batch]))
-        present, places = masks[batch][firsts], np.repeat(np.arange(len(firsts)), counts)
-        slots = ranges(np.zeros_like(counts), counts)
+        # Points of one mask are padded to a row of the grid.
+        present, rows = masks[batch][firsts], np.repeat(np.arange(len(firsts)), counts)
+        columns = ranges(np.zeros_like(counts), counts)
         grid = np.zeros((len(present), 1, counts.max(), 2), dtype=np.float32)
-        grid[places, 0, slots] = points_xy[batch]
+        grid[rows, 0, columns] = points_xy[batch]
         sampled = F.grid_sample(
             torch.from_numpy(probabilities[present])[:, None],
             torch.from_numpy(grid),
             align_corners=False,
         )
-        samples.append(sampled.numpy()[places, 0, 0, slots])
+        samples.append(sampled.numpy()[rows, 0, 0, columns])
     return np.concatenate(samples)
 
 
 def _batches(count: int) -> Iterator[slice]:
-    return (slice(start, start + POINTS_AT_ONCE) for start in range(0, count, POINTS_AT_ONCE))
+    return (slice(start, start + MAX_POINTS) for start in range(0, count, MAX_POINTS))

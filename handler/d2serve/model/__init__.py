@@ -1,4 +1,4 @@
-"""Detectron2's networks for inference, on plain torch and torchvision.
+"""Detectron2's networks for inference, on PyTorch and torchvision only.
 
 Parameter names equal Detectron2's, so its checkpoints load strictly.
 """

@@ -9,37 +9,8 @@ from torch import Tensor, nn
 from d2serve.model.config import AnchorConfig
 
 
-def cell_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
-    """Float32[sizes * ratios, 4] xyxy around (0, 0); `sizes` are square roots of areas in pixels,
-    `ratios` height / width."""
-    rows = []
-    for size in sizes:
-        for ratio in ratios:
-            width = math.sqrt(size**2.0 / ratio)
-            height = ratio * width
-            rows.append([-width / 2.0, -height / 2.0, width / 2.0, height / 2.0])
-    return torch.tensor(rows)
-
-
-def grid_anchors(cell: Tensor, size_hw: tuple[int, int], stride: int, offset: float) -> Tensor:
-    """Float32[H * W * A, 4] xyxy in input pixels: the cell's anchors at every feature pixel.
-
-    Args:
-        cell: Float32[A, 4], see `cell_anchors`.
-        size_hw: height and width of the feature map.
-        stride: input pixels per feature pixel.
-        offset: where in its cell an anchor's centre lies, 0 (top left) to 1, in strides.
-    """
-    height, width = size_hw
-    x = torch.arange(width, dtype=torch.float32, device=cell.device) * stride + offset * stride
-    y = torch.arange(height, dtype=torch.float32, device=cell.device) * stride + offset * stride
-    shift_y, shift_x = torch.meshgrid(y, x, indexing="ij")
-    shifts = torch.stack((shift_x, shift_y, shift_x, shift_y), dim=-1).reshape(-1, 1, 4)
-    return (shifts + cell).reshape(-1, 4)
-
-
 class Anchors(nn.Module):
-    """The anchors of every level; they move to the network's device and are no weights."""
+    """The anchors of every level; buffers that move with the network but are not in its state."""
 
     def __init__(self, config: AnchorConfig, strides: Sequence[int]) -> None:
         super().__init__()
@@ -53,3 +24,36 @@ class Anchors(nn.Module):
         height, width = feature.shape[-2:]
         cell = self.get_buffer(f"cell{level}")
         return grid_anchors(cell, (height, width), self.strides[level], self.offset)
+
+
+def cell_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
+    """Float32[sizes * ratios, 4] xyxy around (0, 0).
+
+    Args:
+        sizes: square roots of areas, in pixels.
+        ratios: height / width.
+    """
+    rows = []
+    for size in sizes:
+        for ratio in ratios:
+            width = math.sqrt(size**2.0 / ratio)
+            height = ratio * width
+            rows.append([-width / 2.0, -height / 2.0, width / 2.0, height / 2.0])
+    return torch.tensor(rows)
+
+
+def grid_anchors(cell: Tensor, size_hw: tuple[int, int], stride: int, offset: float) -> Tensor:
+    """Float32[H * W * A, 4] xyxy in input pixels: the anchors of every pixel of a feature map.
+
+    Args:
+        cell: Float32[A, 4], see `cell_anchors`.
+        size_hw: height and width of the feature map.
+        stride: input pixels per feature pixel.
+        offset: position of an anchor's centre in its cell, 0 (top left) to 1.
+    """
+    height, width = size_hw
+    x = torch.arange(width, dtype=torch.float32, device=cell.device) * stride + offset * stride
+    y = torch.arange(height, dtype=torch.float32, device=cell.device) * stride + offset * stride
+    shift_y, shift_x = torch.meshgrid(y, x, indexing="ij")
+    shifts = torch.stack((shift_x, shift_y, shift_x, shift_y), dim=-1).reshape(-1, 1, 4)
+    return (shifts + cell).reshape(-1, 4)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from d2serve.model.config import BoxHeadConfig, BoxPredictorConfig, SelectionConfig
 from d2serve.model.layers import Conv2d
-from d2serve.model.nms import Unsorted, best_of_images
+from d2serve.model.nms import ScoredBoxes, select_best
 from d2serve.model.structures import Instances, SizeHW, apply_deltas, clip, image_indices, limits
 
 
@@ -32,11 +32,11 @@ class ConvFCHead(nn.Sequential):
 
 @dataclass(frozen=True)
 class Candidates:
-    """What a box head says of P proposals of all images, before any is dropped.
+    """A box predictor's output for P proposals of all images.
 
-    scores: Float32[P, K] without the background's; deltas: Float[P, K * 4], or Float[P, 4] where
-    class-agnostic; proposals: Float32[P, 4] that the deltas move; weights: what those are divided
-    by; counts: how many of the P each image has.
+    scores: Float32[P, K], without the background; deltas: Float[P, K * 4], or Float[P, 4] if
+    class-agnostic; proposals: Float32[P, 4] that the deltas move; weights: divisors of the deltas;
+    counts: number of proposals of each image.
     """
 
     scores: Tensor
@@ -57,7 +57,7 @@ class BoxPredictor(nn.Module):
         self.bbox_pred = nn.Linear(in_size, box_classes * 4)
 
     def forward(self, features: Tensor, proposals: Tensor, counts: list[int]) -> Candidates:
-        """Of Float[P, ...] and Float32[P, 4] proposals, `counts` for each image."""
+        """Predict from Float[P, ...] and the proposals Float32[P, 4], `counts` for each image."""
         features = features.flatten(1).to(self.cls_score.weight.dtype)
         logits = self.cls_score(features)
         scores = logits.sigmoid() if self.config.sigmoid_scores else logits.softmax(dim=-1)
@@ -68,13 +68,14 @@ class BoxPredictor(nn.Module):
 def select_boxes(
     candidates: Candidates, sizes_hw: Sequence[SizeHW], config: SelectionConfig
 ) -> Instances:
-    """Threshold, class-wise NMS and top-k of every image (`fast_rcnn_inference`).
+    """Apply the score threshold, class-wise NMS and top-k to every image (`fast_rcnn_inference`).
 
-    Only boxes above the threshold are worked out.
+    Only boxes above the threshold are decoded.
 
     Args:
         candidates: of all images.
-        sizes_hw: what the images' boxes are clipped to.
+        sizes_hw: heights and widths that the boxes of each image are clipped to.
+        config: the thresholds.
     """
     scores, deltas = candidates.scores, candidates.deltas
     finite = deltas.isfinite().all(dim=1) & scores.isfinite().all(dim=1)
@@ -84,5 +85,5 @@ def select_boxes(
     boxes = apply_deltas(chosen, candidates.proposals[rows], candidates.weights)[:, 0]
     image = image_indices(candidates.counts, rows.device)[rows]
     boxes = clip(boxes, limits(sizes_hw, rows.device)[image])
-    found = Unsorted(boxes, scores[rows, classes].float(), classes, image)
-    return best_of_images(found, len(sizes_hw), config.nms_threshold, config.max_detections)
+    scored = ScoredBoxes(boxes, scores[rows, classes].float(), classes, image)
+    return select_best(scored, len(sizes_hw), config.nms_threshold, config.max_detections)

@@ -1,18 +1,21 @@
-"""Feature pyramid networks (Lin et al. 2017; Li et al. 2022, ViTDet; `detectron2.modeling.backbone.fpn`)."""
+"""Feature pyramid networks and backbone construction (`detectron2.modeling.backbone.fpn`).
+
+Lin et al. 2017; the simple pyramid of ViTDet is by Li et al. 2022.
+"""
 
 from collections.abc import Iterator
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d2serve.model.config import AnyBackboneConfig, FPNConfig, SimpleFPNConfig
+from d2serve.model.backbone_config import AnyBackboneConfig, FPNConfig, SimpleFPNConfig
 from d2serve.model.layers import Conv2d, make_norm
 from d2serve.model.resnet import ResNet
 from d2serve.model.vit import ViT
 
 
 class PooledTop(nn.Module):
-    """p6 as every second pixel of p5 (`LastLevelMaxPool`)."""
+    """p6: every second pixel of p5 (`LastLevelMaxPool`)."""
 
     levels = ("p6",)
 
@@ -22,7 +25,7 @@ class PooledTop(nn.Module):
 
 
 class ConvolvedTop(nn.Module):
-    """p6 and p7 from res5 by convolutions, as in RetinaNet (`LastLevelP6P7`)."""
+    """p6 and p7: convolutions of res5, as in RetinaNet (`LastLevelP6P7`)."""
 
     levels = ("p6", "p7")
 
@@ -38,11 +41,11 @@ class ConvolvedTop(nn.Module):
 
 
 class FPN(nn.Module):
-    """A level for each stage of the ResNet, and one or two above.
+    """A ResNet with a pyramid level for each of its stages, and one or two coarser ones.
 
     Attributes:
         channels, strides: of each level, by name.
-        size_divisibility: what heights and widths of the input must be multiples of, in pixels.
+        size_divisibility: heights and widths of the input are multiples of it, in pixels.
     """
 
     square_size = 0
@@ -85,20 +88,20 @@ class FPN(nn.Module):
 
 
 def _add_upsampled(fine: Tensor, coarse: Tensor) -> None:
-    """Adds to each pixel of Float[N, C, 2H, 2W] its nearest of Float[N, C, H, W], in place."""
+    """Add Float[N, C, H, W], upsampled to nearest, to Float[N, C, 2H, 2W] in place."""
     cells = fine.unflatten(2, (-1, 2)).unflatten(4, (-1, 2))
     cells.add_(coarse[:, :, :, None, :, None])
 
 
 class SimpleFeaturePyramid(nn.Module):
-    """Each level is scaled from the last feature map of the transformer by itself.
+    """A ViT with pyramid levels that are each scaled from its last feature map (ViTDet).
 
     Attributes:
         channels, strides: of each level, by name.
-        square_size: the side in pixels of the square that every picture is padded to.
+        square_size: side in pixels of the square that every image is padded to.
     """
 
-    # Detectron2 rounds the square to no multiple of the strides.
+    # Detectron2 does not round the square to a multiple of the strides.
     size_divisibility = 1
 
     def __init__(self, net: ViT, config: SimpleFPNConfig) -> None:
@@ -129,15 +132,15 @@ class SimpleFeaturePyramid(nn.Module):
 
 
 def _make_level(config: SimpleFPNConfig, scale: float) -> nn.Sequential:
-    level = nn.Sequential(*_scaling(config, scale))
+    level = nn.Sequential(*_scaling_layers(config, scale))
     channels = config.vit.dim // int(max(scale, 1.0))
     level.append(Conv2d(channels, config.out_channels, 1, norm=config.norm))
     level.append(Conv2d(config.out_channels, config.out_channels, 3, norm=config.norm))
     return level
 
 
-def _scaling(config: SimpleFPNConfig, scale: float) -> Iterator[nn.Module]:
-    """Upsampling halves the channels each time."""
+def _scaling_layers(config: SimpleFPNConfig, scale: float) -> Iterator[nn.Module]:
+    # Each upsampling halves the channels.
     dim = config.vit.dim
     if scale == 0.5:
         yield nn.MaxPool2d(2)
@@ -145,7 +148,7 @@ def _scaling(config: SimpleFPNConfig, scale: float) -> Iterator[nn.Module]:
         yield nn.ConvTranspose2d(dim, dim // 2, 2, stride=2)
     if scale == 4.0:
         norm = make_norm(config.norm, dim // 2)
-        assert norm is not None, "the config has been checked"
+        assert norm is not None, "the config requires a norm"
         yield norm
         yield nn.GELU()
         yield nn.ConvTranspose2d(dim // 2, dim // 4, 2, stride=2)
@@ -155,8 +158,10 @@ Backbone = ResNet | FPN | SimpleFeaturePyramid
 
 
 def build_backbone(config: AnyBackboneConfig) -> Backbone:
-    """Feature maps by name from images: the stages of a ResNet, or the levels of its pyramid or of
-    a transformer's."""
+    """Build a ResNet, a ResNet with FPN, or a ViT with a simple pyramid.
+
+    Its output is feature maps by name: `res2` to `res5`, or the levels `p2`, `p3`, ...
+    """
     if isinstance(config, SimpleFPNConfig):
         return SimpleFeaturePyramid(ViT(config.vit), config)
     resnet = ResNet(config.resnet)

@@ -1,18 +1,20 @@
-"""Building blocks of all layer stacks: norms, convolutions with their norm, deformable convolutions."""
+"""Layers of all networks: norms, convolutions with norm and ReLU, deformable convolutions."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d2serve.model.config import DeformConfig
+from d2serve.model.backbone_config import DeformConfig
 
-GROUPS_OF_GROUP_NORM = 32
+GROUP_NORM_GROUPS = 32
+DEFORM_KERNEL_SIZE = 3
+DEFORM_KERNEL_AREA = DEFORM_KERNEL_SIZE**2
 
 
 class FrozenBatchNorm2d(nn.Module):
     """Batch norm with fixed statistics (`detectron2.layers.batch_norm.FrozenBatchNorm2d`).
 
-    At inference every other batch norm of Detectron2's (BN, SyncBN, ...) computes the same.
+    At inference all batch norms of Detectron2 (BN, SyncBN, ...) compute the same.
     """
 
     eps = 1e-5
@@ -36,7 +38,7 @@ class FrozenBatchNorm2d(nn.Module):
 
 
 class ChannelLayerNorm(nn.LayerNorm):
-    """Normalises the channels of each pixel (`detectron2.layers.batch_norm.LayerNorm`)."""
+    """Layer norm over the channels of each pixel (`detectron2.layers.batch_norm.LayerNorm`)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, eps=1e-6)
@@ -47,20 +49,21 @@ class ChannelLayerNorm(nn.LayerNorm):
 
 
 def make_norm(name: str, channels: int) -> nn.Module | None:
-    """The norm that a config calls `name` (`detectron2.layers.get_norm`); None for ""."""
+    """Build the norm that a config calls `name` (`detectron2.layers.get_norm`); None for ""."""
     if name == "":
         return None
     if name == "GN":
-        return nn.GroupNorm(GROUPS_OF_GROUP_NORM, channels)
+        return nn.GroupNorm(GROUP_NORM_GROUPS, channels)
     if name == "LN":
         return ChannelLayerNorm(channels)
     return FrozenBatchNorm2d(channels)
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution that keeps its norm as the child `norm`, as `detectron2.layers.Conv2d` does.
+    """A convolution with optional norm and ReLU (`detectron2.layers.Conv2d`).
 
-    It keeps the size apart from its stride, and has a bias where it has no norm.
+    The norm is the child `norm`. Padding keeps height and width, up to the stride. A norm
+    replaces the bias.
     """
 
     def __init__(
@@ -96,33 +99,53 @@ class Conv2d(nn.Conv2d):
         return F.relu_(output) if self.relu else output
 
     def add_relu(self, input: Tensor, other: Tensor) -> Tensor:  # noqa: A002, torch names it so
-        """ReLU of the output and Float[N, out_channels, H', W'], which may be overwritten."""
+        """ReLU of the output plus Float[N, out_channels, H', W'], which may be overwritten."""
         return F.relu_(self(input).add_(other))
 
 
-class WholeConv2d(nn.Conv2d):
-    """A convolution as large as its input: a fully connected layer of regions as they lie in
-    memory, channels last."""
+def norm_and_relu(convolution: nn.Conv2d) -> tuple[nn.Module | None, bool]:
+    """The norm of a convolution, if any, and whether a ReLU follows."""
+    if isinstance(convolution, Conv2d):
+        return convolution.norm, convolution.relu
+    return None, False
+
+
+def apply_norm(output: Tensor, norm: nn.Module, relu: bool) -> Tensor:
+    """Apply the norm, and the ReLU if one follows, to the output of a convolution."""
+    output = norm(output)
+    return F.relu_(output) if relu else output
+
+
+class FullyConnectedConv2d(nn.Conv2d):
+    """A fully connected layer as a convolution of the size of its input.
+
+    Its input is pooled regions in the memory layout channels last.
+    """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002, torch names it so
         """Float[N, in_channels, *kernel_size] -> Float[N, out_channels, 1, 1]."""
-        return F.linear(rows(input), rows(self.weight), self.bias)[:, :, None, None]
+        return F.linear(flatten_rows(input), flatten_rows(self.weight), self.bias)[:, :, None, None]
 
 
-class CellUpsampling(nn.ConvTranspose2d):
-    """A 2x2 transposed convolution of stride 2, and ReLU: each cell becomes four.
+def flatten_rows(input: Tensor) -> Tensor:  # noqa: A002, torch names it so
+    """Float[N, C, H, W] -> Float[N, H * W * C], a view where channels are last in memory."""
+    return input.permute(0, 2, 3, 1).flatten(1)
 
-    That is a 1x1 convolution, which is quicker on a CPU.
+
+class Deconv2x2(nn.ConvTranspose2d):
+    """A 2x2 transposed convolution of stride 2 and a ReLU: each cell becomes 2x2 cells.
+
+    It is computed as a 1x1 convolution to four times the channels, which is faster on a CPU.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 2, stride=2)
 
     def as_convolution(self) -> Conv2d:
-        """To four times the channels: those of each cell's four, one row after the other."""
-        with torch.device("meta"):  # its own weights would be drawn in vain
+        """The 1x1 convolution, without the rearrangement of `split_cells`."""
+        with torch.device("meta"):  # avoids random initialization
             convolution = Conv2d(self.in_channels, 4 * self.out_channels, 1, relu=True)
-        weight, bias = self._of_convolution()
+        weight, bias = self._convolution_weights()
         convolution.weight = nn.Parameter(weight, requires_grad=False)
         convolution.bias = nn.Parameter(bias, requires_grad=False)
         return convolution
@@ -132,63 +155,52 @@ class CellUpsampling(nn.ConvTranspose2d):
         input: Tensor,  # noqa: A002, torch names it so
     ) -> Tensor:
         """Float[N, in_channels, H, W] -> Float[N, H, W, 2, 2, out_channels]."""
-        return cells(F.relu_(F.conv2d(input, *self._of_convolution())))
+        return split_cells(F.relu_(F.conv2d(input, *self._convolution_weights())))
 
-    def _of_convolution(self) -> tuple[Tensor, Tensor]:
+    def _convolution_weights(self) -> tuple[Tensor, Tensor]:
         """Float[4 * out_channels, in_channels, 1, 1] and Float[4 * out_channels]."""
         assert self.bias is not None
         return self.weight.permute(2, 3, 1, 0).flatten(0, 2)[:, :, None, None], self.bias.repeat(4)
 
 
-def rows(input: Tensor) -> Tensor:  # noqa: A002, torch names it so
-    """Float[N, C, H, W] -> Float[N, H * W * C], a view where channels are last in memory."""
-    return input.permute(0, 2, 3, 1).flatten(1)
-
-
-def cells(output: Tensor) -> Tensor:
-    """Float[N, 4 * C, H, W] -> Float[N, H, W, 2, 2, C] of a `CellUpsampling`'s convolution."""
+def split_cells(output: Tensor) -> Tensor:
+    """Float[N, 4 * C, H, W] of a `Deconv2x2`'s convolution -> Float[N, H, W, 2, 2, C]."""
     return output.permute(0, 2, 3, 1).unflatten(3, (2, 2, -1))
 
 
-def epilogue(convolution: nn.Conv2d) -> tuple[nn.Module | None, bool]:
-    """What follows a convolution: its norm, if there is one, and whether a ReLU does."""
-    if isinstance(convolution, Conv2d):
-        return convolution.norm, convolution.relu
-    return None, False
-
-
-def normalised(output: Tensor, norm: nn.Module, relu: bool) -> Tensor:
-    """What a convolution's norm, and the ReLU where one follows, make of its output."""
-    output = norm(output)
-    return F.relu_(output) if relu else output
-
-
-KERNEL_SIZE = 3
-KERNEL_AREA = KERNEL_SIZE**2
-
-
 class OffsetConv2d(Conv2d):
-    """Where a deformable convolution samples: y and x offsets of each kernel cell in pixels and,
-    where modulated, a weight for each."""
+    """Predicts where a deformable convolution samples.
+
+    Its output is y and x offsets in pixels for each kernel cell and, if modulated, a weight.
+    """
 
     def __init__(
         self, in_channels: int, *, stride: int, dilation: int, config: DeformConfig
     ) -> None:
         per_cell = 3 if config.modulated else 2
-        out_channels = per_cell * KERNEL_AREA * config.groups
-        super().__init__(in_channels, out_channels, KERNEL_SIZE, stride=stride, dilation=dilation)
-        self.offset_channels = 2 * KERNEL_AREA * config.groups
+        super().__init__(
+            in_channels,
+            per_cell * DEFORM_KERNEL_AREA * config.groups,
+            DEFORM_KERNEL_SIZE,
+            stride=stride,
+            dilation=dilation,
+        )
+        self.offset_channels = 2 * DEFORM_KERNEL_AREA * config.groups
 
     def sampling(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Float[N, C, H, W] -> offsets Float32[N, 2GK, H', W'] and weights Float32[N, GK, H', W']
-        in 0..1, None where not modulated."""
+        """Predict offsets and weights from Float[N, C, H, W].
+
+        Returns:
+            Offsets Float32[N, 2GK, H', W'] and weights Float32[N, GK, H', W'] in 0..1 for G groups
+            and K kernel cells; the weights are None if not modulated.
+        """
         output = self(features.to(self.weight.dtype))
         offsets, logits = output[:, : self.offset_channels], output[:, self.offset_channels :]
         return offsets, logits.sigmoid() if logits.shape[1] else None
 
 
 class DeformConv2d(nn.Module):
-    """A 3x3 convolution that samples where it is told, its norm and a ReLU."""
+    """A 3x3 convolution that samples at given offsets, its norm and a ReLU."""
 
     bias: nn.Parameter | None
 
@@ -196,15 +208,15 @@ class DeformConv2d(nn.Module):
         self, channels: int, *, stride: int, dilation: int, groups: int, norm: str
     ) -> None:
         super().__init__()
-        shape = (channels, channels // groups, KERNEL_SIZE, KERNEL_SIZE)
+        shape = (channels, channels // groups, DEFORM_KERNEL_SIZE, DEFORM_KERNEL_SIZE)
         self.weight = nn.Parameter(torch.zeros(shape))
-        self.register_parameter("bias", None)  # for the norm, once it is folded
+        self.register_parameter("bias", None)  # set when the norm is folded
         self.stride, self.dilation = stride, dilation
         self.norm = make_norm(norm, channels)
 
     def forward(self, features: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
-        """Float[N, C, H, W] and what `OffsetConv2d.sampling` gave -> Float[N, C, H', W']."""
-        # Takes its time to load, and few models need it.
+        """Float[N, C, H, W] and the output of `OffsetConv2d.sampling` -> Float[N, C, H', W']."""
+        # Few models need this import, which takes long.
         from torchvision.ops import deform_conv2d
 
         output = deform_conv2d(

@@ -4,21 +4,11 @@ import torch
 from torch import Tensor, nn
 
 from d2serve.model.config import MaskHeadConfig
-from d2serve.model.layers import CellUpsampling, Conv2d
-
-
-class MaskPredictor(nn.Conv2d):
-    """A 1x1 convolution of which each box takes one channel, so that only that is worked out."""
-
-    def forward(self, hidden: Tensor, channels: Tensor) -> Tensor:  # type: ignore[override]
-        """Float[M, P, C] of P pixels and Int64[M] -> Float[M, P, 1]."""
-        assert self.bias is not None
-        weight, bias = self.weight[channels, :, 0], self.bias[channels]
-        return torch.baddbmm(bias[:, None, None], hidden, weight)
+from d2serve.model.layers import Conv2d, Deconv2x2
 
 
 class MaskHead(nn.Sequential):
-    """Convolutions, a 2x upsampling and one mask per class (`MaskRCNNConvUpsampleHead`)."""
+    """Convolutions, a 2x upsampling and a mask per class (`MaskRCNNConvUpsampleHead`)."""
 
     def __init__(self, in_channels: int, num_classes: int, config: MaskHeadConfig) -> None:
         super().__init__()
@@ -26,13 +16,13 @@ class MaskHead(nn.Sequential):
             conv = Conv2d(in_channels, config.conv_dim, 3, norm=config.norm, relu=True)
             self.add_module(f"mask_fcn{index + 1}", conv)
             in_channels = config.conv_dim
-        self.add_module("deconv", CellUpsampling(in_channels, config.conv_dim))
+        self.add_module("deconv", Deconv2x2(in_channels, config.conv_dim))
         masks = 1 if config.class_agnostic else num_classes
         self.add_module("predictor", MaskPredictor(config.conv_dim, masks, 1))
         self.class_agnostic = config.class_agnostic
 
     def predict(self, pooled: Tensor, classes: Tensor) -> Tensor:
-        """The mask of each box's own class.
+        """Predict the mask of each box for its class.
 
         Args:
             pooled: Float[M, C, S, S].
@@ -45,6 +35,16 @@ class MaskHead(nn.Sequential):
         hidden = nn.Sequential(*convs)(pooled)
         channels = torch.zeros_like(classes) if self.class_agnostic else classes
         logits = predictor(hidden.flatten(1, 4), channels).view(hidden.shape[:-1])
-        # Rows of cells and the two of each cell, then columns likewise.
+        # [M, S, S, 2, 2]: interleave the rows within cells with the rows of cells, then columns.
         probabilities: Tensor = logits.transpose(2, 3).flatten(3).flatten(1, 2).float().sigmoid()
         return probabilities
+
+
+class MaskPredictor(nn.Conv2d):
+    """A 1x1 convolution that computes a single output channel for each box."""
+
+    def forward(self, hidden: Tensor, channels: Tensor) -> Tensor:  # type: ignore[override]
+        """Float[M, P, C] of P pixels and Int64[M] -> Float[M, P, 1]."""
+        assert self.bias is not None
+        weight, bias = self.weight[channels, :, 0], self.bias[channels]
+        return torch.baddbmm(bias[:, None, None], hidden, weight)

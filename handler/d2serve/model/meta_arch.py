@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from d2serve.model.backbone_config import AnyBackboneConfig, BackboneConfig
 from d2serve.model.config import (
     CASCADE_HEADS,
     RES5_HEADS,
-    AnyBackboneConfig,
-    BackboneConfig,
     ModelConfig,
     PanopticConfig,
     ProposalNetworkConfig,
@@ -23,42 +22,40 @@ from d2serve.model.config import (
 )
 from d2serve.model.fpn import Backbone
 from d2serve.model.network import Network
-from d2serve.model.optimise import optimise
+from d2serve.model.optimize import optimize
 from d2serve.model.retinanet import RetinaNet
 from d2serve.model.roi_heads import CascadeROIHeads, Res5ROIHeads, StandardROIHeads
-from d2serve.model.rpn import RPN, Proposals
-from d2serve.model.semantic_seg import SemanticHead, SemanticSegmentor, classes_of_pixels
-from d2serve.model.structures import Found, Instances, SizeHW, rescale
+from d2serve.model.rpn import RPN
+from d2serve.model.semantic_seg import SemanticHead, SemanticSegmentor, pixel_classes
+from d2serve.model.structures import Instances, ModelOutput, SizeHW, rescale
 from d2serve.model.weights import Weights, load_weights
-
-ROIHeads = StandardROIHeads | Res5ROIHeads
 
 
 class GeneralizedRCNN(Network):
-    """Proposals, and the heads that look at each of them."""
+    """Proposals, then ROI heads on each of them."""
 
     def __init__(self, config: ModelConfig, family: RCNNConfig) -> None:
         super().__init__(config)
         self.proposal_generator = RPN(self.backbone, family.rpn)
         self.roi_heads = build_roi_heads(self.backbone, config.backbone, family.roi_heads)
 
-    def find(
+    def inference(
         self,
         features: dict[str, Tensor],
         sizes_hw: Sequence[SizeHW],
         original_sizes_hw: Sequence[SizeHW],
-    ) -> list[Found]:
-        """See `Network.find`."""
+    ) -> list[ModelOutput]:
+        """See `Network.inference`."""
         proposals = self.proposal_generator(features, sizes_hw)
         instances = self.roi_heads(features, proposals, sizes_hw)
         scaled = rescale(instances, sizes_hw, original_sizes_hw)
-        return [Found(image) for image in scaled.by_image()]
+        return [ModelOutput(image) for image in scaled.by_image()]
 
 
 def build_roi_heads(
     backbone: Backbone, backbone_config: AnyBackboneConfig, config: ROIHeadsConfig
-) -> ROIHeads:
-    """The heads that MODEL.ROI_HEADS.NAME asks for."""
+) -> StandardROIHeads | Res5ROIHeads:
+    """Build the heads that `config.name` selects (MODEL.ROI_HEADS.NAME)."""
     if config.name == RES5_HEADS and isinstance(backbone_config, BackboneConfig):
         return Res5ROIHeads(backbone, backbone_config.resnet, config)
     heads = CascadeROIHeads if config.name == CASCADE_HEADS else StandardROIHeads
@@ -66,102 +63,65 @@ def build_roi_heads(
 
 
 class PanopticFPN(GeneralizedRCNN):
-    """Instances, and a class for every pixel; whoever pastes the masks combines the two."""
+    """Instances and a class for every pixel; `masks.panoptic` combines the two."""
 
     def __init__(self, config: ModelConfig, family: PanopticConfig) -> None:
         super().__init__(config, family.rcnn)
         self.sem_seg_head = SemanticHead(self.backbone, family.semantic)
 
-    def find(
+    def inference(
         self,
         features: dict[str, Tensor],
         sizes_hw: Sequence[SizeHW],
         original_sizes_hw: Sequence[SizeHW],
-    ) -> list[Found]:
-        """See `Network.find`."""
-        found = super().find(features, sizes_hw, original_sizes_hw)
+    ) -> list[ModelOutput]:
+        """See `Network.inference`."""
+        outputs = super().inference(features, sizes_hw, original_sizes_hw)
         logits = self.sem_seg_head(features)
         return [
-            replace(image, semantic=classes_of_pixels(*sizes))
-            for image, *sizes in zip(found, logits, sizes_hw, original_sizes_hw, strict=True)
+            replace(output, semantic=pixel_classes(*image))
+            for output, *image in zip(outputs, logits, sizes_hw, original_sizes_hw, strict=True)
         ]
 
 
 class ProposalNetwork(Network):
-    """Boxes that may hold an object, all of one class; the score is their objectness."""
+    """Proposals as instances of one class; their score is the objectness."""
 
     def __init__(self, config: ModelConfig, family: ProposalNetworkConfig) -> None:
         super().__init__(config)
         self.proposal_generator = RPN(self.backbone, family.rpn)
 
-    def find(
+    def inference(
         self,
         features: dict[str, Tensor],
         sizes_hw: Sequence[SizeHW],
         original_sizes_hw: Sequence[SizeHW],
-    ) -> list[Found]:
-        """See `Network.find`."""
+    ) -> list[ModelOutput]:
+        """See `Network.inference`."""
         proposals = self.proposal_generator(features, sizes_hw)
-        scaled = rescale(_as_instances(proposals), sizes_hw, original_sizes_hw)
-        return [Found(image) for image in scaled.by_image()]
+        boxes = proposals.boxes
+        classes = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
+        instances = Instances(boxes, proposals.logits.sigmoid(), classes, proposals.counts)
+        scaled = rescale(instances, sizes_hw, original_sizes_hw)
+        return [ModelOutput(image) for image in scaled.by_image()]
 
 
-def _as_instances(proposals: Proposals) -> Instances:
-    classes = torch.zeros(len(proposals.boxes), dtype=torch.int64, device=proposals.boxes.device)
-    return Instances(proposals.boxes, proposals.logits.sigmoid(), classes, proposals.counts)
-
-
-def build_model(config: ModelConfig, weights: Weights, device: torch.device) -> Network:
-    """A network ready for inference on `device`.
+def build_optimized(config: ModelConfig, weights: Weights, device: torch.device) -> Network:
+    """Build a network from the weights of an optimized one; on the CPU they are not copied.
 
     Raises:
-        CheckpointError: the weights do not fit the config.
+        CheckpointError: the weights do not match the config.
     """
-    with Undrawn():
+    with SkipInit():
         model = build_network(config)
+        _move_to_meta(model)
+        optimize(model)
     load_weights(model, weights)
     return model.eval().requires_grad_(False).to(device)
-
-
-def build_optimised(config: ModelConfig, weights: Weights, device: torch.device) -> Network:
-    """As `build_model`, of weights that were an optimised network's; on the CPU none is copied.
-
-    Raises:
-        CheckpointError: the weights do not fit the config.
-    """
-    with Undrawn():
-        model = build_network(config)
-        _hollow(model)
-        optimise(model)
-    load_weights(model, weights)
-    return model.eval().requires_grad_(False).to(device)
-
-
-class Undrawn(TorchFunctionMode):
-    """New layers keep whatever lies in their memory, since drawing weights to start a training from
-    takes long."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        """Leaves out the drawing alone."""
-        if func in (Tensor.uniform_, Tensor.normal_):
-            return args[0]
-        return func(*args, **(kwargs or {}))
-
-
-def _hollow(model: nn.Module) -> None:
-    """Takes the values of all that a state dict holds, so that to change it costs nothing."""
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        path, _, own_name = name.rpartition(".")
-        empty = tensor.to("meta")
-        if isinstance(tensor, nn.Parameter):
-            empty = nn.Parameter(empty, requires_grad=False)
-        setattr(model.get_submodule(path), own_name, empty)
 
 
 def build_network(config: ModelConfig) -> Network:
-    """The network of the config's family, with weights that mean nothing yet."""
+    """Build the network of the config's family with uninitialized or random weights."""
     match config.family:
         case RCNNConfig() as family:
             return GeneralizedRCNN(config, family)
@@ -173,3 +133,25 @@ def build_network(config: ModelConfig) -> Network:
             return SemanticSegmentor(config, family)
         case ProposalNetworkConfig() as family:
             return ProposalNetwork(config, family)
+
+
+class SkipInit(TorchFunctionMode):
+    """Leave new layers uninitialized, because random initialization for training takes long."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Skip the in-place random functions and call all other ones."""
+        if func in (Tensor.uniform_, Tensor.normal_):
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+def _move_to_meta(model: nn.Module) -> None:
+    """Replace all weights by tensors without values, so that optimizing them costs nothing."""
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        path, _, own_name = name.rpartition(".")
+        empty = tensor.to("meta")
+        if isinstance(tensor, nn.Parameter):
+            empty = nn.Parameter(empty, requires_grad=False)
+        setattr(model.get_submodule(path), own_name, empty)

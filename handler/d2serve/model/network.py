@@ -1,25 +1,26 @@
-"""Base class of all meta-architectures: input normalisation, backbone and output scaling."""
+"""Base class of all meta-architectures: input normalization, backbone and inference."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from d2serve.model.config import ModelConfig
 from d2serve.model.fpn import build_backbone
-from d2serve.model.image_list import pad_to_batch
-from d2serve.model.structures import Found, SizeHW
+from d2serve.model.preprocessing import pad_to_batch
+from d2serve.model.structures import ModelOutput, SizeHW
+from d2serve.model.tf32 import full_float32
 
 
 class Network(nn.Module, ABC):
-    """From resized pictures to what is in them.
+    """A network from resized images to instances and pixel classes.
 
-    A family adds its heads, under the names that Detectron2 gives them, and says in `find` what
-    they make of the backbone's features.
+    A subclass adds its heads, under Detectron2's names, and runs them in `inference`.
 
     Attributes:
-        dtype: what the layers compute in.
+        dtype: type of the layers' inputs. With float32, CUDA devices compute without TF32.
     """
 
     pixel_mean: Tensor
@@ -35,36 +36,39 @@ class Network(nn.Module, ABC):
         self.backbone = build_backbone(config.backbone)
 
     @torch.inference_mode()
-    def forward(self, images: Sequence[Tensor], original_sizes_hw: Sequence[SizeHW]) -> list[Found]:
-        """What is in several pictures, in their original pixels.
+    def forward(
+        self, images: Sequence[Tensor], original_sizes_hw: Sequence[SizeHW]
+    ) -> list[ModelOutput]:
+        """Run a batch of images; the output is in pixels of the original images.
 
         Args:
-            images: per picture UInt8 or Float[3, H, W] in 0..255, resized, channels in the order
+            images: for each image UInt8 or Float[3, H, W] in 0..255, resized, channels in the order
                 of INPUT.FORMAT, on the network's device; sizes may differ.
-            original_sizes_hw: heights and widths that the answers are scaled back to.
+            original_sizes_hw: heights and widths of the images before resizing.
         """
         sizes_hw = [(image.shape[-2], image.shape[-1]) for image in images]
-        features = self.backbone(self._batch(images))
-        return self.find(features, sizes_hw, original_sizes_hw)
+        with full_float32() if self.dtype is torch.float32 else nullcontext():
+            features = self.backbone(self._to_batch(images))
+            return self.inference(features, sizes_hw, original_sizes_hw)
 
-    def _batch(self, images: Sequence[Tensor]) -> Tensor:
-        """Float[N, 3, H', W'], normalised and padded, in the type and layout of the layers."""
-        normalised = [(image - self.pixel_mean) / self.pixel_std for image in images]
+    def _to_batch(self, images: Sequence[Tensor]) -> Tensor:
+        """Float[N, 3, H', W'], normalized and padded, in the dtype and layout of the layers."""
+        normalized = [(image - self.pixel_mean) / self.pixel_std for image in images]
         backbone = self.backbone
-        batch = pad_to_batch(normalised, backbone.size_divisibility, backbone.square_size)
+        batch = pad_to_batch(normalized, backbone.size_divisibility, backbone.square_size)
         return batch.to(self.dtype, memory_format=torch.channels_last)
 
     @abstractmethod
-    def find(
+    def inference(
         self,
         features: dict[str, Tensor],
         sizes_hw: Sequence[SizeHW],
         original_sizes_hw: Sequence[SizeHW],
-    ) -> list[Found]:
-        """What the heads find.
+    ) -> list[ModelOutput]:
+        """Run the heads on the features.
 
         Args:
             features: by name Float[N, C, H/s, W/s].
-            sizes_hw: the N images' heights and widths in the network's input, padding apart.
-            original_sizes_hw: those of the original pictures.
+            sizes_hw: heights and widths of the N resized images, without padding.
+            original_sizes_hw: heights and widths of the original images.
         """

@@ -13,23 +13,110 @@ from d2serve.model.structures import image_indices
 from d2serve.torchvision_ops import load_operators
 
 OPERATORS = load_operators("_C", "torchvision", ["roi_align"])
-# Bounds the memory of the lists of cells, whatever the regions' sizes.
-REGIONS_AT_ONCE = 500
+# Regions that are pooled at a time on a CPU, to bound the memory of their lists of samples.
+MAX_REGIONS_CPU = 500
+# A box of this size is pooled from the level of stride 2**CANONICAL_LEVEL.
+CANONICAL_BOX_SIZE = 224
+CANONICAL_LEVEL = 4
+
+
+@dataclass(frozen=True)
+class FeatureMaps:
+    """Feature maps in the type and layout of RoIAlign, converted once for all poolers.
+
+    Attributes:
+        maps: for each level Float[N, C, H/s, W/s]; Float32 on a GPU.
+        dtype: type of the layers, and of the pooled features.
+    """
+
+    maps: list[Tensor]
+    dtype: torch.dtype
+
+    @classmethod
+    def for_pooling(cls, features: Sequence[Tensor]) -> "FeatureMaps":
+        """Convert the backbone's Float[N, C, H/s, W/s] if needed."""
+        dtype = features[0].dtype
+        if features[0].device.type == "cpu":
+            return cls(list(features), dtype)
+        # torchvision's kernel does not support bfloat16, and copies channels_last maps every time.
+        layout = torch.contiguous_format
+        return cls([map_.to(torch.float32, memory_format=layout) for map_ in features], dtype)
+
+
+class ROIPooler:
+    """RoIAlign over several feature maps (equation 1 of the FPN paper, Lin et al. 2017)."""
+
+    def __init__(self, config: PoolerConfig, strides: Sequence[int]) -> None:
+        self.config = config
+        self.strides = tuple(strides)
+        self.first_level = int(math.log2(strides[0]))
+
+    def __call__(self, features: FeatureMaps, boxes: Tensor, counts: Sequence[int]) -> Tensor:
+        """Pool all boxes of all images, each from the level for its size.
+
+        Args:
+            features: of the N images.
+            boxes: Float32[P, 4] xyxy in input pixels, one image after the other.
+            counts: number of boxes of each image.
+
+        Returns:
+            Float[P, C, resolution, resolution].
+        """
+        rois = torch.cat((image_indices(counts, boxes.device)[:, None].to(boxes), boxes), dim=1)
+        if len(self.strides) == 1:
+            return self._pool(features, 0, rois)
+        levels = self._levels(boxes)
+        order = levels.argsort(stable=True)
+        each = torch.arange(len(self.strides), device=levels.device)[:, None]
+        by_level = order.split((levels == each).sum(dim=1).tolist())
+        side = self.config.resolution
+        pooled = torch.empty(
+            (len(rois), features.maps[0].shape[1], side, side),
+            dtype=features.dtype,
+            device=rois.device,
+            memory_format=torch.channels_last,
+        )
+        for level, chosen in enumerate(by_level):
+            for chunk in split_regions(chosen):
+                pooled.index_put_((chunk,), self._pool(features, level, rois[chunk]))
+        return pooled
+
+    def _pool(self, features: FeatureMaps, level: int, rois: Tensor) -> Tensor:
+        pooled = roi_align(
+            features.maps[level],
+            rois,
+            self.config.resolution,
+            1.0 / self.strides[level],
+            self.config.sampling_ratio,
+            self.config.aligned,
+        )
+        return pooled.to(features.dtype)
+
+    def _levels(self, boxes: Tensor) -> Tensor:
+        """Int64[P]: index of the level of each box."""
+        sizes = boxes[:, 2:] - boxes[:, :2]
+        side = torch.sqrt(sizes[:, 0] * sizes[:, 1])
+        levels = torch.floor(CANONICAL_LEVEL + torch.log2(side / CANONICAL_BOX_SIZE + 1e-8))
+        last_level = self.first_level + len(self.strides) - 1
+        return levels.clamp(self.first_level, last_level).long() - self.first_level
 
 
 def roi_align(
     features: Tensor, rois: Tensor, side: int, scale: float, sampling_ratio: int, aligned: bool
 ) -> Tensor:
-    """Float[R, C, side, side] of regions of feature maps, in the maps' type.
+    """Pool regions of feature maps to Float[R, C, side, side], in the type of the maps.
+
+    A GPU runs torchvision's kernel. A CPU computes each bin as a weighted sum of feature cells, on
+    all threads, unlike torchvision's CPU kernel.
 
     Args:
-        features: Float[N, C, H, W]; on a GPU Float32 or Float16. In bfloat16 the samples' weights
-            are rounded too, sums are not.
-        rois: Float32[R, 5]: the image's index, then x1, y1, x2, y2 in input pixels.
-        side: bins of a region, in each direction.
+        features: Float[N, C, H, W]; on a GPU Float32 or Float16. With bfloat16 the samples' weights
+            are rounded too, their sums are not.
+        rois: Float32[R, 5]: index of the image, then x1, y1, x2, y2 in input pixels.
+        side: bins per direction.
         scale: feature cells per input pixel.
-        sampling_ratio: samples of a bin, in each direction; 0 takes one for each cell or less.
-        aligned: whether a pixel's centre is half a pixel from its corner.
+        sampling_ratio: samples per bin and direction; 0 for at most one per feature cell.
+        aligned: whether coordinates are shifted by half a pixel (ROIAlignV2).
     """
     if features.device.type != "cpu":
         on_gpu: Tensor = OPERATORS.roi_align(
@@ -37,22 +124,23 @@ def roi_align(
         )
         return on_gpu
     parts = [
-        _pool_part(features, part, side, scale, sampling_ratio, aligned) for part in portions(rois)
+        _roi_align_cpu(features, chunk, side, scale, sampling_ratio, aligned)
+        for chunk in split_regions(rois)
     ]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def portions(rows: Tensor) -> Sequence[Tensor]:
-    """Tensor[R, ...] in portions of which `roi_align` pools each at once."""
-    return rows.split(REGIONS_AT_ONCE) if rows.device.type == "cpu" else (rows,)
+def split_regions(rows: Tensor) -> Sequence[Tensor]:
+    """Split Tensor[R, ...] into chunks that `roi_align` pools at once."""
+    return rows.split(MAX_REGIONS_CPU) if rows.device.type == "cpu" else (rows,)
 
 
 @dataclass(frozen=True)
 class _Spans:
-    """For each of R regions and P bins, along one axis: from which cell on, how many, and with
-    what weight it takes them.
+    """The feature cells of R regions' P bins along one axis.
 
-    first, count: Int64[R, P]; weights: Float32[R, P, K], 0 from `count` on.
+    first, count: Int64[R, P], first cell and number of cells; weights: Float32[R, P, K] of the
+    cells, 0 from `count` on.
     """
 
     first: Tensor
@@ -60,7 +148,7 @@ class _Spans:
     weights: Tensor
 
 
-def _pool_part(
+def _roi_align_cpu(
     features: Tensor, rois: Tensor, side: int, scale: float, sampling_ratio: int, aligned: bool
 ) -> Tensor:
     images, channels, height, width = features.shape
@@ -70,25 +158,31 @@ def _pool_part(
     starts, sizes = corners[:, :2], corners[:, 2:] - corners[:, :2]
     sizes = sizes if aligned else sizes.clamp(min=1.0)
     columns, rows = (
-        _spans(starts[:, axis], sizes[:, axis] / side, length, side, sampling_ratio)
+        _bin_spans(starts[:, axis], sizes[:, axis] / side, length, side, sampling_ratio)
         for axis, length in ((0, width), (1, height))
     )
     first_cells = rois[:, 0].long() * (height * width)
-    cells, weights, offsets = _cells(first_cells, rows, columns, width)
-    # The table's rows lie one after another where the layout is channels_last.
+    cells, weights, offsets = _bin_cells(first_cells, rows, columns, width)
+    # A row for each feature cell: a view of channels_last maps.
     table = features.permute(0, 2, 3, 1).reshape(images * height * width, channels)
     weights = weights.to(table.dtype)
     pooled = F.embedding_bag(cells, table, offsets, mode="sum", per_sample_weights=weights)
     return pooled.view(len(rois), side, side, channels).permute(0, 3, 1, 2)
 
 
-def _spans(starts: Tensor, steps: Tensor, length: int, side: int, sampling_ratio: int) -> _Spans:
-    """The cells of a bin: each sample lies between two, and the bin is the samples' mean.
+def _bin_spans(
+    starts: Tensor, steps: Tensor, length: int, side: int, sampling_ratio: int
+) -> _Spans:
+    """Cells and weights of each bin along one axis.
+
+    A sample interpolates between two cells; a bin is the mean of its samples.
 
     Args:
-        starts: Float32[R], where regions begin, in cells.
-        steps: Float32[R], what a bin measures.
+        starts: Float32[R], starts of the regions, in cells.
+        steps: Float32[R], lengths of their bins, in cells.
         length: cells of the feature map.
+        side: bins per region.
+        sampling_ratio: see `roi_align`.
     """
     samples = steps.ceil() if sampling_ratio <= 0 else torch.full_like(steps, sampling_ratio)
     divisors = samples.clamp(min=1.0)
@@ -106,23 +200,27 @@ def _spans(starts: Tensor, steps: Tensor, length: int, side: int, sampling_ratio
     first = low[:, :, 0]
     last = high.gather(2, (divisors.long() - 1)[:, None, None].expand(-1, side, 1))[:, :, 0]
     count = last - first + 1
-    widest = int(count.max())
-    weights = steps.new_zeros((*first.shape, widest))
+    max_count = int(count.max())
+    weights = steps.new_zeros((*first.shape, max_count))
     for cell, weight in ((low, share - upper_share), (high, upper_share)):
-        # Samples beyond a region's own have no weight, and may lie anywhere.
-        weights.scatter_add_(2, (cell - first[:, :, None]).clamp(max=widest - 1), weight)
+        # Samples beyond a region's own number have weight 0, and an arbitrary position.
+        weights.scatter_add_(2, (cell - first[:, :, None]).clamp(max=max_count - 1), weight)
     return _Spans(first, count, weights)
 
 
-def _cells(
+def _bin_cells(
     first_cells: Tensor, rows: _Spans, columns: _Spans, width: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The cells that all bins sum up, one bin after another: Int64[S] indices, Float32[S] weights
-    and Int64[R * P * P], where each bin begins in them.
+    """Cells that are summed up for all bins, one bin after the other.
 
     Args:
-        first_cells: Int64[R], the first cell of each region's image.
-        width: cells of a row.
+        first_cells: Int64[R], index of the first cell of each region's image.
+        rows, columns: cells of the bins along both axes.
+        width: cells per row of the feature map.
+
+    Returns:
+        Indices Int64[S] and weights Float32[S] of the cells, and Int64[R * P * P] the start of each
+        bin in them.
     """
     side = rows.first.shape[1]
     corner = first_cells[:, None, None] + rows.first[:, :, None] * width + columns.first[:, None]
@@ -141,88 +239,3 @@ def _cells(
         * columns.weights.flatten()[column_bins * columns.weights.shape[2] + column]
     )
     return corner.flatten()[bins] + row * width + column, weights, offsets
-
-
-CANONICAL_BOX_SIZE = 224
-CANONICAL_LEVEL = 4
-
-
-@dataclass(frozen=True)
-class Pyramid:
-    """Feature maps as RoIAlign takes them, so that they are converted once for all poolers.
-
-    Attributes:
-        maps: per level Float[N, C, H/s, W/s], on a GPU Float32.
-        dtype: what the layers compute in, and what is pooled comes as.
-    """
-
-    maps: list[Tensor]
-    dtype: torch.dtype
-
-    @classmethod
-    def of(cls, features: Sequence[Tensor]) -> "Pyramid":
-        """From Float[N, C, H/s, W/s] of the backbone's."""
-        dtype = features[0].dtype
-        if features[0].device.type == "cpu":
-            return cls(list(features), dtype)
-        # torchvision's kernel knows no bfloat16, and would itself undo channels_last, for each
-        # pooler.
-        layout = torch.contiguous_format
-        return cls([map_.to(torch.float32, memory_format=layout) for map_ in features], dtype)
-
-
-class ROIPooler:
-    """RoIAlign over several feature maps (He et al. 2017; equation 1 of the FPN paper)."""
-
-    def __init__(self, config: PoolerConfig, strides: Sequence[int]) -> None:
-        self.config = config
-        self.strides = tuple(strides)
-        self.first_level = int(math.log2(strides[0]))
-
-    def __call__(self, pyramid: Pyramid, boxes: Tensor, counts: Sequence[int]) -> Tensor:
-        """Pools all boxes of all images.
-
-        Args:
-            pyramid: of the N images.
-            boxes: Float32[P, 4] xyxy in input pixels, one image after the other.
-            counts: how many of the P each image has.
-
-        Returns:
-            Float[P, C, resolution, resolution].
-        """
-        rois = torch.cat((image_indices(counts, boxes.device)[:, None].to(boxes), boxes), dim=1)
-        if len(self.strides) == 1:
-            return self._pool(pyramid, 0, rois)
-        levels = self._levels(boxes)
-        order = levels.argsort(stable=True)
-        each = torch.arange(len(self.strides), device=levels.device)[:, None]
-        on_levels = order.split((levels == each).sum(dim=1).tolist())
-        side = self.config.resolution
-        pooled = torch.empty(
-            (len(rois), pyramid.maps[0].shape[1], side, side),
-            dtype=pyramid.dtype,
-            device=rois.device,
-            memory_format=torch.channels_last,
-        )
-        for level, chosen in enumerate(on_levels):
-            for some in portions(chosen):
-                pooled.index_put_((some,), self._pool(pyramid, level, rois[some]))
-        return pooled
-
-    def _pool(self, pyramid: Pyramid, level: int, rois: Tensor) -> Tensor:
-        pooled = roi_align(
-            pyramid.maps[level],
-            rois,
-            self.config.resolution,
-            1.0 / self.strides[level],
-            self.config.sampling_ratio,
-            self.config.aligned,
-        )
-        return pooled.to(pyramid.dtype)
-
-    def _levels(self, boxes: Tensor) -> Tensor:
-        sizes = boxes[:, 2:] - boxes[:, :2]
-        side = torch.sqrt(sizes[:, 0] * sizes[:, 1])
-        levels = torch.floor(CANONICAL_LEVEL + torch.log2(side / CANONICAL_BOX_SIZE + 1e-8))
-        last_level = self.first_level + len(self.strides) - 1
-        return levels.clamp(self.first_level, last_level).long() - self.first_level

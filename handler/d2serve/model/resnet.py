@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d2serve.model.config import BASIC_BLOCK_DEPTHS, DeformConfig, ResNetConfig
+from d2serve.model.backbone_config import BASIC_BLOCK_DEPTHS, DeformConfig, ResNetConfig
 from d2serve.model.layers import Conv2d, DeformConv2d, OffsetConv2d
 
 BLOCKS_PER_STAGE = {
@@ -32,7 +32,7 @@ class Stem(nn.Module):
 
 @dataclass(frozen=True)
 class BlockShape:
-    """What the blocks of one stage have in common; `width` is a bottleneck's inner channels."""
+    """Parameters that the blocks of a stage share; `width` is a bottleneck's inner channels."""
 
     out_channels: int
     width: int
@@ -115,7 +115,7 @@ class DeformBottleneckBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """The stem and the stages `res2` to the last one that the config asks for.
+    """The stem and the stages `res2` to the config's `last_stage`.
 
     Attributes:
         channels, strides: of each stage, by name.
@@ -150,7 +150,7 @@ class ResNet(nn.Module):
 def make_stage(
     index: int, in_channels: int, shape: BlockShape, config: ResNetConfig
 ) -> nn.Sequential:
-    """Stage res2 (`index` 0) to res5 (3); the stride is its first block's."""
+    """Build a stage, from res2 (`index` 0) to res5 (3); its first block has the stride."""
     stage = nn.Sequential()
     for _ in range(BLOCKS_PER_STAGE[config.depth][index]):
         stage.append(_make_block(index, in_channels, shape, config))
@@ -160,7 +160,7 @@ def make_stage(
 
 
 def stage_shape(index: int, config: ResNetConfig, stride: int, dilation: int) -> BlockShape:
-    """Channels double from stage to stage."""
+    """The parameters of a stage's blocks; channels double from stage to stage."""
     return BlockShape(
         out_channels=config.res2_out_channels * 2**index,
         width=config.num_groups * config.width_per_group * 2**index,
@@ -185,12 +185,12 @@ def _make_block(index: int, in_channels: int, shape: BlockShape, config: ResNetC
 
 
 def _strides(shape: BlockShape, config: ResNetConfig) -> tuple[int, int]:
-    """Of a bottleneck's first 1x1 and its 3x3 convolution."""
+    """Strides of a bottleneck's first 1x1 and its 3x3 convolution."""
     return (shape.stride, 1) if config.stride_in_1x1 else (1, shape.stride)
 
 
 def _shortcut(in_channels: int, shape: BlockShape, norm: str) -> Conv2d | None:
-    # Detectron2 projects by channel count alone: a first stage of equal width has no projection.
+    # As in Detectron2, only a change of the number of channels needs a projection.
     if in_channels == shape.out_channels:
         return None
     return Conv2d(in_channels, shape.out_channels, 1, stride=shape.stride, norm=norm)

@@ -9,8 +9,8 @@ from d2serve.model.anchors import Anchors
 from d2serve.model.config import ModelConfig, RetinaNetConfig
 from d2serve.model.layers import make_norm
 from d2serve.model.network import Network
-from d2serve.model.nms import Unsorted, best_of_images
-from d2serve.model.structures import Found, SizeHW, apply_deltas, rescale
+from d2serve.model.nms import ScoredBoxes, select_best
+from d2serve.model.structures import ModelOutput, SizeHW, apply_deltas, rescale
 
 
 class RetinaNetHead(nn.Module):
@@ -33,7 +33,7 @@ class RetinaNetHead(nn.Module):
 
 
 class RetinaNet(Network):
-    """Classes and boxes from every anchor of every level, without proposals."""
+    """Classes and boxes from every anchor of every level, without a proposal stage."""
 
     def __init__(self, config: ModelConfig, family: RetinaNetConfig) -> None:
         super().__init__(config)
@@ -42,24 +42,24 @@ class RetinaNet(Network):
         self.anchors = Anchors(family.anchors, strides)
         self.head = RetinaNetHead(self.backbone.channels[family.in_features[0]], family)
 
-    def find(
+    def inference(
         self,
         features: dict[str, Tensor],
         sizes_hw: Sequence[SizeHW],
         original_sizes_hw: Sequence[SizeHW],
-    ) -> list[Found]:
-        """See `Network.find`."""
+    ) -> list[ModelOutput]:
+        """See `Network.inference`."""
         maps = [features[name] for name in self.family.in_features]
-        levels = [self._best_of_level(level, feature) for level, feature in enumerate(maps)]
-        found = _above(_joined(levels), self.family.score_threshold)
-        best = best_of_images(
-            found, len(sizes_hw), self.family.nms_threshold, self.family.max_detections
+        levels = [self._select_top(level, feature) for level, feature in enumerate(maps)]
+        candidates = _above_threshold(_concatenate(levels), self.family.score_threshold)
+        instances = select_best(
+            candidates, len(sizes_hw), self.family.nms_threshold, self.family.max_detections
         )
-        scaled = rescale(best, sizes_hw, original_sizes_hw)
-        return [Found(image) for image in scaled.by_image()]
+        scaled = rescale(instances, sizes_hw, original_sizes_hw)
+        return [ModelOutput(image) for image in scaled.by_image()]
 
-    def _best_of_level(self, level: int, feature: Tensor) -> Unsorted:
-        """The topk_per_level best classes of anchors of each image, decoded."""
+    def _select_top(self, level: int, feature: Tensor) -> ScoredBoxes:
+        """Decode the `topk_per_level` best pairs of anchor and class of each image."""
         logits, deltas = self.head(feature)
         anchors = self.anchors(level, feature)
         classes = logits.shape[2]
@@ -70,18 +70,18 @@ class RetinaNet(Network):
         boxes = apply_deltas(deltas, anchors[rows.flatten()], self.family.box_weights)[:, 0]
         images = torch.arange(len(best), device=best.device)[:, None].expand_as(best)
         scores = best_logits.float().sigmoid()
-        return Unsorted(boxes, scores.flatten(), (best % classes).flatten(), images.flatten())
+        return ScoredBoxes(boxes, scores.flatten(), (best % classes).flatten(), images.flatten())
 
 
-def _above(found: Unsorted, threshold: float) -> Unsorted:
-    (chosen,) = torch.where(found.scores > threshold)
-    return Unsorted(
-        found.boxes[chosen], found.scores[chosen], found.classes[chosen], found.images[chosen]
+def _above_threshold(boxes: ScoredBoxes, threshold: float) -> ScoredBoxes:
+    (chosen,) = torch.where(boxes.scores > threshold)
+    return ScoredBoxes(
+        boxes.boxes[chosen], boxes.scores[chosen], boxes.classes[chosen], boxes.images[chosen]
     )
 
 
-def _joined(levels: Sequence[Unsorted]) -> Unsorted:
-    return Unsorted(
+def _concatenate(levels: Sequence[ScoredBoxes]) -> ScoredBoxes:
+    return ScoredBoxes(
         torch.cat([level.boxes for level in levels]),
         torch.cat([level.scores for level in levels]),
         torch.cat([level.classes for level in levels]),

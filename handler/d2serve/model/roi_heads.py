@@ -6,19 +6,22 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from d2serve.model.backbone_config import ResNetConfig
 from d2serve.model.box_head import BoxPredictor, Candidates, ConvFCHead, select_boxes
-from d2serve.model.config import ResNetConfig, ROIHeadsConfig
+from d2serve.model.config import ROIHeadsConfig
 from d2serve.model.fpn import Backbone
 from d2serve.model.keypoint_head import KeypointHead
 from d2serve.model.mask_head import MaskHead
-from d2serve.model.poolers import Pyramid, ROIPooler
+from d2serve.model.poolers import FeatureMaps, ROIPooler
 from d2serve.model.resnet import make_stage, stage_shape
 from d2serve.model.rpn import Proposals
 from d2serve.model.structures import Instances, SizeHW, apply_deltas, clip, image_indices, limits
 
+RES5 = 3  # index of the stage
+
 
 class StandardROIHeads(nn.Module):
-    """A box head and, where the config has them, mask and keypoint heads on its boxes."""
+    """A box head and, if configured, mask and keypoint heads on its boxes."""
 
     def __init__(self, backbone: Backbone, config: ROIHeadsConfig) -> None:
         super().__init__()
@@ -36,62 +39,49 @@ class StandardROIHeads(nn.Module):
             self.keypoint_pooler = ROIPooler(config.keypoint.pooler, strides)
             self.keypoint_head = KeypointHead(in_channels, config.keypoint)
 
-    def forward(
-        self, features: dict[str, Tensor], proposals: Proposals, sizes_hw: Sequence[SizeHW]
-    ) -> Instances:
-        """The instances of every image, in input pixels.
-
-        Args:
-            features: by name Float[N, C, H/s, W/s].
-            proposals: of the N images.
-            sizes_hw: the images' heights and widths, padding apart.
-        """
-        pyramid = Pyramid.of([features[name] for name in self.config.in_features])
-        candidates = self.score(pyramid, proposals, sizes_hw)
-        found = select_boxes(candidates, sizes_hw, self.config.selection)
-        if self.mask_head is not None:
-            pooled = self.mask_pooler(pyramid, found.boxes, found.counts)
-            found = replace(found, masks=self.mask_head.predict(pooled, found.classes))
-        if self.keypoint_head is not None:
-            pooled = self.keypoint_pooler(pyramid, found.boxes, found.counts)
-            found = replace(found, keypoints=self.keypoint_head.predict(pooled, found.boxes))
-        return found
-
-    def score(
-        self, pyramid: Pyramid, proposals: Proposals, sizes_hw: Sequence[SizeHW]
-    ) -> Candidates:
-        """What the box head makes of the proposals."""
-        del sizes_hw  # a cascade clips by them
-        features = self.box_head(self.box_pooler(pyramid, proposals.boxes, proposals.counts))
-        candidates: Candidates = self.box_predictor(features, proposals.boxes, proposals.counts)
-        return candidates
-
     def _add_box_heads(self, in_channels: int) -> None:
         config = self.config
         self.box_head: nn.Module = ConvFCHead(in_channels, config.pooler.resolution, config.box)
         self.box_predictor: nn.Module = BoxPredictor(self.box_head.out_size, config.predictor)
 
+    def forward(
+        self, features: dict[str, Tensor], proposals: Proposals, sizes_hw: Sequence[SizeHW]
+    ) -> Instances:
+        """Detect the instances of every image, in input pixels.
+
+        Args:
+            features: by name Float[N, C, H/s, W/s].
+            proposals: of the N images.
+            sizes_hw: heights and widths of the resized images, without padding.
+        """
+        maps = FeatureMaps.for_pooling([features[name] for name in self.config.in_features])
+        candidates = self.predict_boxes(maps, proposals, sizes_hw)
+        instances = select_boxes(candidates, sizes_hw, self.config.selection)
+        boxes, counts = instances.boxes, instances.counts
+        if self.mask_head is not None:
+            pooled = self.mask_pooler(maps, boxes, counts)
+            masks = self.mask_head.predict(pooled, instances.classes)
+            instances = replace(instances, masks=masks)
+        if self.keypoint_head is not None:
+            pooled = self.keypoint_pooler(maps, boxes, counts)
+            instances = replace(instances, keypoints=self.keypoint_head.predict(pooled, boxes))
+        return instances
+
+    def predict_boxes(
+        self, maps: FeatureMaps, proposals: Proposals, sizes_hw: Sequence[SizeHW]
+    ) -> Candidates:
+        """Run the box head on the proposals."""
+        del sizes_hw  # only a cascade clips boxes
+        features = self.box_head(self.box_pooler(maps, proposals.boxes, proposals.counts))
+        candidates: Candidates = self.box_predictor(features, proposals.boxes, proposals.counts)
+        return candidates
+
 
 class CascadeROIHeads(StandardROIHeads):
-    """Box heads in a row: each refines the boxes of the one before; their scores are averaged."""
+    """A sequence of box heads: each refines the boxes of the previous one; scores are averaged."""
 
     box_head: nn.ModuleList
     box_predictor: nn.ModuleList
-
-    def score(
-        self, pyramid: Pyramid, proposals: Proposals, sizes_hw: Sequence[SizeHW]
-    ) -> Candidates:
-        """What the last stage makes of the boxes, with all stages' mean scores."""
-        boxes, counts = proposals.boxes, proposals.counts
-        borders = limits(sizes_hw, boxes.device)[image_indices(counts, boxes.device)]
-        stages: list[Candidates] = []
-        for head, predictor in zip(self.box_head, self.box_predictor, strict=True):
-            if stages:
-                boxes = clip(_refined(stages[-1]), borders)
-            features = head(self.box_pooler(pyramid, boxes, counts))
-            stages.append(predictor(features, boxes, counts))
-        scores = torch.stack([stage.scores for stage in stages]).sum(dim=0) * (1.0 / len(stages))
-        return replace(stages[-1], scores=scores)
 
     def _add_box_heads(self, in_channels: int) -> None:
         config = self.config
@@ -102,16 +92,26 @@ class CascadeROIHeads(StandardROIHeads):
             self.box_head.append(head)
             self.box_predictor.append(BoxPredictor(head.out_size, predictor))
 
-
-def _refined(stage: Candidates) -> Tensor:
-    return apply_deltas(stage.deltas, stage.proposals, stage.weights)[:, 0]
-
-
-RES5 = 3
+    def predict_boxes(
+        self, maps: FeatureMaps, proposals: Proposals, sizes_hw: Sequence[SizeHW]
+    ) -> Candidates:
+        """Run all stages; the result has the last stage's boxes and the stages' mean scores."""
+        boxes, counts = proposals.boxes, proposals.counts
+        borders = limits(sizes_hw, boxes.device)[image_indices(counts, boxes.device)]
+        stages: list[Candidates] = []
+        for head, predictor in zip(self.box_head, self.box_predictor, strict=True):
+            if stages:
+                last = stages[-1]
+                refined = apply_deltas(last.deltas, last.proposals, last.weights)[:, 0]
+                boxes = clip(refined, borders)
+            features = head(self.box_pooler(maps, boxes, counts))
+            stages.append(predictor(features, boxes, counts))
+        scores = torch.stack([stage.scores for stage in stages]).sum(dim=0) * (1.0 / len(stages))
+        return replace(stages[-1], scores=scores)
 
 
 class Res5ROIHeads(nn.Module):
-    """Every region of res4 goes through res5, then to the box predictor and the mask head."""
+    """Regions of res4 go through the backbone's stage res5, then to the box and mask heads (C4)."""
 
     def __init__(self, backbone: Backbone, resnet: ResNetConfig, config: ROIHeadsConfig) -> None:
         super().__init__()
@@ -129,12 +129,12 @@ class Res5ROIHeads(nn.Module):
         self, features: dict[str, Tensor], proposals: Proposals, sizes_hw: Sequence[SizeHW]
     ) -> Instances:
         """See `StandardROIHeads.forward`."""
-        pyramid = Pyramid.of([features[name] for name in self.config.in_features])
+        maps = FeatureMaps.for_pooling([features[name] for name in self.config.in_features])
         boxes, counts = proposals.boxes, proposals.counts
-        regions = self.res5(self.pooler(pyramid, boxes, counts))
+        regions = self.res5(self.pooler(maps, boxes, counts))
         candidates = self.box_predictor(regions.mean(dim=(2, 3)), boxes, counts)
-        found = select_boxes(candidates, sizes_hw, self.config.selection)
+        instances = select_boxes(candidates, sizes_hw, self.config.selection)
         if self.mask_head is None:
-            return found
-        regions = self.res5(self.pooler(pyramid, found.boxes, found.counts))
-        return replace(found, masks=self.mask_head.predict(regions, found.classes))
+            return instances
+        regions = self.res5(self.pooler(maps, instances.boxes, instances.counts))
+        return replace(instances, masks=self.mask_head.predict(regions, instances.classes))

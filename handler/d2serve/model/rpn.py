@@ -10,16 +10,16 @@ from d2serve.model.anchors import Anchors
 from d2serve.model.config import RPNConfig
 from d2serve.model.fpn import Backbone
 from d2serve.model.layers import Conv2d
-from d2serve.model.nms import nms_of_levels
+from d2serve.model.nms import nms_per_level
 from d2serve.model.structures import SizeHW, apply_deltas, clip, larger_than, limits
 
 
 @dataclass(frozen=True)
 class Proposals:
-    """Boxes that may hold an object, one image after the other, best first in each.
+    """Boxes that may contain an object, one image after the other, best first in each.
 
-    boxes: Float32[P, 4] xyxy in input pixels; logits: Float32[P] of objectness; counts: how many of
-    the P each image has.
+    boxes: Float32[P, 4] xyxy in input pixels; logits: Float32[P] of objectness; counts: number of
+    proposals of each image.
     """
 
     boxes: Tensor
@@ -37,7 +37,7 @@ class RPNHead(nn.Module):
             out_channels = in_channels if dim == -1 else dim
             convs.add_module(f"conv{index}", Conv2d(in_channels, out_channels, 3, relu=True))
             in_channels = out_channels
-        # Detectron2 numbers the convolutions only where there are several.
+        # As in Detectron2, only several convolutions are numbered.
         self.conv: nn.Module = convs if len(conv_dims) > 1 else convs[0]
         self.objectness_logits = nn.Conv2d(in_channels, anchors, 1)
         self.anchor_deltas = nn.Conv2d(in_channels, anchors * 4, 1)
@@ -51,7 +51,7 @@ class RPNHead(nn.Module):
 
 
 class RPN(nn.Module):
-    """Proposes boxes that may hold an object."""
+    """Proposes boxes that may contain an object, of any class."""
 
     def __init__(self, backbone: Backbone, config: RPNConfig) -> None:
         super().__init__()
@@ -62,19 +62,19 @@ class RPN(nn.Module):
         self.rpn_head = RPNHead(in_channels, config.anchors.per_cell, config.conv_dims)
 
     def forward(self, features: dict[str, Tensor], sizes_hw: Sequence[SizeHW]) -> Proposals:
-        """Proposals of every image, at most post_nms_topk each.
+        """Propose at most `post_nms_topk` boxes for each image.
 
         Args:
             features: by name Float[N, C, H/s, W/s].
-            sizes_hw: the N images' heights and widths, padding apart.
+            sizes_hw: heights and widths of the N resized images, without padding.
         """
         borders = limits(sizes_hw, features[self.config.in_features[0]].device)
         levels = [
-            self._best_of_level(level, features[name], borders)
+            self._select_top(level, features[name], borders)
             for level, name in enumerate(self.config.in_features)
         ]
         boxes, scores = (torch.cat(parts, dim=1) for parts in zip(*levels, strict=True))
-        kept = nms_of_levels([level_boxes for level_boxes, _ in levels], self.config.nms_threshold)
+        kept = nms_per_level([level_boxes for level_boxes, _ in levels], self.config.nms_threshold)
         scores = scores.where(torch.cat(kept, dim=1), -torch.inf)
         best, order = scores.topk(min(self.config.post_nms_topk, scores.shape[1]), dim=1)
         boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4))
@@ -86,9 +86,13 @@ class RPN(nn.Module):
         boxes, best = (torch.cat(parts) for parts in zip(*ragged, strict=True))
         return Proposals(boxes, best, counts)
 
-    def _best_of_level(self, level: int, feature: Tensor, borders: Tensor) -> tuple[Tensor, Tensor]:
-        """The pre_nms_topk best anchors of a level, decoded and clipped to Float32[N, 4]:
-        Float32[N, K, 4] and Float32[N, K], an empty box and -inf where there is no proposal."""
+    def _select_top(self, level: int, feature: Tensor, borders: Tensor) -> tuple[Tensor, Tensor]:
+        """Decode the `pre_nms_topk` best anchors of a level and clip them to the images.
+
+        Returns:
+            Boxes Float32[N, K, 4] and logits Float32[N, K]; an empty box and -inf for an anchor
+            that does not give a valid proposal.
+        """
         logits, deltas = self.rpn_head(feature)
         anchors = self.anchors(level, feature)
         scores, best = logits.topk(min(self.config.pre_nms_topk, logits.shape[1]), dim=1)

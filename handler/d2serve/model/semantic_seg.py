@@ -1,4 +1,7 @@
-"""Semantic segmentation on a pyramid (Kirillov et al. 2019, Panoptic FPN; `detectron2.modeling.meta_arch.semantic_seg`)."""
+"""Semantic segmentation on a pyramid (`detectron2.modeling.meta_arch.semantic_seg`).
+
+Kirillov et al. 2019, Panoptic FPN.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -11,63 +14,62 @@ from d2serve.model.config import ModelConfig, SemanticConfig
 from d2serve.model.fpn import Backbone
 from d2serve.model.layers import Conv2d
 from d2serve.model.network import Network
-from d2serve.model.structures import Found, SizeHW, no_instances
+from d2serve.model.structures import ModelOutput, SizeHW, no_instances
 
-# What is scaled to the original picture at once, so that 50 classes of a large one fit memory.
-PIXELS_AT_ONCE = 1_000_000
+# Pixels of the original image that are scaled at a time, to bound the memory of all their classes.
+MAX_PIXELS = 1_000_000
 
 
 class SemanticHead(nn.Module):
-    """Scales every level to one stride by convolutions and upsampling, adds them up and predicts a
-    class for every cell (`SemSegFPNHead`)."""
+    """Sums all levels, upsampled to a common stride, and predicts classes (`SemSegFPNHead`)."""
 
     def __init__(self, backbone: Backbone, config: SemanticConfig) -> None:
         super().__init__()
         self.config = config
         for name in config.in_features:
-            self.add_module(name, _scale_head(backbone, name, config))
+            self.add_module(name, _level_head(backbone, name, config))
         self.predictor = Conv2d(config.conv_dim, config.num_classes, 1)
 
     def forward(self, features: dict[str, Tensor]) -> Tensor:
-        """By name Float[N, C, H/s, W/s] -> logits Float[N, K, H, W] at the input's pixels."""
-        first, *others = (
+        """By name Float[N, C, H/s, W/s] -> logits Float32[N, K, H, W] for each input pixel."""
+        first, *rest = (
             self.get_submodule(name)(features[name]) for name in self.config.in_features
         )
-        logits = self.predictor(sum(others, first)).float()
+        logits = self.predictor(sum(rest, first)).float()
         return F.interpolate(
             logits, scale_factor=self.config.common_stride, mode="bilinear", align_corners=False
         )
 
 
 class SemanticSegmentor(Network):
-    """A class for every pixel, and no instances."""
+    """Semantic segmentation only: a class for every pixel, without instances."""
 
     def __init__(self, config: ModelConfig, family: SemanticConfig) -> None:
         super().__init__(config)
         self.sem_seg_head = SemanticHead(self.backbone, family)
 
-    def find(
+    def inference(
         self,
         features: dict[str, Tensor],
         sizes_hw: Sequence[SizeHW],
         original_sizes_hw: Sequence[SizeHW],
-    ) -> list[Found]:
-        """See `Network.find`."""
+    ) -> list[ModelOutput]:
+        """See `Network.inference`."""
         logits = self.sem_seg_head(features)
         return [
-            Found(no_instances(logits.device), classes_of_pixels(*image))
+            ModelOutput(no_instances(logits.device), pixel_classes(*image))
             for image in zip(logits, sizes_hw, original_sizes_hw, strict=True)
         ]
 
 
-def classes_of_pixels(logits: Tensor, size_hw: SizeHW, original_hw: SizeHW) -> Tensor:
-    """The best class of every pixel of the original picture, Int32[H, W]
+def pixel_classes(logits: Tensor, size_hw: SizeHW, original_hw: SizeHW) -> Tensor:
+    """Int32[H, W]: the best class of every pixel of the original image
     (`detectron2.modeling.postprocessing.sem_seg_postprocess`).
 
     Args:
-        logits: Float[K, H', W'] at the input's pixels, padding included.
-        size_hw: the input's height and width, padding apart.
-        original_hw: the original picture's.
+        logits: Float[K, H', W'] for each input pixel, padding included.
+        size_hw: height and width of the resized image, without padding.
+        original_hw: height and width of the original image.
     """
     height, width = size_hw
     image = logits[:, :height, :width].float()
@@ -76,12 +78,12 @@ def classes_of_pixels(logits: Tensor, size_hw: SizeHW, original_hw: SizeHW) -> T
 
 
 def _scaled_strips(image: Tensor, original_hw: SizeHW) -> Iterator[Tensor]:
-    """Float[K, h, W] of some rows at a time of Float[K, H', W'], scaled bilinearly."""
+    """Scale Float[K, H', W'] bilinearly, as strips Float[K, h, W] of a few rows each."""
     height, width = original_hw
     source_height = image.shape[1]
-    at_once = max(1, PIXELS_AT_ONCE // width)
-    for top in range(0, height, at_once):
-        rows = torch.arange(top, min(top + at_once, height), device=image.device)
+    strip_height = max(1, MAX_PIXELS // width)
+    for top in range(0, height, strip_height):
+        rows = torch.arange(top, min(top + strip_height, height), device=image.device)
         source = ((rows + 0.5) * (source_height / height) - 0.5).clamp(min=0)
         above = source.long()
         below = (above + 1).clamp(max=source_height - 1)
@@ -92,7 +94,7 @@ def _scaled_strips(image: Tensor, original_hw: SizeHW) -> Iterator[Tensor]:
         )[0]
 
 
-def _scale_head(backbone: Backbone, name: str, config: SemanticConfig) -> nn.Sequential:
+def _level_head(backbone: Backbone, name: str, config: SemanticConfig) -> nn.Sequential:
     stride, in_channels = backbone.strides[name], backbone.channels[name]
     doublings = int(math.log2(stride) - math.log2(config.common_stride))
     head = nn.Sequential()

@@ -1,4 +1,4 @@
-"""Boxes and instances of a batch of images."""
+"""Boxes, instances and outputs of a batch of images (`detectron2.structures`)."""
 
 import math
 from collections.abc import Sequence
@@ -7,67 +7,19 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from d2serve.model.image_list import to_device
+from d2serve.model.preprocessing import to_device
 
+SizeHW = tuple[int, int]
 # A 16 px box may grow to at most 1000 px (`detectron2.modeling.box_regression`).
 LOG_SCALE_LIMIT = math.log(1000.0 / 16)
 
 
-def apply_deltas(deltas: Tensor, boxes_xyxy: Tensor, weights: tuple[float, ...]) -> Tensor:
-    """Moves and scales boxes by regression outputs (Girshick et al. 2014, appendix C).
-
-    Args:
-        deltas: Float[N, K * 4] of dx, dy, dw, dh; K boxes are predicted from each one given.
-        boxes_xyxy: Float[N, 4].
-        weights: what dx, dy, dw and dh are divided by.
-
-    Returns:
-        Float32[N, K, 4].
-    """
-    per_box = deltas.float().view(len(deltas), deltas.shape[1] // 4, 4)
-    # By numbers, because a tensor of them would first have to get to the device.
-    dx, dy, dw, dh = (
-        delta / weight for delta, weight in zip(per_box.unbind(-1), weights, strict=True)
-    )
-    boxes = boxes_xyxy.float()
-    sizes = boxes[:, 2:] - boxes[:, :2]
-    centres = boxes[:, :2] + 0.5 * sizes
-    centre_x = dx * sizes[:, :1] + centres[:, :1]
-    centre_y = dy * sizes[:, 1:] + centres[:, 1:]
-    half_width = 0.5 * (dw.clamp(max=LOG_SCALE_LIMIT).exp() * sizes[:, :1])
-    half_height = 0.5 * (dh.clamp(max=LOG_SCALE_LIMIT).exp() * sizes[:, 1:])
-    return around(centre_x, centre_y, half_width, half_height)
-
-
-def around(x: Tensor, y: Tensor, half_width: Tensor, half_height: Tensor) -> Tensor:
-    """Float[..., 4] boxes by their centres and halves of their sides, Float[...] each."""
-    return torch.stack((x - half_width, y - half_height, x + half_width, y + half_height), dim=-1)
-
-
-def clip(boxes_xyxy: Tensor, limits: Tensor) -> Tensor:
-    """Limits boxes to 0 and to what x1, y1, x2 and y2 may be at most.
-
-    Args:
-        boxes_xyxy: Float32[..., 4].
-        limits: Float32[4], or with the boxes' dimensions before.
-    """
-    return torch.minimum(boxes_xyxy.clamp(min=0), limits)
-
-
-def larger_than(boxes_xyxy: Tensor, side: float) -> Tensor:
-    """Bool[...]: which of Float[..., 4] are both wider and higher than `side`."""
-    return ((boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]) > side).all(dim=-1)
-
-
-SizeHW = tuple[int, int]
-
-
 @dataclass(frozen=True)
 class Instances:
-    """The objects of one image or of several, one image after the other, best first in each.
+    """The instances of one or several images, one image after the other, best first in each.
 
-    boxes: Float32[N, 4] xyxy in pixels; scores: Float32[N] in 0..1; classes: Int64[N]; counts: how
-    many of the N each image has; masks: Float32[N, M, M] probabilities over each box, or None;
+    boxes: Float32[N, 4] xyxy in pixels; scores: Float32[N] in 0..1; classes: Int64[N]; counts:
+    number of instances of each image; masks: Float32[N, M, M] probabilities over each box, or None;
     keypoints: Float32[N, K, 3] x, y in pixels and score in 0..1, or None.
     """
 
@@ -82,7 +34,7 @@ class Instances:
         return len(self.scores)
 
     def by_image(self) -> list["Instances"]:
-        """Those of each image."""
+        """Split into the instances of each image."""
         fields = (self.boxes, self.scores, self.classes, self.masks, self.keypoints)
         columns = [_split(field, self.counts) for field in fields]
         return [
@@ -93,54 +45,12 @@ class Instances:
         ]
 
 
-@dataclass(frozen=True)
-class Found:
-    """All that a network says of one picture, in its own pixels: instances, and Int32[H, W] of
-    each pixel's class where it segments."""
-
-    instances: Instances
-    semantic: Tensor | None = None
-
-
-def rescale(
-    found: Instances, sizes_hw: Sequence[SizeHW], original_sizes_hw: Sequence[SizeHW]
-) -> Instances:
-    """From pixels of the network's input to the original pictures'
-    (`detectron2.modeling.postprocessing.detector_postprocess`).
-
-    Boxes that are empty there stay, because only the host can leave them out without waiting for
-    the device.
-    """
-    device = found.boxes.device
-    image = image_indices(found.counts, device)
-    originals = limits(original_sizes_hw, device)
-    factors = [
-        (original[1] / size[1], original[0] / size[0])
-        for size, original in zip(sizes_hw, original_sizes_hw, strict=True)
-    ]
-    scales = to_device(torch.tensor(factors), device)[image]
-    boxes = clip(found.boxes * scales.repeat(1, 2), originals[image])
-    keypoints = found.keypoints
-    if keypoints is not None:
-        places = keypoints[..., :2] * scales[:, None]
-        keypoints = torch.cat((places, keypoints[..., 2:]), dim=-1)
-    return replace(found, boxes=boxes, keypoints=keypoints)
-
-
-def limits(sizes_hw: Sequence[SizeHW], device: torch.device) -> Tensor:
-    """Float32[N, 4]: the largest x, y, x and y of boxes in images of these heights and widths."""
-    rows = [(width, height, width, height) for height, width in sizes_hw]
-    return to_device(torch.tensor(rows, dtype=torch.float32), device)
-
-
-def image_indices(counts: Sequence[int], device: torch.device) -> Tensor:
-    """Int64[sum of counts]: which image each row is of."""
-    indices = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
-    return to_device(indices, device)
+def _split(rows: Tensor | None, counts: Sequence[int]) -> Sequence[Tensor | None]:
+    return [None] * len(counts) if rows is None else rows.split(list(counts))
 
 
 def no_instances(device: torch.device) -> Instances:
-    """What a network without boxes finds in an image."""
+    """The instances of an image from a network without a box head."""
     return Instances(
         boxes=torch.zeros((0, 4), device=device),
         scores=torch.zeros(0, device=device),
@@ -149,5 +59,95 @@ def no_instances(device: torch.device) -> Instances:
     )
 
 
-def _split(rows: Tensor | None, counts: Sequence[int]) -> Sequence[Tensor | None]:
-    return [None] * len(counts) if rows is None else rows.split(list(counts))
+@dataclass(frozen=True)
+class ModelOutput:
+    """A network's output for one image, in pixels of the original image.
+
+    semantic: Int32[H, W] class of each pixel, or None without a semantic head.
+    """
+
+    instances: Instances
+    semantic: Tensor | None = None
+
+
+def rescale(
+    instances: Instances, sizes_hw: Sequence[SizeHW], original_sizes_hw: Sequence[SizeHW]
+) -> Instances:
+    """Scale instances from the resized to the original images
+    (`detectron2.modeling.postprocessing.detector_postprocess`).
+
+    Boxes that become empty stay: the host removes them later, without an extra synchronization
+    with the device.
+    """
+    device = instances.boxes.device
+    image = image_indices(instances.counts, device)
+    originals = limits(original_sizes_hw, device)
+    factors = [
+        (original[1] / size[1], original[0] / size[0])
+        for size, original in zip(sizes_hw, original_sizes_hw, strict=True)
+    ]
+    scales = to_device(torch.tensor(factors), device)[image]
+    boxes = clip(instances.boxes * scales.repeat(1, 2), originals[image])
+    keypoints = instances.keypoints
+    if keypoints is not None:
+        points = keypoints[..., :2] * scales[:, None]
+        keypoints = torch.cat((points, keypoints[..., 2:]), dim=-1)
+    return replace(instances, boxes=boxes, keypoints=keypoints)
+
+
+def image_indices(counts: Sequence[int], device: torch.device) -> Tensor:
+    """Int64[sum of counts]: the image index of each row."""
+    indices = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    return to_device(indices, device)
+
+
+def limits(sizes_hw: Sequence[SizeHW], device: torch.device) -> Tensor:
+    """Float32[N, 4]: the largest x, y, x and y of boxes in images of these heights and widths."""
+    rows = [(width, height, width, height) for height, width in sizes_hw]
+    return to_device(torch.tensor(rows, dtype=torch.float32), device)
+
+
+def clip(boxes_xyxy: Tensor, limits: Tensor) -> Tensor:
+    """Limit coordinates to 0..`limits`.
+
+    Args:
+        boxes_xyxy: Float32[..., 4].
+        limits: Float32[4] or [..., 4], the largest x1, y1, x2 and y2.
+    """
+    return torch.minimum(boxes_xyxy.clamp(min=0), limits)
+
+
+def larger_than(boxes_xyxy: Tensor, side: float) -> Tensor:
+    """Bool[...]: whether width and height of Float[..., 4] exceed `side`."""
+    return ((boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]) > side).all(dim=-1)
+
+
+def apply_deltas(deltas: Tensor, boxes_xyxy: Tensor, weights: tuple[float, ...]) -> Tensor:
+    """Move and scale boxes by regression outputs (Girshick et al. 2014, appendix C).
+
+    Args:
+        deltas: Float[N, K * 4] of dx, dy, dw, dh; K boxes are predicted from each given one.
+        boxes_xyxy: Float32[N, 4].
+        weights: divisors of dx, dy, dw and dh.
+
+    Returns:
+        Float32[N, K, 4].
+    """
+    per_box = deltas.float().view(len(deltas), deltas.shape[1] // 4, 4)
+    # Division by numbers: a tensor of weights would have to be copied to the device first.
+    dx, dy, dw, dh = (
+        delta / weight for delta, weight in zip(per_box.unbind(-1), weights, strict=True)
+    )
+    boxes = boxes_xyxy.float()
+    sizes = boxes[:, 2:] - boxes[:, :2]
+    centres = boxes[:, :2] + 0.5 * sizes
+    centre_x = dx * sizes[:, :1] + centres[:, :1]
+    centre_y = dy * sizes[:, 1:] + centres[:, 1:]
+    half_width = 0.5 * (dw.clamp(max=LOG_SCALE_LIMIT).exp() * sizes[:, :1])
+    half_height = 0.5 * (dh.clamp(max=LOG_SCALE_LIMIT).exp() * sizes[:, 1:])
+    return around(centre_x, centre_y, half_width, half_height)
+
+
+def around(x: Tensor, y: Tensor, half_width: Tensor, half_height: Tensor) -> Tensor:
+    """Float[..., 4] xyxy boxes from centres and half sides, Float[...] each."""
+    return torch.stack((x - half_width, y - half_height, x + half_width, y + half_height), dim=-1)

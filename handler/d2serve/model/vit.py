@@ -1,4 +1,7 @@
-"""The plain Vision Transformer as a backbone (Li et al. 2022, ViTDet; `detectron2.modeling.backbone.vit`)."""
+"""The plain Vision Transformer as a backbone (`detectron2.modeling.backbone.vit`).
+
+Li et al. 2022, ViTDet.
+"""
 
 import math
 
@@ -6,18 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d2serve.model.config import ViTConfig
+from d2serve.model.backbone_config import ViTConfig
 
 
 class GridAttention(nn.Module):
-    """Every cell of a grid looks at every other; how far apart they are counts in each direction
-    by itself."""
+    """Self-attention over the cells of a grid, with relative positions per direction."""
 
     def __init__(
         self, dim: int, heads: int, *, bias: bool, relative_size_hw: tuple[int, int] | None
     ) -> None:
-        """`relative_size_hw` is the grid that the relative positions are trained for, None where
-        there are none."""
+        """`relative_size_hw` is the grid that the relative positions were trained for, or None."""
         super().__init__()
         self.heads = heads
         self.scale = (dim // heads) ** -0.5
@@ -42,29 +43,29 @@ class GridAttention(nn.Module):
         return output
 
     def _bias(self, query: Tensor, height: int, width: int) -> Tensor:
-        """Float[N, heads, H * W, C] -> what each pair's distance adds, Float[N, heads, H * W,
-        H * W]."""
+        """Float[N, heads, H * W, C] -> the relative position bias of each pair of cells,
+        Float[N, heads, H * W, H * W]."""
         cells = query.unflatten(2, (height, width))
-        rows = _by_distance(self.rel_pos_h, height)
-        columns = _by_distance(self.rel_pos_w, width)
+        rows = _relative_positions(self.rel_pos_h, height)
+        columns = _relative_positions(self.rel_pos_w, width)
         of_rows = torch.einsum("nahwc,hkc->nahwk", cells, rows)
         of_columns = torch.einsum("nahwc,wkc->nahwk", cells, columns)
         bias = of_rows[..., :, None] + of_columns[..., None, :]
         return bias.flatten(4).flatten(2, 3)
 
 
-def _by_distance(embedding: Tensor, size: int) -> Tensor:
-    """Float[D, C] for distances from the farthest behind to the farthest ahead -> Float[size, size,
-    C] for each pair of places, resampled where the embedding is of another size."""
+def _relative_positions(embedding: Tensor, size: int) -> Tensor:
+    """Embeddings Float[D, C] of the distances -(D - 1) / 2..(D - 1) / 2 -> Float[size, size, C] for
+    each pair of positions; resampled if D is not 2 * size - 1."""
     distances = 2 * size - 1
     if len(embedding) != distances:
         embedding = F.interpolate(embedding.T[None], size=distances, mode="linear")[0].T
-    places = torch.arange(size, device=embedding.device)
-    return embedding[places[:, None] - places[None, :] + size - 1]
+    positions = torch.arange(size, device=embedding.device)
+    return embedding[positions[:, None] - positions[None, :] + size - 1]
 
 
 class PatchEmbed(nn.Module):
-    """Each square patch of the picture becomes one cell."""
+    """A linear projection of each square patch to a grid cell."""
 
     def __init__(self, patch_size: int, dim: int) -> None:
         super().__init__()
@@ -77,7 +78,7 @@ class PatchEmbed(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two layers on each cell by itself."""
+    """Two fully connected layers, applied to each cell."""
 
     def __init__(self, dim: int, hidden_dim: int) -> None:
         super().__init__()
@@ -91,7 +92,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, within windows or over the whole grid, and an MLP, each on top of its input."""
+    """Attention, in windows or over the whole grid, and an MLP, both with residual connections."""
 
     def __init__(self, config: ViTConfig, windowed: bool) -> None:
         super().__init__()
@@ -111,17 +112,17 @@ class Block(nn.Module):
     def forward(self, grid: Tensor) -> Tensor:
         """Float[N, H, W, C] -> the same shape."""
         normed = self.norm1(grid)
-        grid = grid + (self._in_windows(normed) if self.window_size else self.attn(normed))
+        grid = grid + (self._windowed_attention(normed) if self.window_size else self.attn(normed))
         output: Tensor = grid + self.mlp(self.norm2(grid))
         return output
 
-    def _in_windows(self, grid: Tensor) -> Tensor:
+    def _windowed_attention(self, grid: Tensor) -> Tensor:
         windows = split_into_windows(grid, self.window_size)
         return join_windows(self.attn(windows), (grid.shape[1], grid.shape[2]))
 
 
 class ViT(nn.Module):
-    """Patches, their positions, and blocks that all keep the one resolution."""
+    """Patches, absolute positions, and a stack of blocks at a single resolution."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -140,15 +141,15 @@ class ViT(nn.Module):
         grid = self.patch_embed(images)
         if self.pos_embed is not None:
             embedding = self.pos_embed[0, 1:] if self.class_token else self.pos_embed[0]
-            grid = grid + at_positions(embedding, (grid.shape[1], grid.shape[2]))
+            grid = grid + absolute_positions(embedding, (grid.shape[1], grid.shape[2]))
         for block in self.blocks:
             grid = block(grid)
         return grid.permute(0, 3, 1, 2)
 
 
-def at_positions(embedding: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Float[S * S, C] of a square grid, row by row -> Float[1, H, W, C], resampled (bicubic) where
-    the grid is of another size."""
+def absolute_positions(embedding: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """Embeddings Float[S * S, C] of a square grid, row by row -> Float[1, H, W, C], resampled
+    (bicubic) to another grid size."""
     side = math.isqrt(len(embedding))
     square = embedding.T.unflatten(1, (side, side))[None]
     if size_hw != (side, side):
@@ -157,8 +158,8 @@ def at_positions(embedding: Tensor, size_hw: tuple[int, int]) -> Tensor:
 
 
 def split_into_windows(grid: Tensor, size: int) -> Tensor:
-    """Float[N, H, W, C] -> Float[N * windows, size, size, C], the last ones filled up with zeros
-    at right and bottom."""
+    """Float[N, H, W, C] -> Float[N * windows, size, size, C], padded with zeros at right and
+    bottom."""
     images, height, width, channels = grid.shape
     grid = F.pad(grid, (0, 0, 0, -width % size, 0, -height % size))
     rows, columns = grid.shape[1] // size, grid.shape[2] // size
@@ -167,7 +168,7 @@ def split_into_windows(grid: Tensor, size: int) -> Tensor:
 
 
 def join_windows(windows: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """What `split_into_windows` gave, back to Float[N, H, W, C]."""
+    """Undo `split_into_windows`: back to Float[N, H, W, C]."""
     height, width = size_hw
     size, channels = windows.shape[1], windows.shape[3]
     rows, columns = -(-height // size), -(-width // size)

@@ -1,1 +1,1 @@
-"""Detections -> HTTP response bodies."""
+"""Detections -> responses (bytes and headers)."""

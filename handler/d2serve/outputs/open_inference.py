@@ -2,53 +2,46 @@
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from d2serve.detections import round_keypoints, round_pixels, round_scores
 from d2serve.errors import RequestError
-from d2serve.messages import OUTPUT_NAMES, Wrapping
-from d2serve.outputs.result import (
-    Result,
-    json_bytes,
-    json_text,
-    rounded_keypoints,
-    rounded_pixels,
-    rounded_shares,
-    segmentations,
-)
+from d2serve.messages import OUTPUT_NAMES, ResponseEnvelope
+from d2serve.outputs.result import Result, json_bytes, json_text, segmentations
 from d2serve.outputs.segment_maps import segment_maps
 
-Tensor = dict[str, Any]
+Tensor: TypeAlias = dict[str, Any]
 
 
 def open_inference_body(
-    results: Sequence[Result | RequestError], wrapping: Wrapping, model_name: str
+    results: Sequence[Result | RequestError], envelope: ResponseEnvelope, model_name: str
 ) -> bytes:
-    """All pictures' detections one after the other, as tensors.
+    """The detections of all images, one after the other, as tensors.
 
     boxes FP32[N, 4] x1, y1, x2, y2 in pixels, scores FP32[N], classes INT64[N], masks BYTES[N],
-    each the JSON of an RLE object or of polygons, missing where there are no masks. keypoints
-    FP32[N, K, 3] x, y in pixels and score, panoptic and semantic BYTES[P], the JSON of what the
-    default format has of each of P pictures, are there where the model has them. Of several
-    pictures image_ids INT64[N] hold the position of each detection's picture, and
-    `parameters.errors` what went wrong with which picture, which is none of the P.
+    each the JSON of an RLE object or of polygons, missing if there are no masks. keypoints
+    FP32[N, K, 3] x, y in pixels and score, panoptic and semantic BYTES[P], the JSON of the default
+    format for each of P images, are present if the model has them. For several images, image_ids
+    INT64[N] hold the position of each detection's image, and `parameters.errors` lists the images
+    that failed, which do not count among the P.
     """
     good = [result for result in results if isinstance(result, Result)]
-    wanted = wrapping.outputs or _usual_outputs(len(results))
+    requested = envelope.outputs or _default_outputs(len(results))
     errors = _errors(results)
     content = {
         "model_name": model_name,
-        **({} if wrapping.id is None else {"id": wrapping.id}),
+        **({} if envelope.id is None else {"id": envelope.id}),
         **({"parameters": {"errors": errors}} if errors else {}),
-        "outputs": [tensor for tensor in _tensors(good) if tensor["name"] in wanted],
+        "outputs": [tensor for tensor in _tensors(good) if tensor["name"] in requested],
     }
     return json_bytes(content)
 
 
-def _usual_outputs(pictures: int) -> Sequence[str]:
-    return OUTPUT_NAMES if pictures > 1 else [name for name in OUTPUT_NAMES if name != "image_ids"]
+def _default_outputs(images: int) -> Sequence[str]:
+    return OUTPUT_NAMES if images > 1 else [name for name in OUTPUT_NAMES if name != "image_ids"]
 
 
 def _errors(results: Sequence[Result | RequestError]) -> list[dict[str, Any]]:
@@ -64,15 +57,15 @@ def _tensors(results: Sequence[Result]) -> list[Tensor]:
     boxes = _joined([each.boxes_xyxy for each in found]).reshape(-1, 4)
     scores = _joined([each.scores for each in found])
     classes = [index for each in found for index in each.classes.tolist()]
-    places = [result.position for result in results for _ in range(len(result.detections))]
+    positions = [result.position for result in results for _ in range(len(result.detections))]
     return [
-        _tensor("boxes", "FP32", rounded_pixels(boxes.ravel()), shape=list(boxes.shape)),
-        _tensor("scores", "FP32", rounded_shares(scores)),
+        _tensor("boxes", "FP32", round_pixels(boxes.ravel()), shape=list(boxes.shape)),
+        _tensor("scores", "FP32", round_scores(scores)),
         _tensor("classes", "INT64", classes),
         *_mask_tensors(results),
         *_keypoint_tensors(results),
         *_map_tensors(results),
-        _tensor("image_ids", "INT64", places),
+        _tensor("image_ids", "INT64", positions),
     ]
 
 
@@ -92,7 +85,7 @@ def _keypoint_tensors(results: Sequence[Result]) -> list[Tensor]:
     if not found:
         return []
     joined = np.concatenate(found)
-    data = list(chain.from_iterable(rounded_keypoints(joined.reshape(-1, 3))))
+    data = list(chain.from_iterable(round_keypoints(joined.reshape(-1, 3))))
     return [_tensor("keypoints", "FP32", data, shape=list(joined.shape))]
 
 

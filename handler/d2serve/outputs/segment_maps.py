@@ -7,41 +7,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from d2serve.detections import Panoptic, Segment
+from d2serve.detections import SCORE_DECIMALS
 from d2serve.errors import not_acceptable
-from d2serve.masks.panoptic import stuff_alone
+from d2serve.masks.panoptic import Panoptic, Segment, stuff_alone
 from d2serve.masks.paste import MaskRegion, label_regions
-from d2serve.metadata import ModelFacts
-from d2serve.outputs.result import Result, category_id, category_name, rounded_share
+from d2serve.metadata import ModelMetadata
+from d2serve.outputs.result import Result, category_id, category_name
 
-LONGEST_PNG_SIDE = 1_000_000
-
-
-def id_png(ids: npt.NDArray[np.int32]) -> bytes:
-    """A PNG of 8-bit RGB in which a pixel's id is R + 256 * G + 256 * 256 * B.
-
-    As `panopticapi.utils.rgb2id` reads it. OpenCV's own PNG settings are its fastest, and small on
-    maps, whose rows are runs of one id.
-
-    Args:
-        ids: Int32[H, W] in 0..256 ** 3 - 1.
-
-    Raises:
-        RequestError: 406 where the map is too long for libpng.
-    """
-    if max(ids.shape) > LONGEST_PNG_SIDE:
-        raise not_acceptable(
-            f"a PNG of a map has at most {LONGEST_PNG_SIDE} pixels a side",
-            "accept application/x-npz",
-        )
-    # The bytes of an id, lowest first, are red, green and blue; the fourth is always 0.
-    bytes_of_ids = np.ascontiguousarray(ids, dtype="<i4").view(np.uint8).reshape(*ids.shape, 4)
-    _, encoded = cv2.imencode(".png", cv2.cvtColor(bytes_of_ids, cv2.COLOR_RGBA2BGR))
-    return encoded.tobytes()
+MAX_PNG_SIDE = 1_000_000
 
 
 def segment_maps(result: Result) -> dict[str, Any]:
-    """`panoptic` and `semantic`, each where the model has it.
+    """`panoptic` and `semantic`, each if the model has it.
 
     Each is a `png` as base64 and `segments_info`, https://cocodataset.org/#format-results. The ids
     of `semantic` are class indices + 1.
@@ -58,7 +35,31 @@ def segment_maps(result: Result) -> dict[str, Any]:
     }
 
 
-def _coco_map(panoptic: Panoptic, model: ModelFacts) -> dict[str, Any]:
+def id_png(ids: npt.NDArray[np.int32]) -> bytes:
+    """Encode ids as an 8-bit RGB PNG: a pixel's id is R + 256 * G + 256 * 256 * B.
+
+    `panopticapi.utils.rgb2id` reads it. OpenCV's own PNG settings are its fastest, and the files
+    are small, because rows of maps are runs of one id.
+
+    Args:
+        ids: Int32[H, W] in 0..256 ** 3 - 1.
+
+    Raises:
+        RequestError: 406, the map is too long for libpng.
+    """
+    if max(ids.shape) > MAX_PNG_SIDE:
+        height, width = ids.shape
+        raise not_acceptable(
+            f"the image is {width}x{height}, the limit of PNG maps is {MAX_PNG_SIDE} pixels a side",
+            "accept application/x-npz",
+        )
+    # The bytes of an id, lowest first, are red, green and blue; the fourth is always 0.
+    bytes_of_ids = np.ascontiguousarray(ids, dtype="<i4").view(np.uint8).reshape(*ids.shape, 4)
+    _, encoded = cv2.imencode(".png", cv2.cvtColor(bytes_of_ids, cv2.COLOR_RGBA2BGR))
+    return encoded.tobytes()
+
+
+def _coco_map(panoptic: Panoptic, model: ModelMetadata) -> dict[str, Any]:
     segments = {segment.id: segment for segment in panoptic.segments}
     return {
         "png": base64.b64encode(id_png(panoptic.ids)).decode("ascii"),
@@ -69,8 +70,9 @@ def _coco_map(panoptic: Panoptic, model: ModelFacts) -> dict[str, Any]:
     }
 
 
-def _segment_info(segment: Segment, region: MaskRegion, model: ModelFacts) -> dict[str, Any]:
+def _segment_info(segment: Segment, region: MaskRegion, model: ModelMetadata) -> dict[str, Any]:
     height, width = region.pixels.shape
+    score = {} if segment.score is None else {"score": round(segment.score, SCORE_DECIMALS)}
     return {
         "id": segment.id,
         "category_id": category_id(segment, model),
@@ -78,5 +80,5 @@ def _segment_info(segment: Segment, region: MaskRegion, model: ModelFacts) -> di
         "isthing": segment.is_thing,
         "area": int(region.pixels.sum()),
         "bbox": [region.x, region.y, width, height],
-        **({} if segment.score is None else {"score": rounded_share(segment.score)}),
+        **score,
     }

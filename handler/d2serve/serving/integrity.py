@@ -1,108 +1,117 @@
-"""Check an unpacked archive against its SHA-256 sums."""
+"""Verify the files of an archive against its SHA-256 sums."""
 
 import hashlib
-import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from d2serve.serving.model_config import SERVING_FILE
+from d2serve.errors import ArchiveError
+from d2serve.serving.model_config import MODEL_CONFIG_FILE
 
-logger = logging.getLogger(__name__)
 SUMS_FILE = "SHA256SUMS"
-# Operators tune the settings where an archive lies unpacked.
-NOT_SUMMED = (SUMS_FILE, SERVING_FILE)
+# Operators tune the settings of an unpacked archive.
+UNSUMMED_FILES = (SUMS_FILE, MODEL_CONFIG_FILE)
 LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 CHUNK_BYTES = 1 << 20
-NAMES_SHOWN = 10
+MAX_NAMES = 10
+REBUILD = "build the archive again with `d2serve archive`"
 
 
-class IntegrityError(RuntimeError):
-    """Files that are not those that were packed."""
+def verify_folder(folder: Path) -> None:
+    """Verify that an unpacked archive contains exactly the files of its SHA256SUMS.
 
-
-def check_folder(folder: Path) -> None:
-    """Passes an unpacked archive whose files are all those of its SHA256SUMS, and no others.
-
-    Python's own bytecode of listed modules may lie beside them. An archive without sums, as older
-    versions wrote them, passes with a warning.
+    Python's bytecode of listed modules is accepted too.
 
     Raises:
-        IntegrityError: naming the files that are changed, missing or additional.
+        ArchiveError: files are changed, missing or unexpected, or the archive has no SHA256SUMS.
     """
     sums_file = folder / SUMS_FILE
-    if not sums_file.exists():
-        logger.warning("the archive has no %s, so nobody checked its files", SUMS_FILE)
-        return
+    if not sums_file.is_file():
+        raise missing_sums()
     sums = parse_sums(sums_file.read_bytes())
-    found = (name for name in _files_in(folder) if not _is_bytecode_of(sums, name))
-    check_sums(sums, found, lambda name: sha256_of(folder / name))
+    names = (name for name in _files_in(folder) if not _is_bytecode_of(sums, name))
+    verify_sums(sums, names, lambda name: sha256_of(folder / name))
 
 
-def check_sums(
-    sums: Mapping[str, str], found: Iterable[str], sha256_of: Callable[[str], str]
+def verify_sums(
+    sums: Mapping[str, str], names: Iterable[str], sha256_of: Callable[[str], str]
 ) -> None:
-    """Passes files that are all those of the sums, and no others.
+    """Verify that files are exactly those of the sums.
 
     Args:
-        sums: hex digests by the files' paths.
-        found: the paths of the files that are there; those of NOT_SUMMED may be among them.
-        sha256_of: the hex digest of a file that is there.
+        sums: hex digests by path.
+        names: paths of the existing files; UNSUMMED_FILES may be among them.
+        sha256_of: returns the hex digest of an existing file.
 
     Raises:
-        IntegrityError: naming the files that are changed, missing or additional.
+        ArchiveError: files are changed, missing or unexpected.
     """
-    names = set(found) - set(NOT_SUMMED)
+    existing = set(names) - set(UNSUMMED_FILES)
     problems = [
-        *(f"missing {name!r}" for name in sorted(sums.keys() - names)),
-        *(f"additional {name!r}" for name in sorted(names - sums.keys())),
+        *(f"missing {name!r}" for name in sorted(sums.keys() - existing)),
+        *(f"unexpected {name!r}" for name in sorted(existing - sums.keys())),
         *(
             f"changed {name!r}"
-            for name in sorted(sums.keys() & names)
+            for name in sorted(sums.keys() & existing)
             if sha256_of(name) != sums[name]
         ),
     ]
     if problems:
-        more = [f"and {len(problems) - NAMES_SHOWN} more"] if len(problems) > NAMES_SHOWN else []
-        raise IntegrityError(
-            f"the archive's files are not those of its {SUMS_FILE}: "
-            f"{', '.join(problems[:NAMES_SHOWN] + more)}; take the archive as it was built"
+        more = [f"and {len(problems) - MAX_NAMES} more"] if len(problems) > MAX_NAMES else []
+        raise ArchiveError(
+            f"the files do not match {SUMS_FILE}: {', '.join(problems[:MAX_NAMES] + more)}; "
+            "restore the archive as it was built"
         )
 
 
+def missing_sums() -> ArchiveError:
+    """Return the error for an archive without sums."""
+    return ArchiveError(
+        f"the archive has no {SUMS_FILE}, so its files cannot be verified; {REBUILD}"
+    )
+
+
 def parse_sums(content: bytes) -> dict[str, str]:
-    """Hex digests by path, of a file that `sums_text` or `sha256sum` wrote.
+    """Parse the output of `sha256sum` to hex digests by path.
 
     Raises:
-        IntegrityError: a line is none of `sha256sum`'s, or its path leaves the archive.
+        ArchiveError: a line has another format, or its path leads out of the archive.
     """
     sums = {}
     for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), start=1):
         match = LINE.fullmatch(line)
         if match is None or not is_inside(match[2]):
-            raise IntegrityError(f"line {number} of {SUMS_FILE} is no SHA-256 sum of a file inside")
+            raise ArchiveError(
+                f"line {number} of {SUMS_FILE} is {line!r:.100}, expected a SHA-256 sum, two "
+                f"spaces and a path inside the archive; {REBUILD}"
+            )
         sums[match[2].removeprefix("./")] = match[1]
     return sums
 
 
-def sums_text(sums: Mapping[str, str]) -> str:
-    """What `sha256sum --check` reads, sorted by path."""
+def format_sums(sums: Mapping[str, str]) -> str:
+    """Format sums for `sha256sum --check`, sorted by path."""
     return "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
 
 
 def is_inside(name: str) -> bool:
-    """Whether a path in an archive stays in the folder that the archive is unpacked to."""
+    """Return whether a path in an archive stays inside the folder that the archive is unpacked to.
+
+    Examples:
+        >>> is_inside("model/weights.pt"), is_inside("../weights.pt"), is_inside("/etc/passwd")
+        (True, False, False)
+    """
     path = PurePosixPath(name)
     plain = "\\" not in name and "\0" not in name and "\n" not in name
     return plain and bool(path.parts) and not path.is_absolute() and ".." not in path.parts
 
 
 def sha256_of(file: Path) -> str:
-    """A file's hex digest.
+    """Return a file's hex digest.
 
     Raises:
-        IntegrityError: it cannot be read.
+        ArchiveError: the file cannot be read.
     """
     digest = hashlib.sha256()
     try:
@@ -110,12 +119,12 @@ def sha256_of(file: Path) -> str:
             while chunk := content.read(CHUNK_BYTES):
                 digest.update(chunk)
     except OSError as error:
-        raise IntegrityError(f"{file.name} cannot be read: {error}") from error
+        raise ArchiveError(f"{file.name} cannot be read: {error}") from error
     return digest.hexdigest()
 
 
 def _files_in(folder: Path) -> Iterator[str]:
-    """Paths of all that is no plain folder: links to folders too, which are not walked."""
+    """Paths of everything but plain folders; links to folders are listed and not followed."""
     for root, folders, files in os.walk(folder):
         links = (name for name in folders if Path(root, name).is_symlink())
         for name in (*files, *links):

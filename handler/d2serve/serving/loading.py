@@ -19,111 +19,123 @@ from d2serve.messages import HttpRequest, Part
 from d2serve.metadata import (
     CLASSES_FILE,
     ClassCounts,
-    ModelFacts,
+    ModelMetadata,
     check_class_names,
     read_class_names,
 )
-from d2serve.serving.integrity import check_folder
-from d2serve.serving.model_config import SERVING_FILE, read_settings, read_workers
+from d2serve.serving.integrity import verify_folder
+from d2serve.serving.model_config import MODEL_CONFIG_FILE, read_settings, read_workers
 from d2serve.serving.pipeline import Pipeline
-from d2serve.serving.process import decode_threads, start_executor, take_huge_pages, take_threads
-from d2serve.serving.telemetry import HttpResponse
-from d2serve.settings import Settings, picture_sizes
+from d2serve.serving.process import (
+    decode_threads,
+    enable_huge_pages,
+    set_num_threads,
+    start_executor,
+)
+from d2serve.serving.requests import HttpResponse
+from d2serve.settings import Settings, image_sizes
 
+logger = logging.getLogger(__name__)
+# The folder of an archive that contains the model.
+MODEL_FOLDER = "model"
 DETECTORS: dict[str, type[NativeDetector] | type[UpstreamDetector]] = {
     "native": NativeDetector,
     "detectron2": UpstreamDetector,
 }
 
 
-def load_detector(folder: Path, device: torch.device, settings: Settings) -> ModelDetector:
-    """Loads the model of an unpacked archive by `settings.runtime`.
+def load_pipeline(folder: Path, device: torch.device, name: str) -> Pipeline:
+    """Verify an archive's files, load the model, and run images of the usual sizes through it.
+
+    Sets the number of threads of this process as the archive's settings define it for a worker.
+
+    Args:
+        folder: the unpacked archive.
+        device: the network's device.
+        name: the model's name in responses.
 
     Raises:
-        PackageError: the archive needs the detectron2 package, which cannot be imported here.
-        ConfigError, CheckpointError: the config or the weights do not fit.
+        ArchiveError: the files are not those that were packed.
+        SettingsError, ConfigError, CheckpointError, ClassNamesError: one of them is not valid.
+        RuntimeError: the model cannot run on this machine.
     """
-    return DETECTORS[settings.runtime].from_folder(folder, device, settings)
+    enable_huge_pages()
+    verify_folder(folder)
+    settings = read_settings(folder / MODEL_CONFIG_FILE)
+    workers = read_workers(folder / MODEL_CONFIG_FILE)
+    set_num_threads(settings.threads, workers)
+    decode_jpeg = jpeg_decoder(settings.decode, device)
+    detector = load_detector(folder, device, settings)
+    executor = start_executor(decode_threads(settings.decode_threads, workers))
+    model = read_metadata(folder, detector, name)
+    pipeline = Pipeline(detector, model, settings, executor, decode_jpeg)
+    batches = {1} if device.type == "cpu" else {1, settings.images_per_forward}
+    warm_up(pipeline, image_sizes(settings.warm_up_sizes), sorted(batches))
+    return pipeline
 
 
-logger = logging.getLogger(__name__)
+def load_detector(folder: Path, device: torch.device, settings: Settings) -> ModelDetector:
+    """Load the model of an unpacked archive with the runtime of the settings.
+
+    Raises:
+        RuntimeUnavailableError: the model needs the detectron2 package, which cannot be imported.
+        ConfigError, CheckpointError: the config or the weights are not valid.
+    """
+    return DETECTORS[settings.runtime].from_folder(folder / MODEL_FOLDER, device, settings)
+
+
+def read_metadata(folder: Path, detector: ModelDetector, name: str) -> ModelMetadata:
+    """Read the class names of an unpacked archive; the rest is the detector's.
+
+    Raises:
+        ClassNamesError: the class names cannot be read or do not match the model.
+    """
+    names = read_class_names(folder / MODEL_FOLDER / CLASSES_FILE)
+    counts = ClassCounts(detector.num_classes, detector.num_stuff_classes)
+    check_class_names(names, counts, CLASSES_FILE)
+    return ModelMetadata(
+        name, names.things, detector.score_threshold, detector.max_detections, names.stuff
+    )
 
 
 def warm_up(
     pipeline: Pipeline, sizes_wh: Iterable[tuple[int, int]], batches: Collection[int]
 ) -> None:
-    """Sends JPEGs through all stages, because libraries load parts, and networks choose kernels and
-    take memory, for the first picture of a size.
+    """Run JPEGs through all stages, so that the first requests do not wait for one-time set-up.
 
-    A size that the settings refuse is left out: clients cannot send it either.
+    Libraries load parts of themselves, choose kernels and allocate memory for the first image of
+    a size. Sizes that the settings reject are skipped, because clients cannot send them either.
 
     Args:
-        pipeline: what clients will use.
+        pipeline: the pipeline.
         sizes_wh: widths and heights in pixels.
-        batches: how many pictures of a size go together; each number is tried.
+        batches: numbers of images that run together; each is run for each size.
 
     Raises:
-        RuntimeError: a picture that clients may send is not answered.
+        RuntimeError: an image of an accepted size fails.
     """
-    for size_wh in sizes_wh:
-        request = HttpRequest({}, (Part("image/jpeg", _noise(size_wh)),), {}, "warm-up")
+    for width, height in sizes_wh:
+        request = HttpRequest({}, (Part("image/jpeg", _noise(width, height)),), {}, "warm-up")
         for count in batches:
             for response in pipeline.run([request] * count):
-                _check(response, f"warming up with {count} of {size_wh[0]}x{size_wh[1]}")
+                _check_warm_up(response, f"warm-up with {count} of {width}x{height}")
 
 
-def _check(response: HttpResponse, what: str) -> None:
+def _check_warm_up(response: HttpResponse, action: str) -> None:
     if response.status == HTTPStatus.OK:
         return
     message = json.loads(response.body)["error"]["message"]
     if response.status < HTTPStatus.INTERNAL_SERVER_ERROR:
-        logger.warning("%s is left out: %s", what, message)
+        logger.warning("%s is skipped: %s", action, message)
         return
-    raise RuntimeError(f"{what} failed: {message} ({response.status}); the log above may tell more")
+    raise RuntimeError(
+        f"{action} failed: {message} ({response.status}); the log above contains the cause"
+    )
 
 
-def _noise(size_wh: tuple[int, int]) -> bytes:
-    """A JPEG with something everywhere, so that a network finds regions to look into."""
-    pixels = np.random.default_rng(0).integers(0, 256, (*size_wh[::-1], 3), dtype=np.uint8)
+def _noise(width: int, height: int) -> bytes:
+    """A JPEG of noise, in which a network finds regions to process."""
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG")
     return file.getvalue()
-
-
-def load_pipeline(folder: Path, device: torch.device, name: str) -> Pipeline:
-    """Checks the files, loads the model, and runs pictures of the usual sizes through it.
-
-    This process takes the threads that the archive's settings give to one of its workers.
-
-    Args:
-        folder: with the archive's files.
-        device: where the network runs.
-        name: what clients are told that the model is called.
-
-    Raises:
-        IntegrityError: the files are not those that were packed.
-        SettingsError, ConfigError, CheckpointError, ClassNamesError: one of them is not valid.
-        RuntimeError: the model cannot run here.
-    """
-    take_huge_pages()
-    check_folder(folder)
-    settings = read_settings(folder / SERVING_FILE)
-    workers = read_workers(folder / SERVING_FILE)
-    take_threads(settings.threads, workers)
-    decode_jpeg = jpeg_decoder(settings.decode, device)
-    detector = load_detector(folder, device, settings)
-    executor = start_executor(decode_threads(settings.decode_threads, workers))
-    facts = _facts(folder, detector, name)
-    pipeline = Pipeline(detector, facts, settings, executor, decode_jpeg)
-    batches = {1} if device.type == "cpu" else {1, settings.images_per_forward}
-    warm_up(pipeline, picture_sizes(settings.warm_up_sizes), sorted(batches))
-    return pipeline
-
-
-def _facts(folder: Path, detector: ModelDetector, name: str) -> ModelFacts:
-    names = read_class_names(folder / CLASSES_FILE)
-    counts = ClassCounts(detector.num_classes, detector.num_stuff_classes)
-    check_class_names(names, counts, CLASSES_FILE)
-    return ModelFacts(
-        name, names.things, detector.score_threshold, detector.max_detections, names.stuff
-    )

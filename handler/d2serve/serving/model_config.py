@@ -1,5 +1,6 @@
-"""The archive's `model-config.yaml`: its `handler:` section and the environment as settings."""
+"""Settings of an archive: `model-config.yaml` and the environment."""
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,40 +8,51 @@ from typing import Any
 
 import yaml
 
+from d2serve.errors import SettingsError
 from d2serve.messages import OPTION_NAMES
 from d2serve.serving.safe_yaml import load_yaml
-from d2serve.settings import SETTING_NAMES, Settings, SettingsError
+from d2serve.settings import RETIRED_SETTINGS, SETTING_NAMES, Settings
 
-SERVING_FILE = "model-config.yaml"
+logger = logging.getLogger(__name__)
+MODEL_CONFIG_FILE = "model-config.yaml"
 ENVIRONMENT_PREFIX = "D2SERVE_"
-# Of SageMaker's PyTorch container; where the first are set, it does not read the second.
+# Variables of SageMaker's PyTorch container; it reads the second only without the first.
 WORKERS = (
     ("SAGEMAKER_TS_MIN_WORKERS", "SAGEMAKER_TS_MAX_WORKERS"),
     ("SAGEMAKER_MODEL_SERVER_WORKERS",),
 )
 
 
-def read_settings(serving_file: Path) -> Settings:
-    """The `handler` section of a model-config.yaml, and the environment; defaults without a file.
+def read_settings(
+    model_config_file: Path,
+    environment: Mapping[str, str] = os.environ,
+    overrides: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Read the `handler` section of a model-config.yaml and the environment, else defaults.
 
-    TorchServe reads that file too, but only where the manifest names it.
+    TorchServe reads the file too, but only if the manifest names it.
 
-    Raises:
-        SettingsError: the file is no YAML mapping, or a setting in it is not valid.
-    """
-    return load_settings(_content(serving_file).get("handler"))
-
-
-def read_workers(serving_file: Path, environment: Mapping[str, str] = os.environ) -> int:
-    """How many workers TorchServe may start; 1 where nothing says.
-
-    A model-config.yaml says so, else the variables that SageMaker's container makes TorchServe's
-    settings of.
+    Args:
+        model_config_file: the file; it may be missing.
+        environment: variables such as D2SERVE_IMAGES_PER_FORWARD, which win over the file.
+        overrides: settings and request options, by name, which win over the file.
 
     Raises:
-        SettingsError: the file is no YAML mapping.
+        SettingsError: the file is not a YAML mapping, or a setting is not valid.
     """
-    content = _content(serving_file)
+    section = _mapping(_content(model_config_file).get("handler"))
+    return load_settings({**section, **(overrides or {})}, environment)
+
+
+def read_workers(model_config_file: Path, environment: Mapping[str, str] = os.environ) -> int:
+    """Read the number of workers that TorchServe may start, 1 by default.
+
+    It is set by model-config.yaml, else by the variables of SageMaker's container.
+
+    Raises:
+        SettingsError: the file is not a YAML mapping.
+    """
+    content = _content(model_config_file)
     given: list[list[Any]] = [
         [content.get(name) for name in ("minWorkers", "maxWorkers")],
         *([_value(environment.get(name, "")) for name in names] for names in WORKERS),
@@ -52,38 +64,79 @@ def read_workers(serving_file: Path, environment: Mapping[str, str] = os.environ
     return 1
 
 
-def _content(serving_file: Path) -> Mapping[str, Any]:
-    if not serving_file.exists():
+def check_model_config(content: Mapping[str, Any]) -> None:
+    """Check the content of a model-config.yaml before it is packed into an archive.
+
+    Raises:
+        SettingsError: a setting of the section `handler` is not valid or stands outside of it.
+    """
+    misplaced = sorted({*SETTING_NAMES, *OPTION_NAMES} & content.keys())
+    if misplaced:
+        raise SettingsError(
+            f"{MODEL_CONFIG_FILE}: {misplaced[0]} stands at the top, expected in the section "
+            f"handler, such as handler: {{{misplaced[0]}: ...}}"
+        )
+    load_settings(content.get("handler"), {})
+
+
+def _content(model_config_file: Path) -> Mapping[str, Any]:
+    if not model_config_file.exists():
         return {}
     try:
-        content = load_yaml(serving_file.read_text(encoding="utf-8"))
+        content = load_yaml(model_config_file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{serving_file.name} is not YAML: {error}") from error
+        raise SettingsError(f"{model_config_file.name} is not YAML: {error}") from error
     if not isinstance(content, Mapping):
-        raise SettingsError(f"{serving_file.name} must be a mapping, e.g. batchSize: 8")
+        raise SettingsError(
+            f"{model_config_file.name} is a {type(content).__name__}, expected a mapping such as "
+            "batchSize: 8"
+        )
     return content
 
 
 def load_settings(
     section: Mapping[str, Any] | None, environment: Mapping[str, str] = os.environ
 ) -> Settings:
-    """Defaults, then the section, then variables such as D2SERVE_IMAGES_PER_FORWARD.
+    """Merge defaults, the section and variables such as D2SERVE_IMAGES_PER_FORWARD, the last wins.
+
+    Settings that earlier versions had are ignored with a warning.
 
     Raises:
         SettingsError: a setting is unknown or its value out of range.
     """
-    section = {} if section is None else section
-    if not isinstance(section, Mapping):
-        raise SettingsError("the handler section must be a mapping, e.g. images_per_forward: 8")
+    section = _without_retired(_mapping(section))
     names = {*SETTING_NAMES, *OPTION_NAMES}
     for name in section:
         if name not in names:
             raise SettingsError(
-                f"handler setting {name} does not exist; there are {', '.join(sorted(names))}"
+                f"handler setting {name} does not exist; accepted are {', '.join(sorted(names))}"
             )
     given = {**section, **_from_environment(environment)}
     options = {name: given.pop(name) for name in OPTION_NAMES if name in given}
     return Settings(**given, options=options)
+
+
+def _mapping(section: Any) -> Mapping[str, Any]:
+    if section is None:
+        return {}
+    if not isinstance(section, Mapping):
+        raise SettingsError(
+            f"the section handler is a {type(section).__name__}, expected a mapping such as "
+            "images_per_forward: 8"
+        )
+    return section
+
+
+def _without_retired(section: Mapping[str, Any]) -> Mapping[str, Any]:
+    retired = [name for name in section if name in RETIRED_SETTINGS]
+    if not retired:
+        return section
+    logger.warning(
+        "%s: the handler settings %s no longer exist and are ignored; remove them",
+        MODEL_CONFIG_FILE,
+        ", ".join(retired),
+    )
+    return {name: value for name, value in section.items() if name not in retired}
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -95,7 +148,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _value(text: str) -> bool | int | str:
-    """As YAML would have it: a number, true or false, else text."""
+    """Convert as YAML does: an integer, true or false, else a string."""
     if text in ("true", "false"):
         return text == "true"
     return int(text) if text.isascii() and text.isdecimal() else text

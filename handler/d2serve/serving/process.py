@@ -1,4 +1,4 @@
-"""Process set-up: huge pages, CPU threads, executors."""
+"""Set-up of a worker process: huge pages, CPU threads and executors."""
 
 import os
 from collections.abc import Callable, Mapping, MutableMapping
@@ -8,32 +8,33 @@ from typing import Any
 
 import torch
 
-# torch reads it at its first allocation: ask Linux for 2 MB pages for what is larger than those.
+# Read by torch at its first allocation: request huge pages for large allocations.
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
+# Sets torch's threads; d2serve does not override it.
+OPENMP_THREADS = "OMP_NUM_THREADS"
 
 
-def take_huge_pages(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Lets torch take pages of 2 MB in this process, unless the environment decides otherwise.
+def enable_huge_pages(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Let torch use pages of 2 MB in this process, unless the environment sets it already.
 
-    Feature maps are large and new in each forward. In pages of 4 kB, Linux hands over a hundred
-    thousand of them for one picture.
+    Each forward pass allocates large feature maps. With pages of 4 kB, Linux provides a hundred
+    thousand of them for one image.
     """
     environment.setdefault(HUGE_PAGES, "1")
 
 
-# Whoever sets it has decided already, and torch follows it.
-OPENMP_THREADS = "OMP_NUM_THREADS"
+def set_num_threads(
+    threads: int, workers: int, environment: Mapping[str, str] = os.environ
+) -> None:
+    """Set torch's number of threads in this process.
 
-
-def take_threads(threads: int, workers: int, environment: Mapping[str, str] = os.environ) -> None:
-    """Sets torch's threads in this process.
-
-    Each worker's torch would take all cores, and threads that wait for each other keep them busy.
+    By default torch uses all cores in each worker, and threads that wait for each other keep the
+    cores busy.
 
     Args:
-        threads: how many; 0 takes this worker's share, so that workers x threads <= cores.
-        workers: processes that share the machine, at least 1.
-        environment: where OMP_NUM_THREADS would be.
+        threads: number of threads; 0 divides torch's own number among the workers.
+        workers: number of processes on this machine, at least 1.
+        environment: may contain OMP_NUM_THREADS, which wins over 0.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -42,44 +43,44 @@ def take_threads(threads: int, workers: int, environment: Mapping[str, str] = os
 
 
 def decode_threads(threads: int, workers: int) -> int:
-    """How many threads decode and encode requests beside the network, at least 1.
+    """The number of threads that decode and encode requests while the network runs, at least 1.
 
     Args:
-        threads: how many; 0 is this worker's share of the cores.
-        workers: processes that share the machine, at least 1.
+        threads: number of threads; 0 divides the cores among the workers.
+        workers: number of processes on this machine, at least 1.
     """
     return threads or max(1, (os.cpu_count() or 1) // workers)
 
 
 class Inline(Executor):
-    """Runs what it is given at once, in the caller's thread."""
+    """Runs each call immediately in the caller's thread."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
-        """The future is done when it is returned; what `fn` raises is raised here."""
+        """Call `fn` and return a finished future; errors of `fn` are raised here."""
         future: Future[Any] = Future()
         future.set_result(fn(*args, **kwargs))
         return future
 
 
 def start_executor(threads: int) -> Executor:
-    """An executor of that many threads, at least 1; a single one is the caller's.
+    """Start an executor of this many threads, at least 1; a single one is the caller's.
 
-    On its threads torch computes without threads of its own, because they are many already; the
-    caller's torch keeps its own.
+    In its threads torch computes single-threaded, because they run in parallel already; the
+    caller's number of threads is unchanged.
     """
     if threads == 1:
         return Inline()
     own = torch.get_num_threads()
     started = Barrier(threads + 1)
 
-    def begin() -> None:
+    def initialize() -> None:
         torch.set_num_threads(1)
-        torch.get_num_threads()  # torch would follow what others set until it has asked once
+        torch.get_num_threads()  # until the first call a thread follows changes of other threads
         started.wait()
 
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="stage", initializer=begin)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="stage", initializer=initialize)
     for _ in range(threads):
-        pool.submit(int)  # none is idle before all have begun, so each call starts one
+        pool.submit(int)  # starts a thread, because all started ones wait for the barrier
     started.wait()
-    torch.set_num_threads(own)  # also for threads to come, for which the others' 1 would count
+    torch.set_num_threads(own)  # future threads of this process inherit it
     return pool

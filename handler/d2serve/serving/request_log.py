@@ -1,4 +1,4 @@
-"""One line of JSON in the log for each request."""
+"""The request log: one line of JSON for each request, and the reports that it is written from."""
 
 import json
 import logging
@@ -7,29 +7,21 @@ from dataclasses import fields
 from datetime import datetime, timezone
 from typing import Any
 
-from d2serve.detections import Detections, Picture
+from d2serve.detections import Detections, RGBImage
 from d2serve.errors import RequestError
-from d2serve.inputs import instances as media_types
-from d2serve.messages import HttpRequest, Options
-from d2serve.serving.result_collector import DetectedRequest, FailedRequest
-from d2serve.serving.telemetry import (
-    OK,
-    BatchReport,
-    HttpResponse,
-    PictureReport,
-    Received,
-    RequestReport,
-)
+from d2serve.messages import FORM_TYPE, REQUEST_TYPES, HttpRequest, Options, media_type_of
+from d2serve.serving.requests import DetectedRequest, FinishedRequest, HttpResponse
+from d2serve.serving.telemetry import OK, BatchReport, ImageReport, Received, RequestReport
 
 logger = logging.getLogger(__name__)
-# Of a request with hundreds of pictures the rest is added up alone.
-SIZES_SHOWN = 16
+# Requests may have hundreds of images; their number and pixels are logged in any case.
+MAX_LOGGED_SIZES = 16
 
 
 def log_requests(batch: BatchReport, model_name: str) -> None:
-    """Writes a line for each request of a batch.
+    """Write a line for each request of a batch.
 
-    Nothing in it is a client's own text, and JSON in ASCII has no line ends.
+    The lines contain no text of clients, and JSON in ASCII has no line breaks.
     """
     now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
     together = {"batch_requests": len(batch.requests), "batch_ms": round(batch.elapsed_ms, 2)}
@@ -39,7 +31,7 @@ def log_requests(batch: BatchReport, model_name: str) -> None:
 
 
 def request_entry(request: RequestReport) -> dict[str, Any]:
-    """What the log says of a request, apart from its batch."""
+    """The fields of a request's log line, without those of its batch."""
     error = {"message": request.message} if request.message else {}
     return {
         "id": request.received.request_id,
@@ -50,7 +42,7 @@ def request_entry(request: RequestReport) -> dict[str, Any]:
         "bytes_in": request.received.size,
         "response_type": request.media_type,
         "bytes_out": request.size,
-        **_pictures(request.pictures),
+        **_image_fields(request.images),
         "options": dict(request.options),
         "decode_ms": round(request.times.decode_ms, 2),
         "forward_ms": round(request.times.forward_ms, 2),
@@ -59,69 +51,78 @@ def request_entry(request: RequestReport) -> dict[str, Any]:
     }
 
 
-def _pictures(pictures: tuple[PictureReport, ...]) -> dict[str, Any]:
-    failed = Counter(picture.code for picture in pictures if picture.code != OK)
-    return {
-        "images": len(pictures),
-        "sizes": [f"{picture.width}x{picture.height}" for picture in pictures[:SIZES_SHOWN]],
-        "pixels": sum(picture.width * picture.height for picture in pictures),
-        "instances": sum(picture.instances for picture in pictures),
-        **({"failed_images": dict(failed)} if failed else {}),
-    }
-
-
 def received(request: HttpRequest) -> Received:
-    """A request before it is read."""
-    essence = media_types.essence(request.headers.get("content-type", ""))
-    known = essence in (*media_types.NAMED, media_types.FORM)
-    media_type = essence if known else "other" if essence else "none"
+    """The metadata of a request that has not been read yet."""
+    media_type = media_type_of(request.headers.get("content-type", ""))
+    known = media_type in (*REQUEST_TYPES, FORM_TYPE)
+    media_type = media_type if known else "other" if media_type else "none"
     return Received(request.request_id, media_type, sum(len(part.body) for part in request.parts))
 
 
 def request_report(
-    slot: DetectedRequest | FailedRequest,
+    request: FinishedRequest,
     response: HttpResponse,
     error: RequestError | None,
     defaults: Options,
 ) -> RequestReport:
-    """A request and its response; `error` is why it was refused, None where it was not."""
-    if isinstance(slot, DetectedRequest):
-        known, pictures = slot.decoded.received, _received_images(slot)
-        options = _chosen(slot.decoded.choice.options, defaults)
+    """Report a request and its response.
+
+    Args:
+        request: the request.
+        response: its response.
+        error: the error in the response; None without one.
+        defaults: the archive's default options.
+    """
+    if isinstance(request, DetectedRequest):
+        metadata, images = request.decoded.received, _image_reports(request)
+        options = _changed_options(request.decoded.choice.options, defaults)
     else:
-        known, pictures, options = slot.received, (), {}
+        metadata, images, options = request.received, (), {}
     return RequestReport(
-        received=known,
+        received=metadata,
         status=response.status,
         code=error.code if error else OK,
         message=error.message if error else "",
         media_type=response.content_type,
         size=len(response.body),
-        pictures=pictures,
+        images=images,
         options=options,
-        times=slot.times,
+        times=request.times,
     )
 
 
-def _received_images(slot: DetectedRequest) -> tuple[PictureReport, ...]:
-    pairs = zip(slot.decoded.pictures, slot.found, strict=True)
-    return tuple(_picture(picture, found) for picture, found in pairs)
+def _image_fields(images: tuple[ImageReport, ...]) -> dict[str, Any]:
+    failed = Counter(image.code for image in images if image.code != OK)
+    return {
+        "images": len(images),
+        "sizes": [f"{image.width}x{image.height}" for image in images[:MAX_LOGGED_SIZES]],
+        "pixels": sum(image.width * image.height for image in images),
+        "instances": sum(image.instances for image in images),
+        **({"failed_images": dict(failed)} if failed else {}),
+    }
 
 
-def _picture(picture: Picture | RequestError, found: Detections | RequestError) -> PictureReport:
-    if isinstance(picture, RequestError):
-        return PictureReport(code=picture.code)
-    height, width = picture.shape[:2]
-    if isinstance(found, RequestError):
-        return PictureReport(width, height, found.code)
-    return PictureReport(width, height, instances=len(found))
+def _image_reports(request: DetectedRequest) -> tuple[ImageReport, ...]:
+    pairs = zip(request.decoded.images, request.detections, strict=True)
+    return tuple(_image_report(image, detections) for image, detections in pairs)
 
 
-def _chosen(options: Options, defaults: Options) -> dict[str, Any]:
-    """The options that are not as the archive has them, as JSON can hold them."""
-    chosen = {}
+def _image_report(
+    image: RGBImage | RequestError, detections: Detections | RequestError
+) -> ImageReport:
+    if isinstance(image, RequestError):
+        return ImageReport(code=image.code)
+    height, width = image.shape[:2]
+    if isinstance(detections, RequestError):
+        return ImageReport(width, height, detections.code)
+    return ImageReport(width, height, instances=len(detections))
+
+
+def _changed_options(options: Options, defaults: Options) -> dict[str, Any]:
+    """The options that differ from the archive's defaults, as JSON types."""
+    changed = {}
     for option in fields(Options):
         value = getattr(options, option.name)
         if value != getattr(defaults, option.name):
-            chosen[option.name] = sorted(value) if isinstance(value, frozenset) else value
-    return chosen
+            changed[option.name] = sorted(value) if isinstance(value, frozenset) else value
+    return changed

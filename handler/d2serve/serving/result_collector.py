@@ -1,142 +1,110 @@
-"""Collect the detector's results of the requests of a batch."""
+"""Collect the detector's results of all requests of a batch."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from d2serve.detections import Detections, Picture
-from d2serve.detector.base import Failure, Outcome, Prepared
+from d2serve.detections import Detections
+from d2serve.detector.base import Failure, InferenceResult, PreprocessedImage
 from d2serve.errors import RequestError, internal, out_of_memory
-from d2serve.messages import Wrapping
-from d2serve.outputs.accept import Choice
-from d2serve.serving.telemetry import Received, StageTimes
+from d2serve.serving.requests import (
+    DetectedRequest,
+    FailedRequest,
+    FinishedRequest,
+    PreprocessedRequest,
+    ReadyRequest,
+)
+
+NOT_RUN = InferenceResult(Failure.ERROR, forward_ms=0.0, batch=0)
 
 
 @dataclass(frozen=True)
-class DecodedRequest:
-    """A request's pictures, UInt8[H, W, 3] RGB each, and how its answer is to look.
+class _PendingRequest:
+    """A request whose results are incomplete.
 
-    `value_ranges` are those of the arrays among what was sent.
+    Attributes:
+        request: the request.
+        submitted: positions of the images that enter the network.
+        results: the results so far, by position.
     """
 
-    received: Received
-    pictures: tuple[Picture | RequestError, ...]
-    value_ranges: tuple[str, ...]
-    choice: Choice
-    wrapping: Wrapping
-    times: StageTimes
+    request: PreprocessedRequest
+    submitted: tuple[int, ...]
+    results: dict[int, InferenceResult] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class PreparedRequest:
-    """A decoded request and each of its pictures as it enters the network, or why it cannot."""
-
-    decoded: DecodedRequest
-    prepared: tuple[Prepared | RequestError, ...]
-
-
-@dataclass(frozen=True)
-class DetectedRequest:
-    """A decoded request and what was found in each of its pictures."""
-
-    decoded: DecodedRequest
-    found: tuple[Detections | RequestError, ...]
-    times: StageTimes
-
-
-@dataclass(frozen=True)
-class FailedRequest:
-    """A request that gets an error."""
-
-    received: Received
-    error: RequestError
-    times: StageTimes
-
-
-FAULT = Outcome(Failure.FAULT, forward_ms=0.0, batch=0)
-
-
-@dataclass(frozen=True)
-class _Open:
-    """A request, and by its place the outcome of each of its good pictures that has one."""
-
-    request: PreparedRequest
-    places: tuple[int, ...]
-    outcomes: dict[int, Outcome] = field(default_factory=dict)
-
-
-class Gathering:
-    """Hands out the good pictures of a batch one by one, and takes their outcomes in any order.
+class ResultCollector:
+    """Submits the images of all requests of a batch, and assigns the results to the requests.
 
     Args:
-        slots: the requests of the batch, each taken when its pictures are asked for.
+        requests: the requests of the batch, each consumed when its images are needed.
     """
 
-    def __init__(self, slots: Iterable[PreparedRequest | FailedRequest]) -> None:
-        self._slots = enumerate(slots)
-        self._owners: list[tuple[int, int]] = []
-        self._open: dict[int, _Open] = {}
-        self._complete: deque[tuple[int, DetectedRequest | FailedRequest]] = deque()
+    def __init__(self, requests: Iterable[ReadyRequest]) -> None:
+        self._requests = enumerate(requests)
+        # Of each submitted image: the index of its request, and its position there.
+        self._origins: list[tuple[int, int]] = []
+        self._pending: dict[int, _PendingRequest] = {}
+        self._finished: deque[tuple[int, FinishedRequest]] = deque()
 
-    def pictures(self) -> Iterator[Prepared]:
-        """Those of all requests, in order."""
-        for index, slot in self._slots:
-            if isinstance(slot, FailedRequest):
-                self._complete.append((index, slot))
+    def images(self) -> Iterator[PreprocessedImage]:
+        """Yield the images of all requests in order."""
+        for index, request in self._requests:
+            if isinstance(request, FailedRequest):
+                self._finished.append((index, request))
                 continue
-            good = {
-                place: picture
-                for place, picture in enumerate(slot.prepared)
-                if isinstance(picture, Prepared)
+            images = {
+                position: image
+                for position, image in enumerate(request.images)
+                if isinstance(image, PreprocessedImage)
             }
-            self._open[index] = _Open(slot, tuple(good))
-            self._close_if_done(index)
-            for place, picture in good.items():
-                self._owners.append((index, place))
-                yield picture
+            self._pending[index] = _PendingRequest(request, tuple(images))
+            self._finish_if_complete(index)
+            for position, image in images.items():
+                self._origins.append((index, position))
+                yield image
 
-    def put(self, position: int, outcome: Outcome) -> None:
-        """Takes the outcome of the picture that was handed out at that position."""
-        index, place = self._owners[position]
-        self._open[index].outcomes[place] = outcome
-        self._close_if_done(index)
+    def complete(self, number: int, result: InferenceResult) -> None:
+        """Record the result of the image that was yielded at this position, from 0."""
+        index, position = self._origins[number]
+        self._pending[index].results[position] = result
+        self._finish_if_complete(index)
 
-    def abandon(self) -> None:
-        """Makes a fault of every outcome that is missing, of pictures not handed out yet too."""
-        for _ in self.pictures():
+    def fail_pending(self) -> None:
+        """Mark every image without a result as failed, including images not yet submitted."""
+        for _ in self.images():
             continue
-        for waiting in self._open.values():
-            waiting.outcomes.update(
-                (place, FAULT) for place in waiting.places if place not in waiting.outcomes
-            )
-        for index in list(self._open):
-            self._close_if_done(index)
+        for index, pending in list(self._pending.items()):
+            for position in pending.submitted:
+                pending.results.setdefault(position, NOT_RUN)
+            self._finish_if_complete(index)
 
-    def completed(self) -> Iterator[tuple[int, DetectedRequest | FailedRequest]]:
-        """Position and slot of each request that has become complete since the last call."""
-        while self._complete:
-            yield self._complete.popleft()
+    def finished(self) -> Iterator[tuple[int, FinishedRequest]]:
+        """Yield each request that has finished since the last call, with its index."""
+        while self._finished:
+            yield self._finished.popleft()
 
-    def _close_if_done(self, index: int) -> None:
-        if len(self._open[index].outcomes) == len(self._open[index].places):
-            self._complete.append((index, _detected(self._open.pop(index))))
+    def _finish_if_complete(self, index: int) -> None:
+        pending = self._pending[index]
+        if len(pending.results) == len(pending.submitted):
+            self._finished.append((index, _detected(self._pending.pop(index))))
 
 
-def _detected(done: _Open) -> DetectedRequest:
-    decoded, outcomes = done.request.decoded, done.outcomes
-    found = (
-        picture if isinstance(picture, RequestError) else _found(outcomes[place])
-        for place, picture in enumerate(done.request.prepared)
+def _detected(pending: _PendingRequest) -> DetectedRequest:
+    decoded, results = pending.request.decoded, pending.results
+    detections = (
+        image if isinstance(image, RequestError) else _detections(results[position])
+        for position, image in enumerate(pending.request.images)
     )
     times = replace(
         decoded.times,
-        forward_ms=max((outcome.forward_ms for outcome in outcomes.values()), default=0.0),
-        batch=max((outcome.batch for outcome in outcomes.values()), default=0),
+        forward_ms=max((result.forward_ms for result in results.values()), default=0.0),
+        batch=max((result.batch for result in results.values()), default=0),
     )
-    return DetectedRequest(decoded, tuple(found), times)
+    return DetectedRequest(decoded, tuple(detections), times)
 
 
-def _found(outcome: Outcome) -> Detections | RequestError:
-    if outcome.found is Failure.OUT_OF_MEMORY:
+def _detections(result: InferenceResult) -> Detections | RequestError:
+    if result.output is Failure.OUT_OF_MEMORY:
         return out_of_memory()
-    return internal() if isinstance(outcome.found, Failure) else outcome.found
+    return internal() if isinstance(result.output, Failure) else result.output

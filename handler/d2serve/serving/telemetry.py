@@ -1,7 +1,6 @@
-"""Reports of requests and batches, stage times and memory."""
+"""Reports of requests and batches for metrics and logs: stage times, sizes and memory."""
 
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,26 +8,23 @@ from typing import Any
 
 import torch
 
-from d2serve.detector.base import Forward
+from d2serve.detector.base import ForwardPass
 
-
-class Stopwatch:
-    """Milliseconds since it was made."""
-
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
-
-    def elapsed_ms(self) -> float:
-        """Milliseconds so far."""
-        return (time.perf_counter() - self._started) * 1000.0
+# The code of a request or image without an error.
+OK = "ok"
+# Linux; the second number is the count of resident pages.
+STATM = Path("/proc/self/statm")
 
 
 @dataclass(frozen=True)
 class StageTimes:
-    """Stage times of one request in milliseconds.
+    """Duration of each stage of one request in milliseconds.
 
-    `batch` is the number of pictures that went through the network together with this request's,
-    0 where none got that far.
+    `batch` is the number of images in the request's forward pass; 0 if it had none.
+
+    Examples:
+        >>> StageTimes(decode_ms=1.5, forward_ms=20.0, encode_ms=2.0, batch=8).server_timing()
+        'decode;dur=1.50, forward;dur=20.00, encode;dur=2.00, batch;desc="8"'
     """
 
     decode_ms: float
@@ -43,59 +39,15 @@ class StageTimes:
         return ", ".join([*metrics, f'batch;desc="{self.batch}"'])
 
 
-# Linux; its second number is the resident pages.
-STATM = Path("/proc/self/statm")
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes.
-
-    Attributes:
-        resident: the process' resident set; None where the system does not tell.
-        device: of a GPU, `allocated` by this worker's tensors, `reserved` by its allocator, and
-            `free` for all processes; empty on the CPU.
-    """
-
-    resident: int | None = None
-    device: Mapping[str, int] = field(default_factory=dict)
-
-
-def read_memory(device: torch.device) -> Memory:
-    """What this process takes now, on the host and on its device."""
-    return Memory(_resident(), _on_device(device))
-
-
-def _resident() -> int | None:
-    if not STATM.exists():
-        return None
-    pages = int(STATM.read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _on_device(device: torch.device) -> dict[str, int]:
-    if device.type != "cuda":
-        return {}
-    free, _ = torch.cuda.mem_get_info(device)
-    return {
-        "allocated": torch.cuda.memory_allocated(device),
-        "reserved": torch.cuda.memory_reserved(device),
-        "free": free,
-    }
-
-
-OK = "ok"
-
-
 @dataclass(frozen=True)
 class Received:
-    """A request before it is read.
+    """Metadata of a received request.
 
     Attributes:
-        request_id: the server's name for it.
-        media_type: its Content-Type without parameters where that is a supported one, `none`
-            where it has none, else `other`: what a client may write there stays out of logs.
-        size: bytes of its body.
+        request_id: the server's identifier.
+        media_type: its Content-Type without parameters if that is supported, `none` if it has
+            none, else `other`: the log never repeats a client's own text.
+        size: size of its body in bytes.
     """
 
     request_id: str
@@ -104,13 +56,13 @@ class Received:
 
 
 @dataclass(frozen=True)
-class PictureReport:
-    """One picture of a request.
+class ImageReport:
+    """One image of a request.
 
     Attributes:
-        width, height: in pixels; 0 where it could not be decoded.
-        code: OK, or that of its error.
-        instances: how many the network found, before the request's own options choose among them.
+        width, height: in pixels; 0 if it could not be decoded.
+        code: OK, or the error's.
+        instances: number of the network's detections, before the request's options filter them.
     """
 
     width: int = 0
@@ -125,13 +77,13 @@ class RequestReport:
 
     Attributes:
         received: the request.
-        status: HTTP status.
+        status: the HTTP status.
         code: OK, or the error's.
-        message: the error's; empty without one.
-        media_type: of the response.
-        size: bytes of the response's body.
-        pictures: in the order sent; none where the request could not be read.
-        options: those that differ from the archive's defaults; as they were understood.
+        message: the error's; empty without an error.
+        media_type: media type of the response.
+        size: size of the response's body in bytes.
+        images: in the order sent; empty if the request could not be read.
+        options: the options that differ from the archive's defaults, after parsing.
         times: of its stages.
     """
 
@@ -141,33 +93,55 @@ class RequestReport:
     message: str
     media_type: str
     size: int
-    pictures: tuple[PictureReport, ...]
+    images: tuple[ImageReport, ...]
     options: Mapping[str, Any]
     times: StageTimes
 
 
 @dataclass(frozen=True)
 class BatchReport:
-    """The requests that the server handed over together, and their forwards.
+    """The requests of one batch and their forward passes.
 
-    `elapsed_ms` is the time from the batch's arrival until all its answers were ready, in
-    milliseconds.
+    `elapsed_ms` is the time from the batch's arrival to its last response, in milliseconds.
     """
 
     requests: tuple[RequestReport, ...]
-    forwards: tuple[Forward, ...]
+    forward_passes: tuple[ForwardPass, ...]
     elapsed_ms: float
 
 
 @dataclass(frozen=True)
-class HttpResponse:
-    """Status, headers and body; `content_type` apart from the other headers.
+class Memory:
+    """Memory use of a process in bytes.
 
-    `report` tells the operator of the request; None where there was none to be made.
+    Attributes:
+        resident: the resident set; None if the system does not report it.
+        device: of a GPU: `allocated` by this worker's tensors, `reserved` by its allocator, and
+            `free` for all processes; empty on the CPU.
     """
 
-    status: int
-    content_type: str
-    body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
-    report: RequestReport | None = None
+    resident: int | None = None
+    device: Mapping[str, int] = field(default_factory=dict)
+
+
+def read_memory(device: torch.device) -> Memory:
+    """Read this process's memory use on the host and on its device."""
+    return Memory(_resident_bytes(), _device_bytes(device))
+
+
+def _resident_bytes() -> int | None:
+    if not STATM.exists():
+        return None
+    pages = int(STATM.read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _device_bytes(device: torch.device) -> dict[str, int]:
+    if device.type != "cuda":
+        return {}
+    free, _ = torch.cuda.mem_get_info(device)
+    return {
+        "allocated": torch.cuda.memory_allocated(device),
+        "reserved": torch.cuda.memory_reserved(device),
+        "free": free,
+    }

@@ -1,4 +1,4 @@
-"""Endless batches of freshly generated scenes, as Detectron2 trains on them."""
+"""Endless batches of generated scenes in Detectron2's training format."""
 
 import itertools
 from collections.abc import Iterator
@@ -22,28 +22,25 @@ FULL_SIDES = (256, 288, 320, 352)
 
 
 class SeededBatches(IterableDataset[Batch]):
-    """Endless batches of freshly generated scenes; the workers of a loader share the seeds out."""
+    """Endless batches of generated scenes; the workers of a loader use different seeds."""
 
     def __init__(self, batch_size: int, first_seed: int) -> None:
-        """Take the pictures per batch and the seed of the first scene."""
+        """`batch_size` images per batch; `first_seed` is the seed of the first scene."""
         super().__init__()
         self.batch_size = batch_size
         self.first_seed = first_seed
 
 
 class SceneBatches(SeededBatches[list[Sample]]):
-    """Endless batches of freshly generated scenes; a batch has one orientation and scale.
-
-    Every sample is what :func:`training_sample` returns.
-    """
+    """Endless batches of training samples; a batch has one orientation and scale."""
 
     def __iter__(self) -> Iterator[list[Sample]]:
-        """Yield batches for ever."""
-        waiting: dict[bool, list[Scene]] = {False: [], True: []}
+        """Yield batches."""
+        buckets: dict[bool, list[Scene]] = {False: [], True: []}
         for seed in worker_seeds(self.first_seed):
             scene = generate_scene(seed)
             height, width = scene.image.shape[:2]
-            bucket = waiting[height > width]
+            bucket = buckets[height > width]
             bucket.append(scene)
             if len(bucket) == self.batch_size:
                 side = int(np.random.default_rng(seed).choice(FULL_SIDES))
@@ -52,13 +49,10 @@ class SceneBatches(SeededBatches[list[Sample]]):
 
 
 class SmallSceneBatches(SeededBatches[list[Sample]]):
-    """Endless batches of scenes that are generated small; a batch has one picture size.
-
-    Every sample is what :func:`training_sample` returns.
-    """
+    """Endless batches of training samples that are generated small; a batch has one image size."""
 
     def __iter__(self) -> Iterator[list[Sample]]:
-        """Yield batches for ever."""
+        """Yield batches."""
         seeds = worker_seeds(self.first_seed)
         sizes = np.random.default_rng(self.first_seed)
         while True:
@@ -76,7 +70,7 @@ def _small_size(rng: np.random.Generator) -> tuple[int, int]:
 
 
 def worker_seeds(first_seed: int) -> Iterator[int]:
-    """Yield the seeds from ``first_seed`` on that belong to this process's loader worker."""
+    """Yield the seeds from `first_seed` on for this worker of this process."""
     worker = get_worker_info()
     index, count = (0, 1) if worker is None else (worker.id, worker.num_workers)
     start = process_index() * count + index
@@ -84,10 +78,10 @@ def worker_seeds(first_seed: int) -> Iterator[int]:
 
 
 def training_sample(scene: Scene, side: int) -> Sample:
-    """Turn a scene into a Detectron2 training input with a shorter side of ``side`` pixels.
+    """Convert a scene to a Detectron2 training input with a shorter side of `side` pixels.
 
-    ``image`` is a ``float32`` tensor ``(3, height, width)`` in BGR order, 0..255; ``instances``
-    holds boxes ``(x0, y0, x1, y1)``, classes and masks, in the pixels of that tensor.
+    `image` is a `float32` tensor `(3, height, width)` in BGR order, 0..255; `instances`
+    holds boxes `(x0, y0, x1, y1)`, classes and masks, in the pixels of that tensor.
     """
     image, resize = resized(scene.image, side, 2 * side)
     height, width = image.shape[1:]
@@ -109,7 +103,7 @@ def _targets(scene: Scene, masks: Tensor) -> Instances:
 def resized(
     image: ByteArray, short_side: int, long_side: int
 ) -> tuple[Tensor, transforms.Transform]:
-    """Resize an RGB picture; return a ``float32`` BGR tensor ``(3, height, width)``."""
+    """Resize an RGB image; return a `float32` BGR tensor `(3, height, width)`."""
     resize = transforms.ResizeShortestEdge(short_side, long_side).get_transform(image)
     return bgr_tensor(resize.apply_image(image)), resize
 
@@ -126,7 +120,7 @@ def _start_worker(_: int) -> None:
 
 
 def load_batches(batches: IterableDataset[Batch], workers: int) -> Iterator[Batch]:
-    """Batches made ahead by `workers` processes of one thread each."""
+    """Iterate over batches that `workers` processes prepare, with one thread each."""
     loader = DataLoader(
         batches,
         batch_size=None,

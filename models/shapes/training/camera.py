@@ -1,4 +1,4 @@
-"""What a camera does to a scene: light, blur, noise and compression."""
+"""Camera effects: light, blur, sensor noise and compression."""
 
 import cv2
 import numpy as np
@@ -8,7 +8,7 @@ from models.shapes.training.textures import pixel_grid
 
 
 def photograph(rng: np.random.Generator, canvas: FloatArray) -> ByteArray:
-    """Apply light, blur, sensor noise and compression; return ``uint8`` RGB."""
+    """Apply light, blur, sensor noise and compression; return `uint8` RGB."""
     lit = _light(rng, canvas)
     if rng.random() < 0.5:
         lit = np.asarray(cv2.GaussianBlur(lit, (0, 0), float(rng.uniform(0.3, 1.1))), np.float32)
@@ -19,7 +19,7 @@ def photograph(rng: np.random.Generator, canvas: FloatArray) -> ByteArray:
 
 
 def _light(rng: np.random.Generator, canvas: FloatArray) -> FloatArray:
-    """Apply gamma, a colour cast and a vignette; ``float32`` in, ``float32`` out, 0..255."""
+    """Apply gamma, a colour cast and a vignette; `float32` in, `float32` out, 0..255."""
     height, width = canvas.shape[:2]
     gamma = np.float32(np.exp(rng.uniform(-0.3, 0.3)))
     cast = rng.uniform(0.88, 1.08, size=3).astype(np.float32)
@@ -32,7 +32,7 @@ def _light(rng: np.random.Generator, canvas: FloatArray) -> FloatArray:
 
 
 def _compressed(image: ByteArray, quality: int) -> ByteArray:
-    """Return a picture as it looks after JPEG compression; ``uint8`` RGB in and out."""
+    """Compress an image to JPEG and decode it; `uint8` RGB in and out."""
     done, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise RuntimeError("OpenCV could not encode a JPEG")

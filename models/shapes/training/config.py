@@ -23,7 +23,7 @@ def demo_config(norm: str = "FrozenBN") -> CfgNode:
     """Return the Detectron2 configuration of the model.
 
     Args:
-        norm: ``"FrozenBN"`` for the served model, ``"BN"`` for the first training phase.
+        norm: `"FrozenBN"` for the served model, `"BN"` for the first training phase.
     """
     cfg = get_cfg()
     _set_input(cfg)
@@ -87,9 +87,9 @@ def _set_heads(cfg: CfgNode) -> None:
 
 
 def served_yaml(cfg: CfgNode) -> str:
-    """Return a configuration as yaml with only its informative keys.
+    """Dump a configuration as YAML with only its informative keys.
 
-    Those are the keys that differ from Detectron2's defaults and ``INFORMATIVE_KEYS``.
+    Those are the keys that differ from Detectron2's defaults and `INFORMATIVE_KEYS`.
     """
     return str(_informative(cfg, get_cfg()).dump(sort_keys=True))
 

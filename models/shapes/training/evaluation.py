@@ -1,4 +1,4 @@
-"""Box and mask AP on held-out pictures, by Detectron2's COCOEvaluator."""
+"""Box and mask AP on held-out images with Detectron2's COCOEvaluator."""
 
 import contextlib
 import copy
@@ -30,33 +30,33 @@ HELDOUT_NAME = "shapes_heldout"
 EVALUATION_SCORE_THRESHOLD = 0.05
 
 
-def evaluate(
-    weights: Path, pictures: int, score_thresholds: Sequence[float]
-) -> list[dict[str, Any]]:
-    """Measure box and mask AP on held-out pictures.
+def evaluate(weights: Path, images: int, score_thresholds: Sequence[float]) -> list[dict[str, Any]]:
+    """Measure box and mask AP on held-out images.
 
     Args:
-        weights: Checkpoint as written by :func:`save_weights`.
-        pictures: Number of held-out pictures, 0 < pictures <= 500000.
-        score_thresholds: For each of them (0..1), detections below it are left out.
+        weights: Checkpoint that `save_weights` wrote.
+        images: Number of held-out images, 0 < images <= 500000.
+        score_thresholds: Score thresholds, 0..1; an evaluation for each of them.
 
     Returns:
         Detectron2's results for each threshold: ``{"bbox": {"AP": ..., "AP50": ..., ...},
-        "segm": {...}}`` with figures in percent, where ``AP-<class>`` is the AP of one class.
+        "segm": {...}}` with figures in percent, where `AP-<class>`` is the AP of one class.
     """
     model = _inference_model(weights, min(score_thresholds))
-    _register_heldout(pictures)
+    _register_heldout(images)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         evaluators = [COCOEvaluator(HELDOUT_NAME, ("bbox", "segm"), False, folder)]
         evaluators += [copy.copy(evaluators[0]) for _ in score_thresholds[1:]]
         for evaluator in evaluators:
             evaluator.reset()
-        for seed in _heldout_seeds(pictures):
+        for seed in _heldout_seeds(images):
             sample = inference_sample(generate_scene(seed).image, seed)
             with torch.inference_mode():
-                found = model([sample])[0]["instances"]
+                instances = model([sample])[0]["instances"]
             for evaluator, threshold in zip(evaluators, score_thresholds, strict=True):
-                evaluator.process([sample], [{"instances": found[found.scores > threshold]}])
+                evaluator.process(
+                    [sample], [{"instances": instances[instances.scores > threshold]}]
+                )
         return [dict(evaluator.evaluate()) for evaluator in evaluators]
 
 
@@ -69,33 +69,33 @@ def _inference_model(weights: Path, score_threshold: float) -> nn.Module:
 
 
 def inference_sample(image: ByteArray, image_id: int) -> Sample:
-    """Turn an RGB ``uint8`` picture ``(height, width, 3)`` into a Detectron2 test input."""
+    """Convert an RGB `uint8` image `(height, width, 3)` into a Detectron2 test input."""
     cfg = demo_config()
     tensor, _ = resized(image, cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
     height, width = image.shape[:2]
     return {"image": tensor, "height": height, "width": width, "image_id": image_id}
 
 
-def heldout_instances(pictures: int) -> int:
-    """Return the number of shapes in the held-out pictures."""
-    return sum(len(record["annotations"]) for record in _heldout_records(pictures))
+def heldout_instances(images: int) -> int:
+    """Return the number of shapes in the held-out images."""
+    return sum(len(record["annotations"]) for record in _heldout_records(images))
 
 
 @functools.lru_cache(maxsize=1)
-def _heldout_records(pictures: int) -> list[Sample]:
-    return [_ground_truth(seed) for seed in _heldout_seeds(pictures)]
+def _heldout_records(images: int) -> list[Sample]:
+    return [_ground_truth(seed) for seed in _heldout_seeds(images)]
 
 
-def _heldout_seeds(pictures: int) -> range:
-    return range(FIRST_HELDOUT_SEED, FIRST_HELDOUT_SEED + pictures)
+def _heldout_seeds(images: int) -> range:
+    return range(FIRST_HELDOUT_SEED, FIRST_HELDOUT_SEED + images)
 
 
-def _register_heldout(pictures: int) -> None:
-    """Register the held-out pictures (anew) with Detectron2's catalogs."""
+def _register_heldout(images: int) -> None:
+    """Register the held-out images with Detectron2's catalogs, replacing earlier ones."""
     if HELDOUT_NAME in DatasetCatalog.list():
         DatasetCatalog.remove(HELDOUT_NAME)
         MetadataCatalog.remove(HELDOUT_NAME)
-    DatasetCatalog.register(HELDOUT_NAME, functools.partial(_heldout_records, pictures))
+    DatasetCatalog.register(HELDOUT_NAME, functools.partial(_heldout_records, images))
     MetadataCatalog.get(HELDOUT_NAME).set(thing_classes=list(CLASS_NAMES))
 
 

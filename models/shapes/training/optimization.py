@@ -1,4 +1,4 @@
-"""One optimizer step, over one or several processes, and what it starts from."""
+"""Optimizer steps over one or several processes, and loading of weights."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from models.shapes.training.plan import TrainingPlan, Weights, process_count
 
 
 def make_optimizer(model: nn.Module, plan: TrainingPlan) -> torch.optim.Optimizer:
-    """AdamW; weight decay on matrices alone."""
+    """AdamW with weight decay on matrices only."""
     matrices = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     vectors = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
     groups: list[dict[str, Any]] = [
@@ -20,13 +20,16 @@ def make_optimizer(model: nn.Module, plan: TrainingPlan) -> torch.optim.Optimize
     return torch.optim.AdamW(groups, lr=plan.learning_rate)
 
 
-def descend(
+def optimizer_step(
     optimizer: torch.optim.Optimizer,
     losses: Mapping[str, Tensor],
     parameters: Sequence[nn.Parameter],
     rate: float,
 ) -> dict[str, float]:
-    """Step down the sum of the losses, averaged over the processes; returns the losses by name."""
+    """Make an optimizer step for the sum of the losses; return the losses by name.
+
+    Gradients are averaged over the processes.
+    """
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad()
@@ -50,7 +53,7 @@ def _average_gradients(parameters: Sequence[nn.Parameter]) -> None:
 
 
 def loss_summary(recent: Sequence[Mapping[str, float]]) -> str:
-    """The mean of each loss over the recent steps, for the log."""
+    """Format the mean of each loss over the recent steps for the log."""
     means = {name: sum(losses[name] for losses in recent) / len(recent) for name in recent[0]}
     return ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
 
@@ -59,16 +62,18 @@ def load_either_norm(model: nn.Module, weights: Weights) -> None:
     """Load weights of either normalization into a model of either normalization."""
     missing, unexpected = model.load_state_dict(frozen_weights(weights), strict=False)
     if unexpected or any(not name.endswith("num_batches_tracked") for name in missing):
-        raise ValueError(f"the weights do not fit the model: {missing}, {unexpected}")
+        raise ValueError(
+            f"weights do not match the model: missing {missing}, unexpected {unexpected}"
+        )
 
 
 def frozen_weights(weights: Mapping[str, Tensor]) -> Weights:
-    """Drop what batch normalization stores and frozen normalization does not."""
+    """Drop the statistics that only batch normalization stores."""
     return {
         name: value for name, value in weights.items() if not name.endswith("num_batches_tracked")
     }
 
 
 def group_sizes(state: Mapping[str, Any]) -> list[int]:
-    """How many parameters each of an optimizer's groups has."""
+    """The number of parameters in each group of an optimizer."""
     return [len(group["params"]) for group in state["param_groups"]]

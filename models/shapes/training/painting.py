@@ -1,4 +1,4 @@
-"""Paints backgrounds and shapes on a canvas, Float32[H, W, 3] RGB in 0..255."""
+"""Painting of backgrounds and shapes on a canvas, Float32[H, W, 3] RGB in 0..255."""
 
 import cv2
 import numpy as np
@@ -20,7 +20,7 @@ _MIN_CONTRAST = 110.0
 
 
 def paint_shape(rng: np.random.Generator, canvas: FloatArray, alpha: ByteArray) -> None:
-    """Paint a shape with its coverage (and perhaps a shadow and a border) on the canvas."""
+    """Paint a shape on the canvas by its coverage, with a random shadow and border."""
     rows, columns = _window(alpha, margin=16)
     patch, cover = canvas[rows, columns], alpha[rows, columns]
     base = _contrasting_colour(rng, patch[cover >= 128].mean(axis=0))
@@ -48,7 +48,7 @@ def _contrasting_colour(rng: np.random.Generator, behind: FloatArray) -> FloatAr
 
 
 def _shadow(rng: np.random.Generator, cover: ByteArray) -> FloatArray:
-    """Return factors ``(height, width, 1)`` in 0..1 that darken the pixels around a shape."""
+    """Return factors `(height, width, 1)` in 0..1 that darken the pixels around a shape."""
     offset = rng.integers(-7, 8, size=2)
     shift = np.array([[1, 0, offset[0]], [0, 1, offset[1]]], np.float32)
     moved = cv2.warpAffine(cover, shift, (cover.shape[1], cover.shape[0]))
@@ -60,14 +60,14 @@ def _shadow(rng: np.random.Generator, cover: ByteArray) -> FloatArray:
 def _draw_border(
     rng: np.random.Generator, fill: FloatArray, cover: ByteArray, base: FloatArray
 ) -> None:
-    """Give a fill a border in a lighter or darker colour, along the inside of the shape."""
+    """Draw a lighter or darker border into a fill, along the inside of the shape."""
     thickness = int(rng.integers(1, 4))
     inside = cv2.erode(cover, np.ones((3, 3), np.uint8), iterations=thickness)
     fill[inside < 128] = shade(rng, base, 0.45)
 
 
 def background(rng: np.random.Generator, height: int, width: int) -> FloatArray:
-    """Return the canvas, ``float32`` of shape ``(height, width, 3)``, 0..255."""
+    """Return the canvas, `float32` of shape `(height, width, 3)`, 0..255."""
     first, second, third = (_muted_colour(rng) for _ in range(3))
     canvas = first + gradient(rng, height, width)[..., None] * (second - first)
     blends = (flat, clouds, stripes, checks, dots)

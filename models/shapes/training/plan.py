@@ -1,4 +1,4 @@
-"""How long and how to train, and which processes share the work."""
+"""Hyperparameters of the training, and the processes that share it."""
 
 import math
 import os
@@ -16,22 +16,22 @@ FIRST_TRAINING_SEED = 1_000_000
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """How long and how to train.
+    """Hyperparameters of the training.
 
     Attributes:
-        pretraining_iterations: Optimizer steps of the backbone alone, before all others.
+        pretraining_iterations: Optimizer steps of the backbone alone, at the start.
         iterations: Optimizer steps of the detector.
-        small_fraction: Share of the steps, at the start, made with small pictures, which are
+        small_fraction: Share of the detector's steps, at the start, with small images, which are
             several times faster.
-        frozen_fraction: Share of the steps, at the end, made with frozen normalization.
-        batch_size: Pictures per step and process.
+        frozen_fraction: Share of the detector's steps, at the end, with frozen normalization.
+        batch_size: Images per step and process.
         pretraining_rate: Peak learning rate of the backbone alone; it falls linearly.
-        learning_rate: Peak learning rate of the detector; it rises for ``warmup`` steps, then
+        learning_rate: Peak learning rate of the detector; it rises for `warmup` steps, then
             follows a cosine.
-        warmup: Number of steps of the rise.
+        warmup: Number of warm-up steps.
         weight_decay: Weight decay of AdamW.
-        seed: Seed of the initial weights and offset of the training pictures' seeds.
-        workers: Processes that generate pictures.
+        seed: Seed of the initial weights and offset of the training images' seeds.
+        workers: Processes that generate images.
         checkpoint_period: Steps between two intermediate checkpoints.
     """
 
@@ -50,12 +50,12 @@ class TrainingPlan:
 
     @property
     def frozen_from(self) -> int:
-        """The first step (counted from 0) made with frozen normalization."""
+        """The first step (from 0) with frozen normalization."""
         return self.iterations - round(self.iterations * self.frozen_fraction)
 
     @property
     def full_from(self) -> int:
-        """The first step (counted from 0) made with pictures of full size."""
+        """The first step (from 0) with full-size images."""
         return min(self.frozen_from, round(self.iterations * self.small_fraction))
 
     def rate_at(self, step: int) -> float:
@@ -78,8 +78,8 @@ class TrainedModel:
 
     Attributes:
         model: The served model, ready for inference.
-        stages: What was done in order, each with ``name``, ``steps``, ``pictures``,
-            ``processes`` and ``seconds``.
+        stages: The stages in order, each with `name`, `steps`, `images`, `processes` and
+            `seconds`.
     """
 
     model: nn.Module
@@ -87,27 +87,27 @@ class TrainedModel:
 
 
 def process_index() -> int:
-    """Return the index of this process among those that train together (see ``torchrun``)."""
+    """Return the rank of this process (see `torchrun`)."""
     return int(os.environ.get("RANK", "0"))
 
 
 def process_count() -> int:
-    """Return how many processes train together."""
+    """Return the number of processes that train together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def first_training_seed(plan: TrainingPlan, offset: int) -> int:
-    """The seed of the first picture of a part of the training."""
+    """Return the seed of the first image of a stage."""
     return FIRST_TRAINING_SEED + plan.seed * 1_000_000 + offset
 
 
 def stage_record(name: str, steps: int, plan: TrainingPlan, seconds: float) -> Stage:
-    """What metrics.json says of a stage of the training."""
-    pictures = steps * plan.batch_size * process_count()
+    """Return a stage's entry in `metrics.json`."""
+    images = steps * plan.batch_size * process_count()
     return {
         "name": name,
         "steps": steps,
-        "pictures": pictures,
+        "images": images,
         "processes": process_count(),
         "seconds": round(seconds, 1),
     }

@@ -1,4 +1,4 @@
-"""Teaches the backbone alone to tell the class of every pixel, much faster than from boxes."""
+"""Pretraining of the backbone on pixel classification, much faster than on boxes."""
 
 import itertools
 import logging
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from models.shapes.training.batches import SeededBatches, bgr_tensor, load_batches, worker_seeds
 from models.shapes.training.config import demo_config
-from models.shapes.training.optimization import descend, load_either_norm, loss_summary
+from models.shapes.training.optimization import load_either_norm, loss_summary, optimizer_step
 from models.shapes.training.outlines import CLASS_NAMES
 from models.shapes.training.plan import (
     LOG_PERIOD,
@@ -32,21 +32,21 @@ BACKGROUND_WEIGHT = 0.2
 
 
 class PixelBatches(SeededBatches[tuple[Tensor, Tensor]]):
-    """Endless batches of small square scenes with the class of every fourth pixel.
+    """Endless batches of small square scenes with the classes of a grid of pixels, four apart.
 
-    A batch is ``(pictures, labels)``: ``float32`` of shape ``(batch, 3, side, side)``, BGR,
-    0..255, and ``int64`` of shape ``(batch, side / 4, side / 4)`` with 0 for the background and
+    A batch is `(images, labels)`: `float32` of shape `(batch, 3, side, side)`, BGR,
+    0..255, and `int64` of shape `(batch, side / 4, side / 4)` with 0 for the background and
     one more than the class index elsewhere.
     """
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield batches for ever."""
+        """Yield batches."""
         seeds = worker_seeds(self.first_seed)
         for side in itertools.cycle(PIXEL_SIDES):
             drawn = itertools.islice(seeds, self.batch_size)
             scenes = [generate_scene(seed, (side, side), 5) for seed in drawn]
-            pictures = torch.stack([bgr_tensor(scene.image) for scene in scenes])
-            yield pictures, torch.stack([_pixel_labels(scene) for scene in scenes])
+            images = torch.stack([bgr_tensor(scene.image) for scene in scenes])
+            yield images, torch.stack([_pixel_labels(scene) for scene in scenes])
 
 
 def _pixel_labels(scene: Scene) -> Tensor:
@@ -57,7 +57,7 @@ def _pixel_labels(scene: Scene) -> Tensor:
 
 
 def pretrain(plan: TrainingPlan, weights: Weights | None = None) -> dict[str, Any]:
-    """Teach the backbone to tell the class of every pixel; return a state to train on from."""
+    """Train the backbone to classify pixels; return a state for the detector's training."""
     model = build_model(demo_config("BN")).to(memory_format=torch.channels_last).train()
     if weights is not None:
         load_either_norm(model, weights)
@@ -68,12 +68,12 @@ def pretrain(plan: TrainingPlan, weights: Weights | None = None) -> dict[str, An
     batches = load_batches(pixels, plan.workers)
     started, recent = time.perf_counter(), deque[dict[str, float]](maxlen=LOG_PERIOD)
     for step in range(plan.pretraining_iterations):
-        pictures, labels = next(batches)
-        pictures = (pictures - model.pixel_mean) / model.pixel_std
-        features = model.backbone(pictures.contiguous(memory_format=torch.channels_last))
+        images, labels = next(batches)
+        images = (images - model.pixel_mean) / model.pixel_std
+        features = model.backbone(images.contiguous(memory_format=torch.channels_last))
         loss = _pixel_loss(classifier(features["p2"]), labels)
         rate = plan.pretraining_rate_at(step)
-        recent.append(descend(optimizer, {"loss_pixels": loss}, parameters, rate))
+        recent.append(optimizer_step(optimizer, {"loss_pixels": loss}, parameters, rate))
         if (step + 1) % LOG_PERIOD == 0:
             logger.info("pretraining step %d, %s", step + 1, loss_summary(recent))
     steps, seconds = plan.pretraining_iterations, time.perf_counter() - started

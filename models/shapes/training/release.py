@@ -1,4 +1,4 @@
-"""Trains the model, measures it, and writes all that the bundled model consists of."""
+"""Training, evaluation and files of the bundled model."""
 
 import argparse
 import hashlib
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 def train_and_describe(options: argparse.Namespace) -> None:
-    """Does all that `python -m models.shapes.training` is asked for; only process 0 writes."""
+    """Train, evaluate and write the model's files; only process 0 writes."""
     torch.set_num_threads(options.threads)
     if process_count() > 1:
         torch.distributed.init_process_group("gloo")
@@ -65,7 +65,7 @@ def _plan(options: argparse.Namespace) -> TrainingPlan:
 def _measure(
     trained: TrainedModel, plan: TrainingPlan, weights: Path, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Evaluate the written weights; return the content of ``metrics.json``."""
+    """Evaluate the written weights; return the content of `metrics.json`."""
     cfg = demo_config()
     served_threshold = float(cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST)
     thresholds = [EVALUATION_SCORE_THRESHOLD, served_threshold]
@@ -93,25 +93,25 @@ def _measure(
     }
 
 
-def _evaluations(weights: Path, pictures: int, thresholds: list[float]) -> list[dict[str, Any]]:
-    logger.info("evaluating on %d pictures", pictures)
+def _evaluations(weights: Path, images: int, thresholds: list[float]) -> list[dict[str, Any]]:
+    logger.info("evaluating on %d images", images)
     return [
         {
-            "pictures": pictures,
-            "instances": heldout_instances(pictures),
+            "images": images,
+            "instances": heldout_instances(images),
             "first_seed": FIRST_HELDOUT_SEED,
             "score_threshold": threshold,
             "bbox": _rounded(results["bbox"]),
             "segm": _rounded(results["segm"]),
         }
         for threshold, results in zip(
-            thresholds, evaluate(weights, pictures, thresholds), strict=True
+            thresholds, evaluate(weights, images, thresholds), strict=True
         )
     ]
 
 
 def _rounded(figures: dict[str, float]) -> dict[str, float | None]:
-    """Round figures for JSON, which has no NaN (the AP of a size or class without shapes)."""
+    """Round figures for JSON; NaN (the AP of a size or class without shapes) becomes None."""
     return {
         name: None if math.isnan(value) else round(float(value), 3)
         for name, value in figures.items()

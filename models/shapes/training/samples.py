@@ -1,4 +1,4 @@
-"""What belongs to the bundled model besides its weights: sample pictures and JSON files."""
+"""Sample images and JSON files of the bundled model."""
 
 import json
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from models.shapes.training.scenes import generate_scene
 
 
 @dataclass(frozen=True)
-class SamplePicture:
-    """How to generate one of the sample pictures; ``size`` is ``(width, height)`` in pixels."""
+class SampleImage:
+    """Parameters of a sample image; `size` is (width, height) in pixels."""
 
     name: str
     seed: int
@@ -20,13 +20,13 @@ class SamplePicture:
     shape_count: int
 
 
-SAMPLE_PICTURES: tuple[SamplePicture, ...] = (
-    SamplePicture("shapes_01.jpg", 106, (640, 480), 11),
-    SamplePicture("shapes_02.png", 203, (320, 240), 7),
-    SamplePicture("shapes_03.jpg", 306, (1024, 576), 14),
-    SamplePicture("shapes_04.png", 414, (426, 640), 11),
-    SamplePicture("shapes_05.jpg", 506, (800, 600), 13),
-    SamplePicture("shapes_06.png", 603, (480, 640), 11),
+SAMPLE_IMAGES: tuple[SampleImage, ...] = (
+    SampleImage("shapes_01.jpg", 106, (640, 480), 11),
+    SampleImage("shapes_02.png", 203, (320, 240), 7),
+    SampleImage("shapes_03.jpg", 306, (1024, 576), 14),
+    SampleImage("shapes_04.png", 414, (426, 640), 11),
+    SampleImage("shapes_05.jpg", 506, (800, 600), 13),
+    SampleImage("shapes_06.png", 603, (480, 640), 11),
 )
 
 _IMAGE_OPTIONS = {
@@ -36,10 +36,10 @@ _IMAGE_OPTIONS = {
 
 
 def write_samples(folder: Path) -> list[Path]:
-    """Generate the sample pictures (JPEG and PNG files) in a folder; return their paths."""
+    """Generate the sample images (JPEG and PNG files) in a folder and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for sample in SAMPLE_PICTURES:
+    for sample in SAMPLE_IMAGES:
         path = folder / sample.name
         image = generate_scene(sample.seed, sample.size, sample.shape_count).image
         if not cv2.imwrite(str(path), image[..., ::-1], _IMAGE_OPTIONS[path.suffix]):
@@ -49,6 +49,6 @@ def write_samples(folder: Path) -> list[Path]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write indented JSON, the folder made where absent."""
+    """Write indented JSON and create its folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

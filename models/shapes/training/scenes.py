@@ -1,14 +1,13 @@
-"""Seeded generator of pictures of overlapping, textured shapes with exact masks.
+"""Seeded generator of images of overlapping, textured shapes with exact masks.
 
-Every picture is a pure function of its seed (and of the optional size and shape count), so a
-data set is a range of integers and nothing has to be downloaded or stored. The module needs
-numpy and OpenCV only.
+Every image is a pure function of its seed (and of the optional size and shape count), so a data
+set is a range of integers. The module requires numpy and OpenCV only.
 
 Conventions used throughout:
 
-* pictures are ``uint8`` arrays of shape ``(height, width, 3)`` in RGB order, values 0..255;
-* masks are ``bool`` arrays of shape ``(height, width)``, true on the *visible* pixels;
-* points and boxes are ``(x, y)`` ordered, in pixels, with the origin at the top left corner.
+* images are `uint8` arrays of shape `(height, width, 3)` in RGB order, values 0..255;
+* masks are `bool` arrays of shape `(height, width)`, true on the *visible* pixels;
+* points and boxes are `(x, y)` ordered, in pixels, with the origin at the top left corner.
 """
 
 from collections.abc import Sequence
@@ -22,9 +21,9 @@ from models.shapes.training.outlines import (
     BoolArray,
     ByteArray,
     FloatArray,
+    apply_pose,
     contours_area,
     mask_box,
-    posed,
     rasterize,
     unit_contours,
 )
@@ -42,10 +41,10 @@ class Instance:
     """One visible shape.
 
     Attributes:
-        class_index: Index into ``CLASS_NAMES``, 0 .. ``len(CLASS_NAMES) - 1``.
-        mask: ``bool`` array ``(height, width)`` of the picture, true on visible pixels.
-        box: ``(x0, y0, x1, y1)`` in pixels around the visible pixels; ``x1`` and ``y1`` are
-            exclusive, so that ``x1 - x0`` is the width and ``0 <= x0 < x1 <= width``.
+        class_index: Index into `CLASS_NAMES`, 0 .. `len(CLASS_NAMES) - 1`.
+        mask: `bool` array `(height, width)` of the image, true on visible pixels.
+        box: `(x0, y0, x1, y1)` in pixels around the visible pixels; `x1` and `y1` are
+            exclusive, so that `x1 - x0` is the width and `0 <= x0 < x1 <= width`.
     """
 
     class_index: int
@@ -55,10 +54,10 @@ class Instance:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and the shapes that can be seen in it.
+    """An image and its visible shapes.
 
     Attributes:
-        image: ``uint8`` array ``(height, width, 3)``, RGB, 0..255.
+        image: `uint8` array `(height, width, 3)`, RGB, 0..255.
         instances: The shapes from back to front; their masks do not overlap.
     """
 
@@ -80,16 +79,16 @@ class _Placed:
 def generate_scene(
     seed: int, size: tuple[int, int] | None = None, shape_count: int | None = None
 ) -> Scene:
-    """Generate the picture that belongs to a seed.
+    """Generate the image that belongs to a seed.
 
     Args:
         seed: Non-negative integer; equal arguments give equal scenes.
-        size: ``(width, height)`` in pixels, or ``None`` to draw sides between ``MIN_SIDE`` and
-            ``MAX_SIDE`` with an aspect ratio of at most two to one.
-        shape_count: How many shapes to try to place, or ``None`` to draw 3 to 12.
+        size: `(width, height)` in pixels, or `None` to draw sides between `MIN_SIDE` and
+            `MAX_SIDE` with an aspect ratio of at most two to one.
+        shape_count: How many shapes to try to place, or `None` to draw 3 to 12.
 
     Returns:
-        The scene; each of its shapes has at least ``MIN_VISIBLE`` of its area visible.
+        The scene; each of its shapes has at least `MIN_VISIBLE` of its area visible.
     """
     rng = np.random.default_rng(seed)
     drawn_size = _draw_size(rng)
@@ -116,13 +115,13 @@ def _instance(shape: _Placed) -> Instance:
 def _place_shape(
     rng: np.random.Generator, canvas: FloatArray, placed: list[_Placed]
 ) -> list[_Placed]:
-    """Draw one shape on the canvas where it fits; return the shapes now in the picture."""
+    """Draw one shape on the canvas where it fits; return the shapes now in the image."""
     height, width = canvas.shape[:2]
     class_index = int(rng.integers(len(CLASS_NAMES)))
     for _ in range(_PLACEMENT_TRIES):
         radius = _draw_radius(rng, min(height, width))
         centre = _draw_centre(rng, width, height, radius, placed)
-        contours = posed(rng, unit_contours(rng, class_index), centre, radius)
+        contours = apply_pose(rng, unit_contours(rng, class_index), centre, radius)
         alpha = rasterize(contours, height, width)
         shape = _Placed(class_index, contours_area(contours), alpha >= 128, centre, radius)
         remaining = _occlude(placed, shape.visible)
@@ -141,7 +140,7 @@ def _draw_radius(rng: np.random.Generator, short_side: int) -> float:
 def _draw_centre(
     rng: np.random.Generator, width: int, height: int, radius: float, placed: Sequence[_Placed]
 ) -> tuple[float, float]:
-    """Draw a centre anywhere in the picture, or close to another shape to make them overlap."""
+    """Draw a centre anywhere in the image, or close to another shape to make them overlap."""
     if placed and rng.random() < 0.4:
         other = placed[int(rng.integers(len(placed)))]
         distance = (other.radius + radius) * rng.uniform(0.5, 0.95)

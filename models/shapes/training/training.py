@@ -1,9 +1,8 @@
-"""Trains the shapes model from scratch with Detectron2.
+"""Training of the shapes model from scratch with Detectron2.
 
-Its backbone first learns to tell the class of every pixel. Then the whole detector is trained, in
-two parts because a frozen normalization cannot be trained from scratch: with batch normalization,
-and, with the same weights and the gathered statistics, with the `FrozenBN` that the served config
-names.
+The backbone is pretrained on pixel classification. Then the whole detector is trained in two parts,
+because frozen normalization cannot be trained from scratch: first with batch normalization, then
+with the same weights and statistics and the `FrozenBN` of the served config.
 """
 
 import logging
@@ -23,12 +22,12 @@ from torch import Tensor, nn
 from models.shapes.training.batches import SceneBatches, SmallSceneBatches, load_batches
 from models.shapes.training.config import demo_config
 from models.shapes.training.optimization import (
-    descend,
     frozen_weights,
     group_sizes,
     load_either_norm,
     loss_summary,
     make_optimizer,
+    optimizer_step,
 )
 from models.shapes.training.plan import (
     LOG_PERIOD,
@@ -49,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Phase:
-    """Steps (counted from 0) made with one normalization and one range of picture sizes."""
+    """A range of steps (from 0) with one normalization and one range of image sizes."""
 
     norm: str
     steps: range
@@ -57,9 +56,9 @@ class _Phase:
 
     @property
     def name(self) -> str:
-        """The phase in words."""
+        """Name of the phase in the log and in metrics.json."""
         norm = "batch normalization" if self.norm == "BN" else "frozen normalization"
-        return f"detector, {norm}, {'small' if self.small else 'full-size'} pictures"
+        return f"detector, {norm}, {'small' if self.small else 'full-size'} images"
 
 
 def train(plan: TrainingPlan, checkpoint: Path, weights: Weights | None = None) -> TrainedModel:
@@ -67,8 +66,8 @@ def train(plan: TrainingPlan, checkpoint: Path, weights: Weights | None = None) 
 
     Args:
         plan: How long and how to train.
-        checkpoint: File for the intermediate state; training goes on from it if it exists.
-        weights: Weights to start from instead of random ones, if there is no checkpoint.
+        checkpoint: File for the intermediate state; if it exists, training resumes.
+        weights: Weights to start from instead of random ones, without a checkpoint.
     """
     torch.manual_seed(plan.seed)
     state = _saved_state(checkpoint)
@@ -82,7 +81,7 @@ def train(plan: TrainingPlan, checkpoint: Path, weights: Weights | None = None) 
 
 
 def _phases(plan: TrainingPlan, first: int) -> list[_Phase]:
-    """Return what is left to do from a step on."""
+    """Return the remaining phases from a step on."""
     full, frozen = plan.full_from, plan.frozen_from
     phases = [
         _Phase("BN", range(first, full), small=True),
@@ -93,7 +92,7 @@ def _phases(plan: TrainingPlan, first: int) -> list[_Phase]:
 
 
 def _phase_batches(plan: TrainingPlan, phase: _Phase) -> Iterator[list[Sample]]:
-    """Return the batches of a phase; two phases never share a picture."""
+    """Return the batches of a phase; phases have no images in common."""
     offset = phase.steps.start * plan.batch_size * process_count() * 2
     first_seed = first_training_seed(plan, offset)
     if phase.small:
@@ -128,8 +127,10 @@ def _run_phase(
             recent.append(_step(model, optimizer, next(batches), plan.rate_at(step)))
             seconds = time.perf_counter() - started
             if (step + 1) % LOG_PERIOD == 0:
-                pace = seconds / (step + 1 - phase.steps.start)
-                logger.info("step %d, %.2f s/step, %s", step + 1, pace, loss_summary(recent))
+                seconds_per_step = seconds / (step + 1 - phase.steps.start)
+                logger.info(
+                    "step %d, %.2f s/step, %s", step + 1, seconds_per_step, loss_summary(recent)
+                )
             if (step + 1) % plan.checkpoint_period == 0 or step + 1 == phase.steps.stop:
                 stage = stage_record(phase.name, step + 1 - phase.steps.start, plan, seconds)
                 new_state = _state(model, optimizer, step + 1, [*before, stage])
@@ -141,7 +142,7 @@ def _step(
     model: nn.Module, optimizer: torch.optim.Optimizer, batch: list[Sample], rate: float
 ) -> dict[str, float]:
     """Make one optimizer step at a learning rate; return the losses by name."""
-    return descend(optimizer, model(batch), list(model.parameters()), rate)
+    return optimizer_step(optimizer, model(batch), list(model.parameters()), rate)
 
 
 def _state(
@@ -168,12 +169,12 @@ def _saved_state(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    logger.info("going on from step %d of %s", state["iteration"], path.name)
+    logger.info("resuming from step %d of %s", state["iteration"], path.name)
     return state
 
 
 def _restore(model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Load a state; the optimizer's part counts only if it belongs to the same phase."""
+    """Load a state; the optimizer's only if it is of the same phase."""
     load_either_norm(model, state["model"])
     saved = state.get("optimizer")
     if saved is not None and group_sizes(saved) == group_sizes(optimizer.state_dict()):
@@ -181,7 +182,7 @@ def _restore(model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[
 
 
 def save_weights(model: nn.Module, folder: Path, name: str = "model_final") -> Path:
-    """Write ``{"model": weights}`` as Detectron2 does and return the file's path."""
+    """Write `{"model": weights}` as Detectron2 does and return the file's path."""
     DetectionCheckpointer(model, save_dir=str(folder)).save(name)
     for extra in folder.glob("last_checkpoint"):
         extra.unlink()

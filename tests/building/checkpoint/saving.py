@@ -1,4 +1,4 @@
-"""Checkpoint files as others write them."""
+"""Checkpoint files in the formats of other programs."""
 
 import pickle
 from collections import OrderedDict
@@ -16,7 +16,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Exploit:
-    """Leaves a file behind when a plain unpickler meets it."""
+    """Leaves a file behind when a plain unpickler reads it."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace

@@ -1,7 +1,7 @@
 """Detectron1's checkpoints under Detectron2's names.
 
-The names are those of Detectron1's model zoo; that upstream's own loader gives every tensor the
-same place and the same rows was tried on Detectron2's configs.
+The names are those of Detectron1's model zoo. The expected names and rows were compared with
+upstream's own loader on Detectron2's configs.
 """
 
 import re
@@ -15,9 +15,9 @@ from torch import Tensor
 
 from d2serve.building.caffe2 import convert_caffe2
 from d2serve.building.checkpoint import read_checkpoint
-from d2serve.model.weights import load_weights
-from tests.goldens.cases import CONFIGS, GoldenModel
+from d2serve.building.checkpoint_loading import load_from_checkpoint
 from tests.building.checkpoint.saving import Array, save
+from tests.goldens.cases import CONFIGS, GoldenModel
 
 LAST_BLOCKS = {"2": 2, "3": 3, "4": 5, "5": 2}
 
@@ -81,12 +81,14 @@ def test_a_blob_keeps_its_numbers_under_detectron2s_name(blob: str, name: str) -
         ("mask_fcn_logits_b", "mask_head.predictor.bias", [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
     ],
 )
-def test_the_background_goes_last_or_goes(blob: str, name: str, expected: list[int]) -> None:
+def test_the_background_class_is_moved_or_dropped(
+    blob: str, name: str, expected: list[int]
+) -> None:
     assert convert_caffe2({blob: torch.arange(12)})[name].tolist() == expected
 
 
 @pytest.mark.parametrize("blob", ["fc6_w_momentum", "fc1000_w", "pred_b", "conv1_b"])
-def test_what_detectron1_carries_along_is_left(blob: str) -> None:
+def test_unused_blobs_of_detectron1_are_ignored(blob: str) -> None:
     assert list(convert_caffe2({blob: torch.zeros(3), "fc6_b": torch.zeros(3)})) == [
         "box_head.fc1.bias"
     ]
@@ -109,9 +111,11 @@ def test_a_mask_rcnn_of_detectron1_fills_our_network(tmp_path: Path, kind: str) 
     trained = golden.build().state_dict()
     blobs = dict(to_blob(name, tensor) for name, tensor in trained.items() if "running" not in name)
     fresh = golden.build()
-    for held in fresh.state_dict().values():
-        held.fill_(7)
-    load_weights(fresh, read_checkpoint(save(tmp_path / "model_final.pkl", form(blobs, kind))))
+    for tensor in fresh.state_dict().values():
+        tensor.fill_(7)
+    load_from_checkpoint(
+        fresh, read_checkpoint(save(tmp_path / "model_final.pkl", form(blobs, kind)))
+    )
     for name, tensor in fresh.state_dict().items():
         assert torch.equal(tensor, folded(name, trained[name])), name
 

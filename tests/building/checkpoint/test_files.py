@@ -1,4 +1,4 @@
-"""Reading files of every kind: what is in them, what is damaged, and what would run code."""
+"""Read checkpoint files: all kinds, damaged ones, and ones that would run code."""
 
 import pickle
 import sys
@@ -47,7 +47,7 @@ def test_reads_safetensors(tmp_path: Path) -> None:
     assert_same(read_checkpoint(tmp_path / "model.safetensors"), tensors())
 
 
-def test_says_what_to_install_where_safetensors_is_missing(
+def test_missing_safetensors_package_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_file(dict(tensors()), tmp_path / "model.safetensors")
@@ -76,7 +76,7 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path: Path, name: str) -> None:
         tmp_path / name,
         {"model": tensors() if "pth" in name else arrays()} | {"hook": Exploit(trace)},
     )
-    with pytest.raises(CheckpointError, match=rf"{name}.* asks for \S+, which could run code"):
+    with pytest.raises(CheckpointError, match=rf"{name}.* imports \S+, which could run code"):
         read_checkpoint(path)
     assert not trace.exists()
 
@@ -90,7 +90,7 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path: Path, name: str) -> None:
         ("numpy.ctypeslib", "load_library"),
     ],
 )
-def test_a_pickle_that_asks_for_anything_else_is_refused(
+def test_a_pickle_that_imports_anything_else_is_rejected(
     tmp_path: Path, module: str, name: str
 ) -> None:
     path = tmp_path / "model.pkl"
@@ -102,12 +102,15 @@ def test_a_pickle_that_asks_for_anything_else_is_refused(
 @pytest.mark.parametrize(
     ("name", "content", "named"),
     [
-        pytest.param("model.pkl", b"", "damaged or no pickle", id="empty pkl"),
-        pytest.param("model.pth", b"", "damaged or no torch file", id="empty pth"),
+        pytest.param("model.pkl", b"", "damaged or not a pickle", id="empty pkl"),
+        pytest.param("model.pth", b"", "damaged or not a torch file", id="empty pth"),
         pytest.param("model.pth", b"not a checkpoint", "damaged", id="text as pth"),
         pytest.param("model.pkl", b"\x80\x04garbage", "damaged", id="garbage pkl"),
         pytest.param(
-            "model.safetensors", b"\xff" * 99, "damaged or no safetensors", id="garbage safetensors"
+            "model.safetensors",
+            b"\xff" * 99,
+            "damaged or not a safetensors",
+            id="garbage safetensors",
         ),
         pytest.param("model.onnx", b"", r"\.pth.*\.pkl", id="another kind of file"),
     ],
@@ -135,7 +138,7 @@ def write(path: Path, kind: str) -> None:
     ("name", "kind", "first"),
     [
         ("model.pth", "zip", 0.0),
-        # Cut inside one of the first names, torch refuses what is left of it.
+        # Cut inside one of the first names, torch rejects the rest of it.
         ("model.pth", "legacy", 0.8),
         ("model.pkl", "pickle", 0.0),
         ("model.safetensors", "safetensors", 0.0),
@@ -149,7 +152,7 @@ def test_a_file_cut_short_anywhere_is_named(
     whole = path.read_bytes()
     for length in np.linspace(first * len(whole), len(whole) - 1, 60, dtype=int):
         path.write_bytes(whole[:length])
-        with pytest.raises(CheckpointError, match=rf"{name}: it is cut short"):
+        with pytest.raises(CheckpointError, match=rf"{name}: it is truncated"):
             read_checkpoint(path)
 
 
@@ -161,8 +164,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        pytest.param({}, "neither", id="empty"),
-        pytest.param([1, 2], "neither", id="a list"),
+        pytest.param({}, "a dict of length 0, expected", id="empty"),
+        pytest.param([1, 2], "a list of length 2, expected", id="a list"),
         pytest.param({"model": {"weight": "text"}}, "'weight' is a str", id="text as weight"),
         pytest.param({"model": "text"}, "'model' is a str", id="text as weights"),
         pytest.param({"model": {7: WEIGHT}}, "entry 7", id="a number as name"),
@@ -171,6 +174,6 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_not_weights_is_named(tmp_path: Path, content: object, named: str) -> None:
+def test_content_without_weights_is_described(tmp_path: Path, content: object, named: str) -> None:
     with pytest.raises(CheckpointError, match=named):
         read_checkpoint(save(tmp_path / "model.pkl", content))

@@ -1,4 +1,4 @@
-"""Which of a file's weights are taken, and under which names."""
+"""Select the weights of a checkpoint and normalize their names."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ def saved(tmp_path: Path, content: object) -> Path:
     return save(tmp_path / "model.pth", content)
 
 
-def test_training_state_is_left(tmp_path: Path) -> None:
+def test_training_state_is_ignored(tmp_path: Path) -> None:
     content = {
         "model": PLAIN,
         "optimizer": {"state": {0: {"momentum_buffer": torch.zeros(2)}}},
@@ -36,13 +36,13 @@ def test_training_state_is_left(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["model_ema", "ema", "ema_state", "EMA", "state_dict_ema"])
 @pytest.mark.parametrize("plain_key", ["model", "state_dict", "model_state_dict"])
-def test_averaged_weights_come_before_plain_ones(tmp_path: Path, key: str, plain_key: str) -> None:
+def test_averaged_weights_win_over_plain_ones(tmp_path: Path, key: str, plain_key: str) -> None:
     checkpoint = open_checkpoint(saved(tmp_path, {plain_key: PLAIN, key: AVERAGED}))
     assert_same(checkpoint.weights, AVERAGED)
     assert (checkpoint.key, checkpoint.plain_key) == (key, plain_key)
 
 
-def test_averaged_weights_may_stand_alone(tmp_path: Path) -> None:
+def test_averaged_weights_without_plain_ones_are_read(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(saved(tmp_path, {"model_ema": AVERAGED}))
     assert_same(checkpoint.weights, AVERAGED)
     assert (checkpoint.key, checkpoint.plain_key) == ("model_ema", None)
@@ -54,12 +54,12 @@ def test_a_key_with_ema_inside_another_word_is_not_averaged(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("inner", ["module", "state", "model", "shadow"])
-def test_averaged_weights_may_lie_deeper(tmp_path: Path, inner: str) -> None:
+def test_nested_averaged_weights_are_read(tmp_path: Path, inner: str) -> None:
     content = {"model": PLAIN, "ema": {inner: AVERAGED, "decay": 0.999, "updates": 7}}
     assert_same(read_checkpoint(saved(tmp_path, content)), AVERAGED)
 
 
-def test_what_was_not_averaged_is_plain(tmp_path: Path) -> None:
+def test_weights_that_were_not_averaged_are_plain(tmp_path: Path) -> None:
     content = {"model": PLAIN, "ema": {"module.backbone.bias": AVERAGED["backbone.bias"]}}
     expected = {**PLAIN, "backbone.bias": AVERAGED["backbone.bias"]}
     assert_same(read_checkpoint(saved(tmp_path, content)), expected)
@@ -79,7 +79,7 @@ def test_the_key_can_be_chosen(tmp_path: Path, key: str, expected: dict[str, Any
         pytest.param(PLAIN, "none, it is a bare dict of weights", id="bare"),
     ],
 )
-def test_a_key_without_weights_is_answered_with_those_that_have_some(
+def test_an_unknown_key_lists_the_keys_with_weights(
     tmp_path: Path, content: object, keys: str
 ) -> None:
     with pytest.raises(CheckpointError, match=f"under the key 'teacher'.*: {keys}$"):
@@ -87,7 +87,7 @@ def test_a_key_without_weights_is_answered_with_those_that_have_some(
 
 
 @pytest.mark.parametrize("wrapper", ["module.", "model.", "module.model.", "_orig_mod.module."])
-def test_what_stands_around_a_network_is_taken_off_its_names(tmp_path: Path, wrapper: str) -> None:
+def test_wrapper_prefixes_are_removed(tmp_path: Path, wrapper: str) -> None:
     content = {"model": tensors(f"{wrapper}backbone.")}
     assert_same(read_checkpoint(saved(tmp_path, content)), PLAIN)
 
@@ -102,7 +102,7 @@ def test_an_averaged_models_count_of_steps_is_left(tmp_path: Path) -> None:
     assert_same(read_checkpoint(saved(tmp_path, content)), AVERAGED)
 
 
-def test_a_pickle_that_holds_itself_comes_to_an_end(tmp_path: Path) -> None:
+def test_a_recursive_pickle_terminates(tmp_path: Path) -> None:
     content: dict[str, Any] = {"extra": arrays()}
     content["model"] = content
     with pytest.raises(CheckpointError, match="'extra' is a dict"):

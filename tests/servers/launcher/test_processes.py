@@ -4,12 +4,12 @@ import psutil
 
 from d2serve.servers.torchserve.launcher.processes import end_process_group
 
-STUBBORN = "trap '' TERM; sleep 1000 & echo $!; wait; wait"
+IGNORES_SIGTERM = "trap '' TERM; sleep 1000 & echo $!; wait; wait"
 
 
-def test_stubborn_descendants_are_ended_too() -> None:
+def test_descendants_that_ignore_sigterm_are_killed() -> None:
     leader = subprocess.Popen(
-        ["/bin/bash", "-c", STUBBORN], stdout=subprocess.PIPE, start_new_session=True
+        ["/bin/bash", "-c", IGNORES_SIGTERM], stdout=subprocess.PIPE, start_new_session=True
     )
     assert leader.stdout is not None
     with leader.stdout as output:
@@ -19,7 +19,7 @@ def test_stubborn_descendants_are_ended_too() -> None:
     assert not descendant.is_running() or descendant.status() == psutil.STATUS_ZOMBIE
 
 
-def test_a_leader_that_has_ended_leaves_no_orphans() -> None:
+def test_orphans_of_a_leader_that_has_exited_are_ended() -> None:
     leader = subprocess.Popen(
         ["/bin/bash", "-c", "sleep 1000 & echo $!"], stdout=subprocess.PIPE, start_new_session=True
     )

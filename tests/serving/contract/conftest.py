@@ -1,6 +1,7 @@
-"""The picture that the rows send, and the two servers that they are sent to.
+"""The two servers of the contract tests.
 
-Each row goes to a TorchServe of `make serve` and to AWS's toolkit of `make sagemaker-local`.
+Each request is sent to TorchServe as `d2serve serve` runs it, and to AWS's toolkit as `d2serve
+sagemaker-local` runs it.
 """
 
 import pytest
@@ -13,14 +14,14 @@ ROUTES = ("/invocations", "/predictions/{model}")
 
 @pytest.fixture(scope="session", params=["server", "container"])
 def served(request: pytest.FixtureRequest) -> Served:
-    """Both ways to serve the bundled model."""
+    """The bundled model on both servers."""
     running: Served = request.getfixturevalue(request.param)
     return running
 
 
 @pytest.fixture(scope="session")
 def at(served: Served) -> At:
-    """A route's URL; `{model}` in it stands for the model's name there."""
+    """Returns a route's URL; `{model}` is replaced by the model's name on that server."""
     return lambda route: served.url + route.format(model=served.model_name)
 
 

@@ -1,4 +1,4 @@
-"""What the rows of the contract's tables have in common."""
+"""Requests of the contract tests."""
 
 import io
 import json
@@ -21,14 +21,14 @@ CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 
 @dataclass(frozen=True)
 class Sent:
-    """A request: its body, what it is declared as, and what else goes along."""
+    """A request: body, declared type and further headers."""
 
     body: bytes
     content_type: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def post(self, http: httpx.Client, url: str, **query: str) -> httpx.Response:
-        """The server's answer."""
+        """Send the request; return the response."""
         declared = {} if self.content_type is None else {"Content-Type": self.content_type}
         headers = {**declared, **self.headers}
         return http.post(url, content=self.body, headers=headers, params=query or None)
@@ -39,9 +39,9 @@ def json_of(content: Any, **headers: str) -> Sent:
     return Sent(json.dumps(content).encode(), "application/json", headers)
 
 
-def png_of(picture: Array, **headers: str) -> Sent:
+def png_of(image: Array, **headers: str) -> Sent:
     """A PNG of UInt8[H, W, 3] RGB or UInt8[H, W]."""
-    return Sent(image_bytes(picture, "PNG"), "image/png", headers)
+    return Sent(image_bytes(image, "PNG"), "image/png", headers)
 
 
 def npy_of(array: Array, attributes: str = "") -> Sent:
@@ -62,10 +62,10 @@ def url_safe_base64_of(body: bytes) -> str:
 
 def open_inference_of(datatype: str, data: Any, shape: list[int], **more: Any) -> Sent:
     """A body of the Open Inference Protocol with one tensor."""
-    tensor = {"name": "picture", "datatype": datatype, "shape": shape, "data": data}
+    tensor = {"name": "image", "datatype": datatype, "shape": shape, "data": data}
     return json_of({"inputs": [tensor], **more})
 
 
 def opened(body: bytes) -> Image.Image:
-    """The picture in a body."""
+    """The image in a body."""
     return Image.open(io.BytesIO(body))

@@ -22,15 +22,15 @@ from tests.serving.contract.rows import (
     png_of,
     url_safe_base64_of,
 )
-from tests.serving.traffic import assert_same_answer
+from tests.serving.traffic import assert_same_prediction
 
 Row: TypeAlias = Callable[[Array], Sent]
-Ask: TypeAlias = Callable[[Array], dict[str, Any]]
+Predict: TypeAlias = Callable[[Array], dict[str, Any]]
 
 
-def grey(picture: Array) -> Array:
+def grey(image: Array) -> Array:
     """UInt8[H, W]."""
-    return np.asarray(Image.fromarray(picture).convert("L"))
+    return np.asarray(Image.fromarray(image).convert("L"))
 
 
 def three_channels(values: Array) -> Array:
@@ -38,19 +38,19 @@ def three_channels(values: Array) -> Array:
     return np.repeat(values[:, :, None], 3, axis=2)
 
 
-def with_alpha(picture: Array) -> Array:
+def with_alpha(image: Array) -> Array:
     """UInt8[H, W, 4]."""
-    return np.dstack((picture, np.full(picture.shape[:2], 7, np.uint8)))
+    return np.dstack((image, np.full(image.shape[:2], 7, np.uint8)))
 
 
-def small(picture: Array) -> Array:
+def small(image: Array) -> Array:
     """A tenth of the pixels, for bodies of nested lists."""
-    return picture[::3, ::3].copy()
+    return image[::3, ::3].copy()
 
 
-def indexed(picture: Array) -> Image.Image:
-    """A palette picture; its 64 colours lie apart enough to stay what they are."""
-    return Image.fromarray(picture // 64 * 64).quantize(64)
+def indexed(image: Array) -> Image.Image:
+    """A palette image, whose 64 colours are far enough apart to be preserved."""
+    return Image.fromarray(image // 64 * 64).quantize(64)
 
 
 IMAGES: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -69,31 +69,31 @@ IMAGES: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_an_encoded_image(
-    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask, name: str
+    http: httpx.Client, route_url: str, image: Array, prediction_of: Predict, name: str
 ) -> None:
     content_type, file_format, options = IMAGES[name]
-    sent = Sent(image_bytes(picture, file_format, **options), content_type)
-    assert_answers(sent.post(http, route_url), [answer_to(picture)])
+    sent = Sent(image_bytes(image, file_format, **options), content_type)
+    assert_predictions(sent.post(http, route_url), [prediction_of(image)])
 
 
 def test_no_content_type(
-    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask
+    http: httpx.Client, route_url: str, image: Array, prediction_of: Predict
 ) -> None:
-    for body in (png_of(picture).body, npy_bytes(picture)):
-        assert_answers(Sent(body).post(http, route_url), [answer_to(picture)])
+    for body in (png_of(image).body, npy_bytes(image)):
+        assert_predictions(Sent(body).post(http, route_url), [prediction_of(image)])
 
 
 @pytest.mark.parametrize("content_type", ["image/jpeg", "image/jpg"])
 def test_a_jpeg(
-    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask, content_type: str
+    http: httpx.Client, route_url: str, image: Array, prediction_of: Predict, content_type: str
 ) -> None:
-    body = image_bytes(picture, "JPEG", quality=95)
+    body = image_bytes(image, "JPEG", quality=95)
     decoded = np.asarray(opened(body))
     response = Sent(body, content_type).post(http, route_url)
-    assert response.json()["names"] == answer_to(decoded)["names"]
+    assert response.json()["names"] == prediction_of(decoded)["names"]
 
 
-PICTURES: dict[str, tuple[Callable[[Array], Image.Image], Callable[[Array], Array]]] = {
+COLOUR_MODES: dict[str, tuple[Callable[[Array], Image.Image], Callable[[Array], Array]]] = {
     "grey": (lambda p: Image.fromarray(grey(p)), lambda p: three_channels(grey(p))),
     "palette": (indexed, lambda p: np.asarray(indexed(p).convert("RGB"))),
     "alpha": (lambda p: Image.fromarray(with_alpha(p)), lambda p: p),
@@ -104,51 +104,51 @@ PICTURES: dict[str, tuple[Callable[[Array], Image.Image], Callable[[Array], Arra
 }
 
 
-@pytest.mark.parametrize("mode", PICTURES)
-def test_any_kind_of_picture_becomes_rgb(
-    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask, mode: str
+@pytest.mark.parametrize("mode", COLOUR_MODES)
+def test_every_colour_mode_is_converted_to_rgb(
+    http: httpx.Client, route_url: str, image: Array, prediction_of: Predict, mode: str
 ) -> None:
-    make, meant = PICTURES[mode]
-    response = Sent(image_bytes(make(picture), "PNG"), "image/png").post(http, route_url)
-    assert_answers(response, [answer_to(meant(picture))])
+    make, equivalent = COLOUR_MODES[mode]
+    response = Sent(image_bytes(make(image), "PNG"), "image/png").post(http, route_url)
+    assert_predictions(response, [prediction_of(equivalent(image))])
 
 
-def test_cmyk(http: httpx.Client, route_url: str, picture: Array, answer_to: Ask) -> None:
-    body = image_bytes(Image.fromarray(picture).convert("CMYK"), "TIFF")
+def test_cmyk(http: httpx.Client, route_url: str, image: Array, prediction_of: Predict) -> None:
+    body = image_bytes(Image.fromarray(image).convert("CMYK"), "TIFF")
     response = Sent(body, "image/tiff").post(http, route_url)
-    assert_answers(response, [answer_to(picture)])
+    assert_predictions(response, [prediction_of(image)])
 
 
 def test_exif_orientation_is_applied(
-    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask
+    http: httpx.Client, route_url: str, image: Array, prediction_of: Predict
 ) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    body = image_bytes(picture, "PNG", exif=exif)
+    body = image_bytes(image, "PNG", exif=exif)
     response = Sent(body, "image/png").post(http, route_url)
-    assert_answers(response, [answer_to(np.rot90(picture, -1))])
+    assert_predictions(response, [prediction_of(np.rot90(image, -1))])
 
 
 @pytest.mark.parametrize(
     ("file_format", "content_type"), [("GIF", "image/gif"), ("PNG", "image/png")]
 )
-def test_of_an_animation_the_first_frame_counts(
+def test_the_first_frame_of_an_animation_is_used(
     http: httpx.Client,
     route_url: str,
-    picture: Array,
-    answer_to: Ask,
+    image: Array,
+    prediction_of: Predict,
     file_format: str,
     content_type: str,
 ) -> None:
-    first = indexed(picture)
+    first = indexed(image)
     others = [Image.new("P", first.size, colour) for colour in (1, 2)]
     body = image_bytes(first, file_format, save_all=True, append_images=others)
     response = Sent(body, content_type).post(http, route_url)
-    assert_answers(response, [answer_to(np.asarray(first.convert("RGB")))])
+    assert_predictions(response, [prediction_of(np.asarray(first.convert("RGB")))])
 
 
 ARRAYS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array], str, str]] = {
-    # What is sent, the picture that it is, options, and the range that is told.
+    # The array sent, the equivalent image, the options, and the range in the response.
     "HxWx3": (lambda p: p, lambda p: p, "", "0-255"),
     "HxW": (grey, lambda p: three_channels(grey(p)), "", "0-255"),
     "HxWx1": (lambda p: grey(p)[:, :, None], lambda p: three_channels(grey(p)), "", "0-255"),
@@ -197,25 +197,25 @@ ARRAYS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array], str,
 
 @pytest.mark.parametrize("name", ARRAYS)
 def test_an_array(
-    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask, name: str
+    http: httpx.Client, route_url: str, image: Array, prediction_of: Predict, name: str
 ) -> None:
-    make, meant, attributes, told = ARRAYS[name]
-    response = npy_of(make(picture), attributes).post(http, route_url)
-    assert_answers(response, [answer_to(meant(picture))])
-    assert response.headers["X-Input-Range"] == told
+    make, equivalent, attributes, expected_range = ARRAYS[name]
+    response = npy_of(make(image), attributes).post(http, route_url)
+    assert_predictions(response, [prediction_of(equivalent(image))])
+    assert response.headers["X-Input-Range"] == expected_range
 
 
-def test_an_array_of_several_pictures(
-    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask
+def test_an_array_of_several_images(
+    http: httpx.Client, route_url: str, image: Array, prediction_of: Predict
 ) -> None:
-    pictures = [picture, picture[::-1]]
-    expected = [answer_to(one) for one in pictures]
-    for array in (np.stack(pictures), np.stack(pictures).transpose(0, 3, 1, 2)):
-        assert_answers(npy_of(array).post(http, route_url), expected)
+    images = [image, image[::-1]]
+    expected = [prediction_of(one) for one in images]
+    for array in (np.stack(images), np.stack(images).transpose(0, 3, 1, 2)):
+        assert_predictions(npy_of(array).post(http, route_url), expected)
 
 
-def encoded(picture: Array) -> str:
-    return base64_of(png_of(picture).body)
+def encoded(image: Array) -> str:
+    return base64_of(png_of(image).body)
 
 
 DOCUMENTS: dict[str, Row] = {
@@ -245,18 +245,18 @@ LISTS: dict[str, Row] = {
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_a_json_document(
-    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask, name: str
+    http: httpx.Client, route_url: str, image: Array, prediction_of: Predict, name: str
 ) -> None:
-    response = DOCUMENTS[name](picture).post(http, route_url)
-    assert_answers(response, [answer_to(picture)])
+    response = DOCUMENTS[name](image).post(http, route_url)
+    assert_predictions(response, [prediction_of(image)])
 
 
 @pytest.mark.parametrize("name", LISTS)
 def test_json_lists_of_numbers(
-    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask, name: str
+    http: httpx.Client, route_url: str, image: Array, prediction_of: Predict, name: str
 ) -> None:
-    response = LISTS[name](small(picture)).post(http, route_url)
-    assert_answers(response, [answer_to(small(picture))])
+    response = LISTS[name](small(image)).post(http, route_url)
+    assert_predictions(response, [prediction_of(small(image))])
 
 
 SEVERAL: dict[str, Row] = {
@@ -272,11 +272,11 @@ SEVERAL: dict[str, Row] = {
 
 
 @pytest.mark.parametrize("name", SEVERAL)
-def test_json_with_several_pictures(
-    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask, name: str
+def test_json_with_several_images(
+    http: httpx.Client, route_url: str, image: Array, prediction_of: Predict, name: str
 ) -> None:
-    response = SEVERAL[name](picture).post(http, route_url)
-    assert_answers(response, [answer_to(picture), answer_to(small(picture))])
+    response = SEVERAL[name](image).post(http, route_url)
+    assert_predictions(response, [prediction_of(image), prediction_of(small(image))])
 
 
 INSTANCES: dict[str, Callable[[Array], Any]] = {
@@ -292,14 +292,14 @@ INSTANCES: dict[str, Callable[[Array], Any]] = {
     "route", ["/invocations", "/predictions/{model}", "/v1/models/{model}:predict"]
 )
 @pytest.mark.parametrize("name", INSTANCES)
-def test_instances_are_answered_with_predictions(
-    at: At, http: httpx.Client, picture: Array, answer_to: Ask, name: str, route: str
+def test_instances_get_predictions(
+    at: At, http: httpx.Client, image: Array, prediction_of: Predict, name: str, route: str
 ) -> None:
-    sent = json_of({"instances": [INSTANCES[name](small(picture))]})
+    sent = json_of({"instances": [INSTANCES[name](small(image))]})
     response = sent.post(http, at(route))
     assert response.status_code == 200, response.text
     [prediction] = response.json()["predictions"]
-    assert_same_answer(prediction, answer_to(small(picture)))
+    assert_same_prediction(prediction, prediction_of(small(image)))
 
 
 LINES: dict[str, Callable[[Array], list[Any]]] = {
@@ -311,11 +311,11 @@ LINES: dict[str, Callable[[Array], list[Any]]] = {
 
 @pytest.mark.parametrize("name", LINES)
 def test_json_lines(
-    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask, name: str
+    http: httpx.Client, route_url: str, image: Array, prediction_of: Predict, name: str
 ) -> None:
-    lines = "".join(f"{json.dumps(line)}\n" for line in LINES[name](small(picture)))
+    lines = "".join(f"{json.dumps(line)}\n" for line in LINES[name](small(image)))
     response = Sent(lines.encode(), "application/jsonlines").post(http, route_url)
-    assert_answers(response, [answer_to(small(picture))])
+    assert_predictions(response, [prediction_of(small(image))])
 
 
 TENSORS: dict[str, Row] = {
@@ -332,48 +332,48 @@ TENSORS: dict[str, Row] = {
 )
 @pytest.mark.parametrize("name", TENSORS)
 def test_open_inference_tensors(
-    at: At, http: httpx.Client, picture: Array, answer_to: Ask, name: str, route: str
+    at: At, http: httpx.Client, image: Array, prediction_of: Predict, name: str, route: str
 ) -> None:
-    response = TENSORS[name](small(picture)).post(http, at(route))
+    response = TENSORS[name](small(image)).post(http, at(route))
     assert response.status_code == 200, response.text
     tensors = {tensor["name"]: tensor for tensor in response.json()["outputs"]}
-    expected = answer_to(small(picture))
+    expected = prediction_of(small(image))
     boxes = np.reshape(tensors["boxes"]["data"], tensors["boxes"]["shape"])
     np.testing.assert_allclose(boxes, np.reshape(expected["boxes"], boxes.shape), atol=0.01)
     assert tensors["classes"]["data"] == expected["classes"]
 
 
 def test_multipart_files_of_any_field_names(
-    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask
+    http: httpx.Client, route_url: str, image: Array, prediction_of: Predict
 ) -> None:
-    one = {"data": ("a.png", png_of(picture).body, "image/png")}
-    assert_answers(http.post(route_url, files=one), [answer_to(picture)])
+    one = {"data": ("a.png", png_of(image).body, "image/png")}
+    assert_predictions(http.post(route_url, files=one), [prediction_of(image)])
     several = {
-        "anything": ("a.png", png_of(picture).body, "image/png"),
-        "else": ("b.npy", npy_bytes(small(picture)), "application/x-npy"),
-        "third": ("c", png_of(picture).body, "application/octet-stream"),
+        "anything": ("a.png", png_of(image).body, "image/png"),
+        "else": ("b.npy", npy_bytes(small(image)), "application/x-npy"),
+        "third": ("c", png_of(image).body, "application/octet-stream"),
     }
-    expected = [answer_to(picture), answer_to(small(picture)), answer_to(picture)]
-    assert_answers(http.post(route_url, files=several), expected)
+    expected = [prediction_of(image), prediction_of(small(image)), prediction_of(image)]
+    assert_predictions(http.post(route_url, files=several), expected)
 
 
 @pytest.mark.parametrize("header", ["Content-Type", "content-type", "CONTENT-TYPE", "cOnTeNt-tYpE"])
-def test_header_names_are_matched_without_regard_to_case(
-    http: httpx.Client, route_url: str, picture: Array, header: str
+def test_header_names_are_case_insensitive(
+    http: httpx.Client, route_url: str, image: Array, header: str
 ) -> None:
     accept = "aCCept"
     response = http.post(
         route_url,
-        content=npy_bytes(picture),
+        content=npy_bytes(image),
         headers={header: "application/x-npy", accept: "image/png"},
     )
     assert response.headers["content-type"] == "image/png"
 
 
-def assert_answers(response: httpx.Response, expected: list[dict[str, Any]]) -> None:
-    """The server found in each picture what it finds in the same picture as PNG."""
+def assert_predictions(response: httpx.Response, expected: list[dict[str, Any]]) -> None:
+    """Check for the same predictions as for the same images as PNG."""
     assert response.status_code == 200, response.text
-    answer = response.json()
-    answers = answer["predictions"] if len(expected) > 1 else [answer]
-    for one, other in zip(answers, expected, strict=True):
-        assert_same_answer(one, other)
+    content = response.json()
+    predictions = content["predictions"] if len(expected) > 1 else [content]
+    for one, other in zip(predictions, expected, strict=True):
+        assert_same_prediction(one, other)

@@ -20,41 +20,41 @@ from tests.serving.contract.rows import (
     png_of,
 )
 
-Ask: TypeAlias = Callable[[Array], dict[str, Any]]
-Found: TypeAlias = dict[str, Any]
+Predict: TypeAlias = Callable[[Array], dict[str, Any]]
+Prediction: TypeAlias = dict[str, Any]
 BUNDLED_THRESHOLD = 0.5
 
 
-def by_query(http: httpx.Client, url: str, picture: Array, name: str, value: str) -> httpx.Response:
-    return png_of(picture).post(http, url, **{name: value})
+def by_query(http: httpx.Client, url: str, image: Array, name: str, value: str) -> httpx.Response:
+    return png_of(image).post(http, url, **{name: value})
 
 
-def by_pairs(http: httpx.Client, url: str, picture: Array, name: str, value: str) -> httpx.Response:
-    return png_of(picture, **{CUSTOM_ATTRIBUTES: f"{name}={value}"}).post(http, url)
+def by_pairs(http: httpx.Client, url: str, image: Array, name: str, value: str) -> httpx.Response:
+    return png_of(image, **{CUSTOM_ATTRIBUTES: f"{name}={value}"}).post(http, url)
 
 
 def by_json_attributes(
-    http: httpx.Client, url: str, picture: Array, name: str, value: str
+    http: httpx.Client, url: str, image: Array, name: str, value: str
 ) -> httpx.Response:
     attributes = json.dumps({name: value})
-    return png_of(picture, **{CUSTOM_ATTRIBUTES: attributes}).post(http, url)
+    return png_of(image, **{CUSTOM_ATTRIBUTES: attributes}).post(http, url)
 
 
 def by_parameters(
-    http: httpx.Client, url: str, picture: Array, name: str, value: str
+    http: httpx.Client, url: str, image: Array, name: str, value: str
 ) -> httpx.Response:
-    document = {"image": base64_of(png_of(picture).body), "parameters": {name: value}}
+    document = {"image": base64_of(png_of(image).body), "parameters": {name: value}}
     return json_of(document).post(http, url)
 
 
 def by_form_field(
-    http: httpx.Client, url: str, picture: Array, name: str, value: str
+    http: httpx.Client, url: str, image: Array, name: str, value: str
 ) -> httpx.Response:
-    files = {"data": ("a.png", png_of(picture).body, "image/png")}
+    files = {"data": ("a.png", png_of(image).body, "image/png")}
     return http.post(url, files=files, data={name: value})
 
 
-# TorchServe hands the query string of /invocations alone to the handler.
+# TorchServe passes only the query string of /invocations to the handler.
 SOURCES: dict[str, tuple[Callable[..., httpx.Response], tuple[str, ...]]] = {
     "query": (by_query, ("/invocations", "/models/{model}/invoke")),
     "pairs": (by_pairs, ("/invocations", "/predictions/{model}")),
@@ -62,7 +62,7 @@ SOURCES: dict[str, tuple[Callable[..., httpx.Response], tuple[str, ...]]] = {
     "parameters": (by_parameters, ("/invocations", "/predictions/{model}")),
     "form-field": (by_form_field, ("/invocations", "/predictions/{model}")),
 }
-EFFECTS: dict[str, tuple[str, Callable[[httpx.Response, Found], bool]]] = {
+EFFECTS: dict[str, tuple[str, Callable[[httpx.Response, Prediction], bool]]] = {
     "response_type": (
         "png",
         lambda response, _: opened(response.content).format == "PNG",
@@ -91,40 +91,40 @@ EFFECTS: dict[str, tuple[str, Callable[[httpx.Response, Found], bool]]] = {
 def test_an_option_from_each_source(
     at: At,
     http: httpx.Client,
-    picture: Array,
-    answer_to: Ask,
+    image: Array,
+    prediction_of: Predict,
     source: str,
     option: str,
 ) -> None:
     send, routes = SOURCES[source]
     value, took_effect = EFFECTS[option]
     for route in routes:
-        response = send(http, at(route), picture, option, value)
+        response = send(http, at(route), image, option, value)
         assert response.status_code == 200, response.text
-        assert took_effect(response, answer_to(picture))
+        assert took_effect(response, prediction_of(image))
 
 
-def test_input_options_come_from_the_query_too(
-    http: httpx.Client, url: str, picture: Array, answer_to: Ask
+def test_input_options_from_the_query(
+    http: httpx.Client, url: str, image: Array, prediction_of: Predict
 ) -> None:
-    sent = npy_of(picture[:, :, ::-1].astype(np.float32))
+    sent = npy_of(image[:, :, ::-1].astype(np.float32))
     options = {"input_color": "bgr", "input_range": "0-255", "input_layout": "hwc"}
     response = sent.post(http, url, **options)
-    assert response.json()["names"] == answer_to(picture)["names"]
+    assert response.json()["names"] == prediction_of(image)["names"]
 
 
 def test_several_options_at_once(
-    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask
+    http: httpx.Client, route_url: str, image: Array, prediction_of: Predict
 ) -> None:
     for attributes in (
         "classes=star,triangle;masks=none;max_detections=2",
         "masks=none,max_detections=2,classes=star,triangle",
         '{"classes": ["star", 1], "masks": "none", "max_detections": 2}',
     ):
-        answer = png_of(picture, **{CUSTOM_ATTRIBUTES: attributes}).post(http, route_url).json()
-        wanted = [n for n in answer_to(picture)["names"] if n in ("star", "triangle")]
-        assert answer["names"] == wanted[:2]
-        assert answer["masks"] == []
+        content = png_of(image, **{CUSTOM_ATTRIBUTES: attributes}).post(http, route_url).json()
+        wanted = [n for n in prediction_of(image)["names"] if n in ("star", "triangle")]
+        assert content["names"] == wanted[:2]
+        assert content["masks"] == []
 
 
 @pytest.mark.parametrize(
@@ -138,10 +138,10 @@ def test_several_options_at_once(
         ("application/json;q=0.5, image/jpeg;q=0.9, text/html", "image/jpeg"),
     ],
 )
-def test_accept_wins_over_response_type(
-    http: httpx.Client, route_url: str, picture: Array, accept: str | None, media_type: str
+def test_accept_takes_precedence_over_response_type(
+    http: httpx.Client, route_url: str, image: Array, accept: str | None, media_type: str
 ) -> None:
-    sent = png_of(picture, **{CUSTOM_ATTRIBUTES: "response_type=png"})
+    sent = png_of(image, **{CUSTOM_ATTRIBUTES: "response_type=png"})
     headers = {**sent.headers, **({"Accept": accept} if accept else {})}
     request = http.build_request("POST", route_url, content=sent.body, headers=headers)
     if accept is None:
@@ -149,17 +149,17 @@ def test_accept_wins_over_response_type(
     assert http.send(request).headers["content-type"] == media_type
 
 
-def test_later_sources_win(http: httpx.Client, url: str, picture: Array) -> None:
-    body = json_of({"image": base64_of(png_of(picture).body), "parameters": {"masks": "none"}}).body
+def test_later_sources_take_precedence(http: httpx.Client, url: str, image: Array) -> None:
+    body = json_of({"image": base64_of(png_of(image).body), "parameters": {"masks": "none"}}).body
     by_attributes = {CUSTOM_ATTRIBUTES: "masks=polygon;format=coco"}
     sent = Sent(body, "application/json", by_attributes)
     response = sent.post(http, url, masks="rle", format="clarify-scores")
     [first, *_] = response.json()
-    assert "image_id" in first  # attributes win over the query
-    assert "segmentation" not in first  # parameters win over attributes
+    assert "image_id" in first  # attributes take precedence over the query
+    assert "segmentation" not in first  # parameters take precedence over attributes
 
 
-WRONG: dict[str, tuple[str, str, str]] = {
+INVALID: dict[str, tuple[str, str, str]] = {
     "unknown": ("zqxcanary", "1", "score_threshold"),
     "response_type": ("response_type", "zqxcanary", "jsonlines"),
     "format": ("format", "zqxcanary", "clarify-scores"),
@@ -180,15 +180,15 @@ WRONG: dict[str, tuple[str, str, str]] = {
 }
 
 
-@pytest.mark.parametrize("row", WRONG)
+@pytest.mark.parametrize("row", INVALID)
 @pytest.mark.parametrize("source", SOURCES)
 def test_an_unknown_option_or_value_is_a_400_that_names_the_valid_ones(
-    at: At, http: httpx.Client, picture: Array, source: str, row: str
+    at: At, http: httpx.Client, image: Array, source: str, row: str
 ) -> None:
     send, routes = SOURCES[source]
-    option, value, named = WRONG[row]
+    option, value, named = INVALID[row]
     for route in routes:
-        response = send(http, at(route), picture, option, value)
+        response = send(http, at(route), image, option, value)
         assert response.status_code == 400, response.text
         error = response.json()["error"]
         assert error["code"] == "bad_request"

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from d2serve.servers.torchserve.launcher.server import MODEL, REQUESTS
-from tests.bad_requests import HOSTILE, REFUSED, BadRequest
+from tests.bad_requests import HOSTILE, REJECTED, BadRequest
 from tests.serving.contract.rows import npy_of
 from tests.serving.served import Served, request_line, worker_of
 
 CANARY = "zqxcanary"
 MORE_MEMORY = 50e6
-TELLTALES = ("Traceback", "/tmp", "handler/", ".py", "site-packages")
+INTERNALS = ("Traceback", "/tmp", "handler/", "d2serve/", ".py", "site-packages")
 
 
 def post(http: httpx.Client, url: str, bad: BadRequest) -> httpx.Response:
@@ -19,11 +19,11 @@ def post(http: httpx.Client, url: str, bad: BadRequest) -> httpx.Response:
     return http.post(url, content=bad.body, headers=headers)
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_a_bad_request_is_refused_with_its_own_error(
+@pytest.mark.parametrize("name", REJECTED)
+def test_a_bad_request_is_rejected_with_its_error(
     http: httpx.Client, route_url: str, name: str
 ) -> None:
-    bad = REFUSED[name]
+    bad = REJECTED[name]
     response = post(http, route_url, bad)
     assert response.status_code == bad.status, response.text
     assert response.headers["content-type"] == "application/json"
@@ -32,11 +32,11 @@ def test_a_bad_request_is_refused_with_its_own_error(
     assert sorted(error) == ["code", "hint", "message"]
     assert error["code"] == bad.code
     assert all(isinstance(text, str) and text for text in error.values())
-    told = f"{response.headers} {response.text}"
-    assert not [word for word in (*TELLTALES, CANARY) if word in told]
+    received = f"{response.headers} {response.text}"
+    assert not [word for word in (*INTERNALS, CANARY) if word in received]
 
 
-def test_raw_values_sent_as_npy_are_told_how_to_be_written(
+def test_the_hint_for_raw_values_sent_as_npy_names_numpy_save(
     http: httpx.Client, route_url: str
 ) -> None:
     response = http.post(
@@ -55,7 +55,7 @@ def test_more_pixels_than_the_settings_allow(http: httpx.Client, route_url: str)
     assert (response.status_code, response.json()["error"]["code"]) == (413, "too_large")
 
 
-def test_hostile_requests_leave_the_workers_memory_flat(
+def test_hostile_requests_do_not_increase_the_workers_memory(
     served: Served, http: httpx.Client, url: str
 ) -> None:
     worker = worker_of(served)
@@ -67,10 +67,10 @@ def test_hostile_requests_leave_the_workers_memory_flat(
     assert worker.memory_info().rss <= before + MORE_MEMORY
 
 
-def test_a_refused_request_is_logged_with_its_id_the_code_and_the_reason(
+def test_a_rejected_request_is_logged_with_its_id_code_and_message(
     served: Served, http: httpx.Client, url: str
 ) -> None:
-    response = post(http, url, REFUSED["content-type"])
+    response = post(http, url, REJECTED["content-type"])
     request_id, error = response.headers["x-request-id"], response.json()["error"]
     line = request_line(served, request_id)
     assert (line["status"], line["code"]) == (415, error["code"])

@@ -24,85 +24,91 @@ from tests.serving.contract.rows import (
 )
 from tests.serving.served import Served
 
-Ask: TypeAlias = Callable[[Array], dict[str, Any]]
+Predict: TypeAlias = Callable[[Array], dict[str, Any]]
 KEYS = ["labels", "boxes", "scores", "classes", "names", "masks", "prediction", "image"]
 NAMES = ["circle", "triangle", "square", "star", "cross", "ring"]
 TRUNCATED = b"\x89PNG\r\n\x1a\n"
 CORNERS = (0, 0, 1, 1)
 
 
-def ask(http: httpx.Client, url: str, picture: Array, attributes: str = "", **headers: str) -> Any:
-    """The server's JSON answer to a picture with options."""
-    sent = png_of(picture, **{CUSTOM_ATTRIBUTES: attributes}, **headers)
+def predict(
+    http: httpx.Client, url: str, image: Array, attributes: str = "", **headers: str
+) -> Any:
+    """The JSON response to an image with options."""
+    sent = png_of(image, **{CUSTOM_ATTRIBUTES: attributes}, **headers)
     response = sent.post(http, url)
     assert response.status_code == 200, response.text
     return response.json()
 
 
-def test_json_of_one_picture(http: httpx.Client, route_url: str, picture: Array) -> None:
-    answer = ask(http, route_url, picture, Accept="application/json")
-    height, width = picture.shape[:2]
-    assert list(answer) == KEYS
-    assert answer["image"] == {"width": width, "height": height}
-    assert answer["scores"] == sorted(answer["scores"], reverse=True)
-    assert answer["names"] == [NAMES[index] for index in answer["classes"]]
-    for label, name, score in zip(answer["labels"], answer["names"], answer["scores"], strict=True):
+def test_json_of_one_image(http: httpx.Client, route_url: str, image: Array) -> None:
+    content = predict(http, route_url, image, Accept="application/json")
+    height, width = image.shape[:2]
+    assert list(content) == KEYS
+    assert content["image"] == {"width": width, "height": height}
+    assert content["scores"] == sorted(content["scores"], reverse=True)
+    assert content["names"] == [NAMES[index] for index in content["classes"]]
+    for label, name, score in zip(
+        content["labels"], content["names"], content["scores"], strict=True
+    ):
         assert label == f"{name} {score:.0%}"
-    for row, box, mask in zip(answer["prediction"], answer["boxes"], answer["masks"], strict=True):
+    for row, box, mask in zip(
+        content["prediction"], content["boxes"], content["masks"], strict=True
+    ):
         assert mask["size"] == [height, width]
         relative = np.array(box) / [width, height, width, height]
         np.testing.assert_allclose(row[2:], relative, atol=1e-5)
-    assert answer["names"]
+    assert content["names"]
 
 
-def test_no_key_is_missing_where_nothing_was_found(http: httpx.Client, route_url: str) -> None:
-    answer = ask(http, route_url, np.full((40, 60, 3), 127, np.uint8))
-    assert answer == {
+def test_all_keys_are_present_without_detections(http: httpx.Client, route_url: str) -> None:
+    content = predict(http, route_url, np.full((40, 60, 3), 127, np.uint8))
+    assert content == {
         **{key: [] for key in KEYS},
         "image": {"width": 60, "height": 40},
     }
 
 
-def test_several_pictures_and_an_error_in_its_place(
-    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask
+def test_the_error_of_an_image_replaces_its_prediction(
+    http: httpx.Client, route_url: str, image: Array, prediction_of: Predict
 ) -> None:
-    good = base64_of(png_of(picture).body)
+    good = base64_of(png_of(image).body)
     response = json_of({"images": [good, base64_of(TRUNCATED), good]}).post(http, route_url)
     assert response.status_code == 200
     first, second, third = response.json()["predictions"]
-    assert first["classes"] == third["classes"] == answer_to(picture)["classes"]
+    assert first["classes"] == third["classes"] == prediction_of(image)["classes"]
     assert second["error"]["code"] == "bad_request"
     assert sorted(second["error"]) == ["code", "hint", "message"]
 
 
-def test_polygons(http: httpx.Client, route_url: str, picture: Array, answer_to: Ask) -> None:
-    height, width = picture.shape[:2]
-    polygons = ask(http, route_url, picture, "masks=polygon")["masks"]
+def test_polygons(http: httpx.Client, route_url: str, image: Array, prediction_of: Predict) -> None:
+    height, width = image.shape[:2]
+    polygons = predict(http, route_url, image, "masks=polygon")["masks"]
     for name, outlines, mask in zip(
-        answer_to(picture)["names"], polygons, answer_to(picture)["masks"], strict=True
+        prediction_of(image)["names"], polygons, prediction_of(image)["masks"], strict=True
     ):
         drawn = coco_mask.merge(coco_mask.frPyObjects(outlines, height, width))
         if name != "ring":  # outlines fill holes
             assert coco_mask.iou([drawn], [mask], [False])[0][0] > 0.97
 
 
-def test_no_masks(http: httpx.Client, route_url: str, picture: Array) -> None:
-    assert ask(http, route_url, picture, "masks=none")["masks"] == []
+def test_no_masks(http: httpx.Client, route_url: str, image: Array) -> None:
+    assert predict(http, route_url, image, "masks=none")["masks"] == []
 
 
-def test_clarify(http: httpx.Client, route_url: str, picture: Array, answer_to: Ask) -> None:
-    assert ask(http, route_url, picture, "format=clarify") == answer_to(picture)["prediction"]
-    batch = npy_of(np.stack([picture, picture]), "format=clarify").post(http, route_url).json()
-    assert [[row[0] for row in rows] for rows in batch] == [answer_to(picture)["classes"]] * 2
+def test_clarify(http: httpx.Client, route_url: str, image: Array, prediction_of: Predict) -> None:
+    assert predict(http, route_url, image, "format=clarify") == prediction_of(image)["prediction"]
+    batch = npy_of(np.stack([image, image]), "format=clarify").post(http, route_url).json()
+    assert [[row[0] for row in rows] for rows in batch] == [prediction_of(image)["classes"]] * 2
 
 
 def test_clarify_of_a_batch_of_one(
-    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask
+    http: httpx.Client, route_url: str, image: Array, prediction_of: Predict
 ) -> None:
-    [rows] = npy_of(picture[None], "format=clarify").post(http, route_url).json()
-    assert [row[0] for row in rows] == answer_to(picture)["classes"]
-    [scores] = npy_of(picture[None], "format=clarify-scores").post(http, route_url).json()
-    assert scores == pytest.approx(best_scores(answer_to(picture)), abs=1e-4)
+    [rows] = npy_of(image[None], "format=clarify").post(http, route_url).json()
+    assert [row[0] for row in rows] == prediction_of(image)["classes"]
+    [scores] = npy_of(image[None], "format=clarify-scores").post(http, route_url).json()
+    assert scores == pytest.approx(best_scores(prediction_of(image)), abs=1e-4)
 
 
 def best_scores(found: dict[str, Any]) -> list[float]:
@@ -115,11 +121,13 @@ def best_scores(found: dict[str, Any]) -> list[float]:
     ]
 
 
-def test_clarify_scores(http: httpx.Client, route_url: str, picture: Array, answer_to: Ask) -> None:
-    expected = best_scores(answer_to(picture))
-    assert ask(http, route_url, picture, "format=clarify-scores") == pytest.approx(expected)
+def test_clarify_scores(
+    http: httpx.Client, route_url: str, image: Array, prediction_of: Predict
+) -> None:
+    expected = best_scores(prediction_of(image))
+    assert predict(http, route_url, image, "format=clarify-scores") == pytest.approx(expected)
     sent = png_of(
-        picture, **{CUSTOM_ATTRIBUTES: "format=clarify-scores", "Accept": "application/jsonlines"}
+        image, **{CUSTOM_ATTRIBUTES: "format=clarify-scores", "Accept": "application/jsonlines"}
     )
     response = sent.post(http, route_url)
     assert response.headers["content-type"] == "application/jsonlines"
@@ -127,9 +135,9 @@ def test_clarify_scores(http: httpx.Client, route_url: str, picture: Array, answ
     assert json.loads(line) == {"prediction": pytest.approx(expected)}
 
 
-def test_coco(http: httpx.Client, route_url: str, picture: Array, answer_to: Ask) -> None:
-    found = answer_to(picture)
-    response = npy_of(np.stack([picture, picture]), "format=coco").post(http, route_url)
+def test_coco(http: httpx.Client, route_url: str, image: Array, prediction_of: Predict) -> None:
+    found = prediction_of(image)
+    response = npy_of(np.stack([image, image]), "format=coco").post(http, route_url)
     results = response.json()
     assert [result["image_id"] for result in results] == [0] * len(found["boxes"]) + [1] * len(
         found["boxes"]
@@ -152,30 +160,32 @@ JUMPSTART = {
 
 @pytest.mark.parametrize("name", JUMPSTART)
 def test_jumpstart(
-    http: httpx.Client, route_url: str, picture: Array, answer_to: Ask, name: str
+    http: httpx.Client, route_url: str, image: Array, prediction_of: Predict, name: str
 ) -> None:
     attributes, accept, most = JUMPSTART[name]
-    answer = ask(http, route_url, picture, attributes, Accept=accept)
-    found = answer_to(picture)
+    content = predict(http, route_url, image, attributes, Accept=accept)
+    found = prediction_of(image)
     assert len(found["classes"]) > 2
-    assert answer["labels"] == NAMES
-    assert answer["classes"] == found["classes"][:most]
-    assert answer["scores"] == pytest.approx(found["scores"][:most], abs=1e-4)
+    assert content["labels"] == NAMES
+    assert content["classes"] == found["classes"][:most]
+    assert content["scores"] == pytest.approx(found["scores"][:most], abs=1e-4)
     np.testing.assert_allclose(
-        answer["normalized_boxes"], [row[2:] for row in found["prediction"][:most]], atol=1e-4
+        content["normalized_boxes"], [row[2:] for row in found["prediction"][:most]], atol=1e-4
     )
-    assert {"masks", "image_with_masks"} <= set(answer)
+    assert {"masks", "image_with_masks"} <= set(content)
 
 
-def test_json_lines(http: httpx.Client, route_url: str, picture: Array, answer_to: Ask) -> None:
-    sent = npy_of(np.stack([picture, picture]))
+def test_json_lines(
+    http: httpx.Client, route_url: str, image: Array, prediction_of: Predict
+) -> None:
+    sent = npy_of(np.stack([image, image]))
     response = http.post(
         route_url,
         content=sent.body,
         headers={"Content-Type": "application/x-npy", "Accept": "application/jsonlines"},
     )
     lines = [json.loads(line) for line in response.text.splitlines()]
-    assert [line["classes"] for line in lines] == [answer_to(picture)["classes"]] * 2
+    assert [line["classes"] for line in lines] == [prediction_of(image)["classes"]] * 2
 
 
 @pytest.mark.parametrize(
@@ -187,35 +197,35 @@ def test_json_lines(http: httpx.Client, route_url: str, picture: Array, answer_t
         ("json", "image/png", "PNG"),
     ],
 )
-def test_a_drawn_picture(
+def test_an_overlay(
     http: httpx.Client,
     route_url: str,
-    picture: Array,
+    image: Array,
     response_type: str,
     accept: str | None,
     file_format: str,
 ) -> None:
     headers = {"Accept": accept} if accept else {}
     attributes = f"response_type={response_type}"
-    response = png_of(picture, **{CUSTOM_ATTRIBUTES: attributes}, **headers).post(http, route_url)
+    response = png_of(image, **{CUSTOM_ATTRIBUTES: attributes}, **headers).post(http, route_url)
     drawn = opened(response.content)
     assert drawn.format == file_format
-    assert drawn.size == (picture.shape[1], picture.shape[0])
-    assert (np.abs(np.asarray(drawn, int) - picture).max(axis=2) > 40).any()
+    assert drawn.size == (image.shape[1], image.shape[0])
+    assert (np.abs(np.asarray(drawn, int) - image).max(axis=2) > 40).any()
 
 
-def test_npy(http: httpx.Client, route_url: str, picture: Array, answer_to: Ask) -> None:
-    response = png_of(picture, Accept="application/x-npy").post(http, route_url)
+def test_npy(http: httpx.Client, route_url: str, image: Array, prediction_of: Predict) -> None:
+    response = png_of(image, Accept="application/x-npy").post(http, route_url)
     assert response.headers["content-type"] == "application/x-npy"
     rows = np.load(io.BytesIO(response.content))
     assert rows.dtype == np.float32
-    np.testing.assert_allclose(rows, answer_to(picture)["prediction"], atol=1e-4)
+    np.testing.assert_allclose(rows, prediction_of(image)["prediction"], atol=1e-4)
 
 
-def test_npz(http: httpx.Client, route_url: str, picture: Array, answer_to: Ask) -> None:
-    response = png_of(picture, Accept="application/x-npz").post(http, route_url)
+def test_npz(http: httpx.Client, route_url: str, image: Array, prediction_of: Predict) -> None:
+    response = png_of(image, Accept="application/x-npz").post(http, route_url)
     assert response.headers["content-type"] == "application/x-npz"
-    found = answer_to(picture)
+    found = prediction_of(image)
     with np.load(io.BytesIO(response.content)) as arrays:
         np.testing.assert_allclose(arrays["boxes"], found["boxes"], atol=0.01)
         np.testing.assert_allclose(arrays["scores"], found["scores"], atol=1e-4)
@@ -226,41 +236,41 @@ def test_npz(http: httpx.Client, route_url: str, picture: Array, answer_to: Ask)
 
 
 def test_open_inference(
-    served: Served, at: At, http: httpx.Client, picture: Array, answer_to: Ask
+    served: Served, at: At, http: httpx.Client, image: Array, prediction_of: Predict
 ) -> None:
     tensor = {
         "name": "a",
         "shape": [1],
         "datatype": "BYTES",
-        "data": [base64_of(png_of(picture).body)],
+        "data": [base64_of(png_of(image).body)],
     }
     response = json_of({"id": "42", "inputs": [tensor]}).post(http, at("/v2/models/{model}/infer"))
-    answer, found = response.json(), answer_to(picture)
-    assert (answer["model_name"], answer["id"]) == (served.model_name, "42")
+    content, found = response.json(), prediction_of(image)
+    assert (content["model_name"], content["id"]) == (served.model_name, "42")
     count = len(found["classes"])
-    described = {t["name"]: (t["datatype"], t["shape"]) for t in answer["outputs"]}
+    described = {t["name"]: (t["datatype"], t["shape"]) for t in content["outputs"]}
     assert described == {
         "boxes": ("FP32", [count, 4]),
         "scores": ("FP32", [count]),
         "classes": ("INT64", [count]),
         "masks": ("BYTES", [count]),
     }
-    masks = answer["outputs"][-1]["data"]
-    assert [json.loads(mask)["size"] for mask in masks] == [list(picture.shape[:2])] * count
+    masks = content["outputs"][-1]["data"]
+    assert [json.loads(mask)["size"] for mask in masks] == [list(image.shape[:2])] * count
 
 
 def test_every_response_carries_server_timing(
-    http: httpx.Client, route_url: str, picture: Array
+    http: httpx.Client, route_url: str, image: Array
 ) -> None:
     timing = re.compile(
         r'decode;dur=\d+\.\d\d, forward;dur=\d+\.\d\d, encode;dur=\d+\.\d\d, batch;desc="\d+"'
     )
-    good, bad = png_of(picture), png_of(picture, Accept="audio/mpeg")
+    good, bad = png_of(image), png_of(image, Accept="audio/mpeg")
     for sent in (good, bad):
         assert timing.fullmatch(sent.post(http, route_url).headers["server-timing"])
 
 
-def test_the_jumpstart_picture_is_one(http: httpx.Client, url: str, picture: Array) -> None:
-    answer = ask(http, url, picture, "format=jumpstart")
-    drawn = opened(b64decode(answer["image_with_masks"]))
-    assert drawn.size == (picture.shape[1], picture.shape[0])
+def test_the_jumpstart_image_is_an_overlay(http: httpx.Client, url: str, image: Array) -> None:
+    content = predict(http, url, image, "format=jumpstart")
+    drawn = opened(b64decode(content["image_with_masks"]))
+    assert drawn.size == (image.shape[1], image.shape[0])

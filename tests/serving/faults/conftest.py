@@ -1,6 +1,5 @@
-"""One server behind a front door, whose handler has the faults that a test asks for."""
+"""A server behind the reverse proxy, whose handler has faults on demand."""
 
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,24 +7,21 @@ import pytest
 import yaml
 
 from d2serve.servers.torchserve.launcher.server import running_server
-from d2serve.serving.integrity import SUMS_FILE
+from tests.serving.archives import HANDLER, alter, unpack
 from tests.serving.faults.faulty import (
     BATCH,
     CONNECTIONS,
     QUEUE,
     RESPONSE_TIMEOUT_S,
     Faulty,
-    service,
+    faulty_handler,
 )
 
 
 @pytest.fixture(scope="session")
 def faulty(shapes_mar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
-    folder = tmp_path_factory.mktemp("faulty") / "shapes"
-    with zipfile.ZipFile(shapes_mar) as archive:
-        archive.extractall(folder)
+    folder = unpack(shapes_mar, tmp_path_factory.mktemp("faulty") / "shapes")
     gate = tmp_path_factory.mktemp("gate")
-    (folder / "handler.py").write_text(service(gate))
     config = folder / "model-config.yaml"
     settings = yaml.safe_load(config.read_text()) | {
         "batchSize": BATCH,
@@ -34,7 +30,7 @@ def faulty(shapes_mar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     }
     settings["handler"]["max_connections"] = CONNECTIONS
     config.write_text(yaml.safe_dump(settings))
-    (folder / SUMS_FILE).unlink()
+    alter(folder, {HANDLER: faulty_handler(gate)})
     logs = tmp_path_factory.mktemp("logs")
-    with running_server(folder, log_dir=logs, front_door=True) as server:
+    with running_server(folder, log_dir=logs, with_proxy=True) as server:
         yield Faulty(server, gate)

@@ -1,4 +1,4 @@
-"""A real server with faults on demand, and what tests do to it."""
+"""A real server with faults on demand."""
 
 import socket
 from collections.abc import Callable
@@ -19,27 +19,27 @@ BATCH = 4
 QUEUE = 6
 CONNECTIONS = 30
 RESPONSE_TIMEOUT_S = 4
-WITHIN_S = 90
+TIMEOUT_S = 90
 
-# What a picture's side asks for; sides differ, so that each kind has micro-batches of its own.
-GOOD, FAULT, NEVER_FITS, TWO_FIT, LOST_DEVICE, HELD = 64, 500, 507, 520, 540, 560
+# The side of an image selects the fault; images of different sizes run in separate forward passes.
+GOOD, FAULT, EXCEEDS_MEMORY, MAX_TWO_PER_BATCH, LOST_DEVICE, HELD = 64, 500, 507, 520, 540, 560
 ONLY_TWO_FIT = "CUDA out of memory, only two fit"
 
 
-def service(gate: Path) -> str:
-    """A handler with these faults, whose wall clock jumps about by years at every look."""
+def faulty_handler(gate: Path) -> str:
+    """The code of a handler with these faults, whose wall clock jumps by years at every call."""
     return f"""
 import itertools
 import time
 from pathlib import Path
 
 import torch
-from handler.service import Detectron2Handler
+from d2serve.servers.torchserve.handler import Detectron2Handler
 
 GATE = Path({str(gate)!r})
 FAULTS = {{
     {FAULT}: RuntimeError("zqx /opt/secret"),
-    {NEVER_FITS}: torch.OutOfMemoryError("CUDA out of memory zqx /opt/secret"),
+    {EXCEEDS_MEMORY}: torch.OutOfMemoryError("CUDA out of memory zqx /opt/secret"),
     {LOST_DEVICE}: RuntimeError("CUDA error: device-side assert triggered"),
 }}
 JUMPS_S = itertools.cycle([0, 4e7, -4e7, 1])
@@ -57,7 +57,7 @@ class FaultyHandler(Detectron2Handler):
             sides = [height for height, _ in sizes_hw]
             for side in set(sides) & set(FAULTS):
                 raise FAULTS[side]
-            if {TWO_FIT} in sides and len(sides) > 2:
+            if {MAX_TWO_PER_BATCH} in sides and len(sides) > 2:
                 raise torch.OutOfMemoryError("{ONLY_TWO_FIT}")
             if {HELD} in sides:
                 (GATE / "begun").touch()
@@ -71,7 +71,7 @@ class FaultyHandler(Detectron2Handler):
 
 @dataclass
 class Faulty:
-    """The server; `gate` is a folder by which a test holds and frees HELD pictures."""
+    """The server; through files in the folder `gate` a test holds and releases HELD images."""
 
     server: Server
     gate: Path
@@ -81,33 +81,32 @@ class Faulty:
     def url(self) -> str:
         return f"{self.server.url}/invocations"
 
-    def ask(self, side: int, headers: dict[str, str] | None = None) -> httpx.Response:
-        """The answer to a picture of that side, over a connection of its own."""
+    def send(self, side: int, headers: dict[str, str] | None = None) -> httpx.Response:
+        """The response to an image of that side, over a separate connection."""
         body = npy_body(zeros(side))
-        own = {"Content-Type": body.content_type, **(headers or {})}
-        with httpx.Client(timeout=WITHIN_S, trust_env=False) as http:
-            return http.post(self.url, content=body.content, headers=own)
+        all_headers = {"Content-Type": body.content_type, **(headers or {})}
+        with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as http:
+            return http.post(self.url, content=body.content, headers=all_headers)
 
-    def ask_meanwhile(
-        self, side: int, headers: dict[str, str] | None = None
-    ) -> "Future[httpx.Response]":
-        return self.pool.submit(self.ask, side, headers)
+    def submit(self, side: int, headers: dict[str, str] | None = None) -> "Future[httpx.Response]":
+        """The future response to an image of that side."""
+        return self.pool.submit(self.send, side, headers)
 
     def hold(self) -> "Future[httpx.Response]":
-        """A request whose forward has begun and does not end before `let_go`."""
-        for word in self.gate.iterdir():
-            word.unlink()
-        held = self.ask_meanwhile(HELD)
+        """A request whose forward pass has begun and does not end before `release`."""
+        for file in self.gate.iterdir():
+            file.unlink()
+        held = self.submit(HELD)
         wait_until(lambda: (self.gate / "begun").exists())
         return held
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         (self.gate / "open").touch()
 
-    def wait_for_queue(self, waiting: int) -> None:
-        wait_until(lambda: self._waiting() == waiting)
+    def wait_for_queue(self, length: int) -> None:
+        wait_until(lambda: self._queue_length() == length)
 
-    def _waiting(self) -> int:
+    def _queue_length(self) -> int:
         url = f"{self.server.management_url}/models/{self.server.model_name}"
         [model] = httpx.get(url, trust_env=False).json()
         return int(model["jobQueueStatus"]["pendingRequests"])
@@ -120,8 +119,8 @@ class Faulty:
         return worker_of(self.server)
 
     @property
-    def relay(self) -> psutil.Process:
-        """The process that has the public port."""
+    def proxy(self) -> psutil.Process:
+        """The process that owns the public port."""
         [port] = self.server.key_file.parent.glob("d2serve-*.port")
         return psutil.Process(int(port.read_text()))
 
@@ -132,11 +131,11 @@ class Faulty:
         return child
 
     def connect(self) -> socket.socket:
-        return socket.create_connection((LOOPBACK, self.server.ports.inference), WITHIN_S)
+        return socket.create_connection((LOOPBACK, self.server.ports.inference), TIMEOUT_S)
 
 
 def is_open(ports: Ports) -> bool:
-    """Whether anybody listens at the public port."""
+    """True if the public port accepts connections."""
     try:
         httpx.get(f"http://{LOOPBACK}:{ports.inference}/ping", trust_env=False)
     except httpx.TransportError:
@@ -146,7 +145,7 @@ def is_open(ports: Ports) -> bool:
 
 def wait_until(condition: Callable[[], bool]) -> None:
     polling = Retrying(
-        stop=stop_after_delay(WITHIN_S),
+        stop=stop_after_delay(TIMEOUT_S),
         wait=wait_fixed(0.02),
         retry=retry_if_result(lambda met: not met),
     )
@@ -154,13 +153,13 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def error_code(response: httpx.Response) -> str:
-    """The code of an error in the contract's form, which says nothing of the inside."""
+    """The code of an error of the contract, which reveals no internals."""
     assert response.headers["content-type"] == "application/json"
     assert list(response.json()) == ["error"]
     error = response.json()["error"]
     assert error["message"]
     assert error["hint"]
-    for inside in ("zqx", "secret", "Traceback", "CUDA", ".py", "Exception"):
-        assert inside not in response.text
+    for internal in ("zqx", "secret", "Traceback", "CUDA", ".py", "Exception"):
+        assert internal not in response.text
     code: str = error["code"]
     return code

@@ -1,49 +1,49 @@
-"""More requests than the server can take: what is refused, when and how."""
+"""More requests than the server can process."""
 
 from tests.serving.faults.faulty import BATCH, GOOD, QUEUE, Faulty, error_code
 
 
-def test_beyond_the_queue_requests_are_refused_at_once_and_the_others_answered(
+def test_requests_beyond_the_queue_are_rejected_at_once_and_queued_ones_are_processed(
     faulty: Faulty,
 ) -> None:
     held = faulty.hold()
-    waiting = [faulty.ask_meanwhile(GOOD) for _ in range(QUEUE)]
+    queued = [faulty.submit(GOOD) for _ in range(QUEUE)]
     faulty.wait_for_queue(QUEUE)
     for _ in range(3):
-        refused = faulty.ask(GOOD)
-        assert refused.status_code == 503
-        assert refused.headers["retry-after"] == "1"
-        assert error_code(refused) == "overloaded"
+        rejected = faulty.send(GOOD)
+        assert rejected.status_code == 503
+        assert rejected.headers["retry-after"] == "1"
+        assert error_code(rejected) == "overloaded"
     assert not held.done()
-    faulty.let_go()
-    assert [answer.result().status_code for answer in (held, *waiting)] == [200] * (1 + QUEUE)
-    assert faulty.ask(GOOD).status_code == 200
+    faulty.release()
+    assert [response.result().status_code for response in (held, *queued)] == [200] * (1 + QUEUE)
+    assert faulty.send(GOOD).status_code == 200
 
 
-def test_a_request_whose_client_has_given_up_reaches_no_network(faulty: Faulty) -> None:
+def test_a_request_past_its_deadline_does_not_run(faulty: Faulty) -> None:
     held = faulty.hold()
-    late = faulty.ask_meanwhile(GOOD, {"X-D2serve-Timeout-Ms": "1"})
-    patient = faulty.ask_meanwhile(GOOD, {"X-D2serve-Timeout-Ms": "90000"})
+    expired = faulty.submit(GOOD, {"X-D2serve-Timeout-Ms": "1"})
+    in_time = faulty.submit(GOOD, {"X-D2serve-Timeout-Ms": "90000"})
     faulty.wait_for_queue(2)
-    faulty.let_go()
-    refused = late.result()
-    assert refused.status_code == 503
-    assert refused.headers["retry-after"] == "1"
-    assert error_code(refused) == "overloaded"
-    assert "waited longer than 0.001 s" in refused.text
-    assert "forward;dur=0.00" in refused.headers["server-timing"]
-    answered = patient.result()
-    assert answered.status_code == 200
-    assert 'batch;desc="1"' in answered.headers["server-timing"]
+    faulty.release()
+    rejected = expired.result()
+    assert rejected.status_code == 503
+    assert rejected.headers["retry-after"] == "1"
+    assert error_code(rejected) == "overloaded"
+    assert "waited longer than 0.001 s" in rejected.text
+    assert "forward;dur=0.00" in rejected.headers["server-timing"]
+    processed = in_time.result()
+    assert processed.status_code == 200
+    assert 'batch;desc="1"' in processed.headers["server-timing"]
     assert held.result().status_code == 200
 
 
-def test_a_batch_in_the_worker_leaves_the_whole_queue_to_others(faulty: Faulty) -> None:
-    """A worker takes a batch out of the queue, so one batch more than the queue can be inside."""
+def test_a_running_batch_does_not_occupy_the_queue(faulty: Faulty) -> None:
+    """The worker takes its batch out of the queue, so the server accepts one batch more."""
     held = faulty.hold()
-    waiting = [faulty.ask_meanwhile(GOOD) for _ in range(QUEUE)]
+    queued = [faulty.submit(GOOD) for _ in range(QUEUE)]
     faulty.wait_for_queue(QUEUE)
-    faulty.let_go()
-    together = [answer.result() for answer in (held, *waiting)]
-    assert all(answer.status_code == 200 for answer in together)
+    faulty.release()
+    responses = [response.result() for response in (held, *queued)]
+    assert all(response.status_code == 200 for response in responses)
     assert BATCH < 1 + QUEUE

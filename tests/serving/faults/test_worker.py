@@ -1,4 +1,4 @@
-"""Workers that die, hang or lose their device: who runs in them gets an error, nobody else does."""
+"""Workers that die, hang or lose their device: only their running requests fail."""
 
 import signal
 from collections.abc import Callable
@@ -13,47 +13,47 @@ def kill(faulty: Faulty) -> None:
 
 
 def stop(faulty: Faulty) -> None:
-    """It no longer answers, and TorchServe has to notice."""
+    """TorchServe must detect a worker that stops responding."""
     faulty.worker.send_signal(signal.SIGSTOP)
 
 
 def nothing(_: Faulty) -> None:
-    """It hangs in the forward already."""
+    """The worker hangs in the forward pass."""
 
 
 @pytest.mark.parametrize("fault", [kill, stop, nothing], ids=["kill -9", "SIGSTOP", "endless"])
-def test_who_runs_gets_a_500_and_who_waits_an_answer(
+def test_running_requests_get_a_500_and_queued_ones_their_responses(
     faulty: Faulty, fault: Callable[[Faulty], None]
 ) -> None:
     before = faulty.worker
     running = faulty.hold()
-    waiting = [faulty.ask_meanwhile(GOOD) for _ in range(2)]
+    queued = [faulty.submit(GOOD) for _ in range(2)]
     faulty.wait_for_queue(2)
     fault(faulty)
     failed = running.result()
     assert failed.status_code == 500
     assert error_code(failed) == "internal"
     wait_until(lambda: not faulty.is_healthy())
-    assert [answer.result().status_code for answer in waiting] == [200, 200]
+    assert [response.result().status_code for response in queued] == [200, 200]
     wait_until(faulty.is_healthy)
     assert faulty.worker != before
 
 
-def test_a_lost_device_ends_the_worker_and_the_next_one_serves(faulty: Faulty) -> None:
+def test_a_worker_that_lost_its_device_is_replaced(faulty: Faulty) -> None:
     before = faulty.worker
-    failed = faulty.ask(LOST_DEVICE)
+    failed = faulty.send(LOST_DEVICE)
     assert failed.status_code == 500
     assert error_code(failed) == "internal"
-    assert faulty.ask(GOOD).status_code == 200
+    assert faulty.send(GOOD).status_code == 200
     assert faulty.worker != before
-    assert "the device is lost, so this worker ends" in faulty.server.logs.text("model_log.log")
+    assert "the device is lost; the worker exits" in faulty.server.logs.text("model_log.log")
 
 
-def test_a_front_door_that_dies_is_opened_again(faulty: Faulty) -> None:
-    """First one that a worker before this one may have opened, then this worker's own."""
+def test_a_proxy_process_that_dies_is_restarted(faulty: Faulty) -> None:
+    """First one that an earlier worker may have started, then this worker's own."""
     worker = faulty.worker
     for _ in range(2):
-        faulty.relay.kill()
+        faulty.proxy.kill()
         wait_until(lambda: is_open(faulty.server.ports) and faulty.is_healthy())
-        assert faulty.ask(GOOD).status_code == 200
+        assert faulty.send(GOOD).status_code == 200
     assert faulty.worker == worker

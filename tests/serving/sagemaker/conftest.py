@@ -1,5 +1,5 @@
-"""An AWS of the tests' own, for what is sent to a container through an endpoint."""
+"""Fake AWS services in front of a container."""
 
-from tests.client.conftest import aws, invoke, moto_url
+from tests.client.conftest import aws, connect, moto_url
 
-__all__ = ["aws", "invoke", "moto_url"]
+__all__ = ["aws", "connect", "moto_url"]

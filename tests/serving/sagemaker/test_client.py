@@ -1,4 +1,4 @@
-"""The client's answers: from a server, and from endpoints of both kinds in front of a container."""
+"""The client against a server, and against both kinds of endpoints in front of a container."""
 
 from pathlib import Path
 
@@ -10,41 +10,41 @@ from d2serve.aws.local_container import Container
 from d2serve.client.client import Client
 from d2serve.client.http import HttpTransport
 from d2serve.client.predictions import Prediction
-from d2serve.client.transport import PredictionError
+from d2serve.errors import PredictionError
 from d2serve.servers.torchserve.launcher.server import Server
-from tests.client.conftest import Invoke
-from tests.client.runtime import Answered, Asked
+from tests.client.conftest import Connect
+from tests.client.runtime import Received, Response
 from tests.serving.traffic import pixels
 
-WITHIN_S = 120
+TIMEOUT_S = 120
 NAMES = {
     "x-amzn-sagemaker-content-type": "content-type",
     "x-amzn-sagemaker-accept": "accept",
 }
 
 
-def behind(container: Container, asked: Asked) -> Answered:
-    """What SageMaker hands on to its container, and what that answers."""
-    headers = {NAMES.get(name, name): value for name, value in asked.headers.items()}
-    handed_on = {
+def forward_to(container: Container, received: Received) -> Response:
+    """Forward a request as SageMaker does; return the container's response."""
+    headers = {NAMES.get(name, name): value for name, value in received.headers.items()}
+    forwarded = {
         name: value
         for name, value in headers.items()
         if name in ("content-type", "accept", "x-amzn-sagemaker-custom-attributes")
     }
     url = f"{container.url}/invocations"
-    answer = httpx.post(
-        url, content=asked.body, headers=handed_on, timeout=WITHIN_S, trust_env=False
+    response = httpx.post(
+        url, content=received.body, headers=forwarded, timeout=TIMEOUT_S, trust_env=False
     )
-    return Answered(answer.status_code, answer.content, answer.headers["content-type"])
+    return Response(response.status_code, response.content, response.headers["content-type"])
 
 
 @pytest.fixture(params=["server", "now", "later"])
 def client(
-    request: pytest.FixtureRequest, server: Server, container: Container, invoke: Invoke
+    request: pytest.FixtureRequest, server: Server, container: Container, connect: Connect
 ) -> Client:
     if request.param == "server":
         return Client(HttpTransport(f"{server.url}/invocations"))
-    return invoke(request.param, lambda asked: behind(container, asked))[0]
+    return connect(request.param, lambda received: forward_to(container, received))[0]
 
 
 def assert_same(found: Prediction, expected: Prediction) -> None:
@@ -67,11 +67,11 @@ def test_files_arrays_and_several_images(client: Client, server: Server, png: Pa
         assert_same(pair[1], expected)
 
 
-def test_options_overlays_and_refusals(client: Client, png: Path) -> None:
+def test_options_overlays_and_errors(client: Client, png: Path) -> None:
     with client:
         [best] = client.detect(png, max_detections=1, masks="polygon")
         assert len(best) == 1
         assert best.masks().any()
         assert client.predict(png, accept="image/png").content.startswith(b"\x89PNG")
         with pytest.raises(PredictionError, match="unsupported_media_type"):
-            client.predict(b"no picture")
+            client.predict(b"no image")

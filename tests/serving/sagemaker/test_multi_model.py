@@ -1,4 +1,4 @@
-"""A multi-model endpoint's container: models come and go, as SageMaker loads and unloads them."""
+"""A multi-model endpoint's container, whose models SageMaker loads and unloads."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,27 +8,22 @@ import httpx
 import pytest
 
 from d2serve.aws.containers import container_environment
-from d2serve.aws.local_container import (
-    Container,
-    ContainerError,
-    load_model,
-    running_container,
-    unload_model,
-)
+from d2serve.aws.local_container import Container, load_model, running_container, unload_model
+from d2serve.errors import ContainerError
+from tests.serving.archives import WEIGHTS, repack
 from tests.serving.contract.rows import Array, png_of
-from tests.serving.sagemaker.packages import repacked
 from tests.serving.traffic import images_run_together
 
-WITHIN_S = 120
-MOST_TOGETHER = 2
+TIMEOUT_S = 120
+MAX_BATCH = 2
 
 
 @pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
+def multi_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     environment = container_environment("mme", {})
     log_dir = tmp_path_factory.mktemp("logs")
     with running_container(None, environment, log_dir=log_dir) as running:
-        running.wait_until_healthy(WITHIN_S)
+        running.wait_until_healthy(TIMEOUT_S)
         yield running
 
 
@@ -37,48 +32,48 @@ def loaded(container: Container) -> set[str]:
     return {model["modelName"] for model in listed["models"]}
 
 
-def invoke(container: Container, http: httpx.Client, name: str, picture: Array) -> httpx.Response:
-    return png_of(picture).post(http, f"{container.url}/models/{name}/invoke")
+def invoke(container: Container, http: httpx.Client, name: str, image: Array) -> httpx.Response:
+    return png_of(image).post(http, f"{container.url}/models/{name}/invoke")
 
 
 def test_models_are_loaded_listed_invoked_and_unloaded(
-    many: Container, package: Path, http: httpx.Client, picture: Array
+    multi_model: Container, package: Path, http: httpx.Client, image: Array
 ) -> None:
-    assert loaded(many) == set()
-    load_model(many, package, "first")
-    load_model(many, package, "second")
-    assert loaded(many) == {"first", "second"}
-    answers = [invoke(many, http, name, picture) for name in ("first", "second")]
-    assert [answer.status_code for answer in answers] == [200, 200]
-    assert answers[0].json() == answers[1].json()
+    assert loaded(multi_model) == set()
+    load_model(multi_model, package, "first")
+    load_model(multi_model, package, "second")
+    assert loaded(multi_model) == {"first", "second"}
+    responses = [invoke(multi_model, http, name, image) for name in ("first", "second")]
+    assert [response.status_code for response in responses] == [200, 200]
+    assert responses[0].json() == responses[1].json()
     with pytest.raises(ContainerError, match="409"):
-        load_model(many, package, "first")
-    unload_model(many, "first")
-    assert loaded(many) == {"second"}
-    assert invoke(many, http, "first", picture).status_code == 404
-    assert invoke(many, http, "second", picture).json() == answers[1].json()
-    unload_model(many, "second")
-    assert loaded(many) == set()
-    assert many.is_healthy()
+        load_model(multi_model, package, "first")
+    unload_model(multi_model, "first")
+    assert loaded(multi_model) == {"second"}
+    assert invoke(multi_model, http, "first", image).status_code == 404
+    assert invoke(multi_model, http, "second", image).json() == responses[1].json()
+    unload_model(multi_model, "second")
+    assert loaded(multi_model) == set()
+    assert multi_model.is_healthy()
 
 
-def test_a_model_that_cannot_load_is_refused_and_not_listed(
-    many: Container, package: Path, tmp_path: Path
+def test_a_model_that_cannot_load_is_rejected_and_not_listed(
+    multi_model: Container, package: Path, tmp_path: Path
 ) -> None:
-    broken = repacked(package, tmp_path / "broken.tar.gz", {"weights.pt": b"broken"})
+    broken = repack(package, tmp_path / "broken.tar.gz", {WEIGHTS: b"broken"})
     with pytest.raises(ContainerError, match="500"):
-        load_model(many, broken, "broken")
-    assert "broken" not in loaded(many)
-    assert many.is_healthy()
+        load_model(multi_model, broken, "broken")
+    assert "broken" not in loaded(multi_model)
+    assert multi_model.is_healthy()
 
 
-def test_torchserve_forms_no_larger_batches_than_documented(
-    many: Container, multi_model_package: Path, http: httpx.Client, picture: Array
+def test_torchserve_limits_batches_as_documented(
+    multi_model: Container, multi_model_package: Path, http: httpx.Client, image: Array
 ) -> None:
-    """TorchServe 0.12 takes at most two requests at once where SageMaker registers a model."""
-    load_model(many, multi_model_package, "batched")
+    """TorchServe 0.12 batches at most two requests if SageMaker registers the model."""
+    load_model(multi_model, multi_model_package, "batched")
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda _: invoke(many, http, "batched", picture), range(48)))
-    assert {answer.status_code for answer in answers} == {200}
-    assert max(map(images_run_together, answers)) == MOST_TOGETHER
-    unload_model(many, "batched")
+        responses = list(pool.map(lambda _: invoke(multi_model, http, "batched", image), range(48)))
+    assert {response.status_code for response in responses} == {200}
+    assert max(map(images_run_together, responses)) == MAX_BATCH
+    unload_model(multi_model, "batched")

@@ -1,4 +1,4 @@
-"""Network isolation: a package is all that it takes."""
+"""Network isolation: a package needs no network."""
 
 import json
 import subprocess
@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from tests.serving.contract.rows import Array
-from tests.serving.traffic import assert_same_answer
+from tests.serving.traffic import assert_same_prediction
 
 UNSHARE = ("unshare", "--net", "--map-root-user")
-WITHIN_S = 300
+TIMEOUT_S = 300
 
 
-def can_have_a_network_of_its_own() -> bool:
+def can_create_network_namespace() -> bool:
     try:
         return subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode == 0
     except FileNotFoundError:
@@ -24,19 +24,19 @@ def can_have_a_network_of_its_own() -> bool:
 
 
 @pytest.mark.skipif(
-    not can_have_a_network_of_its_own(), reason="this system gives no process a network of its own"
+    not can_create_network_namespace(), reason="this system does not allow network namespaces"
 )
 def test_a_package_is_served_without_a_network(
     package: Path,
     png: Path,
-    picture: Array,
+    image: Array,
     repo_root: Path,
-    answer_to: Callable[[Array], dict[str, Any]],
+    prediction_of: Callable[[Array], dict[str, Any]],
 ) -> None:
     script = "tests.serving.sagemaker.offline"
     command = [*UNSHARE, sys.executable, "-m", script, str(package), str(png)]
-    served = subprocess.run(
-        command, cwd=repo_root, capture_output=True, text=True, timeout=WITHIN_S, check=False
+    completed = subprocess.run(
+        command, cwd=repo_root, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )
-    assert served.returncode == 0, served.stderr
-    assert_same_answer(json.loads(served.stdout), answer_to(picture))
+    assert completed.returncode == 0, completed.stderr
+    assert_same_prediction(json.loads(completed.stdout), prediction_of(image))

@@ -1,4 +1,4 @@
-"""What an operator of an endpoint can set by environment variables alone."""
+"""Settings of an endpoint through environment variables."""
 
 import re
 from collections import Counter
@@ -14,18 +14,18 @@ from tests.serving.contract.rows import Array, png_of
 from tests.serving.prometheus import counted, sum_of
 from tests.serving.served import request_line, workers_of
 
-WITHIN_S = 120
+TIMEOUT_S = 120
 
 
 def description(container: Container) -> dict[str, Any]:
-    """TorchServe's own words on the model."""
+    """TorchServe's description of the model."""
     url = f"{container.management_url}/models/{container.model_name}"
     [model] = httpx.get(url, trust_env=False).json()
     described: dict[str, Any] = model
     return described
 
 
-def test_what_deploy_sets_is_what_torchserve_serves_with(container: Container) -> None:
+def test_torchserve_uses_the_settings_of_deploy(container: Container) -> None:
     described = description(container)
     assert described["batchSize"] == 8
     assert described["maxBatchDelay"] == 10
@@ -33,8 +33,8 @@ def test_what_deploy_sets_is_what_torchserve_serves_with(container: Container) -
     assert (described["responseTimeout"], described["startupTimeout"]) == (600, 300)
 
 
-def test_an_operators_own_settings_win(
-    repo_root: Path, package: Path, tmp_path: Path, http: httpx.Client, picture: Array
+def test_an_operators_own_settings_take_precedence(
+    repo_root: Path, package: Path, tmp_path: Path, http: httpx.Client, image: Array
 ) -> None:
     own = {
         "SAGEMAKER_TS_BATCH_SIZE": "3",
@@ -48,7 +48,7 @@ def test_an_operators_own_settings_win(
     }
     environment = container_environment("realtime", own)
     with running_container(package, environment, log_dir=tmp_path / "logs") as container:
-        container.wait_until_healthy(WITHIN_S)
+        container.wait_until_healthy(TIMEOUT_S)
         described = description(container)
         assert described["batchSize"] == 3
         assert described["maxBatchDelay"] == 7
@@ -58,29 +58,29 @@ def test_an_operators_own_settings_win(
         url = f"{container.url}/invocations"
         too_many_bytes = http.post(url, content=bytes(50_001))
         assert too_many_bytes.status_code == 413
-        too_many_pixels = png_of(picture[:11, :10]).post(http, url)
+        too_many_pixels = png_of(image[:11, :10]).post(http, url)
         assert too_many_pixels.json()["error"]["code"] == "too_large"
-        assert png_of(picture[:10, :10]).post(http, url).status_code == 200
+        assert png_of(image[:10, :10]).post(http, url).status_code == 200
         added = counted(
             container.ports, Counter(), lambda now: sum_of(now, "d2serve_batch_requests_sum") == 2
         )
-        # Healthy is as soon as the first of the two has started.
+        # The container is healthy when the first of the two has started.
         assert sum_of(added, "d2serve_worker_starts_total") >= 1
         assert sum_of(added, "d2serve_pixels_total") == 100
 
 
-def test_metrics_that_nobody_can_read_there_fill_no_log(
-    container: Container, http: httpx.Client, picture: Array
+def test_metrics_do_not_fill_the_log(
+    container: Container, http: httpx.Client, image: Array
 ) -> None:
-    answer = png_of(picture).post(http, f"{container.url}/invocations")
-    request_line(container, answer.headers["x-request-id"])
+    response = png_of(image).post(http, f"{container.url}/invocations")
+    request_line(container, response.headers["x-request-id"])
     console = container.logs.text(CONSOLE)
-    assert answer.headers["x-request-id"] in console
+    assert response.headers["x-request-id"] in console
     assert "[METRICS]d2serve" not in console
 
 
 def documented_metrics(repo_root: Path) -> dict[str, str]:
-    """The variables of docs/operating.md, less where to listen: here that is on free ports."""
+    """The variables of docs/operating.md except the address, which uses a free port here."""
     page = (repo_root / "docs" / "operating.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(TS_METRICS_\w+)` \| `(\S+)` \|$", page, re.MULTILINE)
     assert len(rows) == 3

@@ -1,4 +1,4 @@
-"""What SIGTERM does to a container: requests that run are answered, new ones are refused."""
+"""On SIGTERM a container completes running requests and rejects new ones."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,47 +8,47 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from d2serve.aws.containers import SINGLE_WORKER, container_environment
 from d2serve.aws.local_container import Container, running_container
+from tests.serving.archives import HANDLER, repack, waiting_handler
 from tests.serving.contract.rows import Array, png_of
-from tests.serving.sagemaker.packages import SERVICE, repacked, waiting_service
 
-WITHIN_S = 120
-WAITING = 12
+TIMEOUT_S = 120
+QUEUED = 12
 
 
-def waiting_requests(container: Container) -> int:
-    """How many wait in TorchServe's queue."""
+def queued_requests(container: Container) -> int:
+    """The length of TorchServe's queue."""
     [model] = httpx.get(f"{container.management_url}/models/model", trust_env=False).json()
     return int(model["jobQueueStatus"]["pendingRequests"])
 
 
-def test_requests_that_run_are_answered_and_new_ones_refused(
-    package: Path, tmp_path: Path, picture: Array
+def test_running_requests_are_completed_and_new_ones_rejected(
+    package: Path, tmp_path: Path, image: Array
 ) -> None:
-    go_on = tmp_path / "go-on"
-    files = {SERVICE: waiting_service(forward=go_on)}
-    slow = repacked(package, tmp_path / "slow.tar.gz", files)
-    patience = {"D2SERVE_DRAIN_SECONDS": str(WITHIN_S)}
-    environment = container_environment("realtime", patience | SINGLE_WORKER)
+    runs = tmp_path / "runs"
+    files = {HANDLER: waiting_handler(forward=runs)}
+    slow = repack(package, tmp_path / "slow.tar.gz", files)
+    draining = {"D2SERVE_DRAIN_SECONDS": str(TIMEOUT_S)}
+    environment = container_environment("realtime", draining | SINGLE_WORKER)
     polling = Retrying(
-        stop=stop_after_delay(WITHIN_S), wait=wait_fixed(0.02), retry=retry_if_result(bool)
+        stop=stop_after_delay(TIMEOUT_S), wait=wait_fixed(0.02), retry=retry_if_result(bool)
     )
 
-    def ask() -> httpx.Response:
-        with httpx.Client(timeout=WITHIN_S, trust_env=False) as http:
-            return png_of(picture).post(http, f"{container.url}/invocations")
+    def send() -> httpx.Response:
+        with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as http:
+            return png_of(image).post(http, f"{container.url}/invocations")
 
     with (
         running_container(slow, environment, log_dir=tmp_path / "logs") as container,
-        ThreadPoolExecutor(1 + WAITING) as pool,
+        ThreadPoolExecutor(1 + QUEUED) as pool,
     ):
-        container.wait_until_healthy(WITHIN_S)
-        running = [pool.submit(ask)]
-        polling(lambda: not Path(f"{go_on}.begun").exists())
-        # More than fits into one batch, behind the one that runs.
-        running += [pool.submit(ask) for _ in range(WAITING)]
-        polling(lambda: waiting_requests(container) < WAITING)
+        container.wait_until_healthy(TIMEOUT_S)
+        running = [pool.submit(send)]
+        polling(lambda: not Path(f"{runs}.begun").exists())
+        # More than one batch, behind the running one.
+        running += [pool.submit(send) for _ in range(QUEUED)]
+        polling(lambda: queued_requests(container) < QUEUED)
         container.process.terminate()
         polling(container.is_healthy)
-        go_on.touch()
-        assert [answer.result().status_code for answer in running] == [200] * len(running)
-        assert container.process.wait(WITHIN_S) == 0
+        runs.touch()
+        assert [response.result().status_code for response in running] == [200] * len(running)
+        assert container.process.wait(TIMEOUT_S) == 0

@@ -1,8 +1,8 @@
-"""Talks to a server as users of the sagemaker SDK do; runs where the SDK is installed.
+"""Send requests with the sagemaker SDK's serializers; runs where the SDK is installed.
 
-    python conversation.py URL PICTURE.png
+    python conversation.py URL IMAGE.png
 
-Prints JSON: for each serializer and each deserializer, what came back.
+Prints a line of JSON for each serializer: the results of all deserializers.
 """
 
 import json
@@ -23,8 +23,8 @@ from sagemaker.serializers import (
 )
 
 
-def ask(url: str, serializer: Any, deserializer: Any, data: Any) -> Any:
-    """One request, with the headers that the SDK's Predictor sets."""
+def send(url: str, serializer: Any, deserializer: Any, data: Any) -> Any:
+    """Send a request with the headers that the SDK's Predictor sets; return the result."""
     accept = ", ".join(deserializer.ACCEPT)
     response = requests.post(
         url,
@@ -37,8 +37,8 @@ def ask(url: str, serializer: Any, deserializer: Any, data: Any) -> Any:
     return deserializer.deserialize(response.raw, response.headers["Content-Type"])
 
 
-def questions(png: Path, array: "np.ndarray[Any, Any]") -> Iterator[tuple[str, Any, Any]]:
-    """Names, serializers and data, all of the same picture."""
+def requests_of(png: Path, array: "np.ndarray[Any, Any]") -> Iterator[tuple[str, Any, Any]]:
+    """Names, serializers and data; all encode the same image."""
     text = b64encode(png.read_bytes()).decode()
     yield "numpy", NumpySerializer(), array
     yield "numpy-float", NumpySerializer(dtype=np.float32), array / 255
@@ -50,13 +50,13 @@ def questions(png: Path, array: "np.ndarray[Any, Any]") -> Iterator[tuple[str, A
 
 
 def main(url: str, png: Path, npy: Path) -> None:
-    """Every serializer with every deserializer."""
-    for name, serializer, data in questions(png, np.load(npy)):
-        rows = ask(url, serializer, NumpyDeserializer(), data)
-        found = ask(url, serializer, JSONDeserializer(), data)
-        lines = ask(url, serializer, JSONLinesDeserializer(), data)
-        answers = {"numpy": rows.tolist(), "json": found, "json-lines": lines}
-        print(json.dumps({"asked": name, **answers}))
+    """Combine every serializer with every deserializer."""
+    for name, serializer, data in requests_of(png, np.load(npy)):
+        rows = send(url, serializer, NumpyDeserializer(), data)
+        found = send(url, serializer, JSONDeserializer(), data)
+        lines = send(url, serializer, JSONLinesDeserializer(), data)
+        results = {"numpy": rows.tolist(), "json": found, "json-lines": lines}
+        print(json.dumps({"serializer": name, **results}))
 
 
 if __name__ == "__main__":

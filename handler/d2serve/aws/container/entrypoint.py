@@ -1,9 +1,8 @@
-"""Starts AWS's inference toolkit as SageMaker's PyTorch container does: its `serve`.
+"""Start AWS's inference toolkit as SageMaker's PyTorch container does: its `serve`.
 
-Runs with the container's own packages. Two things of a container cannot be had outside one, and
-are stood in for: a root folder of its own, so the toolkit's one file in /etc is written into this
-home; and a process table of its own, for the toolkit looks for its TorchServe in all of it.
-Whoever runs this gives it a session of its own, which then is that table.
+Runs with the container's own packages. Two parts of a container are replaced: the toolkit's file
+in /etc is written to the temporary folder, and the toolkit, which searches all processes for its
+TorchServe, sees those of its own session only. The parent process starts it in a new session.
 """
 
 import os
@@ -16,17 +15,17 @@ from sagemaker_pytorch_serving_container import serving, torchserve
 
 
 class OwnProcesses:
-    """As much of psutil as the toolkit uses, for the processes of this session."""
+    """The part of psutil that the toolkit uses, limited to the processes of this session."""
 
     STATUS_ZOMBIE = psutil.STATUS_ZOMBIE
 
     @staticmethod
     def process_iter() -> Iterator[psutil.Process]:
-        """What `ps` would show in the container."""
-        return filter(_is_ours, psutil.process_iter())
+        """Iterate over the processes that a container would have."""
+        return filter(_is_in_session, psutil.process_iter())
 
 
-def _is_ours(process: psutil.Process) -> bool:
+def _is_in_session(process: psutil.Process) -> bool:
     try:
         return os.getsid(process.pid) == os.getsid(0)
     except ProcessLookupError:

@@ -1,1 +1,1 @@
-"""The detector on the upstream `detectron2` package, for models that our own network lacks."""
+"""The detector on the upstream `detectron2` package, for models beyond our own network."""

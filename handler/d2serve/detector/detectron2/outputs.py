@@ -1,4 +1,4 @@
-"""Outputs of the upstream `detectron2` package's models -> Detections."""
+"""Convert outputs of the upstream `detectron2` package to Detections."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -8,14 +8,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from d2serve.detections import Detections, Panoptic, Segment
+from d2serve.detections import Detections
+from d2serve.masks.panoptic import Panoptic, Segment
 from d2serve.model.structures import around, clip, larger_than, limits
 
+# Side of the masks that are drawn from rotated boxes.
 MASK_SIDE = 56
+# Masks of the whole image are resampled inside their boxes to this side.
+CROPPED_MASK_SIDE = 224
+# Field of masks that are probabilities relative to their boxes.
+BOX_MASKS = "box_masks"
+Output = Mapping[str, Any]
 
 
 def enclosing_boxes(rotated: Tensor) -> Tensor:
-    """Float[N, 5] rotated boxes -> Float[N, 4] the smallest upright x1, y1, x2, y2 around each."""
+    """Convert rotated boxes, Float[N, 5], to the enclosing upright x1, y1, x2, y2, Float[N, 4]."""
     centre_x, centre_y, width, height, angle = rotated.unbind(-1)
     cosine, sine = _cosine_and_sine(angle)
     half_width = (width * cosine.abs() + height * sine.abs()) / 2
@@ -24,15 +31,14 @@ def enclosing_boxes(rotated: Tensor) -> Tensor:
 
 
 def masks_over(rotated: Tensor, boxes_xyxy: Tensor) -> Tensor:
-    """The rotated boxes drawn over upright ones, as `Detections.masks` are.
+    """Draw rotated boxes as masks relative to upright ones, in the format of `Detections.masks`.
 
-    Across the outline the values fall evenly over one and a half mask cells, 0.5 at the outline, so
-    that what is interpolated between cells has it in the same place; only corners lose up to one
-    cell.
+    The values fall linearly over one and a half mask cells across the outline, 0.5 on it, so that
+    interpolation between cells keeps its position; only corners lose up to one cell.
 
     Args:
         rotated: Float[N, 5].
-        boxes_xyxy: Float[N, 4] that are wider and higher than 0.
+        boxes_xyxy: Float[N, 4] with widths and heights above 0.
 
     Returns:
         Float[N, MASK_SIDE, MASK_SIDE] in 0..1.
@@ -55,29 +61,26 @@ def _cosine_and_sine(degrees: Tensor) -> tuple[Tensor, Tensor]:
     return radians.cos(), radians.sin()
 
 
-# Of masks that come as pixels of the whole picture: that of a box is resampled to this side.
-CROPPED_MASK_SIDE = 224
-# Where masks are kept that are still probabilities over their boxes.
-BOX_MASKS = "box_masks"
-Answer = Mapping[str, Any]
-
-
-def detections_of(answer: Answer, size_hw: tuple[int, int]) -> Detections:
-    """One picture's answer, in that picture's pixels, as Detections.
+def to_detections(output: Output, size_hw: tuple[int, int]) -> Detections:
+    """Convert the output for an image, in pixels of that image.
 
     Args:
-        answer: any of `instances` or `proposals` (with `pred_boxes` or `proposal_boxes`, upright or
+        output: any of `instances` or `proposals` (with `pred_boxes` or `proposal_boxes`, upright or
             rotated; `scores` or `objectness_logits`; `pred_classes`; `pred_masks` as Bool[N, H, W]
             or BOX_MASKS as Float[N, 1, M, M]; `pred_keypoints`), `sem_seg` (Float[C, H, W]) and
             `panoptic_seg` (Int[H, W] and its segments).
-        size_hw: height and width of the picture.
+        size_hw: height and width of the image.
     """
-    found = answer.get("instances", answer.get("proposals"))
-    semantic = answer.get("sem_seg")
-    panoptic = answer.get("panoptic_seg")
+    instances = output.get("instances", output.get("proposals"))
+    semantic = output.get("sem_seg")
+    panoptic = output.get("panoptic_seg")
+    if instances is None:
+        fields = _no_instances(with_masks=panoptic is not None)
+    else:
+        fields = _fields(instances, size_hw)
     return Detections(
         size_hw=size_hw,
-        **(_nothing(panoptic is not None) if found is None else _instances(found, size_hw)),
+        **fields,
         semantic=None if semantic is None else _array(semantic.argmax(dim=0), np.int32),
         panoptic=None if panoptic is None else _panoptic(*panoptic),
     )
@@ -86,12 +89,12 @@ def detections_of(answer: Answer, size_hw: tuple[int, int]) -> Detections:
 def label_segments(
     labels: Tensor, thing_classes: Collection[int], label_divisor: int
 ) -> tuple[Tensor, list[dict[str, Any]]]:
-    """Panoptic-DeepLab's labels -> a map of segments 1, 2, ... and what each is.
+    """Convert Panoptic-DeepLab's labels to a map of segments 1, 2, ... and their classes.
 
     Args:
-        labels: Int[H, W], class x `label_divisor` + instance, below 0 where there is nothing.
-        thing_classes: those of countable objects.
-        label_divisor: more than the instances of one class.
+        labels: Int[H, W], class x `label_divisor` + instance, below 0 for unlabelled pixels.
+        thing_classes: the classes of countable objects.
+        label_divisor: greater than the number of instances of a class.
     """
     present = [label for label in torch.unique(labels).tolist() if label >= 0]
     ids = torch.zeros_like(labels)
@@ -103,25 +106,25 @@ def label_segments(
     return ids, segments
 
 
-def _instances(found: Any, size_hw: tuple[int, int]) -> dict[str, Any]:
-    boxes = _boxes(found)
+def _fields(instances: Any, size_hw: tuple[int, int]) -> dict[str, Any]:
+    boxes = _boxes(instances)
     upright = enclosing_boxes(boxes) if boxes.shape[1] == 5 else boxes
     upright = clip(upright, limits([size_hw], boxes.device))
-    order = torch.argsort(_confidences(found), descending=True, stable=True)
+    order = torch.argsort(_confidences(instances), descending=True, stable=True)
     order = order[larger_than(upright, 0.0)[order]]
-    found, upright = found[order], upright[order]
-    keypoints = found.pred_keypoints if found.has("pred_keypoints") else None
-    masks = _masks(found, upright)
+    instances, upright = instances[order], upright[order]
+    keypoints = instances.pred_keypoints if instances.has("pred_keypoints") else None
+    masks = _masks(instances, upright)
     return {
         "boxes_xyxy": _array(upright, np.float32),
-        "scores": _array(_scores(found), np.float32),
-        "classes": _array(_classes(found), np.int64),
+        "scores": _array(_scores(instances), np.float32),
+        "classes": _array(_classes(instances), np.int64),
         "masks": None if masks is None else _array(masks, np.float32),
         "keypoints": None if keypoints is None else _array(keypoints, np.float32),
     }
 
 
-def _nothing(with_masks: bool) -> dict[str, Any]:
+def _no_instances(*, with_masks: bool) -> dict[str, Any]:
     side = CROPPED_MASK_SIDE
     return {
         "boxes_xyxy": np.zeros((0, 4), np.float32),
@@ -131,43 +134,45 @@ def _nothing(with_masks: bool) -> dict[str, Any]:
     }
 
 
-def _boxes(found: Any) -> Tensor:
-    return (found.pred_boxes if found.has("pred_boxes") else found.proposal_boxes).tensor
+def _boxes(instances: Any) -> Tensor:
+    return (
+        instances.pred_boxes if instances.has("pred_boxes") else instances.proposal_boxes
+    ).tensor
 
 
-def _confidences(found: Any) -> Tensor:
-    return found.scores if found.has("scores") else found.objectness_logits
+def _confidences(instances: Any) -> Tensor:
+    return instances.scores if instances.has("scores") else instances.objectness_logits
 
 
-def _scores(found: Any) -> Tensor:
-    """In 0..1; Panoptic-DeepLab's product of a probability and an unbounded heat may leave it."""
-    confidences = _confidences(found)
-    return confidences.clamp(0, 1) if found.has("scores") else confidences.sigmoid()
+def _scores(instances: Any) -> Tensor:
+    """Scores in 0..1; those of Panoptic-DeepLab multiply a probability by an unbounded value."""
+    confidences = _confidences(instances)
+    return confidences.clamp(0, 1) if instances.has("scores") else confidences.sigmoid()
 
 
-def _classes(found: Any) -> Tensor:
-    if found.has("pred_classes"):
-        return found.pred_classes
-    return torch.zeros(len(found), dtype=torch.int64)
+def _classes(instances: Any) -> Tensor:
+    if instances.has("pred_classes"):
+        return instances.pred_classes
+    return torch.zeros(len(instances), dtype=torch.int64)
 
 
-def _masks(found: Any, upright: Tensor) -> Tensor | None:
-    if found.has(BOX_MASKS):
-        return found.get(BOX_MASKS)[:, 0]
-    if found.has("pred_masks"):
-        return _cropped(found.pred_masks, upright)
-    boxes = _boxes(found)
+def _masks(instances: Any, upright: Tensor) -> Tensor | None:
+    if instances.has(BOX_MASKS):
+        return instances.get(BOX_MASKS)[:, 0]
+    if instances.has("pred_masks"):
+        return _cropped(instances.pred_masks, upright)
+    boxes = _boxes(instances)
     return masks_over(boxes, upright) if boxes.shape[1] == 5 else None
 
 
 def _cropped(masks: Tensor, boxes_xyxy: Tensor) -> Tensor:
-    """Bool[N, H, W] -> Float[N, M, M], the share of each cell of the box that is set.
+    """Resample Bool[N, H, W] inside the boxes to Float[N, M, M], the covered part of each cell.
 
-    Pasted back, outlines move by less than one cell, so not at all for boxes of up to half of
+    Pasted back, outlines move by less than a cell: by zero pixels for boxes of up to half of
     CROPPED_MASK_SIDE pixels (`detectron2.structures.BitMasks.crop_and_resize` makes training
-    targets in the same way). One at a time, because the floats take four times the memory.
+    targets in the same way). Masks are converted one at a time to save memory.
     """
-    from torchvision.ops import roi_align  # takes its time to load, and few models need it
+    from torchvision.ops import roi_align  # slow to import, and few models need it
 
     side = CROPPED_MASK_SIDE
     crops = [

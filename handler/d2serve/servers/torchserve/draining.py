@@ -1,4 +1,8 @@
-"""Finish running requests when TorchServe is told to stop."""
+"""Finish running requests when TorchServe is stopped.
+
+On SIGTERM TorchServe first shuts down its gRPC server, which waits for open calls, and drops queued
+requests after that. An open call therefore delays the shutdown until the worker is idle.
+"""
 
 import json
 import logging
@@ -14,61 +18,89 @@ from d2serve.servers.torchserve import http2
 logger = logging.getLogger(__name__)
 GRPC_PORT = "TS_GRPC_INFERENCE_PORT"
 DEFAULT_GRPC_PORT = "7070"
-# Where TorchServe has written its tokens, if it asks for any.
+# The file that TorchServe writes its tokens to, if it requires tokens.
 KEY_FILE = "D2SERVE_KEY_FILE"
 PING = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Ping"
 CONNECT_TIMEOUT_S = 5.0
-# TorchServe hands a waiting batch on within milliseconds.
-QUIET_S = 0.5
+# TorchServe passes a waiting batch to the worker within milliseconds.
+IDLE_S = 0.5
 POLL_S = 0.05
 NO_HEADERS: Mapping[str, str] = {}
 
 
 class Activity:
-    """Whether a worker has had requests lately; used as a context manager around each batch."""
+    """The time since a worker's last batch; a context manager around each batch."""
 
     def __init__(self) -> None:
         self._running = 0
-        self._ended = time.monotonic()
+        self._last_end = time.monotonic()
 
     def __enter__(self) -> None:
         self._running += 1
 
     def __exit__(self, *_: object) -> None:
         self._running -= 1
-        self._ended = time.monotonic()
+        self._last_end = time.monotonic()
 
     def idle_s(self) -> float:
-        """Seconds since the last batch ended; 0 while one runs."""
-        return 0.0 if self._running else time.monotonic() - self._ended
+        """Seconds since the end of the last batch; 0 while one runs."""
+        return 0.0 if self._running else time.monotonic() - self._last_end
+
+
+def start_draining(
+    activity: Activity,
+    environment: Mapping[str, str],
+    timeout_s: float,
+    on_stop: Callable[[], None] | None = None,
+) -> "Draining | None":
+    """Delay TorchServe's shutdown until the worker is idle.
+
+    Args:
+        activity: the worker's activity.
+        environment: may name TorchServe's gRPC port and its key file.
+        timeout_s: seconds after which TorchServe may stop even if the worker is busy.
+        on_stop: called when TorchServe starts to shut down.
+
+    Returns:
+        None, after a warning in the log, if nothing listens at TorchServe's gRPC port.
+    """
+    port = int(environment.get(GRPC_PORT, DEFAULT_GRPC_PORT))
+    headers = _authorization(environment)
+    try:
+        return Draining(activity, port, timeout_s, on_stop, headers)
+    except OSError as error:
+        logger.warning(
+            "cannot connect to TorchServe's gRPC port %d (%s): SIGTERM will not wait for requests",
+            port,
+            error,
+        )
+        return None
 
 
 class Draining:
-    """Holds TorchServe back from stopping until a worker has been idle for a moment."""
+    """An open gRPC call that delays TorchServe's shutdown until the worker is idle.
+
+    Args:
+        activity: the worker's activity.
+        port: TorchServe's gRPC inference port on this machine.
+        timeout_s: seconds after which TorchServe may stop even if the worker is busy.
+        on_stop: called when TorchServe starts to shut down.
+        headers: additional headers of the call, such as a token.
+
+    Raises:
+        OSError: nothing listens at the port.
+    """
 
     def __init__(
         self,
         activity: Activity,
-        *,
         port: int,
-        at_most_s: float,
+        timeout_s: float,
         on_stop: Callable[[], None] | None = None,
         headers: Mapping[str, str] = NO_HEADERS,
     ) -> None:
-        """Connects to TorchServe's gRPC inference port on this machine.
-
-        Args:
-            activity: what the worker is doing.
-            port: TorchServe's gRPC inference port.
-            at_most_s: seconds after which TorchServe may stop all the same.
-            on_stop: called when TorchServe has been told to stop.
-            headers: what TorchServe asks for beside, such as a token.
-
-        Raises:
-            OSError: nothing listens at the port.
-        """
         self._activity = activity
-        self._at_most_s = at_most_s
+        self._timeout_s = timeout_s
         self._on_stop = on_stop
         self._connection = socket.create_connection(("127.0.0.1", port), CONNECT_TIMEOUT_S)
         self._connection.settimeout(None)
@@ -76,7 +108,7 @@ class Draining:
         threading.Thread(target=self._watch, name="draining", daemon=True).start()
 
     def _watch(self) -> None:
-        # A server that is gone needs no holding.
+        # A lost connection means that the server has exited.
         with suppress(ConnectionError), self._connection:
             for frame in http2.frames(self._connection):
                 if frame.kind == http2.GOAWAY:
@@ -85,34 +117,16 @@ class Draining:
                     self._wait_until_idle()
                     return
                 if frame.ends_call:
-                    logger.warning("TorchServe refused to be held: SIGTERM will not wait")
+                    logger.warning(
+                        "TorchServe ended the gRPC call that delays its shutdown: "
+                        "SIGTERM will not wait for requests"
+                    )
                     return
 
     def _wait_until_idle(self) -> None:
-        deadline = time.monotonic() + self._at_most_s
-        while self._activity.idle_s() < QUIET_S and time.monotonic() < deadline:
+        deadline = time.monotonic() + self._timeout_s
+        while self._activity.idle_s() < IDLE_S and time.monotonic() < deadline:
             time.sleep(POLL_S)
-
-
-def hold_while_busy(
-    activity: Activity,
-    environment: Mapping[str, str],
-    at_most_s: float,
-    on_stop: Callable[[], None] | None = None,
-) -> Draining | None:
-    """Starts draining; None, and a line in the log, where TorchServe's gRPC port is not found."""
-    port = int(environment.get(GRPC_PORT, DEFAULT_GRPC_PORT))
-    try:
-        return Draining(
-            activity,
-            port=port,
-            at_most_s=at_most_s,
-            on_stop=on_stop,
-            headers=_authorization(environment),
-        )
-    except OSError as error:
-        logger.warning("no gRPC at port %d (%s): SIGTERM will not wait for requests", port, error)
-        return None
 
 
 def _authorization(environment: Mapping[str, str]) -> dict[str, str]:

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+# Frame types, flags and stream ids.
 HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 1, 3, 4, 6, 7
-ACKNOWLEDGE = END_STREAM = 1
+ACK = END_STREAM = 1
 END_HEADERS = 4
-CONNECTION, CALL = 0, 1
+CONNECTION_STREAM, CALL_STREAM = 0, 1
 FRAME_HEADER_BYTES = 9
 
 
@@ -24,19 +25,20 @@ class Frame:
 
     @property
     def ends_call(self) -> bool:
-        """Whether the server says that it will send no more of the call's answer."""
-        return self.stream == CALL and (self.kind == RST_STREAM or bool(self.flags & END_STREAM))
+        """True if the server sends no more of the call's response after this frame."""
+        ends_stream = self.kind == RST_STREAM or bool(self.flags & END_STREAM)
+        return self.stream == CALL_STREAM and ends_stream
 
-    def encoded(self) -> bytes:
-        """The frame on the wire (RFC 9113, section 4.1)."""
+    def encode(self) -> bytes:
+        """Encode the frame (RFC 9113, section 4.1)."""
         length = len(self.payload).to_bytes(3, "big")
         return length + struct.pack(">BBI", self.kind, self.flags, self.stream) + self.payload
 
 
-def open_call(connection: socket.socket, path: str, more: Mapping[str, str]) -> None:
-    """Begins a gRPC call and leaves it open: its headers are sent, its message never is.
+def open_call(connection: socket.socket, path: str, headers: Mapping[str, str]) -> None:
+    """Begin a gRPC call and leave it open: send its headers, but never its message.
 
-    Names and values of `more` headers may have 127 bytes each.
+    Names and values of `headers` may have 127 bytes each.
     """
     fields = {
         ":method": "POST",
@@ -45,25 +47,26 @@ def open_call(connection: socket.socket, path: str, more: Mapping[str, str]) -> 
         ":authority": "localhost",
         "content-type": "application/grpc",
         "te": "trailers",
-        **more,
+        **headers,
     }
-    headers = b"".join(_literal(name, value) for name, value in fields.items())
-    frames = (Frame(SETTINGS, 0, CONNECTION), Frame(HEADERS, END_HEADERS, CALL, headers))
-    connection.sendall(PREFACE + b"".join(frame.encoded() for frame in frames))
+    block = b"".join(_literal_field(name, value) for name, value in fields.items())
+    settings = Frame(SETTINGS, 0, CONNECTION_STREAM)
+    call = Frame(HEADERS, END_HEADERS, CALL_STREAM, block)
+    connection.sendall(PREFACE + settings.encode() + call.encode())
 
 
 def frames(connection: socket.socket) -> Iterator[Frame]:
-    """What the server sends, until it closes; its settings and pings are acknowledged."""
+    """Yield the server's frames until it closes; acknowledge its SETTINGS and PING frames."""
     with connection.makefile("rb") as incoming:
         while header := incoming.read(FRAME_HEADER_BYTES):
             kind, flags, stream = struct.unpack(">BBI", header[3:])
             frame = Frame(kind, flags, stream, incoming.read(int.from_bytes(header[:3], "big")))
-            if kind in (SETTINGS, PING) and not flags & ACKNOWLEDGE:
-                answer = frame.payload if kind == PING else b""
-                connection.sendall(Frame(kind, ACKNOWLEDGE, CONNECTION, answer).encoded())
+            if kind in (SETTINGS, PING) and not flags & ACK:
+                payload = frame.payload if kind == PING else b""
+                connection.sendall(Frame(kind, ACK, CONNECTION_STREAM, payload).encode())
             yield frame
 
 
-def _literal(name: str, value: str) -> bytes:
-    """A header field without indexing and Huffman codes (RFC 7541, section 6.2.2)."""
+def _literal_field(name: str, value: str) -> bytes:
+    """A header field without indexing and without Huffman coding (RFC 7541, section 6.2.2)."""
     return b"\0" + b"".join(bytes([len(text)]) + text.encode() for text in (name, value))

@@ -1,53 +1,42 @@
-"""TorchServe's config.properties, ports and environment."""
+"""TorchServe's config.properties and the environment of its processes."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 from d2serve.servers.torchserve.draining import KEY_FILE as KEY_FILE_VARIABLE
-from d2serve.servers.torchserve.launcher.network import KEY_FILE, Exposure, in_url
+from d2serve.servers.torchserve.launcher.network import KEY_FILE, Exposure, url_host
 from d2serve.servers.torchserve.launcher.ports import LOOPBACK, Ports
 from d2serve.servers.torchserve.proxy.proxy import CERTIFICATE, KEY, PUBLIC_ADDRESS, SERVER_ADDRESS
 
+CONFIG_FILE = Path(__file__).with_name("config.properties")
+METRICS_CONFIG = "metrics_config"
+METRICS_FILE = Path(__file__).parents[1] / "metrics.yaml"
+LOCAL_EXPOSURE = Exposure()
+# How long a thread of GNU OpenMP, which torch uses on Linux, spins before it sleeps: for half a
+# millisecond on a recent Intel CPU. To wake up takes as long as many a layer, in virtual machines
+# above all. By default threads spin for much longer; when other processes need the same cores, a
+# forward pass then takes many times as long. Other OpenMP runtimes know only the policy.
+OPENMP_SETTINGS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}
+
 
 def read_properties(path: Path) -> dict[str, str]:
-    """Return the `key=value` lines of a properties file, comments left out."""
+    """Return the `key=value` lines of a properties file, without comments."""
     lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
     pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def write_properties(path: Path, properties: Mapping[str, str]) -> None:
-    """Write a properties file that both Java and TorchServe's own Python reader understand."""
+    """Write a properties file that both Java and TorchServe's Python reader understand."""
     lines = (f"{key}={value}\n" for key, value in properties.items())
     path.write_text("".join(lines), encoding="utf-8")
 
 
-# How often a thread of GNU's OpenMP, which is torch's on Linux, looks for work before it sleeps:
-# for half a millisecond on a recent Intel. To wake up takes as long as many a layer, on a virtual
-# machine above all. By default it looks for much longer, and where other processes want the same
-# cores, a forward then takes many times as long. Other OpenMPs know the policy alone.
-WAITING_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}
-
-
-def waiting_threads(given: Mapping[str, str]) -> dict[str, str]:
-    """WAITING_THREADS, or nothing where an environment says of its own how threads wait."""
-    return {} if WAITING_THREADS.keys() & given.keys() else dict(WAITING_THREADS)
-
-
-REPOSITORY = Path(__file__).resolve().parents[5]
-CONFIG = REPOSITORY / "config.properties"
-METRICS_CONFIG = "metrics_config"
-THIS_MACHINE = Exposure()
-
-
-def server_properties(ports: Ports, exposure: Exposure = THIS_MACHINE) -> dict[str, str]:
-    """The repository's config.properties, from whatever folder, listening on these ports for those
-    who may ask."""
-    properties = read_properties(CONFIG)
-    metrics = str(REPOSITORY / properties[METRICS_CONFIG])
+def server_properties(ports: Ports, exposure: Exposure = LOCAL_EXPOSURE) -> dict[str, str]:
+    """The packaged config.properties with these ports, addresses and tokens."""
     return (
-        properties
-        | {METRICS_CONFIG: metrics}
+        read_properties(CONFIG_FILE)
+        | {METRICS_CONFIG: str(METRICS_FILE)}
         | ports.as_properties()
         | exposure.as_properties(ports)
     )
@@ -56,10 +45,10 @@ def server_properties(ports: Ports, exposure: Exposure = THIS_MACHINE) -> dict[s
 def server_environment(
     environment: Mapping[str, str], home: Path, java_home: Path, log_dir: Path
 ) -> dict[str, str]:
-    """What the server and its workers may see of our environment, which may say how threads wait.
+    """The environment of TorchServe and its workers, based on this process's `environment`.
 
-    PYTHONPATH stays out, or a worker could import this checkout's handler in place of the
-    archive's, and so do the TS_ variables, which would win over our settings.
+    It has no PYTHONPATH, which could make a worker import another d2serve than the archive's, and
+    no TS_ variables, which take precedence over config.properties.
     """
     inherited = {
         key: value
@@ -67,7 +56,7 @@ def server_environment(
         if key != "PYTHONPATH" and not key.startswith("TS_")
     }
     return (
-        waiting_threads(inherited)
+        openmp_settings(inherited)
         | inherited
         | {
             "JAVA_HOME": str(java_home),
@@ -80,11 +69,22 @@ def server_environment(
     )
 
 
-def door_environment(public: Ports, inner: Ports, exposure: Exposure) -> dict[str, str]:
-    """What a worker needs to know to open the public port in front of TorchServe's own."""
+def openmp_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """OPENMP_SETTINGS, or nothing if the environment has one of them already."""
+    return {} if OPENMP_SETTINGS.keys() & environment.keys() else dict(OPENMP_SETTINGS)
+
+
+def proxy_environment(public: Ports, internal: Ports, exposure: Exposure) -> dict[str, str]:
+    """The variables that make a worker open the public port in front of TorchServe's own.
+
+    Args:
+        public: the ports that clients use.
+        internal: the ports that TorchServe listens on.
+        exposure: the proxy's address and certificate.
+    """
     addresses = {
-        PUBLIC_ADDRESS: f"{in_url(exposure.address)}:{public.inference}",
-        SERVER_ADDRESS: f"http://{LOOPBACK}:{inner.inference}",
+        PUBLIC_ADDRESS: f"{url_host(exposure.address)}:{public.inference}",
+        SERVER_ADDRESS: f"http://{LOOPBACK}:{internal.inference}",
     }
     if exposure.certificate is None:
         return addresses

@@ -8,13 +8,18 @@ from random import SystemRandom
 from d2serve.errors import CommandError
 
 LOOPBACK = "127.0.0.1"
-# Below those that systems give to connections, so that none takes a port before it is listened on.
-CHOICE = range(10_000, 32_000)
+# Below the ephemeral ports, so that no outgoing connection takes a port before it is listened on.
+FREE_PORTS = range(10_000, 32_000)
+HTTP_APIS = ("inference", "management", "metrics")
+GRPC_APIS = ("grpc_inference", "grpc_management")
 
 
 @dataclass(frozen=True)
 class Ports:
-    """TorchServe always opens its two gRPC ports too, so two servers must not share them."""
+    """The ports of TorchServe's APIs.
+
+    TorchServe always opens its two gRPC ports too, so two servers must not share them.
+    """
 
     inference: int
     management: int
@@ -24,31 +29,35 @@ class Ports:
 
     @classmethod
     def free(cls) -> "Ports":
-        """Five ports that nobody listens on, those of the HTTP APIs in a row."""
+        """Five free ports, those of the HTTP APIs consecutive."""
         return cls(*_free_ports(5))
 
     @classmethod
     def starting_at(cls, port: int, address: str = LOOPBACK) -> "Ports":
-        """Inference on `port` of an address, management and metrics on the next two, gRPC on free
-        ones."""
+        """Inference on `port`, management and metrics on the next two, gRPC on free ports.
+
+        Raises:
+            CommandError: the port is out of range, or one of the three is in use on this machine's
+                loopback or on `address`.
+        """
         if not 1 <= port <= 65533:
-            raise CommandError(f"port {port} is out of range; take one of 1 to 65533")
+            raise CommandError(f"port {port} is out of range; use one from 1 to 65533")
         http = range(port, port + 3)
         for number in http:
             if not (_is_free(number) and _is_free(number, address)):
                 raise CommandError(
-                    f"port {number} is in use ({port} to {port + 2} are needed); "
-                    f"choose others, such as PORT={port + 1000 if port < 64000 else 8080}"
+                    f"port {number} is in use (the server needs {port} to {port + 2}); "
+                    f"use another, such as --port {port + 1000 if port < 64000 else 8080}"
                 )
         return cls(*http, *_free_ports(2, besides=http))
 
-    def behind_a_door(self) -> "Ports":
-        """The same but for a free port for inference, so that a front door can have this one."""
-        [inner] = _free_ports(1, besides=asdict(self).values())
-        return replace(self, inference=inner)
+    def behind_proxy(self) -> "Ports":
+        """The same ports with a free one for inference, so that a proxy can listen on this one."""
+        [internal] = _free_ports(1, besides=asdict(self).values())
+        return replace(self, inference=internal)
 
     def as_properties(self) -> dict[str, str]:
-        """The lines of config.properties that say where to listen."""
+        """The ports as entries of config.properties."""
         numbers = asdict(self)
         http = {f"{name}_address": f"http://{LOOPBACK}:{numbers[name]}" for name in HTTP_APIS}
         grpc = {f"{name}_port": str(numbers[name]) for name in GRPC_APIS}
@@ -56,12 +65,8 @@ class Ports:
 
 
 def family_of(address: str) -> socket.AddressFamily:
-    """IPv4 or IPv6."""
+    """The address family of an IP address: IPv4 or IPv6."""
     return socket.AF_INET6 if ":" in address else socket.AF_INET
-
-
-HTTP_APIS = ("inference", "management", "metrics")
-GRPC_APIS = ("grpc_inference", "grpc_management")
 
 
 def _is_free(port: int, address: str = LOOPBACK) -> bool:
@@ -75,9 +80,9 @@ def _is_free(port: int, address: str = LOOPBACK) -> bool:
 
 
 def _free_ports(count: int, besides: Collection[int] = ()) -> range:
-    """So many in a row, at random: who else looks for ports at this moment finds others."""
+    """Consecutive free ports, chosen at random so that concurrent callers get different ones."""
     while True:
-        first = SystemRandom().choice(CHOICE)
+        first = SystemRandom().choice(FREE_PORTS)
         ports = range(first, first + count)
         if all(port not in besides and _is_free(port) for port in ports):
             return ports

@@ -1,5 +1,5 @@
 """The reverse proxy in front of TorchServe.
 
-TorchServe reports healthy while its workers still load, and drops running requests when it is told
-to stop. The proxy corrects both, on the standard library alone.
+TorchServe's `/ping` reports healthy while workers still load, and TorchServe drops running requests
+when it is stopped. The proxy corrects both. It uses the standard library alone.
 """

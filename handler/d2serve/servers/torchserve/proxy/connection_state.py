@@ -1,114 +1,125 @@
-"""State of one connection: requests and responses so far, and timeouts."""
+"""The state of one connection: its requests, responses and timeouts, without any I/O."""
 
 import time
 from collections.abc import Callable
 
 from d2serve.errors import RequestError
 from d2serve.servers.torchserve.proxy.http1 import RequestStream
-from d2serve.servers.torchserve.proxy.limits import Limits, Pace, Stage
-from d2serve.servers.torchserve.proxy.responses import ResponseStream, error_response, stalled
+from d2serve.servers.torchserve.proxy.limits import Limits, Phase, PhaseTimer
+from d2serve.servers.torchserve.proxy.responses import (
+    ResponseStream,
+    error_response,
+    incomplete_request,
+)
 
-LAST = (("connection", "close"),)
+CONNECTION_CLOSE = (("connection", "close"),)
 
 
-class Dialogue:
-    """Both sides' words, of which it changes a few, without the connections that carry them.
+class ConnectionState:
+    """Both directions of one connection, without the sockets.
 
     Args:
-        client: the connection's number.
+        client_id: the connection's id in the `DisconnectTable`.
         is_ready: whether any worker can take requests.
-        limits: how long the client may take for each step.
-        untaken: how many bytes of its answers the client has not taken yet.
+        limits: the timeouts.
+        unsent_bytes: number of response bytes that the client has not read yet.
 
     Attributes:
-        error: what the client is to hear in place of the answer that it waits for.
-        ended: whether the last word has been said.
+        error: the error to send in place of the response that the client waits for.
+        closed: whether the final response has been sent.
     """
 
     def __init__(
-        self, client: int, is_ready: Callable[[], bool], limits: Limits, untaken: Callable[[], int]
+        self,
+        client_id: int,
+        is_ready: Callable[[], bool],
+        limits: Limits,
+        unsent_bytes: Callable[[], int],
     ) -> None:
         self.error: RequestError | None = None
-        self.ended = False
-        self._requests = RequestStream(client)
+        self.closed = False
+        self._requests = RequestStream(client_id)
         self._responses = ResponseStream(is_ready)
-        self._moved_bytes = 0
-        self._untaken = untaken
-        self._pace = Pace(limits, time.monotonic)
+        self._received_bytes = 0
+        self._unsent_bytes = unsent_bytes
+        self._timer = PhaseTimer(limits, time.monotonic)
 
-    def to_server(self, chunk: bytes) -> bytes:
-        """Takes what the client has sent; gives what goes on to TorchServe."""
-        self._moved_bytes += len(chunk)
-        passed = self._requests.feed(chunk, time.monotonic())
-        if self._requests.blind:
-            self._responses.limit = self._requests.understood
-        return passed
+    def receive_from_client(self, received: bytes) -> bytes:
+        """Process bytes from the client; return the bytes for TorchServe."""
+        self._received_bytes += len(received)
+        forwarded = self._requests.feed(received, time.monotonic())
+        if self._requests.passthrough:
+            self._responses.max_parsed = self._requests.requests
+        return forwarded
 
-    def to_client(self, chunk: bytes) -> bytes:
-        """Takes what TorchServe has sent; gives what goes on to the client."""
-        self._moved_bytes += len(chunk)
-        return self._responses.feed(chunk)
+    def receive_from_server(self, received: bytes) -> bytes:
+        """Process bytes from TorchServe; return the bytes for the client."""
+        self._received_bytes += len(received)
+        return self._responses.feed(received)
 
-    def last_words(self, error: RequestError) -> bytes:
-        """What the client hears at the end: the rest of an answer, or why it gets none."""
-        if rest := self._responses.rest():
+    def final_response(self, error: RequestError) -> bytes:
+        """Return the last bytes for the client: the rest of a response, or `error` in its place."""
+        if rest := self._responses.buffered():
             return rest
-        owed = self.error or (error if self._waits else None)
-        if owed is None or self._responses.blind or self._responses.within:
+        pending = self.error or (error if self._awaits_response else None)
+        if pending is None or self._responses.passthrough or self._responses.in_body:
             return b""
-        return error_response(owed, LAST)
+        return error_response(pending, CONNECTION_CLOSE)
 
     @property
-    def first_line(self) -> bytes:
-        """Of the last request's head."""
-        return self._requests.first_line
+    def request_line(self) -> bytes:
+        """The start line of the last request."""
+        return self._requests.request_line
 
     @property
-    def is_over(self) -> bool:
-        """Whether the client has the answer after which it wanted the connection to end.
+    def is_finished(self) -> bool:
+        """True if the request with `Connection: close` has got its response.
 
-        TorchServe keeps connections open after a good answer, whatever the client has asked for.
+        TorchServe keeps connections open after a successful response, whatever the client requests.
         """
-        return self._requests.last is not None and self._responses.complete >= self._requests.last
+        last_request = self._requests.last_request
+        return last_request is not None and self._responses.responses >= last_request
 
     @property
     def is_busy(self) -> bool:
-        """Whether a request is under way, or its answer is, as far as can be told."""
-        # What has been said last may still be on its way.
-        return self._untaken() > 0 or (not self.ended and (self._requests.blind or self._waits))
+        """True if a request is in progress, or its response is still being sent."""
+        if self._unsent_bytes() > 0:
+            return True
+        return not self.closed and (self._requests.passthrough or self._awaits_response)
 
     @property
-    def stage(self) -> Stage:
-        """What it waits for."""
-        if self.ended:
-            return Stage.END
-        if self._requests.blind:
-            return Stage.BLIND
+    def phase(self) -> Phase:
+        """The event that the connection waits for."""
+        if self.closed:
+            return Phase.CLOSING
+        if self._requests.passthrough:
+            return Phase.PASSTHROUGH
         if self._requests.in_body:
-            return Stage.BODY
-        if self._untaken():
-            return Stage.CLIENT
-        if self._waits:
-            return Stage.SERVER
+            return Phase.REQUEST_BODY
+        if self._unsent_bytes():
+            return Phase.DELIVERY
+        if self._awaits_response:
+            return Phase.RESPONSE
         if self._requests.in_head:
-            return Stage.HEAD
-        return Stage.NEXT if self._requests.understood else Stage.FIRST
+            return Phase.REQUEST_HEAD
+        return Phase.NEXT_REQUEST if self._requests.requests else Phase.FIRST_REQUEST
 
     @property
-    def since(self) -> float:
-        """When it came to this stage, or last went on in it; as `time.monotonic` has it."""
-        return self._pace.since
+    def last_progress(self) -> float:
+        """Time of the last progress, by `time.monotonic`."""
+        return self._timer.last_progress
 
-    def stalls(self) -> bool:
-        """Whether its client keeps the server waiting for too long; to be asked every second."""
-        stage = self.stage
-        turn = self._requests.understood + self._responses.complete
-        if not self._pace.is_overdue(stage, turn, self._moved_bytes - self._untaken()):
+    def is_timed_out(self) -> bool:
+        """True if the client has exceeded a timeout; call at least once a second."""
+        phase = self.phase
+        messages = self._requests.requests + self._responses.responses
+        transferred_bytes = self._received_bytes - self._unsent_bytes()
+        if not self._timer.is_timed_out(phase, messages, transferred_bytes):
             return False
-        if stage is Stage.HEAD or (stage is Stage.BODY and self._waits):
-            self.error = stalled()
+        if phase is Phase.REQUEST_HEAD or (phase is Phase.REQUEST_BODY and self._awaits_response):
+            self.error = incomplete_request()
         return True
 
     @property
-    def _waits(self) -> bool:
-        return self._requests.understood > self._responses.complete
+    def _awaits_response(self) -> bool:
+        return self._requests.requests > self._responses.responses

@@ -1,27 +1,34 @@
-"""HTTP/1.1 framing (RFC 9112): heads, bodies and request streams."""
+"""HTTP/1.1 framing (RFC 9112): heads, chunked bodies and streams of requests."""
 
 import re
 from dataclasses import dataclass
 
-from d2serve.messages import ARRIVED, CLIENT
+from d2serve.messages import ARRIVAL_HEADER, CLIENT_HEADER
 
 HEAD_END = b"\r\n\r\n"
-LONGEST_HEAD = 1 << 16
+MAX_HEAD_BYTES = 1 << 16
+REQUEST_LINE = re.compile(r"([A-Z]+) [^ ]+ HTTP/1\.1")
+# A response to HEAD has a Content-Length and no body; CONNECT opens a tunnel.
+UNSUPPORTED_METHODS = ("HEAD", "CONNECT")
+CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
+MAX_CHUNK_LINE_BYTES = 4096
+# The line end after the data of each chunk.
+CHUNK_END_BYTES = 2
 
 
 @dataclass(frozen=True)
 class Head:
-    """The start of a message: its first line, and its fields in order as they were sent."""
+    """The head of a message: its start line, and its fields in the order received."""
 
-    first_line: str
+    start_line: str
     fields: tuple[tuple[str, str], ...]
 
     def values(self, name: str) -> list[str]:
         """All values of a field; `name` in lower case."""
-        return [value for own, value in self.fields if own.lower() == name]
+        return [value for field, value in self.fields if field.lower() == name]
 
-    def body_bytes(self) -> int | None:
-        """How long the body is that follows, as far as Content-Length says so; else None."""
+    def content_length(self) -> int | None:
+        """The length of the body by Content-Length; None if it is absent or ambiguous."""
         lengths = self.values("content-length")
         if self.values("transfer-encoding") or len(lengths) != 1:
             return None
@@ -29,105 +36,47 @@ class Head:
 
     @property
     def has_chunked_body(self) -> bool:
-        """Whether the body that follows is chunked, and nothing besides."""
+        """True if the body is chunked, without other encodings and without Content-Length."""
         encodings = [value.lower() for value in self.values("transfer-encoding")]
         return encodings == ["chunked"] and not self.values("content-length")
 
-    def encoded(self) -> bytes:
-        """The head on the wire, its empty line included."""
-        lines = [self.first_line, *(f"{name}: {value}" for name, value in self.fields)]
+    def encode(self) -> bytes:
+        """The bytes of the head, including the empty line at its end."""
+        lines = [self.start_line, *(f"{name}: {value}" for name, value in self.fields)]
         return "".join(f"{line}\r\n" for line in [*lines, ""]).encode("latin-1")
 
 
-def parse_head(head: bytes) -> Head | None:
-    """Reads a message's start without its empty line; None if it is none."""
-    first, *lines = head.decode("latin-1").split("\r\n")
+def parse_head(encoded: bytes) -> Head | None:
+    """Parse a head without its final empty line; None if a field is malformed."""
+    start_line, *lines = encoded.decode("latin-1").split("\r\n")
     pairs = [line.partition(":") for line in lines]
     if any(not separator or name != name.strip() or not name for name, separator, _ in pairs):
         return None
-    return Head(first, tuple((name, value.strip(" \t")) for name, _, value in pairs))
-
-
-SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
-LONGEST_LINE = 4096
-LINE_END = b"\n"
-# After each chunk.
-END_BYTES = 2
-
-
-class ChunkedBody:
-    """One body, read as it comes.
-
-    Attributes:
-        ended: whether all of it has come.
-        broken: whether it is none.
-    """
-
-    def __init__(self) -> None:
-        self.ended = False
-        self.broken = False
-        self._line = bytearray()
-        self._chunk_left = 0
-        self._in_trailer = False
-
-    def feed(self, data: bytes) -> int:
-        """How many of the bytes that have come next are its own."""
-        taken = 0
-        while taken < len(data) and not (self.ended or self.broken):
-            if self._chunk_left:
-                step = min(self._chunk_left, len(data) - taken)
-                self._chunk_left -= step
-                taken += step
-                continue
-            line, end, _ = data[taken : taken + LONGEST_LINE].partition(LINE_END)
-            taken += len(line) + len(end)
-            self._line += line
-            self.broken = len(self._line) > LONGEST_LINE
-            if end:
-                self._end_of_line(bytes(self._line).removesuffix(b"\r"))
-                self._line.clear()
-        return taken
-
-    def _end_of_line(self, line: bytes) -> None:
-        if self._in_trailer:
-            self.ended = not line
-            return
-        size = line.partition(b";")[0].strip(b" \t")
-        self.broken = self.broken or not SIZE.fullmatch(size)
-        if self.broken:
-            return
-        length = int(size, 16)
-        self._in_trailer = not length
-        self._chunk_left = length + END_BYTES if length else 0
-
-
-CLOSE = "close"
-NOT_UNDERSTOOD = ("HEAD", "CONNECT")
-REQUEST_LINE = re.compile(r"([A-Z]+) [^ ]+ HTTP/1\.1")
+    return Head(start_line, tuple((name, value.strip(" \t")) for name, _, value in pairs))
 
 
 class RequestStream:
-    """The requests of one connection, passed on as they come but for two more fields in each.
+    """The requests of one connection, forwarded as they arrive with two more fields in each head.
 
-    From the first request on that it cannot tell the end of (a HEAD, an upgrade, HTTP/1.0), it
-    passes on all bytes as they are.
+    The fields are ARRIVAL_HEADER and CLIENT_HEADER of `d2serve.messages`. From the first request
+    whose end cannot be determined (a HEAD, an upgrade, HTTP/1.0), all bytes pass through unchanged.
 
     Args:
-        client: the connection's number.
+        client_id: the connection's id in the `DisconnectTable`.
 
     Attributes:
-        understood: how many requests it has read the heads of.
-        blind: whether there may be others, which it does not see.
-        first_line: of the last head, as it was sent, understood or not.
-        last: after so many the client wants the connection to end; None where it has not said so.
+        requests: number of request heads parsed.
+        passthrough: whether bytes pass through without being parsed.
+        request_line: start line of the last head as received, even if it was not parsed.
+        last_request: number of the request with `Connection: close`; None before it.
     """
 
-    def __init__(self, client: int) -> None:
-        self._client = client
-        self.understood = 0
-        self.blind = False
-        self.first_line = b""
-        self.last: int | None = None
+    def __init__(self, client_id: int) -> None:
+        self._client_id = client_id
+        self.requests = 0
+        self.passthrough = False
+        self.request_line = b""
+        self.last_request: int | None = None
         self._head = bytearray()
         self._arrived = 0.0
         self._body_left = 0
@@ -135,73 +84,119 @@ class RequestStream:
 
     @property
     def in_head(self) -> bool:
-        """Whether a head has begun that is not there yet."""
+        """True if a head has begun and is incomplete."""
         return bool(self._head)
 
     @property
     def in_body(self) -> bool:
-        """Whether the rest of a body is still to come."""
+        """True if a body is incomplete."""
         return self._body_left > 0 or self._chunked is not None
 
-    def feed(self, chunk: bytes, now: float) -> bytes:
-        """Takes what the client has sent next, at `now`; gives what goes on to TorchServe."""
-        passed = bytearray()
-        while chunk and not self.blind:
+    def feed(self, received: bytes, now: float) -> bytes:
+        """Parse bytes from the client, received at `now`; return the bytes for the server."""
+        forwarded = bytearray()
+        while received and not self.passthrough:
             if self.in_body:
-                taken = self._read_body(chunk)
-                passed += chunk[:taken]
-                chunk = chunk[taken:]
+                count = self._read_body(received)
+                forwarded += received[:count]
+                received = received[count:]
                 continue
             if not self._head:
                 self._arrived = now
-            self._head += chunk
+            self._head += received
             head, separator, rest = bytes(self._head).partition(HEAD_END)
             if not separator:
-                self.blind = len(head) > LONGEST_HEAD
-                self.first_line = head.partition(b"\r\n")[0]
-                chunk = b""
+                self.passthrough = len(head) > MAX_HEAD_BYTES
+                self.request_line = head.partition(b"\r\n")[0]
+                received = b""
                 continue
             self._head.clear()
-            passed += head + self._mark(head) + separator
-            chunk = rest
-        if self.blind:
-            passed += self.rest()
+            forwarded += head + self._begin_request(head) + separator
+            received = rest
+        if self.passthrough:
+            forwarded += self.buffered()
             self._head.clear()
-        return bytes(passed) + chunk
+        return bytes(forwarded) + received
 
-    def rest(self) -> bytes:
-        """What it has held back, at the end."""
+    def buffered(self) -> bytes:
+        """The bytes of an incomplete head, which have not been forwarded."""
         return bytes(self._head)
 
-    def _read_body(self, chunk: bytes) -> int:
-        """How many of the bytes belong to the body; at least one, or all that follows is blind."""
+    def _read_body(self, received: bytes) -> int:
+        """Return how many bytes belong to the body: at least one, unless passthrough begins."""
         if self._chunked is None:
-            taken = min(self._body_left, len(chunk))
-            self._body_left -= taken
-            return taken
-        taken = self._chunked.feed(chunk)
-        self.blind = self._chunked.broken
-        if self._chunked.ended or self.blind:
+            count = min(self._body_left, len(received))
+            self._body_left -= count
+            return count
+        count = self._chunked.feed(received)
+        self.passthrough = self._chunked.invalid
+        if self._chunked.complete or self.passthrough:
             self._chunked = None
-        return taken
+        return count
 
-    def _mark(self, encoded: bytes) -> bytes:
-        """The fields that a request's head gets; none for one that is not understood."""
-        self.first_line = encoded.partition(b"\r\n")[0]
+    def _begin_request(self, encoded: bytes) -> bytes:
+        """Parse a head; return the fields to add, or nothing if passthrough begins."""
+        self.request_line = encoded.partition(b"\r\n")[0]
         head = parse_head(encoded)
-        line = REQUEST_LINE.fullmatch(head.first_line) if head else None
-        if head is None or not line or line[1] in NOT_UNDERSTOOD or head.values("upgrade"):
-            self.blind = True
+        line = REQUEST_LINE.fullmatch(head.start_line) if head else None
+        if head is None or not line or line[1] in UNSUPPORTED_METHODS or head.values("upgrade"):
+            self.passthrough = True
             return b""
-        self.understood += 1
-        wishes = ",".join(head.values("connection")).lower().split(",")
-        if self.last is None and CLOSE in (wish.strip() for wish in wishes):
-            self.last = self.understood
+        self.requests += 1
+        connection_options = ",".join(head.values("connection")).lower().split(",")
+        if self.last_request is None and "close" in (each.strip() for each in connection_options):
+            self.last_request = self.requests
         if head.has_chunked_body:
             self._chunked = ChunkedBody()
         elif head.values("content-length") or head.values("transfer-encoding"):
-            body_bytes = head.body_bytes()
-            self.blind = body_bytes is None
-            self._body_left = body_bytes or 0
-        fields = f"\r\n{ARRIVED}: {self._arrived:.6f}\r\n{CLIENT}: {self._client}"
-        return fields.encode("ascii")
+            length = head.content_length()
+            self.passthrough = length is None
+            self._body_left = length or 0
+        arrival = f"{ARRIVAL_HEADER}: {self._arrived:.6f}"
+        return f"\r\n{arrival}\r\n{CLIENT_HEADER}: {self._client_id}".encode("ascii")
+
+
+class ChunkedBody:
+    """An incremental parser that finds the end of a chunked body (RFC 9112, section 7.1).
+
+    Attributes:
+        complete: whether the whole body has arrived, including its trailer.
+        invalid: whether the bytes are not a chunked body.
+    """
+
+    def __init__(self) -> None:
+        self.complete = False
+        self.invalid = False
+        self._line = bytearray()
+        self._chunk_left = 0
+        self._in_trailer = False
+
+    def feed(self, received: bytes) -> int:
+        """Parse bytes; return how many of them belong to the body."""
+        count = 0
+        while count < len(received) and not (self.complete or self.invalid):
+            if self._chunk_left:
+                step = min(self._chunk_left, len(received) - count)
+                self._chunk_left -= step
+                count += step
+                continue
+            line, end, _ = received[count : count + MAX_CHUNK_LINE_BYTES].partition(b"\n")
+            count += len(line) + len(end)
+            self._line += line
+            self.invalid = len(self._line) > MAX_CHUNK_LINE_BYTES
+            if end:
+                self._end_line(bytes(self._line).removesuffix(b"\r"))
+                self._line.clear()
+        return count
+
+    def _end_line(self, line: bytes) -> None:
+        if self._in_trailer:
+            self.complete = not line
+            return
+        size = line.partition(b";")[0].strip(b" \t")
+        self.invalid = self.invalid or not CHUNK_SIZE.fullmatch(size)
+        if self.invalid:
+            return
+        length = int(size, 16)
+        self._in_trailer = not length
+        self._chunk_left = length + CHUNK_END_BYTES if length else 0

@@ -1,95 +1,109 @@
-"""Limits on clients and their phases."""
+"""Connection limits and timeouts of the proxy."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 from math import inf
 
-# Kept free beside those that serve requests: for health checks, and to tell the others that they
-# are too many.
+# Seconds for the head of a request, from its first byte or, for the first request, from the
+# start of the connection.
+REQUEST_HEAD_SECONDS = 30.0
+# Seconds in which at least MIN_PROGRESS_BYTES of a body arrive, or of a response are sent.
+REQUEST_BODY_SECONDS = 30.0
+# Seconds that an idle connection stays open for the next request.
+KEEP_ALIVE_SECONDS = 75.0
+# Less progress than this counts as no progress. Otherwise a client could keep a connection for
+# days by sending single bytes.
+MIN_PROGRESS_BYTES = 1024
+# For a connection whose messages are not parsed: it is unknown whether the client or the server
+# sends next, and the server may need long.
+PASSTHROUGH_IDLE_SECONDS = 300.0
+# Connections beyond the limit, for health checks and for 503 responses.
 SPARE_CONNECTIONS = 64
-# Whatever else the process has open.
-OWN_FILES = 64
-# Fewer in the time that a body may stand still are as good as none: an attacker could send one
-# byte at a time for days.
-LEAST_BYTES = 1024
-# Of a connection whose messages are not read nobody knows whether it waits for the client or for
-# an answer, which may take a while.
-SILENCE_S = 300.0
+# File descriptors that the process needs besides its connections.
+RESERVED_FILES = 64
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds for the clients of one front door.
+    """Limits for the clients of one proxy.
 
     Attributes:
-        connections: that may have a request under way at the same time.
-        head_s: seconds from a request's first byte, or a connection's start, to its head's end.
-        body_s: seconds in which at least LEAST_BYTES of a body come, or of an answer are taken.
-        keep_alive_s: seconds that a connection may wait for its next request.
+        connections: maximum number of connections with a request in progress.
+        request_head_s: see REQUEST_HEAD_SECONDS.
+        request_body_s: see REQUEST_BODY_SECONDS.
+        keep_alive_s: see KEEP_ALIVE_SECONDS.
     """
 
     connections: int = 1024
-    head_s: float = 30
-    body_s: float = 30
-    keep_alive_s: float = 75
+    request_head_s: float = REQUEST_HEAD_SECONDS
+    request_body_s: float = REQUEST_BODY_SECONDS
+    keep_alive_s: float = KEEP_ALIVE_SECONDS
 
-    def affordable(self, files: int) -> "Limits":
-        """The same, but for no more connections than so many open files allow: two for each."""
-        most = (files - OWN_FILES) // 2 - SPARE_CONNECTIONS
-        return replace(self, connections=max(1, min(self.connections, most)))
+    def capped_by_files(self, max_files: int) -> "Limits":
+        """The same limits with at most as many connections as `max_files` descriptors allow.
 
-
-class Stage(Enum):
-    """What a connection waits for."""
-
-    FIRST = "its first request"
-    NEXT = "its next request"
-    HEAD = "the rest of a head"
-    BODY = "the rest of a body"
-    SERVER = "an answer"
-    CLIENT = "the client to take its answer"
-    BLIND = "what cannot be told"
-    END = "the client to close"
+        Each connection needs two: one to the client, one to the server.
+        """
+        affordable = (max_files - RESERVED_FILES) // 2 - SPARE_CONNECTIONS
+        return replace(self, connections=max(1, min(self.connections, affordable)))
 
 
-# Nothing of a request is there yet.
-IDLE = {Stage.FIRST, Stage.NEXT}
-BYTES_COUNT = {Stage.BODY, Stage.CLIENT, Stage.BLIND, Stage.END}
+class Phase(Enum):
+    """The event that a connection waits for."""
+
+    FIRST_REQUEST = "the first request"
+    NEXT_REQUEST = "the next request"
+    REQUEST_HEAD = "the rest of a request head"
+    REQUEST_BODY = "the rest of a request body"
+    RESPONSE = "a response from the server"
+    DELIVERY = "the client to read its response"
+    PASSTHROUGH = "bytes of either side, which are not parsed"
+    CLOSING = "the client to close"
 
 
-class Pace:
-    """Whether a connection keeps the server waiting for too long.
+# No part of a request has arrived.
+IDLE_PHASES = {Phase.FIRST_REQUEST, Phase.NEXT_REQUEST}
+# Transferred bytes count as progress.
+TRANSFER_PHASES = {Phase.REQUEST_BODY, Phase.DELIVERY, Phase.PASSTHROUGH, Phase.CLOSING}
+
+
+class PhaseTimer:
+    """Detects that a connection makes no progress in its phase.
 
     Args:
-        limits: how long is too long.
-        now: seconds of a clock that does not jump.
+        limits: the timeouts.
+        now: a monotonic clock, in seconds.
+
+    Attributes:
+        last_progress: time of the last progress, by `now`.
     """
 
     def __init__(self, limits: Limits, now: Callable[[], float]) -> None:
-        self._limit_s = {
-            Stage.FIRST: limits.head_s,
-            Stage.NEXT: limits.keep_alive_s,
-            Stage.HEAD: limits.head_s,
-            Stage.BODY: limits.body_s,
-            Stage.SERVER: inf,
-            Stage.CLIENT: limits.body_s,
-            Stage.BLIND: SILENCE_S,
-            Stage.END: limits.body_s,
+        self._timeouts = {
+            Phase.FIRST_REQUEST: limits.request_head_s,
+            Phase.NEXT_REQUEST: limits.keep_alive_s,
+            Phase.REQUEST_HEAD: limits.request_head_s,
+            Phase.REQUEST_BODY: limits.request_body_s,
+            Phase.RESPONSE: inf,
+            Phase.DELIVERY: limits.request_body_s,
+            Phase.PASSTHROUGH: PASSTHROUGH_IDLE_SECONDS,
+            Phase.CLOSING: limits.request_body_s,
         }
         self._now = now
-        self._mark: object = None
-        self.since = now()
+        self._progress: object = None
+        self.last_progress = now()
 
-    def is_overdue(self, stage: Stage, turn: int, moved_bytes: int) -> bool:
-        """Whether nothing has happened for too long; to be asked at least once a second.
+    def is_timed_out(self, phase: Phase, messages: int, transferred_bytes: int) -> bool:
+        """True if the phase has made no progress for its timeout; call at least once a second.
 
         Args:
-            stage: where the connection stands.
-            turn: grows with each request and answer.
-            moved_bytes: how many have come and gone in all.
+            phase: the current phase.
+            messages: number of requests and responses so far.
+            transferred_bytes: number of bytes in both directions so far.
         """
-        mark = stage, turn, moved_bytes // LEAST_BYTES if stage in BYTES_COUNT else 0
-        if mark != self._mark:
-            self._mark, self.since = mark, self._now()
-        return self._now() - self.since > self._limit_s[stage]
+        steps = transferred_bytes // MIN_PROGRESS_BYTES if phase in TRANSFER_PHASES else 0
+        progress = phase, messages, steps
+        if progress != self._progress:
+            self._progress, self.last_progress = progress, self._now()
+        return self._now() - self.last_progress > self._timeouts[phase]

@@ -1,4 +1,4 @@
-"""The public port of a server whose own port is on loopback."""
+"""The worker's side of the reverse proxy: open the public port when a model is loaded."""
 
 import json
 import os
@@ -10,34 +10,42 @@ from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from d2serve.servers.torchserve.proxy import process as relay_process
+from d2serve.errors import ProxyError
 from d2serve.servers.torchserve.proxy.limits import Limits
-from d2serve.servers.torchserve.proxy.shared_files import Departures, FileLock
-from d2serve.servers.torchserve.proxy.supervisor import KeptRelay, RelayError
+from d2serve.servers.torchserve.proxy.process import disconnects_file, port_file, workers_file
+from d2serve.servers.torchserve.proxy.shared_files import DisconnectTable, FileLock
+from d2serve.servers.torchserve.proxy.supervisor import ProxySupervisor
 
 PUBLIC_ADDRESS = "D2SERVE_PUBLIC_ADDRESS"
 SERVER_ADDRESS = "TS_INFERENCE_ADDRESS"
-# PEM files; with them the public port speaks TLS, and TorchServe's own need not.
+# PEM files for TLS on the public port; TorchServe's own port does not need TLS then.
 CERTIFICATE = "D2SERVE_CERTIFICATE"
 KEY = "D2SERVE_CERTIFICATE_KEY"
-NO_BOUNDS_GIVEN = Limits()
 EXAMPLE = f"{PUBLIC_ADDRESS}=0.0.0.0:8080 with {SERVER_ADDRESS}=http://127.0.0.1:8081"
+DEFAULT_LIMITS = Limits()
 
 
-class FrontDoorError(RuntimeError):
-    """The public port cannot be opened."""
+class Proxy:
+    """The reverse proxy as a worker sees it, which opens the public port and closes it again.
 
+    TorchServe's /ping reports healthy while its workers still load, and for five minutes while they
+    cannot. The proxy opens the public port when the first worker has loaded its model, and reports
+    unhealthy while no worker is ready; see `d2serve.servers.torchserve.proxy.process`.
 
-class FrontDoor:
-    """Opens the public address when this worker is ready, and relays from there to the server.
-
-    TorchServe's /ping says Healthy while its workers still load, and for five minutes while they
-    cannot. Behind a front door nobody hears that: it opens when the first worker has loaded its
-    model, and says that it is not ready while there is none, see `d2serve.servers.torchserve.proxy.process`.
+    Args:
+        public: `host:port` to listen on.
+        upstream: `host:port` of TorchServe.
+        state: path prefix of the files that the workers of one TorchServe share.
+        limits: limits for clients.
+        certificate: PEM files of the certificate chain and its key, for TLS.
+        on_lost: called when the proxy process has exited and cannot be restarted.
 
     Attributes:
-        departures: which clients have hung up.
-        relay: the process that this worker has started.
+        disconnects: the clients that have disconnected.
+        supervisor: keeps the proxy process of this worker running.
+
+    Raises:
+        ProxyError: the port cannot be opened.
     """
 
     def __init__(
@@ -45,68 +53,62 @@ class FrontDoor:
         public: str,
         upstream: str,
         state: Path,
-        limits: Limits = NO_BOUNDS_GIVEN,
+        limits: Limits = DEFAULT_LIMITS,
         certificate: Sequence[str] = (),
         on_lost: Callable[[], None] = lambda: None,
     ) -> None:
-        """Says that this worker is ready and opens the port, where none has yet.
-
-        Args:
-            public: `host:port` to listen on.
-            upstream: `host:port` of TorchServe.
-            state: a path that the workers of one TorchServe share, to whose name they add endings.
-            limits: what clients may take.
-            certificate: PEM files of the certificate with its chain and of its key, for TLS.
-            on_lost: called when the relay has ended, by itself or another's hand, and the port
-                cannot be opened again.
-
-        Raises:
-            FrontDoorError: the port cannot be opened.
-        """
         try:
-            self._presence = FileLock(relay_process.presence_file(state))
-            self._port = FileLock(relay_process.port_file(state))
-            self.departures = Departures(relay_process.departures_file(state))
+            self._workers = FileLock(workers_file(state))
+            self._port = FileLock(port_file(state))
+            self.disconnects = DisconnectTable(disconnects_file(state))
         except OSError as error:
-            raise FrontDoorError(f"the front door cannot keep its state: {error}") from error
-        bounds = json.dumps(asdict(limits))
-        self._presence.share()
+            raise ProxyError(f"the proxy's state files cannot be opened: {error}") from error
+        arguments = [public, upstream, str(state), json.dumps(asdict(limits)), *certificate]
+        self._workers.acquire_shared()
         try:
-            self.relay = KeptRelay([public, upstream, str(state), bounds, *certificate], on_lost)
-        except RelayError as error:
-            self._presence.release()
-            raise FrontDoorError(f"{PUBLIC_ADDRESS} {public} cannot be opened: {error}") from error
+            self.supervisor = ProxySupervisor(arguments, on_lost)
+        except ProxyError as error:
+            self._workers.release()
+            raise ProxyError(f"{PUBLIC_ADDRESS} {public} cannot be opened: {error}") from error
 
     def close(self) -> None:
-        """Lets no new connections in; requests that are here are answered."""
-        self.relay.let_go()
-        self._presence.release()
-        # The relay that has the port may have been started by another worker.
+        """Accept no new connections; requests in progress still get their responses."""
+        self.supervisor.release()
+        self._workers.release()
+        # Another worker may have started the process that has the port.
         with suppress(ProcessLookupError, ValueError):
             os.kill(int(self._port.read()), signal.SIGTERM)
 
 
-def open_front_door(environment: Mapping[str, str], limits: Limits) -> FrontDoor | None:
-    """Opens the door that the environment asks for; None if it asks for none.
+def start_proxy(environment: Mapping[str, str], limits: Limits) -> Proxy | None:
+    """Open the public port that the environment names; None without one.
 
     Raises:
-        FrontDoorError: the variables do not fit together, or the port cannot be opened.
+        ProxyError: the variables are inconsistent, or the port cannot be opened.
     """
     public = environment.get(PUBLIC_ADDRESS)
     if not public:
         return None
-    upstream = urlsplit(environment.get(SERVER_ADDRESS, ""))
+    address = environment.get(SERVER_ADDRESS, "")
+    upstream = urlsplit(address)
     if not upstream.hostname or not upstream.port:
-        raise FrontDoorError(f"{PUBLIC_ADDRESS} needs {SERVER_ADDRESS} too, e.g. {EXAMPLE}")
-    # TorchServe is the parent of its workers.
+        raise ProxyError(
+            f"{SERVER_ADDRESS} is {address!r}, but {PUBLIC_ADDRESS} requires a URL with host and "
+            f"port in it; for example {EXAMPLE}"
+        )
+    # TorchServe is the parent process of its workers.
     server = os.getppid()
-    state = Path(tempfile.gettempdir(), f"d2serve-{server}")
-    certificate = [environment[name] for name in (CERTIFICATE, KEY) if name in environment]
-    address = f"{upstream.hostname}:{upstream.port}"
-    return FrontDoor(public, address, state, limits, certificate, lambda: end_server(server))
+    return Proxy(
+        public,
+        f"{upstream.hostname}:{upstream.port}",
+        Path(tempfile.gettempdir(), f"d2serve-{server}"),
+        limits,
+        [environment[name] for name in (CERTIFICATE, KEY) if name in environment],
+        lambda: stop_server(server),
+    )
 
 
-def end_server(server: int) -> None:
-    """Tells TorchServe to stop: nobody can reach it, and whoever started it shall hear of it."""
-    if os.getppid() == server:  # else it has gone, and its number may be another's
+def stop_server(server: int) -> None:
+    """Stop TorchServe, which no client can reach any more, so that its supervisor notices."""
+    if os.getppid() == server:  # otherwise it has exited, and its process id may have been reused
         os.kill(server, signal.SIGTERM)

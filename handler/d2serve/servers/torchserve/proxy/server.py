@@ -1,4 +1,4 @@
-"""The proxy server: accept clients, watch connections, close in time."""
+"""The proxy server: accept clients, limit connections, enforce timeouts, stop gracefully."""
 
 import asyncio
 import re
@@ -10,109 +10,122 @@ from contextlib import closing
 from functools import partial
 
 from d2serve.servers.torchserve.proxy.connection import Connection
-from d2serve.servers.torchserve.proxy.context import Address, accept, listen
-from d2serve.servers.torchserve.proxy.limits import IDLE, SPARE_CONNECTIONS, Limits
-from d2serve.servers.torchserve.proxy.responses import full
-from d2serve.servers.torchserve.proxy.shared_files import Departures, FileLock
+from d2serve.servers.torchserve.proxy.limits import IDLE_PHASES, SPARE_CONNECTIONS, Limits
+from d2serve.servers.torchserve.proxy.responses import too_many_connections
+from d2serve.servers.torchserve.proxy.shared_files import DisconnectTable, FileLock
+from d2serve.servers.torchserve.proxy.sockets import Address, accept, listen
 
 POLL_S = 0.1
-# How often every connection is looked at.
-WATCH_S = 0.25
-# A worker that dies is back within seconds, unless it cannot start any more. SageMaker's clients
-# wait no longer than this.
-ABANDONED_S = 60.0
+# Interval at which the timeouts of all connections are checked.
+TIMEOUT_CHECK_S = 0.25
+# A worker that dies is replaced within seconds, unless it cannot start any more. SageMaker's
+# clients time out after the same time.
+NO_WORKER_TIMEOUT_S = 60.0
 HEALTH_CHECK = re.compile(rb"(GET|HEAD) /ping[ ?]")
 
 
-class Relay:
-    """Copies bytes both ways between each client, with TLS or without, and `upstream`."""
+class ProxyServer:
+    """Forwards each client's connection, with TLS or without, to TorchServe.
+
+    Args:
+        upstream: TorchServe's address.
+        workers: the lock that each ready worker holds.
+        disconnects: receives the ids of clients that have disconnected.
+        limits: limits for clients.
+        tls: the server's TLS configuration; None for plain HTTP.
+    """
 
     def __init__(
         self,
         upstream: Address,
-        presence: FileLock,
-        departures: Departures,
+        workers: FileLock,
+        disconnects: DisconnectTable,
         limits: Limits,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.upstream = upstream
         self.limits = limits
         self.tls = tls
-        self.departures = departures
-        self._presence = presence
+        self.disconnects = disconnects
+        self._workers = workers
         self._stopped = asyncio.Event()
         self._connections: dict[Connection, asyncio.Task[None]] = {}
 
     def stop(self) -> None:
-        """Takes no new connections from now on."""
+        """Accept no new connections from now on."""
         self._stopped.set()
 
     def is_ready(self) -> bool:
-        """Whether a worker can take requests, and new ones are welcome."""
-        return not self._stopped.is_set() and self._presence.is_held_by_others()
+        """True if a worker can take requests and the proxy is not stopping."""
+        return not self._stopped.is_set() and self._workers.is_held_elsewhere()
 
-    def check_room(self, first_line: bytes) -> None:
-        """Lets as many requests be under way as the limits say, and health checks besides.
+    def check_capacity(self, request_line: bytes) -> None:
+        """Check the number of connections with a request in progress; health checks always pass.
 
         Args:
-            first_line: of a request that is among them already.
+            request_line: start line of a request that is in progress already.
 
         Raises:
-            RequestError: it is one too many.
+            RequestError: the request exceeds the limit.
         """
-        most = self.limits.connections
-        if len(self._connections) <= most or HEALTH_CHECK.match(first_line):
+        limit = self.limits.connections
+        if len(self._connections) <= limit or HEALTH_CHECK.match(request_line):
             return
-        if sum(connection.dialogue.is_busy for connection in self._connections) > most:
-            raise full()
+        if sum(connection.state.is_busy for connection in self._connections) > limit:
+            raise too_many_connections()
 
     async def serve(self, public: Address, port: FileLock, on_open: Callable[[], None]) -> None:
-        """Listens until it is to stop, then lets the requests that are here finish.
+        """Listen until stopped, then finish the requests in progress.
+
+        It also stops when TorchServe exits and when no worker has been ready for
+        NO_WORKER_TIMEOUT_S.
 
         Args:
-            public: where to listen.
-            port: let go of when another relay may listen there, though connections are open here.
+            public: the address to listen on.
+            port: released when another proxy may listen, even if connections are still open here.
             on_open: called when the port is open.
 
         Raises:
-            OSError: the public address cannot be listened on, or nobody listens upstream.
+            OSError: the public address cannot be listened on, or nothing listens upstream.
         """
-        upstream, held_open = await asyncio.open_connection(*self.upstream)
-        with closing(held_open):
+        upstream, upstream_writer = await asyncio.open_connection(*self.upstream)
+        with closing(upstream_writer):
             with listen(public) as listener:
                 on_open()
-                letting_in = asyncio.create_task(self._let_in(listener))
-                watching = asyncio.create_task(self._watch())
-                gone = asyncio.create_task(upstream.read())
-                abandoned = asyncio.create_task(self._abandoned())
+                accepting = asyncio.create_task(self._accept_clients(listener))
+                enforcing = asyncio.create_task(self._enforce_timeouts())
+                upstream_closed = asyncio.create_task(upstream.read())
+                no_worker = asyncio.create_task(self._wait_for_absence_of_workers())
                 stopped = asyncio.create_task(self._stopped.wait())
-                reasons = {letting_in, watching, gone, abandoned, stopped}
-                await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
-                letting_in.cancel()
-            if abandoned.done():
+                await asyncio.wait(
+                    {accepting, enforcing, upstream_closed, no_worker, stopped},
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                accepting.cancel()
+            if no_worker.done():
                 port.release()
-                self._break_off(list(self._connections))
+                self._cancel(list(self._connections))
             self._stopped.set()
             while self._connections:
                 await asyncio.wait(self._connections.values())
-            watching.cancel()
+            enforcing.cancel()
 
-    async def _abandoned(self) -> None:
-        """Returns when no worker has been ready for long."""
+    async def _wait_for_absence_of_workers(self) -> None:
+        """Return when no worker has been ready for NO_WORKER_TIMEOUT_S."""
         last_ready = time.monotonic()
-        while time.monotonic() - last_ready < ABANDONED_S:
+        while time.monotonic() - last_ready < NO_WORKER_TIMEOUT_S:
             await asyncio.sleep(POLL_S)
-            if self._presence.is_held_by_others():
+            if self._workers.is_held_elsewhere():
                 last_ready = time.monotonic()
 
-    async def _let_in(self, listener: socket.socket) -> None:
+    async def _accept_clients(self, listener: socket.socket) -> None:
         while True:
             try:
                 client = await accept(listener)
-            except OSError:  # it has gone again, or the machine has no file left for it
+            except OSError:  # the client disconnected, or the system is out of file descriptors
                 await asyncio.sleep(POLL_S)
                 continue
-            self._make_room()
+            self._evict_idle_connection()
             connection = Connection(client, self)
             task = asyncio.create_task(connection.run())
             self._connections[connection] = task
@@ -121,25 +134,25 @@ class Relay:
     def _forget(self, connection: Connection, _: "asyncio.Task[None]") -> None:
         del self._connections[connection]
 
-    def _make_room(self) -> None:
-        """Parts with the one that has waited for its client for longest, where all are taken."""
+    def _evict_idle_connection(self) -> None:
+        """Close the longest-idle connection when the limit is reached."""
         if len(self._connections) < self.limits.connections + SPARE_CONNECTIONS:
             return
-        waiting = [each for each in self._connections if not each.dialogue.is_busy]
-        if waiting:
-            self._break_off([min(waiting, key=lambda each: each.dialogue.since)])
+        idle = [each for each in self._connections if not each.state.is_busy]
+        if idle:
+            self._cancel([min(idle, key=lambda each: each.state.last_progress)])
 
-    async def _watch(self) -> None:
-        """Ends connections whose clients stall, and once stopped those without a request."""
+    async def _enforce_timeouts(self) -> None:
+        """Close connections that have timed out and, after a stop, those without a request."""
         while True:
-            await asyncio.sleep(WATCH_S)
-            ends = self._stopped.is_set()
-            self._break_off(
+            await asyncio.sleep(TIMEOUT_CHECK_S)
+            stopping = self._stopped.is_set()
+            self._cancel(
                 each
                 for each in list(self._connections)
-                if each.dialogue.stalls() or (ends and each.dialogue.stage in IDLE)
+                if each.state.is_timed_out() or (stopping and each.state.phase in IDLE_PHASES)
             )
 
-    def _break_off(self, connections: Iterable[Connection]) -> None:
+    def _cancel(self, connections: Iterable[Connection]) -> None:
         for connection in connections:
             self._connections[connection].cancel()

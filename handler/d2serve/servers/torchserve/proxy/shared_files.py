@@ -1,4 +1,4 @@
-"""State shared between the proxy and the workers through locked files."""
+"""State that the proxy and the workers share through locked files."""
 
 import fcntl
 import os
@@ -7,24 +7,26 @@ import time
 from itertools import count
 from pathlib import Path
 
+SLOT = struct.Struct("<Q")
+SLOTS = 1 << 12
+
 
 class FileLock:
-    """One process's hold on a file, which is made where absent and stays.
+    """A lock on a file, which is created if absent and never deleted.
 
     Raises:
-        OSError: the file cannot be opened, or is a link that somebody has laid there.
+        OSError: the file cannot be opened, or is a symbolic link.
     """
 
     def __init__(self, path: Path) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._file = os.open(path, flags, 0o600)
+        self._file = _open_private(path)
 
-    def share(self) -> None:
-        """Takes it beside any number of others."""
+    def acquire_shared(self) -> None:
+        """Acquire the lock together with any number of other processes."""
         fcntl.flock(self._file, fcntl.LOCK_SH)
 
-    def take(self) -> bool:
-        """Takes it alone; False where another process has it."""
+    def try_acquire(self) -> bool:
+        """Acquire the lock exclusively; False if another process holds it."""
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -32,62 +34,64 @@ class FileLock:
         return True
 
     def release(self) -> None:
-        """Lets go of it."""
+        """Release the lock."""
         fcntl.flock(self._file, fcntl.LOCK_UN)
 
-    def is_held_by_others(self) -> bool:
-        """Whether any other process has it, alone or shared."""
-        if not self.take():
+    def is_held_elsewhere(self) -> bool:
+        """True if another process holds the lock, shared or exclusively."""
+        if not self.try_acquire():
             return True
         self.release()
         return False
 
     def write(self, text: str) -> None:
-        """Leaves a word in the file for the others."""
+        """Replace the file's content."""
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, text.encode("ascii"), 0)
 
     def read(self) -> str:
-        """The word that was left there last."""
+        """Return the file's content, up to 64 bytes."""
         return os.pread(self._file, 64, 0).decode("ascii")
 
     def close(self) -> None:
-        """Lets go of the lock and of the file."""
+        """Release the lock and close the file."""
         os.close(self._file)
 
 
-CELL = struct.Struct("<Q")
-CELLS = 1 << 12
+class DisconnectTable:
+    """A file of fixed size that holds the ids of clients that have disconnected.
 
-
-class Departures:
-    """A file that a front door writes and the workers behind it read.
+    The proxy writes it and the workers read it. An id overwrites the one that is SLOTS smaller.
 
     Raises:
-        OSError: the file cannot be opened, or is a link that somebody has laid there.
+        OSError: the file cannot be opened, or is a symbolic link.
     """
 
     def __init__(self, path: Path) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._file = os.open(path, flags, 0o600)
-        # Those of a front door before this one were all smaller.
-        self._numbers = count(time.monotonic_ns())
+        self._file = _open_private(path)
+        # Larger than all ids of an earlier proxy.
+        self._ids = count(time.monotonic_ns())
 
-    def next_number(self) -> int:
-        """For a client that comes now."""
-        return next(self._numbers)
+    def next_id(self) -> int:
+        """Return the id for a new client."""
+        return next(self._ids)
 
-    def add(self, number: int) -> None:
-        """The client has gone."""
-        os.pwrite(self._file, CELL.pack(number), _position(number))
+    def mark(self, client_id: int) -> None:
+        """Record that the client has disconnected."""
+        os.pwrite(self._file, SLOT.pack(client_id), _position(client_id))
 
-    def holds(self, text: str) -> bool:
-        """Whether the client of this number, as its request's header has it, has gone."""
+    def is_disconnected(self, text: str) -> bool:
+        """True if the client whose id is in a request header has disconnected."""
         if not (text.isascii() and text.isdecimal() and len(text) < 20):
             return False
-        number = int(text)
-        return os.pread(self._file, CELL.size, _position(number)) == CELL.pack(number)
+        client_id = int(text)
+        return os.pread(self._file, SLOT.size, _position(client_id)) == SLOT.pack(client_id)
 
 
-def _position(number: int) -> int:
-    return CELL.size * (number % CELLS)
+def _open_private(path: Path) -> int:
+    """Open a file of this user's, but never through a symbolic link."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def _position(client_id: int) -> int:
+    return SLOT.size * (client_id % SLOTS)

@@ -1,0 +1,89 @@
+"""The commands `d2serve archive` and `d2serve package`."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from d2serve.cli.options import MODEL_STORE, ModelStore, examples
+
+PANEL = "Models"
+
+app = typer.Typer()
+
+
+class Runtime(str, Enum):
+    """Choices of --runtime."""
+
+    AUTO = "auto"
+    NATIVE = "native"
+    DETECTRON2 = "detectron2"
+
+
+@app.command(
+    rich_help_panel=PANEL,
+    epilog=examples(
+        "d2serve archive --config config.yaml --weights model_final.pth --name my-model",
+        "d2serve archive --config mask_rcnn.py --weights model.pkl --name coco "
+        "--classes classes.json",
+    ),
+)
+def archive(
+    config: Annotated[Path, typer.Option(help="Detectron2 config: .yaml or .py.")],
+    weights: Annotated[Path, typer.Option(help="Checkpoint: .pth, .pkl, ...")],
+    name: Annotated[str, typer.Option(help="Name of the model, such as my-model.")],
+    classes: Annotated[Path | None, typer.Option(help="JSON file of class names.")] = None,
+    weights_key: Annotated[
+        str | None,
+        typer.Option(help="Key of the weights in a checkpoint with several, such as model."),
+    ] = None,
+    runtime: Annotated[
+        Runtime, typer.Option(help="Network to run: this package's or Detectron2's.")
+    ] = Runtime.AUTO,
+    model_store: ModelStore = MODEL_STORE,
+) -> None:
+    """Build an archive (.mar) from a Detectron2 config and checkpoint.
+
+    The archive is written to model-store/NAME.mar after a test run of the network.
+    """
+    from d2serve.building.archive import build_archive
+    from d2serve.building.packing import check_name
+
+    built = build_archive(
+        config,
+        weights,
+        model_store / f"{check_name(name)}.mar",
+        class_names=classes,
+        weights_key=weights_key,
+        runtime=runtime.value,
+        report=typer.echo,
+    )
+    megabytes = built.stat().st_size / 1e6
+    typer.echo(f"{built} ({megabytes:.1f} MB); serve it with: d2serve serve {built}")
+
+
+@app.command(
+    rich_help_panel=PANEL,
+    epilog=examples("d2serve package --name shapes", "d2serve package --name shapes --multi-model"),
+)
+def package(
+    name: Annotated[str, typer.Option(help="Name of the model, as in d2serve archive.")],
+    multi_model: Annotated[
+        bool, typer.Option("--multi-model", help="Build for a multi-model endpoint.")
+    ] = False,
+    model_store: ModelStore = MODEL_STORE,
+) -> None:
+    """Build a SageMaker package (.tar.gz) from an archive.
+
+    Converts model-store/NAME.mar to NAME.tar.gz for SageMaker's stock PyTorch container.
+    """
+    from d2serve.building.package import build_package
+    from d2serve.building.packing import check_name
+
+    built = build_package(model_store / f"{check_name(name)}.mar", multi_model=multi_model)
+    option = " --multi-model" if multi_model else ""
+    typer.echo(
+        f"{built.path} ({built.size_bytes / 1e6:.1f} MB, sha256 {built.sha256[:12]}); "
+        f"try it with: d2serve sagemaker-local --name {name}{option}"
+    )
