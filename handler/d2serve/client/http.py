@@ -8,7 +8,8 @@ import httpx
 from d2serve.client.transport import Payload, Reply, error_from_body
 from d2serve.errors import CommandError, PredictionError, UnreachableError
 
-DEFAULT_URL = "http://127.0.0.1:8080/invocations"
+DEFAULT_PATH = "/invocations"
+DEFAULT_URL = f"http://127.0.0.1:8080{DEFAULT_PATH}"
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 
@@ -39,7 +40,8 @@ class HttpTransport:
         _check_token(token)
         host = _host_of(url)
         # A server's address alone stands for its default route.
-        self.url = f"{url.rstrip('/')}/invocations" if httpx.URL(url).path == "/" else url
+        parsed = httpx.URL(url)
+        self.url = str(parsed.copy_with(path=DEFAULT_PATH)) if parsed.path == "/" else url
         self._http = httpx.Client(
             timeout=timeout_s,
             headers={"Authorization": f"Bearer {token}"} if token else {},
