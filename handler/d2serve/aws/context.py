@@ -45,7 +45,10 @@ def find_context(account: Account, role: str | None, bucket: str | None) -> Acco
 
 
 def example_context(account: Account, role: str | None, bucket: str | None) -> AccountContext:
-    """Return the context of a dry run without credentials, in the account 123456789012."""
+    """Announce and return the context of a dry run without credentials, in account 123456789012."""
+    account.console.print(
+        f"No credentials: showing the calls for an empty account, {EXAMPLE_IDENTITY.account_id}"
+    )
     name = role or "SageMakerExecutionRole"
     in_account = f"arn:{account.partition}:iam::{EXAMPLE_IDENTITY.account_id}:role/{name}"
     return _context(account, EXAMPLE_IDENTITY, name if _is_arn(name) else in_account, bucket)

@@ -7,7 +7,7 @@ from typing import Any
 from d2serve.aws import resources, scaling
 from d2serve.aws.account import Account
 from d2serve.aws.api import Call
-from d2serve.aws.context import EXAMPLE_IDENTITY, AccountContext, example_context, find_context
+from d2serve.aws.context import AccountContext, example_context, find_context
 from d2serve.aws.deployment import Deployment
 from d2serve.aws.existing import Existing, ExistingScaling, find_existing
 from d2serve.aws.steps import Step, apply_steps, show_steps
@@ -38,9 +38,6 @@ def deploy(
         CommandError: AWS cannot change the endpoint as requested, or a call failed.
     """
     if dry_run and not account.has_credentials():
-        account.console.print(
-            f"No credentials: showing the calls for an empty account, {EXAMPLE_IDENTITY.account_id}"
-        )
         show_steps(account, _example_plan(account, deployment, role, bucket))
         return
     context = find_context(account, role, bucket)

@@ -9,7 +9,7 @@ from typing import Any
 from d2serve.aws.account import Account
 from d2serve.aws.api import Call
 from d2serve.aws.containers import RESPONSE_TIMEOUT_S, container_environment, image_uri
-from d2serve.aws.context import EXAMPLE_IDENTITY, AccountContext, example_context, find_context
+from d2serve.aws.context import AccountContext, example_context, find_context
 from d2serve.aws.deployment import DEFAULT_INSTANCE, check_network
 from d2serve.aws.resources import (
     delete_model,
@@ -125,9 +125,6 @@ def transform(
         CommandError: the job or a call failed.
     """
     if dry_run and not account.has_credentials():
-        account.console.print(
-            f"No credentials: showing the calls for an empty account, {EXAMPLE_IDENTITY.account_id}"
-        )
         context = example_context(account, role, bucket)
         in_new_bucket = context.is_default_bucket()
         upload = first_upload(job.package, context, job.package_key, in_new_bucket=in_new_bucket)

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from d2serve.building.yaml_config import read_mapping
 from d2serve.errors import ConfigError
 from d2serve.serving.safe_yaml import MAX_VALUES, BoundedLoader, read_yaml_text
 
@@ -43,15 +44,7 @@ def read_lazy_config(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file cannot be read.
     """
-    try:
-        content = yaml.load(read_yaml_text(path), LazyLoader)  # noqa: S506, a safe loader
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config {path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"config {path} is not YAML of a lazy config: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"config {path} is a {type(content).__name__}, expected a YAML mapping")
-    resolved: dict[str, Any] = resolve(content)
+    resolved: dict[str, Any] = resolve(read_mapping(path, LazyLoader, "YAML of a lazy config"))
     return resolved
 
 

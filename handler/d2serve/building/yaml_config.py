@@ -99,15 +99,30 @@ def _base_path(base: Any, child: Path) -> Path:
     return child.parent / Path(base).expanduser()
 
 
-def _parse(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path, loader: type[BoundedLoader], description: str) -> dict[Any, Any]:
+    """Read a YAML file that holds a mapping.
+
+    Args:
+        path: the file.
+        loader: loader that constructs plain data only.
+        description: the kind of YAML that the loader accepts, for the error.
+
+    Raises:
+        ConfigError: the file cannot be read, or is not such YAML.
+    """
     try:
-        content = yaml.load(read_yaml_text(path), ConfigLoader)  # noqa: S506, a safe loader
+        content = yaml.load(read_yaml_text(path), loader)  # noqa: S506, a safe loader
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config {path} cannot be read: {error}") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"config {path} is not plain YAML: {error}") from error
+        raise ConfigError(f"config {path} is not {description}: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"config {path} is a {type(content).__name__}, expected a YAML mapping")
+    return content
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    content = read_mapping(path, ConfigLoader, "plain YAML")
     return {str(key): _literal(value) for key, value in content.items()}
 
 
