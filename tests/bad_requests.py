@@ -144,10 +144,15 @@ REJECTED = {
     "option-unknown": _bad(IMAGE, "", attributes("zqxcanary=1")),
     "option-out-of-range": _bad(IMAGE, "", attributes("max_detections=0")),
     "option-outside-parameters": _bad(json_bytes({"image": TEXT, "masks": "none"}), JSON),
-    "attributes-not-pairs": _bad(IMAGE, "", attributes("zqxcanary")),
     "attributes-broken-json": _bad(IMAGE, "", attributes('{"masks":')),
     "n_predictions": _bad(IMAGE, "", {"accept": "application/json;n_predictions=0"}),
     "tensor-of-another-shape": _bad(_tensor(datatype="UINT8", shape=[2, 2], data=[1, 2, 3]), JSON),
+    "tensor-in-shared-memory": _bad(
+        _tensor(datatype="FP32", shape=[1], parameters={"shared_memory_region": "zqxcanary"}), JSON
+    ),
+    "tensor-without-its-bytes": _bad(
+        _tensor(datatype="UINT8", shape=[1], parameters={"binary_data_size": 1}), JSON
+    ),
     "tensor-without-shape": _bad(_tensor(datatype="FP32", data=[1, 2, 3]), JSON),
     "output-unknown": _bad(
         json_bytes(
@@ -171,6 +176,9 @@ REJECTED = {
         npy_claiming("{'descr': '|u1', 'fortran_order': False, 'shape': (4, 6)}" + " " * 20_000),
         NPY,
     ),
+    "content-encoding": BadRequest(
+        415, "unsupported_media_type", IMAGE, "image/png", {"content-encoding": "zqxcanary"}
+    ),
     "content-type": BadRequest(415, "unsupported_media_type", IMAGE, "text/zqxcanary"),
     "unknown-bytes": BadRequest(415, "unsupported_media_type", b"just text", "image/png"),
     "base64-of-unknown-bytes": BadRequest(
@@ -178,6 +186,7 @@ REJECTED = {
     ),
     "rank": _npy(np.zeros(7, np.uint8)),
     "channels": _npy(np.zeros((4, 5, 5, 2), np.uint8)),
+    "two-channels-last": _npy(np.zeros((8, 9, 2), np.uint8)),
     "no-values": _npy(np.zeros((0, 4), np.uint8)),
     "int64": _npy(np.zeros((8, 8), np.int64)),
     "complex": _npy(np.zeros((8, 8), np.complex64)),
@@ -201,7 +210,7 @@ REJECTED = {
     "uneven-lists": BadRequest(422, "unprocessable", json_bytes({"image": [[1, 2], [3]]}), JSON),
     "lists-of-text": BadRequest(422, "unprocessable", json_bytes({"image": [["a", "b"]]}), JSON),
     "tensor-datatype": BadRequest(
-        422, "unprocessable", _tensor(datatype="INT64", shape=[1, 1], data=[1]), JSON
+        422, "unprocessable", _tensor(datatype="BF16", shape=[1, 1], data=[1]), JSON
     ),
     "tensor-of-larger-values": BadRequest(
         422, "unprocessable", _tensor(datatype="UINT8", shape=[1, 2], data=[1, 256]), JSON

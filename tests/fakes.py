@@ -1,6 +1,6 @@
 """Stand-ins for models and detectors."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 import torch
@@ -65,13 +65,19 @@ class FakeDetector:
         height, width = image.shape[:2]
         return PreprocessedImage(torch.from_numpy(image).permute(2, 0, 1), (height, width))
 
-    def stream(self, images: Iterable[PreprocessedImage]) -> Iterator[tuple[int, InferenceResult]]:
-        together = [prepared.image.permute(1, 2, 0).numpy() for prepared in images]
-        if together:
-            self.images_per_call.append(len(together))
-        for position, image in enumerate(together):
-            output = self.failure if self.fails_on(image) else self._detect(image)
-            yield position, InferenceResult(output, forward_ms=12.5, batch=len(together))
+    def batch_key(self, image: PreprocessedImage) -> Hashable:
+        return None
+
+    def padded_pixels(self, image: PreprocessedImage) -> int:
+        return image.image[0].numel()
+
+    def run(self, images: Sequence[PreprocessedImage]) -> list[InferenceResult]:
+        self.images_per_call.append(len(images))
+        return [self._result(each.image.permute(1, 2, 0).numpy(), len(images)) for each in images]
+
+    def _result(self, image: RGBImage, batch: int) -> InferenceResult:
+        output = self.failure if self.fails_on(image) else self._detect(image)
+        return InferenceResult(output, forward_ms=12.5, batch=batch)
 
     def _detect(self, image: RGBImage) -> Detections:
         height, width = image.shape[:2]

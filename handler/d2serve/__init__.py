@@ -36,13 +36,14 @@ from d2serve.errors import (
     RuntimeUnavailableError,
     SettingsError,
 )
+from d2serve.messages import VERSION
 
 if TYPE_CHECKING:
     from d2serve.api import Model, load
     from d2serve.building.archive import build_archive
     from d2serve.detections import Detections
 
-__version__ = "0.2.0"
+__version__ = VERSION
 __all__ = [
     "ArchiveError",
     "CheckpointError",

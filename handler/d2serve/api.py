@@ -18,7 +18,8 @@ from d2serve.detections import Detections, RGBImage
 from d2serve.detector.base import Failure, InferenceResult, ModelDetector, PreprocessedImage
 from d2serve.errors import ImageError, RequestError, SettingsError, bad_request, too_large
 from d2serve.inputs.arrays import read_array
-from d2serve.inputs.body import decode_items
+from d2serve.inputs.body import decode_item
+from d2serve.inputs.budget import RequestBudget
 from d2serve.inputs.images import JpegDecoder, decode_with_pillow, jpeg_decoder
 from d2serve.inputs.options import OptionReader
 from d2serve.messages import GENERIC_TYPES, Options, Part
@@ -265,10 +266,8 @@ class Model:
                     f"an image is a {type(image).__name__}, expected a numpy array, a PIL image, "
                     "a path or bytes"
                 )
-        items = [Part(GENERIC_TYPES[0], content)]
-        images = decode_items(items, options, self._settings, self._decode_jpeg).images
-        # The error of a single item is raised instead of returned.
-        return [image for image in images if not isinstance(image, RequestError)]
+        part, budget = Part(GENERIC_TYPES[0], content), RequestBudget(self._settings)
+        return decode_item(part, options, self._settings, budget, self._decode_jpeg).images
 
     def _detections(self, result: InferenceResult, options: Options) -> Detections:
         if isinstance(result.output, Failure):

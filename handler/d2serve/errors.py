@@ -30,24 +30,28 @@ Python arguments are `TypeError`s and `ValueError`s::
 handlers of ordinary errors must not catch it.
 """
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-# Status and code of every error that the request pipeline returns.
+# Status and code of every error response; 499 is for logs and metrics only.
 CODES = (
     (400, "bad_request"),
+    (401, "unauthorized"),
     (404, "not_found"),
     (405, "method_not_allowed"),
     (406, "not_acceptable"),
+    (408, "request_timeout"),
     (413, "too_large"),
     (415, "unsupported_media_type"),
     (422, "unprocessable"),
+    (431, "headers_too_large"),
+    (499, "client_closed_request"),
     (500, "internal"),
     (503, "overloaded"),
     (507, "out_of_memory"),
 )
-# Seconds for the Retry-After header of a 503.
-RETRY_AFTER_S = 1
+CLIENT_CLOSED_REQUEST = 499
 # Responses after which a client may send the same request again.
 TEMPORARY_STATUSES = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 # AWS's codes for a resource that does not exist.
@@ -66,6 +70,7 @@ class RequestError(D2ServeError):
         code: the contract's code for programs, such as `bad_request` or `too_large`.
         message: the problem in plain English; never contains a path, a stack trace or the payload.
         hint: how to fix it.
+        headers: header fields of the response, except those that describe the body.
 
     Examples:
         >>> error = too_large("the body has 5 bytes, the limit is 4", "send a smaller image")
@@ -73,21 +78,23 @@ class RequestError(D2ServeError):
         (413, 'too_large')
     """
 
-    def __init__(self, status: int, code: str, message: str, hint: str) -> None:
-        super().__init__(status, code, message, hint)
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        hint: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, code, message, hint, headers)
         self.status = status
         self.code = code
         self.message = message
         self.hint = hint
+        self.headers = dict(headers or {})
 
     def __str__(self) -> str:
         return self.message
-
-    def headers(self) -> dict[str, str]:
-        """Header fields of the response, except those that describe the body."""
-        if self.status == HTTPStatus.SERVICE_UNAVAILABLE:
-            return {"Retry-After": str(RETRY_AFTER_S)}
-        return {}
 
     def body(self) -> dict[str, Any]:
         """The contract's error body."""
@@ -107,7 +114,8 @@ class ImageError(RequestError):
     """
 
     def __init__(self, error: RequestError, position: int) -> None:
-        super().__init__(error.status, error.code, f"image {position}: {error.message}", error.hint)
+        message = f"image {position}: {error.message}"
+        super().__init__(error.status, error.code, message, error.hint, error.headers)
         self.position = position
         # The arguments of this constructor, for copies and pickles.
         self.args = (error, position)
@@ -121,6 +129,17 @@ def bad_request(message: str, hint: str) -> RequestError:
     return RequestError(400, "bad_request", message, hint)
 
 
+def unauthorized() -> RequestError:
+    """401: the server requires a token, and the request has no valid one."""
+    return RequestError(
+        401,
+        "unauthorized",
+        "the token is missing, wrong or expired",
+        "send the header Authorization: Bearer TOKEN",
+        {"WWW-Authenticate": "Bearer"},
+    )
+
+
 def not_found() -> RequestError:
     """404: the route or the model does not exist."""
     return RequestError(
@@ -128,10 +147,15 @@ def not_found() -> RequestError:
     )
 
 
-def method_not_allowed() -> RequestError:
-    """405: the route exists, but not with this method."""
+def method_not_allowed(*accepted: str) -> RequestError:
+    """405: the route exists, but only with the `accepted` methods, POST by default."""
+    methods = accepted or ("POST",)
     return RequestError(
-        405, "method_not_allowed", "the route does not accept this method", "use POST"
+        405,
+        "method_not_allowed",
+        "the route does not accept this method",
+        f"use {' or '.join(methods)}",
+        {"Allow": ", ".join(methods)},
     )
 
 
@@ -155,9 +179,40 @@ def unprocessable(message: str, hint: str) -> RequestError:
     return RequestError(422, "unprocessable", message, hint)
 
 
-def overloaded(message: str) -> RequestError:
+def request_timeout(message: str, hint: str) -> RequestError:
+    """408: the request did not arrive in time."""
+    return RequestError(408, "request_timeout", message, hint)
+
+
+def headers_too_large(limit: int) -> RequestError:
+    """431: the request's head has more than `limit` bytes."""
+    return RequestError(
+        431,
+        "headers_too_large",
+        f"the request line and headers have more than {limit} bytes",
+        "send fewer or shorter headers, such as cookies",
+    )
+
+
+def client_closed() -> RequestError:
+    """499: the client has disconnected, so that the response has no receiver."""
+    return RequestError(
+        CLIENT_CLOSED_REQUEST,
+        "client_closed_request",
+        "the client has disconnected",
+        "keep the connection open until the response arrives",
+    )
+
+
+def overloaded(message: str, retry_after_s: int = 1) -> RequestError:
     """503: the request is valid, but the server has no capacity for it now."""
-    return RequestError(503, "overloaded", message, "send the request again later")
+    return RequestError(
+        503,
+        "overloaded",
+        message,
+        "send the request again later",
+        {"Retry-After": str(retry_after_s)},
+    )
 
 
 def out_of_memory() -> RequestError:

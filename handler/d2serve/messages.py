@@ -1,14 +1,12 @@
 """HTTP requests, request options and response envelopes as plain data."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum, auto
 
-# Set by the proxy: the arrival time of a request in seconds of the machine's monotonic clock,
-# which all processes share.
-ARRIVAL_HEADER = "x-d2serve-arrived"
-# Set by the proxy: the number of the client's connection in the disconnect table.
-CLIENT_HEADER = "x-d2serve-client"
+# The package's version, which servers report.
+VERSION = "0.2.0"
 
 # Media types of request bodies.
 IMAGE_TYPES = tuple(
@@ -17,15 +15,35 @@ IMAGE_TYPES = tuple(
 NPY_TYPE = "application/x-npy"
 JSON_TYPE = "application/json"
 JSON_LINES_TYPE = "application/jsonlines"
-# An image or an NPY array, distinguished by the first bytes.
-GENERIC_TYPES = ("application/octet-stream", "application/x-image", "")
+# curl's default for -d and --data-binary.
 FORM_TYPE = "application/x-www-form-urlencoded"
+# An image, an NPY array or JSON, distinguished by the first bytes.
+GENERIC_TYPES = (
+    "application/octet-stream",
+    "application/x-image",
+    "",
+    "binary/octet-stream",
+    "text/plain",
+    "*/*",
+    FORM_TYPE,
+)
+# Other names of the types above.
+TYPE_ALIASES = {
+    "image/pjpeg": "image/jpeg",
+    "image/x-png": "image/png",
+    "image/tif": "image/tiff",
+    "image/x-ms-bmp": "image/bmp",
+    "image/*": "application/x-image",
+    "application/x-ndjson": JSON_LINES_TYPE,
+    "application/jsonl": JSON_LINES_TYPE,
+}
+MULTIPART_TYPE = "multipart/form-data"
 REQUEST_TYPES = (
     *IMAGE_TYPES,
     NPY_TYPE,
     JSON_TYPE,
     JSON_LINES_TYPE,
-    "multipart/form-data",
+    MULTIPART_TYPE,
     *GENERIC_TYPES[:2],
 )
 
@@ -44,6 +62,8 @@ INPUT_LAYOUTS = ("auto", "hwc", "chw")
 INPUT_COLORS = ("rgb", "bgr")
 INPUT_RANGES = ("auto", "0-255", "0-1", "-1-1")
 
+# The size in bytes of the JSON of an Open Inference body; tensors in binary follow the JSON.
+BINARY_HEADER = "Inference-Header-Content-Length"
 # Tensors of an Open Inference response; image_ids assigns detections to images.
 OUTPUT_NAMES = (
     "boxes",
@@ -67,6 +87,17 @@ def media_type_of(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
+def body_type_of(content_type: str) -> str:
+    """The media type of a body, with aliases resolved.
+
+    Examples:
+        >>> body_type_of("application/x-ndjson; charset=utf-8")
+        'application/jsonlines'
+    """
+    media_type = media_type_of(content_type)
+    return TYPE_ALIASES.get(media_type, media_type)
+
+
 @dataclass(frozen=True)
 class Part:
     """A request's body, or one file of a multipart request.
@@ -87,14 +118,23 @@ class HttpRequest:
         parts: the parts of the body that may hold images.
         query: values of the query string and of the form fields that are not files.
         request_id: the server's identifier of the request.
-        disconnected: whether the client has closed its connection.
+        arrived: arrival time in seconds of `time.monotonic`; None for the time of submission.
+        deadline: time after which the client does not wait any more, in seconds of
+            `time.monotonic`.
+        is_disconnected: returns whether the client has closed its connection; called from any
+            thread.
+        is_open_inference: whether the route belongs to the Open Inference Protocol, whose errors
+            have a form of their own.
     """
 
     headers: Mapping[str, str]
     parts: tuple[Part, ...]
     query: Mapping[str, str] = field(default_factory=dict)
     request_id: str = ""
-    disconnected: bool = False
+    arrived: float | None = None
+    deadline: float = math.inf
+    is_disconnected: Callable[[], bool] = lambda: False
+    is_open_inference: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,8 +189,10 @@ class ResponseEnvelope:
         id: the client's identifier of an Open Inference request, returned in the response; None
             if the client sent none.
         outputs: names of the requested Open Inference tensors; empty for all.
+        binary_outputs: names of the Open Inference tensors that follow the JSON in binary.
     """
 
     style: Style = Style.PLAIN
     id: str | None = None
     outputs: tuple[str, ...] = ()
+    binary_outputs: frozenset[str] = frozenset()

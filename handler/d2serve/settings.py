@@ -22,9 +22,18 @@ AT_LEAST_ONE = (
     "max_images_per_request",
     "max_json_values",
     "images_per_forward",
+    "pixels_per_forward",
+    "max_queued_requests",
+    "max_queued_bytes",
     "max_connections",
 )
-AT_LEAST_ZERO = ("threads", "decode_threads", "drain_seconds", "longest_wait_seconds")
+AT_LEAST_ZERO = (
+    "threads",
+    "decode_threads",
+    "drain_seconds",
+    "longest_wait_seconds",
+    "batch_wait_ms",
+)
 SWITCHES = ("request_log", "cuda_graphs")
 CHOICES = {
     "padding": PADDINGS,
@@ -58,6 +67,13 @@ class Settings:
         max_json_values: maximum number of values (numbers, strings, lists and objects) in a JSON
             body.
         images_per_forward: maximum number of images per forward pass; limits the memory use.
+        pixels_per_forward: maximum number of pixels per forward pass, resized and padded; a larger
+            image runs alone.
+        batch_wait_ms: maximum time in milliseconds to wait for a batch to fill while the network
+            is idle. TorchServe forms batches itself, with `maxBatchDelay`, and ignores it.
+        max_queued_requests: maximum number of requests that wait or are being processed; further
+            ones get a 503. TorchServe has a queue of its own, with `jobQueueSize`.
+        max_queued_bytes: maximum size of their request bodies together in bytes.
         padding: `image` batches only images of equal padded size, so that results never depend on
             the other images of the batch; `batch` pads all images to the largest one like
             Detectron2's ImageList, which needs fewer forward passes and moves boxes near the
@@ -81,8 +97,7 @@ class Settings:
             does not wait.
         longest_wait_seconds: maximum age in seconds of a request when its batch starts. Older
             requests are rejected, because their clients have given up; 0 accepts any age.
-        max_connections: maximum number of connections of the reverse proxy with a request in
-            progress.
+        max_connections: maximum number of connections with a request in progress.
         request_log: whether the log has a line of JSON for each request.
         runtime: `native` runs the model on d2serve's own network, `detectron2` on the upstream
             package, which must be installed. `d2serve archive` sets it.
@@ -108,6 +123,10 @@ integer of at least 1
     max_images_per_request: int = 64
     max_json_values: int = 10_000_000
     images_per_forward: int = 8
+    pixels_per_forward: int = 16_000_000
+    batch_wait_ms: int = 0
+    max_queued_requests: int = 64
+    max_queued_bytes: int = 1_000_000_000
     padding: str = "image"
     threads: int = 0
     decode_threads: int = 0

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from d2serve.detections import RGBImage
+from d2serve.inputs.images import JpegDecoder, decode_on_cpu
 from d2serve.messages import HttpRequest, Part
 from d2serve.serving.pipeline import Pipeline
+from d2serve.serving.reporter import SILENT, Reporter
 from d2serve.serving.requests import HttpResponse
 from d2serve.settings import Settings
 from tests.bodies import image_bytes, noise, npy_bytes
@@ -18,12 +20,35 @@ from tests.fakes import FakeDetector, metadata_of
 
 NAMES = ("ball", "cube")
 SERVER_TIMING = re.compile(
-    r'decode;dur=\d+\.\d\d, forward;dur=\d+\.\d\d, encode;dur=\d+\.\d\d, batch;desc="(\d+)"'
+    r"decode;dur=\d+\.\d\d, queue;dur=\d+\.\d\d, forward;dur=\d+\.\d\d, "
+    r'encode;dur=\d+\.\d\d, batch;desc="(\d+)"'
 )
+# The pipelines of the running test; they are closed at its end.
+OPENED: list[Pipeline] = []
 
 
-def pipeline(detector: Any = None, names: Sequence[str] = NAMES, **settings: Any) -> Pipeline:
-    return Pipeline(detector or FakeDetector(), metadata_of(*names), Settings(**settings))
+def pipeline(
+    detector: Any = None,
+    names: Sequence[str] = NAMES,
+    *,
+    threads: int = 1,
+    reporter: Reporter = SILENT,
+    decode_jpeg: JpegDecoder = decode_on_cpu,
+    server_forms_batches: bool = True,
+    **settings: Any,
+) -> Pipeline:
+    """A pipeline that runs the images of all requests of a batch together."""
+    opened = Pipeline(
+        detector or FakeDetector(),
+        metadata_of(*names),
+        Settings(**{"images_per_forward": 100, **settings}),
+        threads=threads,
+        reporter=reporter,
+        decode_jpeg=decode_jpeg,
+        server_forms_batches=server_forms_batches,
+    )
+    OPENED.append(opened)
+    return opened
 
 
 def request_of(

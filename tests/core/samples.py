@@ -1,16 +1,11 @@
-"""Reports of requests, and a stand-in for the server's metrics."""
+"""Reports of requests, and stand-ins for metrics systems."""
 
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 from d2serve.detector.base import ForwardPass
-from d2serve.serving.telemetry import (
-    BatchReport,
-    ImageReport,
-    Received,
-    RequestReport,
-    StageTimes,
-)
+from d2serve.serving.metrics import Sample
+from d2serve.serving.telemetry import ImageReport, Received, RequestReport, StageTimes
 
 GOOD = RequestReport(
     received=Received("id-1", "image/jpeg", 1000),
@@ -21,7 +16,8 @@ GOOD = RequestReport(
     size=2000,
     images=(ImageReport(40, 30, instances=3), ImageReport(code="bad_request")),
     options={"masks": "none"},
-    times=StageTimes(decode_ms=1.5, forward_ms=20.25, encode_ms=2.5, batch=2),
+    times=StageTimes(decode_ms=1.5, queue_ms=4.0, forward_ms=20.25, encode_ms=2.5, batch=2),
+    elapsed_ms=31.255,
 )
 BAD = replace(
     GOOD,
@@ -32,6 +28,7 @@ BAD = replace(
     images=(),
     options={},
     times=StageTimes(decode_ms=0.5),
+    elapsed_ms=0.75,
 )
 FORWARD_PASSES = (
     ForwardPass(4, 9.0, failed=True, out_of_memory=True),
@@ -39,10 +36,25 @@ FORWARD_PASSES = (
     ForwardPass(2, 10.0, failed=True),
     ForwardPass(1, 5.0, failed=True, out_of_memory=True),
 )
+# Values and labels of the samples of one metric.
+Values = list[tuple[float, dict[str, str]]]
 
 
-def batch_of(*requests: RequestReport, **changes: Any) -> BatchReport:
-    return replace(BatchReport(requests, FORWARD_PASSES, elapsed_ms=250.0), **changes)
+def values(samples: Iterable[Sample], name: str) -> Values:
+    return [(sample.value, dict(sample.labels)) for sample in samples if sample.name == name]
+
+
+class RecordingSink:
+    """Records the samples that are published."""
+
+    def __init__(self) -> None:
+        self.samples: list[Sample] = []
+
+    def publish(self, samples: Iterable[Sample]) -> None:
+        self.samples.extend(samples)
+
+    def values(self, name: str) -> Values:
+        return values(self.samples, f"d2serve_{name}")
 
 
 class Metric:

@@ -1,8 +1,9 @@
 """Invalid requests at each position of a batch do not change the other responses."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from d2serve.serving.requests import HttpResponse
 from d2serve.settings import Settings
 from tests.bad_requests import REJECTED, BadRequest
 from tests.bodies import image_bytes, npy_bytes
+from tests.core.requests import batch_size
 from tests.fakes import metadata_of
 from tests.serving.traffic import assert_same_prediction
 
@@ -45,7 +47,7 @@ def pipeline(shapes: Path) -> Pipeline:
     detector = NativeDetector(model, torch.device("cpu"), Settings())
     names = [f"class_{index}" for index in range(detector.num_classes)]
     metadata = metadata_of(*names, score_threshold=detector.score_threshold)
-    return Pipeline(detector, metadata, Settings())
+    return Pipeline(detector, metadata, Settings(), threads=2, server_forms_batches=True)
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +68,10 @@ def request_of(invalid: BadRequest) -> HttpRequest:
 
 
 @pytest.fixture(scope="module")
-def served(shapes: Path) -> Pipeline:
-    return pipeline(shapes)
+def served(shapes: Path) -> Iterator[Pipeline]:
+    served = pipeline(shapes)
+    yield served
+    served.close()
 
 
 @pytest.fixture(scope="module")
@@ -75,25 +79,44 @@ def alone(served: Pipeline, valid_requests: Sequence[HttpRequest]) -> list[dict[
     return [prediction_of(*served.run([request])) for request in valid_requests]
 
 
-@pytest.mark.parametrize("kind", REJECTED)
+# An invalid request at each position at once, and a single one at positions that take turns.
+PLACES = [
+    *(pytest.param(kind, range(VALID_REQUESTS + 1), id=f"{kind}-everywhere") for kind in REJECTED),
+    *(
+        pytest.param(kind, range(position, position + 1), id=f"{kind}-at-{position}")
+        for kind, position in zip(REJECTED, cycle(range(VALID_REQUESTS + 1)), strict=False)
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "positions"), PLACES)
 def test_invalid_request_does_not_change_other_responses(
     served: Pipeline,
     valid_requests: Sequence[HttpRequest],
     alone: Sequence[dict[str, Any]],
     kind: str,
+    positions: range,
 ) -> None:
     invalid = REJECTED[kind]
-    for position in range(VALID_REQUESTS + 1):
-        requests = [*valid_requests[:position], request_of(invalid), *valid_requests[position:]]
-        responses = served.run(requests)
-        rejected = responses.pop(position)
-        assert (rejected.status, json.loads(rejected.body)["error"]["code"]) == (
+    requests = list(valid_requests)
+    for position in reversed(positions):
+        requests.insert(position, request_of(invalid))
+    responses = served.run(requests)
+    valid = [response for response in responses if response.status == 200]
+    rejected = [response for response in responses if response.status != 200]
+    expected_statuses = [
+        200 if request in valid_requests else invalid.status for request in requests
+    ]
+    assert [response.status for response in responses] == expected_statuses
+    for response in rejected:
+        assert (response.status, json.loads(response.body)["error"]["code"]) == (
             invalid.status,
             invalid.code,
         )
-        assert b"zqxcanary" not in rejected.body
-        for response, expected in zip(responses, alone, strict=True):
-            assert_same_prediction(prediction_of(response), expected)
+        assert b"zqxcanary" not in response.body
+    for response, expected in zip(valid, alone, strict=True):
+        assert_same_prediction(prediction_of(response), expected)
+        assert batch_size(response) == VALID_REQUESTS
 
 
 def test_most_valid_requests_have_detections(alone: Sequence[dict[str, Any]]) -> None:

@@ -1,7 +1,9 @@
 """Load an unpacked archive into a pipeline, and warm it up."""
 
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import pytest
@@ -17,7 +19,10 @@ from d2serve.serving import loading
 from d2serve.serving.loading import load_detector, load_pipeline, warm_up
 from d2serve.serving.pipeline import Pipeline
 from d2serve.settings import Settings
-from tests.fakes import FakeDetector, metadata_of
+from tests.bodies import image_bytes, noise
+from tests.core.requests import BAD, pipeline, request_of
+from tests.core.samples import RecordingSink
+from tests.fakes import FakeDetector
 from tests.goldens.cases import CONFIGS, GoldenModel
 
 CPU = torch.device("cpu")
@@ -32,12 +37,31 @@ def folder(shapes_mar: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return unpacked
 
 
-def test_jpegs_are_decoded_on_the_cpu(folder: Path) -> None:
-    assert load_pipeline(folder, CPU, "shapes").decode_jpeg is decode_on_cpu
+Load = Callable[..., Pipeline]
+
+
+@pytest.fixture
+def load(folder: Path) -> Iterator[Load]:
+    """Loads the bundled model, whose threads end with the test."""
+    loaded: list[Pipeline] = []
+    threads = torch.get_num_threads()
+
+    def load(**arguments: Any) -> Pipeline:
+        loaded.append(load_pipeline(folder, CPU, "shapes", **arguments))
+        return loaded[-1]
+
+    yield load
+    for each in loaded:
+        each.close()
+    torch.set_num_threads(threads)
+
+
+def test_jpegs_are_decoded_on_the_cpu(load: Load) -> None:
+    assert load().stages.decode_jpeg is decode_on_cpu
 
 
 def test_pipeline_decodes_with_the_decoder_of_the_settings(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requested = []
 
@@ -50,8 +74,47 @@ def test_pipeline_decodes_with_the_decoder_of_the_settings(
 
     monkeypatch.setattr(loading, "jpeg_decoder", choose)
     monkeypatch.setenv("D2SERVE_DECODE", "device")
-    assert load_pipeline(folder, CPU, "shapes").decode_jpeg is other
+    assert load().stages.decode_jpeg is other
     assert requested == [("device", CPU)]
+
+
+def test_loaded_pipeline_serves_and_publishes_its_start(load: Load) -> None:
+    sink = RecordingSink()
+    served = load(sink=sink)
+    assert sink.values("worker_starts_total") == [(1, {})]
+    assert sink.values("forward_images") == []
+    jpeg = image_bytes(noise(48, 64, 3), "JPEG")
+    [response] = served.run([request_of(jpeg)])
+    assert response.status == 200
+    served.close()
+    assert sink.values("forward_images") == [(1, {})]
+
+
+def test_request_log_is_written_if_enabled(
+    load: Load, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("D2SERVE_WARM_UP_SIZES", "")
+    for enabled in ("true", "false"):
+        monkeypatch.setenv("D2SERVE_REQUEST_LOG", enabled)
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            load().run([BAD["empty"][0]])
+        assert ('"event": "request"' in caplog.text) == (enabled == "true")
+
+
+@pytest.mark.parametrize("share", [1, 2])
+def test_models_share_the_cpus(load: Load, monkeypatch: pytest.MonkeyPatch, share: int) -> None:
+    requested = []
+
+    def record(threads: int, share: int) -> int:
+        requested.append((threads, share))
+        return 1
+
+    monkeypatch.setattr(loading, "set_num_threads", record)
+    monkeypatch.setattr(loading, "decode_threads", record)
+    monkeypatch.setenv("D2SERVE_WARM_UP_SIZES", "")
+    load(share=share)
+    assert requested == [(0, share), (0, share)]
 
 
 def test_missing_gpu_is_an_error_before_the_model_is_loaded(
@@ -84,11 +147,8 @@ def test_missing_detectron2_package_is_an_error_of_one_line(
     assert "\n" not in message
 
 
-def pipeline_of(detector: FakeDetector, **settings: int) -> Pipeline:
-    return Pipeline(detector, metadata_of("ball"), Settings(**settings))  # type: ignore[arg-type]
-
-
-def test_warm_up_runs_each_size_in_each_batch_size() -> None:
+@pytest.mark.parametrize("server_forms_batches", [True, False])
+def test_warm_up_runs_each_size_in_each_batch_size(server_forms_batches: bool) -> None:
     sizes_hw: list[tuple[int, ...]] = []
 
     def record(image: RGBImage) -> bool:
@@ -96,7 +156,8 @@ def test_warm_up_runs_each_size_in_each_batch_size() -> None:
         return False
 
     detector = FakeDetector(record)
-    warm_up(pipeline_of(detector), [(64, 48), (20, 30)], [1, 3])
+    served = pipeline(detector, threads=2, server_forms_batches=server_forms_batches)
+    warm_up(served, [(64, 48), (20, 30)], [1, 3])
     assert detector.images_per_call == [1, 3, 1, 3]
     assert sizes_hw == [(48, 64)] * 4 + [(30, 20)] * 4
 
@@ -107,14 +168,13 @@ def test_warm_up_runs_each_size_in_each_batch_size() -> None:
 def test_failing_warm_up_image_is_an_error(failure: Failure, status: int) -> None:
     detector = FakeDetector(lambda image: len(image) == 30, failure)
     with pytest.raises(RuntimeError, match=rf"1 of 20x30 failed: .+\({status}\)"):
-        warm_up(pipeline_of(detector), [(64, 48), (20, 30)], [1])
+        warm_up(pipeline(detector), [(64, 48), (20, 30)], [1])
 
 
-def test_warm_up_skips_sizes_over_the_limits(caplog: pytest.LogCaptureFixture) -> None:
+def test_rejected_warm_up_images_are_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     detector = FakeDetector()
-    warm_up(pipeline_of(detector, max_image_pixels=700), [(64, 48), (20, 30)], [1])
+    warm_up(pipeline(detector, max_image_pixels=700), [(64, 48), (20, 30)], [1])
     assert detector.images_per_call == [1]
-    assert (
-        "warm-up with 1 of 64x48 is skipped: the image is 64x48, the limit is 700 pixels"
-        in caplog.text
-    )
+    assert caplog.messages == [
+        "warm-up with 1 of 64x48 got no result: the image is 64x48, the limit is 700 pixels"
+    ]

@@ -1,100 +1,117 @@
-"""The samples of batches, and their publication as declared metrics."""
+"""The samples of requests, forward passes and memory, and their declarations."""
 
-from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from d2serve import errors
 from d2serve.detector.base import ForwardPass
 from d2serve.errors import CODES
 from d2serve.serving.metrics import (
-    Publisher,
+    METRICS,
+    NO_METRICS,
     Sample,
-    batch_samples,
+    forward_samples,
     memory_samples,
+    request_samples,
     start_samples,
 )
-from d2serve.serving.telemetry import Memory
-from tests.core.samples import BAD, GOOD, Metric, batch_of
+from d2serve.serving.telemetry import Memory, RequestReport
+from tests.core.samples import BAD, FORWARD_PASSES, GOOD, Values, values
 
-DECLARATIONS = Path(errors.__file__).parent / "servers/torchserve/metrics.yaml"
-COMMON = {"ModelName", "Level"}
+# Labels that the sink adds.
+ADDED = {"ModelName", "WorkerName"}
 MEMORY = Memory(1000, {"allocated": 5, "reserved": 6, "free": 7})
-SAMPLE = Sample("responses", 3, {"Code": "ok", "Status": "200"})
 
 
-def values(samples: Iterable[Sample], name: str) -> list[tuple[float, dict[str, str]]]:
-    return [(sample.value, dict(sample.labels)) for sample in samples if sample.name == name]
+def samples_of(report: RequestReport) -> list[Sample]:
+    return list(request_samples(report, lambda: 5))
 
 
-def of_batch(name: str, **changes: Any) -> list[tuple[float, dict[str, str]]]:
-    return values(batch_samples(batch_of(GOOD, BAD, GOOD, **changes)), name)
+def of_request(name: str) -> Values:
+    return values([*samples_of(GOOD), *samples_of(BAD)], name)
 
 
-def test_samples_and_declared_metrics_match() -> None:
-    sections = yaml.safe_load(DECLARATIONS.read_text(encoding="utf-8"))["model_metrics"]
-    declared = {
-        metric["name"]: set(metric["dimensions"]) - COMMON
-        for metrics in sections.values()
-        for metric in metrics
-        if metric["name"].startswith("d2serve_")
-    }
+def of_passes(name: str, *passes: ForwardPass) -> Values:
+    return values(forward_samples(passes or FORWARD_PASSES, lambda: 7), name)
+
+
+def test_samples_have_the_declared_names_and_labels() -> None:
+    declared = {metric.name: set(metric.labels) - ADDED for metric in METRICS}
     samples = [
         *start_samples(),
-        *batch_samples(batch_of(GOOD, BAD)),
-        *memory_samples(MEMORY, "W-9000"),
+        *samples_of(GOOD),
+        *forward_samples(FORWARD_PASSES, lambda: 7),
+        *memory_samples(MEMORY),
     ]
-    assert {sample.name: set(sample.labels) for sample in samples} == declared
+    assert {sample.name for sample in samples} == set(declared)
     for sample in samples:
         assert set(sample.labels) == declared[sample.name]
 
 
+def test_only_histograms_have_buckets_which_increase() -> None:
+    for metric in METRICS:
+        assert bool(metric.buckets) == (metric.kind == "histogram"), metric.name
+        assert list(metric.buckets) == sorted(set(metric.buckets)), metric.name
+    assert len({metric.name for metric in METRICS}) == len(METRICS)
+
+
+def test_counters_are_named_as_totals() -> None:
+    for metric in METRICS:
+        assert metric.name.endswith("_total") == (metric.kind == "counter"), metric.name
+
+
 def test_requests_are_counted_by_status_and_code() -> None:
-    assert of_batch("d2serve_requests_total") == [
-        (2, {"Status": "200", "Code": "ok"}),
+    assert of_request("d2serve_requests_total") == [
+        (1, {"Status": "200", "Code": "ok"}),
         (1, {"Status": "415", "Code": "unsupported_media_type"}),
     ]
 
 
-def test_batch_has_a_size_and_a_duration_in_seconds() -> None:
-    assert of_batch("d2serve_batch_requests") == [(3, {})]
-    assert of_batch("d2serve_batch_seconds") == [(0.25, {})]
+def test_request_has_a_duration_in_seconds() -> None:
+    assert of_request("d2serve_request_seconds") == [(0.031255, {}), (0.00075, {})]
 
 
-def test_stages_are_per_request_and_forward_passes_per_batch() -> None:
-    assert of_batch("d2serve_stage_seconds") == [
+def test_stages_are_per_request_and_forward_passes_on_their_own() -> None:
+    assert of_request("d2serve_stage_seconds") == [
         (0.0015, {"Stage": "decode"}),
+        (0.004, {"Stage": "queue"}),
         (0.0025, {"Stage": "encode"}),
         (0.0005, {"Stage": "decode"}),
-        (0.0015, {"Stage": "decode"}),
-        (0.0025, {"Stage": "encode"}),
-        (0.02025, {"Stage": "forward"}),
     ]
+    assert of_passes("d2serve_stage_seconds") == [(0.02025, {"Stage": "forward"})]
 
 
 def test_images_are_counted_by_code() -> None:
-    assert of_batch("d2serve_images_total") == [
-        (2, {"Code": "ok"}),
-        (2, {"Code": "bad_request"}),
+    assert of_request("d2serve_images_total") == [
+        (1, {"Code": "ok"}),
+        (1, {"Code": "bad_request"}),
     ]
-    assert of_batch("d2serve_pixels_total") == [(2 * 40 * 30, {})]
-    assert of_batch("d2serve_instances_total") == [(2 * 3, {})]
+    assert of_request("d2serve_pixels_total") == [(40 * 30, {})]
+    assert of_request("d2serve_instances_total") == [(3, {})]
 
 
-def test_batch_without_images_has_no_image_samples() -> None:
-    names = {sample.name for sample in batch_samples(batch_of(BAD, forward_passes=()))}
+def test_request_without_images_has_no_image_samples() -> None:
+    names = {sample.name for sample in samples_of(BAD)}
     assert names == {
-        *("d2serve_batch_seconds", "d2serve_batch_requests"),
-        *("d2serve_requests_total", "d2serve_stage_seconds"),
+        "d2serve_queued_images",
+        "d2serve_requests_total",
+        "d2serve_request_seconds",
+        "d2serve_stage_seconds",
     }
 
 
+def test_request_that_was_not_decoded_has_no_stages() -> None:
+    dropped = replace(BAD, times=replace(BAD.times, decode_ms=0.0))
+    assert values(samples_of(dropped), "d2serve_stage_seconds") == []
+
+
 def test_successful_forward_passes_have_a_size() -> None:
-    assert of_batch("d2serve_forward_images") == [(2, {})]
+    assert of_passes("d2serve_forward_images") == [(2, {})]
+
+
+def test_queue_is_published_without_forward_passes_too() -> None:
+    assert values(forward_samples((), lambda: 7), "d2serve_queued_images") == [(7, {})]
+    assert values(samples_of(BAD), "d2serve_queued_images") == [(5, {})]
 
 
 @pytest.mark.parametrize(
@@ -107,20 +124,19 @@ def test_successful_forward_passes_have_a_size() -> None:
     ],
 )
 def test_split_is_a_batch_that_exceeded_the_memory(forward_pass: ForwardPass, splits: int) -> None:
-    found = of_batch("d2serve_out_of_memory_splits_total", forward_passes=(forward_pass,))
+    found = of_passes("d2serve_out_of_memory_splits_total", forward_pass)
     assert found == [(1, {})] * splits
 
 
-def test_memory_is_labeled_by_worker() -> None:
-    samples = list(memory_samples(MEMORY, "W-9000-m_1.0"))
-    worker = {"WorkerName": "W-9000-m_1.0"}
-    assert values(samples, "d2serve_worker_memory_bytes") == [(1000, worker)]
+def test_memory_is_published_by_kind() -> None:
+    samples = list(memory_samples(MEMORY))
+    assert values(samples, "d2serve_worker_memory_bytes") == [(1000, {})]
     assert values(samples, "d2serve_device_memory_bytes") == [
-        (5, {**worker, "Kind": "allocated"}),
-        (6, {**worker, "Kind": "reserved"}),
-        (7, {**worker, "Kind": "free"}),
+        (5, {"Kind": "allocated"}),
+        (6, {"Kind": "reserved"}),
+        (7, {"Kind": "free"}),
     ]
-    assert list(memory_samples(Memory(), "W-9000-m_1.0")) == []
+    assert list(memory_samples(Memory())) == []
 
 
 def test_start_is_counted_and_other_counters_start_at_zero() -> None:
@@ -135,41 +151,7 @@ def test_start_is_counted_and_other_counters_start_at_zero() -> None:
     }
 
 
-def test_request_that_was_not_decoded_has_no_stages() -> None:
-    dropped = replace(BAD, times=replace(BAD.times, decode_ms=0.0))
-    assert (
-        values(batch_samples(batch_of(dropped, forward_passes=())), "d2serve_stage_seconds") == []
-    )
-
-
-@pytest.mark.parametrize(
-    ("dimensions", "recorded"),
-    [
-        pytest.param(["ModelName", "Level", "Status"], ["m", "Model", "200"], id="some"),
-        pytest.param(["Code", "Status", "ModelName"], ["ok", "200", "m"], id="declared order"),
-        pytest.param([], [], id="none"),
-    ],
-)
-def test_sample_has_the_declared_labels(dimensions: list[str], recorded: list[str]) -> None:
-    metric = Metric(*dimensions)
-    Publisher({"responses": metric}, "m").publish([SAMPLE])
-    assert metric.recorded == [(3, recorded)]
-
-
-def test_undeclared_sample_is_dropped() -> None:
-    metric = Metric()
-    Publisher({"others": metric}, "m").publish([SAMPLE])
-    assert metric.recorded == []
-
-
-def test_sample_declared_with_other_labels_is_dropped_with_one_warning(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    mismatched, good = Metric("Colour"), Metric("Code")
-    publisher = Publisher({"responses": mismatched, "others": good}, "m")
-    publisher.publish([SAMPLE, Sample("others", 1, {"Code": "ok"}), SAMPLE])
-    assert mismatched.recorded == []
-    assert good.recorded == [(1, ["ok"])]
-    [line] = caplog.messages
-    assert "responses is not published" in line
-    assert "Colour" in line
+def test_no_metrics_reads_no_samples() -> None:
+    samples = start_samples()
+    NO_METRICS.publish(samples)
+    assert next(samples).name == "d2serve_worker_starts_total"

@@ -1,10 +1,9 @@
 """The pipeline from HTTP requests to responses, with a stand-in for the network."""
 
-import itertools
 import json
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,9 +15,8 @@ from d2serve.detections import RGBImage
 from d2serve.detector.base import Failure, InferenceResult, PreprocessedImage
 from d2serve.errors import SettingsError
 from d2serve.messages import HttpRequest, Part, Style
-from d2serve.serving.pipeline import Pipeline
-from d2serve.serving.requests import PreprocessedRequest
-from d2serve.settings import Settings
+from d2serve.serving.request_log import received
+from d2serve.serving.request_state import RequestState
 from tests.bodies import image_bytes, noise, npy_bytes
 from tests.core.requests import (
     BAD,
@@ -34,7 +32,7 @@ from tests.core.requests import (
     request_of,
     require_error,
 )
-from tests.fakes import FakeDetector, metadata_of
+from tests.fakes import FakeDetector
 
 
 def test_empty_batch() -> None:
@@ -172,15 +170,12 @@ def test_failed_image_of_several_becomes_an_error_in_its_place() -> None:
 
 
 class BrokenDetector(FakeDetector):
-    """Raises an error after some results, against the interface."""
+    """Raises an error for batches with an image whose first red value is 1."""
 
-    def __init__(self, after: int = 0) -> None:
-        super().__init__()
-        self.after = after
-
-    def stream(self, images: Iterable[PreprocessedImage]) -> Iterator[tuple[int, InferenceResult]]:
-        yield from super().stream(itertools.islice(images, self.after))
-        raise ValueError("secret words at /opt/ml/model")
+    def run(self, images: Sequence[PreprocessedImage]) -> list[InferenceResult]:
+        if any(each.image[0, 0, 0] == 1 for each in images):
+            raise ValueError("secret words at /opt/ml/model")
+        return super().run(images)
 
 
 def test_detector_error_is_a_500_and_keeps_the_clients_own_errors() -> None:
@@ -195,14 +190,11 @@ def test_detector_error_is_a_500_and_keeps_the_clients_own_errors() -> None:
     assert b"secret" not in first.body + third.body
 
 
-def test_detector_error_keeps_the_results_so_far() -> None:
-    requests = [png_request(1), GOOD["npy-of-two"], png_request(2), BAD["text"][0]]
-    first, second, third, fourth = pipeline(BrokenDetector(after=2)).run(requests)
-    assert first_pixels(first) == [1]
-    found, missing = json.loads(second.body)["predictions"]
-    assert (found["scores"], missing["error"]["code"]) == ([0.156863], "internal")
-    require_error(third, 500, "internal")
-    require_error(fourth, 415, "unsupported_media_type")
+def test_detector_error_fails_only_its_batch() -> None:
+    requests = [png_request(1), GOOD["npy-of-two"], png_request(2)]
+    first, second, third = pipeline(BrokenDetector(), images_per_forward=1).run(requests)
+    require_error(first, 500, "internal")
+    assert (first_pixels(second), first_pixels(third)) == ([40, 50], [2])
 
 
 class CannotPreprocess(FakeDetector):
@@ -315,9 +307,8 @@ def test_last_source_of_an_option_wins(source: str) -> None:
     options, query, headers, parameters = SOURCES[source]
     body = json.dumps({"image": base64_png(3), **parameters}).encode()
     request = request_of(body, "application/json", headers, query)
-    decoded = pipeline(options=options).decode(request)
-    assert isinstance(decoded, PreprocessedRequest)
-    assert decoded.decoded.choice.options.max_detections == 4
+    parsed = pipeline(options=options).stages.parse(request)
+    assert parsed.choice.options.max_detections == 4
 
 
 def test_accept_wins_over_response_type() -> None:
@@ -365,8 +356,7 @@ def test_image_that_exceeds_the_memory_is_a_507() -> None:
 
 def test_expired_request_does_not_reach_the_network() -> None:
     detector = FakeDetector()
-    long_ago = {"x-d2serve-arrived": str(time.monotonic() - 61)}
-    late = replace(png_request(1), headers=long_ago)
+    late = replace(png_request(1), arrived=time.monotonic() - 61)
     expired, served = pipeline(detector).run([late, png_request(51)])
     require_error(expired, 503, "overloaded")
     assert expired.headers["Retry-After"] == "1"
@@ -387,9 +377,12 @@ def test_response_over_the_limit_is_a_413() -> None:
     ],
 )
 def test_array_with_leading_n_is_a_batch(array: "np.ndarray[Any, Any]", style: Style) -> None:
-    decoded = pipeline().decode(request_of(npy_bytes(array), "application/x-npy"))
-    assert isinstance(decoded, PreprocessedRequest)
-    assert decoded.decoded.envelope.style is style
+    request = request_of(npy_bytes(array), "application/x-npy")
+    stages, state = pipeline().stages, RequestState(request, received(request))
+    state.start(stages.parse(request))
+    stages.decode(state, item=0)
+    assert state.parsed is not None
+    assert state.parsed.envelope.style is style
 
 
 def test_clarify_format_keeps_a_batch_of_one() -> None:
@@ -403,10 +396,21 @@ def test_clarify_format_keeps_a_batch_of_one() -> None:
     assert "labels" in json.loads(response.body)
 
 
-def test_jpeg_decoder_is_used() -> None:
-    served = Pipeline(
-        FakeDetector(), metadata_of(*NAMES), Settings(), decode_jpeg=lambda body: image(7)
+def test_missing_decoder_is_an_internal_error(caplog: pytest.LogCaptureFixture) -> None:
+    def missing(body: bytes) -> RGBImage:
+        raise ImportError("torchvision has no usable operator decode_jpeg")
+
+    [response] = pipeline(decode_jpeg=missing).run(
+        [request_of(image_bytes(noise(9, 9, 3), "JPEG"))]
     )
+    error = json.loads(response.body)["error"]
+    assert (response.status, error["code"]) == (500, "internal")
+    assert "decode_jpeg" not in error["message"]
+    assert "no usable operator decode_jpeg" in caplog.text
+
+
+def test_jpeg_decoder_is_used() -> None:
+    served = pipeline(decode_jpeg=lambda _: image(7))
     jpeg = image_bytes(noise(40, 60, 3), "JPEG")
     [given] = served.run([request_of(jpeg)])
     [expected] = pipeline().run([png_request(7)])

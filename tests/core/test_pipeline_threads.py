@@ -1,31 +1,39 @@
-"""Stages of a batch run in parallel."""
+"""Stages of different images run in parallel."""
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
 from d2serve.detections import RGBImage
 from d2serve.detector.base import InferenceResult, PreprocessedImage
+from d2serve.messages import HttpRequest
+from d2serve.outputs.rendered import Rendered
 from d2serve.outputs.response import render
-from d2serve.serving.pipeline import Pipeline
-from d2serve.serving.process import start_executor
-from d2serve.settings import Settings
-from tests.core.requests import BAD, GOOD, NAMES, first_pixels, pipeline, png_request
-from tests.fakes import FakeDetector, metadata_of
+from d2serve.serving import stages
+from tests.bodies import npy_bytes
+from tests.core.requests import (
+    BAD,
+    GOOD,
+    first_pixels,
+    image,
+    pipeline,
+    png_request,
+    request_of,
+)
+from tests.fakes import FakeDetector
 
 TIMEOUT_S = 20
-
-
-def on_threads(threads: int, detector: FakeDetector) -> Pipeline:
-    return Pipeline(detector, metadata_of(*NAMES), Settings(), start_executor(threads))
+THREADS = 4
+MANY = 64
 
 
 def test_responses_with_threads_equal_those_without() -> None:
     requests = [*GOOD.values(), *(request for request, _, _ in BAD.values())] * 3
     alone = pipeline().run(requests)
-    together = on_threads(4, FakeDetector()).run(requests)
+    together = pipeline(threads=THREADS, images_per_forward=8).run(requests)
     assert [(r.status, r.content_type, r.body) for r in together] == [
         (r.status, r.content_type, r.body) for r in alone
     ]
@@ -44,69 +52,88 @@ class BarrierDetector(FakeDetector):
 
 
 def test_requests_are_decoded_in_parallel() -> None:
-    responses = on_threads(3, BarrierDetector(3)).run([png_request(red) for red in (1, 2, 3)])
+    served = pipeline(BarrierDetector(3), threads=3)
+    responses = served.run([png_request(red) for red in (1, 2, 3)])
     assert [first_pixels(response) for response in responses] == [[1], [2], [3]]
 
 
-class OneByOne(FakeDetector):
-    """Runs one image at a time; after the first one waits for a concurrent stage."""
+def files(count: int) -> HttpRequest:
+    return HttpRequest({}, tuple(png_request(red).parts[0] for red in range(count)))
 
-    def __init__(self, awaited: threading.Event) -> None:
-        super().__init__()
-        self.awaited = awaited
 
-    def stream(self, images: Iterable[PreprocessedImage]) -> Iterator[tuple[int, InferenceResult]]:
-        for position, image in enumerate(images):
-            if position == 1:
-                assert self.awaited.wait(TIMEOUT_S), "no stage ran beside the network"
-            ((_, result),) = super().stream([image])
-            yield position, result
+def array(count: int) -> HttpRequest:
+    stack = np.stack([image(red, 4, 6) for red in range(count)])
+    return request_of(npy_bytes(stack), "application/x-npy")
+
+
+@pytest.mark.parametrize("request_of_many", [files(MANY), array(MANY)], ids=["files", "array"])
+def test_lone_request_is_decoded_on_all_threads(request_of_many: HttpRequest) -> None:
+    """Each thread has an image at the same time, again and again."""
+    served = pipeline(BarrierDetector(THREADS), threads=THREADS, server_forms_batches=False)
+    response = served.submit(request_of_many).result(TIMEOUT_S)
+    assert first_pixels(response) == list(range(MANY))
 
 
 def test_responses_are_encoded_while_the_network_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     encoded = threading.Event()
 
-    def render_and_signal(*arguments: Any) -> bytes:
-        body = render(*arguments)
-        encoded.set()
-        return body
+    class WaitsForTheFirst(FakeDetector):
+        """Runs the second image once the response of the first one is encoded."""
 
-    monkeypatch.setattr("d2serve.serving.pipeline.render", render_and_signal)
-    responses = on_threads(2, OneByOne(encoded)).run([png_request(red) for red in (1, 2)])
+        def run(self, images: Sequence[PreprocessedImage]) -> list[InferenceResult]:
+            if self.images_per_call:
+                assert encoded.wait(TIMEOUT_S), "no response was encoded beside the network"
+            return super().run(images)
+
+    def render_and_signal(*arguments: Any) -> Rendered:
+        rendered = render(*arguments)
+        encoded.set()
+        return rendered
+
+    monkeypatch.setattr(stages, "render", render_and_signal)
+    served = pipeline(WaitsForTheFirst(), images_per_forward=1)
+    responses = served.run([png_request(red) for red in (1, 2)])
     assert [first_pixels(response) for response in responses] == [[1], [2]]
 
 
-class SignalsLast(OneByOne):
-    """Signals that the image whose first red value is 3 is being preprocessed.
-
-    It waits until the network has started."""
-
-    def __init__(self) -> None:
-        super().__init__(threading.Event())
-        self.started = threading.Event()
-
-    def preprocess(self, image: RGBImage) -> PreprocessedImage:
-        if image[0, 0, 0] == 3:
-            assert self.started.wait(TIMEOUT_S), "the network waited for the last request"
-            self.awaited.set()
-        return super().preprocess(image)
-
-    def stream(self, images: Iterable[PreprocessedImage]) -> Iterator[tuple[int, InferenceResult]]:
-        for entry in super().stream(images):
-            self.started.set()
-            yield entry
-
-
 def test_requests_are_decoded_while_the_network_runs() -> None:
-    responses = on_threads(2, SignalsLast()).run([png_request(red) for red in (1, 2, 3)])
-    assert [first_pixels(response) for response in responses] == [[1], [2], [3]]
+    running, preprocessed = threading.Event(), threading.Event()
 
+    class WaitsForTheSecond(FakeDetector):
+        """Ends the forward pass of the first image once the second one is preprocessed."""
 
-def test_single_request_runs_in_the_callers_thread() -> None:
-    class ChecksThread(FakeDetector):
         def preprocess(self, image: RGBImage) -> PreprocessedImage:
-            assert threading.current_thread() is threading.main_thread()
+            if image[0, 0, 0] == 2:
+                assert running.wait(TIMEOUT_S), "the network waited for the second request"
+                preprocessed.set()
             return super().preprocess(image)
 
-    (response,) = on_threads(2, ChecksThread()).run([png_request(1)])
-    assert first_pixels(response) == [1]
+        def run(self, images: Sequence[PreprocessedImage]) -> list[InferenceResult]:
+            running.set()
+            assert preprocessed.wait(TIMEOUT_S), "no image was decoded beside the network"
+            return super().run(images)
+
+    served = pipeline(WaitsForTheSecond(), images_per_forward=1)
+    responses = served.run([png_request(red) for red in (1, 2)])
+    assert [first_pixels(response) for response in responses] == [[1], [2]]
+
+
+def test_idle_network_starts_at_once() -> None:
+    """A lone image does not wait for others, although others are being decoded."""
+    started = threading.Event()
+
+    class SecondWaits(FakeDetector):
+        def preprocess(self, image: RGBImage) -> PreprocessedImage:
+            if image[0, 0, 0] == 2:
+                assert started.wait(TIMEOUT_S), "the network waited for the second image"
+            return super().preprocess(image)
+
+        def run(self, images: Sequence[PreprocessedImage]) -> list[InferenceResult]:
+            started.set()
+            return super().run(images)
+
+    detector = SecondWaits()
+    served = pipeline(detector, threads=2, server_forms_batches=False)
+    futures = [served.submit(png_request(red)) for red in (1, 2)]
+    assert [first_pixels(future.result(TIMEOUT_S)) for future in futures] == [[1], [2]]
+    assert detector.images_per_call == [1, 1]

@@ -1,22 +1,19 @@
-"""Set-up of a worker process: threads, executors and huge pages."""
+"""Set-up of a worker process: threads and huge pages."""
 
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 import torch
 
+from d2serve.serving import process
 from d2serve.serving.process import (
     HUGE_PAGES,
-    Inline,
     decode_threads,
     enable_huge_pages,
     set_num_threads,
-    start_executor,
 )
 from tests.environment import clean_environment
 
@@ -43,9 +40,19 @@ def _four_torch_threads() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(("workers", "share"), [(1, 4), (2, 2), (3, 1), (4, 1), (9, 1)])
-def test_workers_divide_the_cores(workers: int, share: int) -> None:
-    set_num_threads(0, workers, {})
-    assert torch.get_num_threads() == share
+def test_workers_divide_the_available_cpus(
+    monkeypatch: pytest.MonkeyPatch, workers: int, share: int
+) -> None:
+    monkeypatch.setattr(process, "OWN_THREADS", 16)
+    for _ in range(2):  # a process may load several models
+        set_num_threads(0, workers, {}, lambda: CORES)
+        assert torch.get_num_threads() == share
+
+
+def test_torch_keeps_fewer_threads_than_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "OWN_THREADS", 2)
+    set_num_threads(0, 1, {}, lambda: CORES)
+    assert torch.get_num_threads() == 2
 
 
 def test_set_number_of_threads_wins_over_the_environment() -> None:
@@ -62,45 +69,10 @@ def test_omp_num_threads_is_respected() -> None:
     ("threads", "workers", "expected"),
     [(0, 1, 4), (0, 3, 1), (0, 9, 1), (1, 1, 1), (6, 2, 6)],
 )
-def test_decode_threads_divide_the_cores_by_default(
-    monkeypatch: pytest.MonkeyPatch, threads: int, workers: int, expected: int
+def test_decode_threads_divide_the_available_cpus_by_default(
+    threads: int, workers: int, expected: int
 ) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: CORES)
-    assert decode_threads(threads, workers) == expected
-
-
-def test_single_thread_is_the_callers() -> None:
-    executor = start_executor(1)
-    future: Future[threading.Thread] = executor.submit(threading.current_thread)
-    assert future.done()
-    assert future.result() is threading.current_thread()
-
-
-def test_arguments_are_passed() -> None:
-    assert Inline().submit(int, "11", base=2).result() == 3
-
-
-def test_torch_is_single_threaded_in_an_executor_and_unchanged_elsewhere() -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        executor = start_executor(2)
-        meeting = threading.Barrier(2)
-
-        def threads_of_torch() -> int:
-            meeting.wait(20)
-            return torch.get_num_threads()
-
-        futures = [executor.submit(threads_of_torch) for _ in range(2)]
-        assert [future.result() for future in futures] == [1, 1]
-        assert torch.get_num_threads() == 3
-        later: list[int] = []
-        other = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
-        other.start()
-        other.join()
-        assert later == [3]
-    finally:
-        torch.set_num_threads(before)
+    assert decode_threads(threads, workers, lambda: CORES) == expected
 
 
 def test_huge_pages_setting_of_the_environment_is_respected() -> None:

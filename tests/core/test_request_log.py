@@ -1,14 +1,16 @@
 """The log lines of requests."""
 
+import io
 import json
 import logging
 from dataclasses import replace
 
 import pytest
 
-from d2serve.serving.request_log import MAX_LOGGED_SIZES, log_requests, request_entry
+from d2serve.serving.log_context import install_request_ids, request_context
+from d2serve.serving.request_log import MAX_LOGGED_SIZES, log_request, request_entry
 from d2serve.serving.telemetry import ImageReport
-from tests.core.samples import BAD, GOOD, batch_of
+from tests.core.samples import BAD, GOOD
 
 
 def test_fields_of_a_successful_request() -> None:
@@ -27,8 +29,10 @@ def test_fields_of_a_successful_request() -> None:
         "failed_images": {"bad_request": 1},
         "options": {"masks": "none"},
         "decode_ms": 1.5,
+        "queue_ms": 4.0,
         "forward_ms": 20.25,
         "encode_ms": 2.5,
+        "total_ms": 31.25,
         "forward_images": 2,
     }
 
@@ -53,13 +57,31 @@ def test_number_of_logged_sizes_is_limited() -> None:
 def test_each_request_is_one_line_of_json(caplog: pytest.LogCaptureFixture) -> None:
     odd = replace(BAD, message="line\nbreak \u2028 \x1b[31m [METRICS]")
     with caplog.at_level(logging.INFO):
-        log_requests(batch_of(GOOD, odd), "shapes")
+        for report in (GOOD, odd):
+            log_request(report, "shapes")
     assert len(caplog.messages) == 2
-    for text, request in zip(caplog.messages, (GOOD, odd), strict=True):
+    for text, report in zip(caplog.messages, (GOOD, odd), strict=True):
         assert text.isascii()
         assert text.isprintable()
         line = json.loads(text)
-        assert line.items() >= request_entry(request).items()
+        assert line.items() >= request_entry(report).items()
         assert (line["event"], line["model"]) == ("request", "shapes")
-        assert (line["batch_requests"], line["batch_ms"]) == (2, 250.0)
         assert line["time"].endswith("+00:00")
+
+
+def test_a_line_has_the_id_of_its_request_only_as_a_field() -> None:
+    """TorchServe's log configuration and jq require lines of JSON only."""
+    text = io.StringIO()
+    handler = logging.StreamHandler(text)
+    install_request_ids(handler)
+    logger = logging.getLogger("d2serve.serving.request_log")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        with request_context("id-1"):
+            log_request(GOOD, "shapes")
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+    assert json.loads(text.getvalue())["id"] == "id-1"

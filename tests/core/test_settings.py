@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from d2serve.errors import SettingsError
-from d2serve.serving.model_config import load_settings, read_settings, read_workers
+from d2serve.servers.torchserve.workers import read_workers
+from d2serve.serving.model_config import load_settings, read_settings
 from d2serve.settings import RETIRED_SETTINGS, SETTING_NAMES, Settings, image_sizes
 
 INTEGERS = (
@@ -16,6 +17,10 @@ INTEGERS = (
     ("max_image_pixels", 1),
     ("max_images_per_request", 1),
     ("images_per_forward", 1),
+    ("pixels_per_forward", 1),
+    ("max_queued_requests", 1),
+    ("max_queued_bytes", 1),
+    ("batch_wait_ms", 0),
     ("threads", 0),
     ("drain_seconds", 0),
     ("longest_wait_seconds", 0),
@@ -32,6 +37,17 @@ def test_limits_on_bytes_pixels_and_images_are_on_by_default() -> None:
     assert settings.max_request_bytes == 100_000_000
     assert settings.max_image_pixels == 50_000_000
     assert settings.max_images_per_request == 64
+
+
+def test_queue_is_bounded_by_default() -> None:
+    settings = Settings()
+    assert settings.max_queued_requests == 64
+    assert settings.max_queued_bytes == 1_000_000_000
+    assert settings.pixels_per_forward == 16_000_000
+
+
+def test_lone_image_does_not_wait_for_a_batch_by_default() -> None:
+    assert Settings().batch_wait_ms == 0
 
 
 def test_stopping_waits_for_running_requests_by_default() -> None:

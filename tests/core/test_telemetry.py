@@ -17,12 +17,12 @@ CPU = torch.device("cpu")
     [
         pytest.param(
             StageTimes(decode_ms=0.0),
-            'decode;dur=0.00, forward;dur=0.00, encode;dur=0.00, batch;desc="0"',
+            'decode;dur=0.00, queue;dur=0.00, forward;dur=0.00, encode;dur=0.00, batch;desc="0"',
             id="no stage",
         ),
         pytest.param(
-            StageTimes(decode_ms=1.234, forward_ms=1234.5, encode_ms=0.006, batch=8),
-            'decode;dur=1.23, forward;dur=1234.50, encode;dur=0.01, batch;desc="8"',
+            StageTimes(1.234, queue_ms=0.5, forward_ms=1234.5, encode_ms=0.006, batch=8),
+            'decode;dur=1.23, queue;dur=0.50, forward;dur=1234.50, encode;dur=0.01, batch;desc="8"',
             id="all stages",
         ),
     ],

@@ -131,7 +131,7 @@ def run(
     network: Network, images: Sequence[PreprocessedImage], **settings: int | str
 ) -> list[tuple[int, InferenceResult]]:
     """Positions and results in the order in which they are yielded."""
-    return list(runner(network, **settings).run(images))
+    return list(runner(network, **settings).stream(images))
 
 
 def runner(network: Network, **settings: int | str) -> BatchRunner:
@@ -182,33 +182,33 @@ def test_results_are_yielded_before_the_next_group_is_consumed() -> None:
             yield prepared
 
     runner = BatchRunner(Network(), lambda size: size, Settings(images_per_forward=2))
-    results = runner.run(images())
+    results = runner.stream(images())
     assert [next(results)[0], next(results)[0]] == [0, 1]
     assert taken == [1, 2]
     assert [position for position, _ in results] == [2, 3]
 
 
-def test_failing_batch_is_halved_down_to_the_failing_image() -> None:
+def test_failing_batch_runs_again_image_by_image() -> None:
     network = Network()
     results = [result for _, result in run(network, prepared_images(1, 2, 9, 4))]
     assert [isinstance(result.output, Detections) for result in results] == [
         *(True, True, False, True)
     ]
     assert results[2].output is Failure.OUT_OF_MEMORY
-    assert [result.batch for result in results] == [2, 2, 1, 1]
+    assert [result.batch for result in results] == [1, 1, 1, 1]
     assert isinstance(results[2].error, torch.OutOfMemoryError)
     assert results[2].error.__traceback__ is None
-    assert network.batches == [4, 2, 2, 1, 1]
+    assert network.batches == [4, 1, 1, 1, 1]
 
 
 def test_forward_passes_are_logged_with_size_and_failure() -> None:
     own_runner = runner(Network())
-    list(own_runner.run(prepared_images(1, 2, 9, 4)))
+    list(own_runner.stream(prepared_images(1, 2, 9, 4)))
     passes = own_runner.forward_passes.take()
     assert [(each.images, each.failed, each.out_of_memory) for each in passes] == [
         (4, True, False),
-        (2, False, False),
-        (2, True, False),
+        (1, False, False),
+        (1, False, False),
         (1, True, True),
         (1, False, False),
     ]
@@ -216,7 +216,7 @@ def test_forward_passes_are_logged_with_size_and_failure() -> None:
 
 def test_no_images_need_no_forward_pass() -> None:
     own_runner = runner(network := Network())
-    assert list(own_runner.run([])) == []
+    assert list(own_runner.stream([])) == []
     assert network.batches == []
     assert own_runner.forward_passes.take() == ()
 
@@ -242,10 +242,10 @@ def runner_of(network: Network) -> BatchRunner:
 def test_batch_size_that_fitted_is_remembered() -> None:
     network = SmallDevice(pixels=2 * 64)
     runner = runner_of(network)
-    assert len(list(runner.run(prepared_images(*range(8))))) == 8
+    assert len(list(runner.stream(prepared_images(*range(8))))) == 8
     assert network.batches == [8, 4, 2, 2, 4, 2, 2]
     network.batches.clear()
-    results = [result for _, result in runner.run(prepared_images(1, 2, 3, 4, 5))]
+    results = [result for _, result in runner.stream(prepared_images(1, 2, 3, 4, 5))]
     assert network.batches == [2, 2, 1]
     assert all(isinstance(result.output, Detections) for result in results)
 
@@ -253,20 +253,38 @@ def test_batch_size_that_fitted_is_remembered() -> None:
 def test_images_too_large_for_the_device_fail_and_small_ones_still_run_together() -> None:
     network = SmallDevice(pixels=4 * 64)
     runner = runner_of(network)
-    large = [result.output for _, result in runner.run(prepared_images(1, 2, sides=[64, 64]))]
+    large = [result.output for _, result in runner.stream(prepared_images(1, 2, sides=[64, 64]))]
     assert large == [Failure.OUT_OF_MEMORY] * 2
     network.batches.clear()
-    list(runner.run(prepared_images(1, 2, 3, 4)))
+    list(runner.stream(prepared_images(1, 2, 3, 4)))
     assert network.batches == [4]
 
 
 def test_image_that_fails_alone_does_not_limit_the_batch_size() -> None:
     network = Network()
     runner = runner_of(network)
-    list(runner.run(prepared_images(1, 9, 3, 4)))
+    list(runner.stream(prepared_images(1, 9, 3, 4)))
     network.batches.clear()
-    list(runner.run(prepared_images(1, 2, 3, 4)))
+    list(runner.stream(prepared_images(1, 2, 3, 4)))
     assert network.batches == [4]
+
+
+class FailsTogether(Network):
+    """Fails on several images for a reason other than memory."""
+
+    def __call__(self, images: Sequence[Tensor], sizes_hw: Sequence[Size]) -> list[Detections]:
+        detections = super().__call__(images, sizes_hw)
+        if len(images) == 3:
+            raise RuntimeError("a kernel failed")
+        return detections
+
+
+def test_error_other_than_memory_does_not_limit_the_batch_size() -> None:
+    network = FailsTogether()
+    runner = runner_of(network)
+    assert len(list(runner.stream(prepared_images(1, 2, 3)))) == 3
+    list(runner.stream(prepared_images(1, 2)))
+    assert network.batches == [3, 1, 1, 1, 2]
 
 
 def test_lost_device_ends_the_run() -> None:
@@ -275,7 +293,7 @@ def test_lost_device_ends_the_run() -> None:
 
     runner = BatchRunner(lost, lambda size: size, Settings())
     with pytest.raises(DeviceLostError):
-        list(runner.run(prepared_images(1, 2)))
+        list(runner.stream(prepared_images(1, 2)))
 
 
 def test_failed_forward_pass_keeps_no_memory_while_the_halves_run(
@@ -293,6 +311,6 @@ def test_failed_forward_pass_keeps_no_memory_while_the_halves_run(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return Network()(images, sizes_hw)
 
-    results = BatchRunner(network, lambda size: size, Settings()).run(prepared_images(1, 2, 3))
+    results = BatchRunner(network, lambda size: size, Settings()).stream(prepared_images(1, 2, 3))
     assert all(isinstance(result.output, Detections) for _, result in results)
     assert len(references) == 5

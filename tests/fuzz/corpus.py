@@ -12,6 +12,7 @@ from PIL import Image
 from tests.bodies import image_bytes, noise, npy_bytes
 
 CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
+BINARY_HEADER = "inference-header-content-length"
 IMAGE = noise(9, 12, 3)
 
 
@@ -78,8 +79,26 @@ def _documents() -> Iterator[Seed]:
         "tensors": {"id": "7", "inputs": [tensor, texts], "outputs": [{"name": "boxes"}]},
     }.items():
         yield Seed(name, json.dumps(document).encode(), {"content-type": "application/json"})
+    yield _binary_tensors()
+    body = json.dumps({"instances": [{"data": encoded, "target": 0}]}).encode()
+    yield Seed("generic", body, {"content-type": "text/plain", CUSTOM_ATTRIBUTES: "trace-1"})
     lines = f"{json.dumps(lists)}\n{json.dumps({'b64': encoded})}\n"
     yield Seed("lines", lines.encode(), {"content-type": "application/jsonlines"})
+
+
+def _binary_tensors() -> Seed:
+    """Tensors in binary after the JSON, and outputs in binary."""
+    file = image_bytes(IMAGE, "PNG")
+    values = [IMAGE.tobytes(), len(file).to_bytes(4, "little") + file]
+    heads = [
+        {"name": "a", "datatype": "UINT8", "shape": [9, 12, 3]},
+        {"name": "b", "datatype": "BYTES", "shape": [1]},
+    ]
+    sizes = [{"parameters": {"binary_data_size": len(raw)}} for raw in values]
+    inputs = [head | size for head, size in zip(heads, sizes, strict=True)]
+    document = {"inputs": inputs, "parameters": {"binary_data_output": True, "timeout": 5}}
+    body = json.dumps(document).encode()
+    return Seed("binary tensors", b"".join([body, *values]), {BINARY_HEADER: str(len(body))})
 
 
 def _response_types() -> Iterator[Seed]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from hypothesis import strategies as st
 
-from tests.fuzz.corpus import CUSTOM_ATTRIBUTES, Seed, seeds
+from tests.fuzz.corpus import BINARY_HEADER, CUSTOM_ATTRIBUTES, Seed, seeds
 
 SEEDS = seeds()
 MAX_MUTATIONS = 5
@@ -27,9 +27,10 @@ HEADER_TEXTS = [
     "application/octet-stream", "zqxcanary/zqxcanary",
     "{" * 200, '{"masks": ["none"]}', '{"classes": [1, "x", null]}', "classes=,,,", "a=b=c;d",
     "masks=none;format=coco", "score_threshold=1e999", "max_detections=-1", "input_range=0-255",
-    "response_type=npz", "response_type=jpeg,format=jumpstart",
+    "response_type=npz", "response_type=jpeg,format=jumpstart", "0", "-1", "300", "9" * 30, "gzip",
+    "text/plain", "*/*; q=1", "image/*",
 ]  # fmt: skip
-HEADERS = ["content-type", "accept", CUSTOM_ATTRIBUTES]
+HEADERS = ["content-type", "content-encoding", "accept", BINARY_HEADER, CUSTOM_ATTRIBUTES]
 
 Mutation = Callable[[bytes], bytes]
 

@@ -13,7 +13,7 @@ from tests.bodies import noise
 
 HWC = noise(5, 8, 3)
 CHW = HWC.transpose(2, 0, 1)
-GRAYS = noise(6, 5, 8)
+GRAYS = noise(5, 5, 8)
 
 
 def read(array: "np.ndarray[Any, Any]", **options: Any) -> Any:
@@ -24,16 +24,14 @@ LAYOUTS: dict[str, tuple[str, "np.ndarray[Any, Any]", int]] = {
     "auto-hw": ("auto", HWC[:, :, 0], 1),
     "auto-hwc": ("auto", HWC, 1),
     "auto-chw": ("auto", CHW, 1),
-    "auto-nhw": ("auto", GRAYS, 6),
+    "auto-nhw": ("auto", GRAYS, 5),
     "auto-nhwc": ("auto", HWC[None], 1),
     "auto-nchw": ("auto", CHW[None], 1),
     "hwc-hw": ("hwc", HWC[:, :, 0], 1),
     "hwc-hwc": ("hwc", HWC, 1),
-    "hwc-nhw": ("hwc", GRAYS, 6),
     "hwc-nhwc": ("hwc", HWC[None], 1),
     "chw-hw": ("chw", HWC[:, :, 0], 1),
     "chw-chw": ("chw", CHW, 1),
-    "chw-nhw": ("chw", GRAYS, 6),
     "chw-nchw": ("chw", CHW[None], 1),
 }
 
@@ -49,7 +47,14 @@ def test_layout_is_read(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("layout", "array"),
-    [("hwc", CHW), ("hwc", CHW[None]), ("chw", HWC), ("chw", HWC[None])],
+    [
+        ("hwc", CHW),
+        ("hwc", CHW[None]),
+        ("hwc", GRAYS),
+        ("chw", HWC),
+        ("chw", HWC[None]),
+        ("chw", GRAYS),
+    ],
 )
 def test_mismatch_with_input_layout_is_a_422(layout: str, array: "np.ndarray[Any, Any]") -> None:
     with pytest.raises(RequestError, match="input_layout") as raised:
@@ -61,6 +66,37 @@ def test_ambiguous_layout_is_channels_last_by_default() -> None:
     both = noise(3, 5, 3)
     np.testing.assert_array_equal(read(both).images[0], both)
     np.testing.assert_array_equal(read(both, input_layout="chw").images[0], both.transpose(1, 2, 0))
+
+
+@pytest.mark.parametrize(
+    ("shape", "images"),
+    [
+        pytest.param((2, 8, 9), [(8, 9)] * 2, id="NxHxW"),
+        pytest.param((8, 8, 9), [(8, 9)] * 8, id="NxHxW-as-many-as-rows"),
+        pytest.param((3, 8, 9), [(8, 9)], id="CxHxW"),
+        pytest.param((1, 8, 9), [(8, 9)], id="1xHxW"),
+        pytest.param((8, 9, 1), [(8, 9)], id="HxWx1"),
+        pytest.param((2, 8, 3), [(2, 8)], id="HxWx3-with-two-rows"),
+        pytest.param((3, 8, 4), [(3, 8)], id="channels-last-wins"),
+        pytest.param((2, 8, 9, 3), [(8, 9)] * 2, id="NxHxWx3"),
+        pytest.param((9, 4, 5, 1), [(4, 5)] * 9, id="NxHxWx1-with-more-images-than-rows"),
+        pytest.param((2, 4, 8, 9), [(8, 9)] * 2, id="NxCxHxW"),
+        pytest.param((8, 9, 2), None, id="two-channels-last"),
+        pytest.param((8, 9, 7), None, id="seven-channels-last"),
+        pytest.param((9, 8, 9), None, id="more-images-than-rows"),
+        pytest.param((2, 8, 9, 2), None, id="two-channels-last-in-a-batch"),
+        pytest.param((2, 7, 8, 9), None, id="seven-channels-first-in-a-batch"),
+    ],
+)
+def test_auto_layout(shape: tuple[int, ...], images: list[tuple[int, int]] | None) -> None:
+    array = np.zeros(shape, np.uint8)
+    if images is not None:
+        assert [image.shape[:2] for image in read(array).images] == images
+        return
+    with pytest.raises(RequestError, match="is not that of an image") as raised:
+        read(array)
+    assert raised.value.status == 422
+    assert "NxHxWx1" in raised.value.hint
 
 
 @pytest.mark.parametrize("layout", ["auto", "chw"])

@@ -9,15 +9,21 @@ import pytest
 
 from d2serve import messages
 from d2serve.errors import RequestError
-from d2serve.inputs.body import decode_items, read_body
-from d2serve.inputs.json_values import ParsedBody
+from d2serve.inputs.body import decode_item, read_body
+from d2serve.inputs.budget import RequestBudget
+from d2serve.inputs.json_values import Base64Text, Item, ParsedBody
 from d2serve.messages import HttpRequest, Options, Part, Style
 from d2serve.settings import Settings
 from tests.bodies import image_bytes, noise, npy_bytes
 
 TEXT = b64encode(b"any bytes").decode()
 DOCUMENT = json.dumps({"instances": [TEXT], "parameters": {"masks": "none"}}).encode()
-FORM = {"content-type": "application/x-www-form-urlencoded"}
+FORM = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data; boundary=a"
+GENERIC = [
+    "", "application/octet-stream", "application/x-image", "binary/octet-stream", "text/plain",
+    "text/plain; charset=utf-8", "*/*", "Text/Plain", FORM,
+]  # fmt: skip
 
 
 def read(*parts: Part, headers: dict[str, str] | None = None) -> ParsedBody:
@@ -35,7 +41,7 @@ def test_image_and_array_types_are_passed_to_the_decoder(content_type: str) -> N
 @pytest.mark.parametrize("content_type", ["application/json", "Application/JSON; charset=utf-8"])
 def test_json_is_parsed_by_content_type(content_type: str) -> None:
     parsed = read(Part(content_type, DOCUMENT))
-    assert parsed.items == (Part("application/octet-stream", b"any bytes"),)
+    assert parsed.items == (Base64Text(TEXT),)
     assert parsed.parameters == {"masks": "none"}
     assert parsed.envelope.style is Style.INSTANCES
 
@@ -48,18 +54,67 @@ def test_each_file_of_a_form_is_parsed_by_its_own_type() -> None:
         Part("application/jsonlines", lines),
         Part("text/plain", b"b"),
         Part("image/png", b""),
+        Part("text/html", b"c"),
     )
     kinds = [item.status if isinstance(item, RequestError) else "part" for item in parsed.items]
-    assert kinds == ["part", "part", "part", 415, 400]
+    assert kinds == ["part", "part", "part", "part", 415]
     assert parsed.parameters == {"masks": "none"}
     assert parsed.envelope.style is Style.PLAIN
 
 
-def test_urlencoded_form_is_a_415_with_a_curl_hint() -> None:
+@pytest.mark.parametrize("content_type", [*GENERIC, "image/png", "image/*"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(DOCUMENT, id="object"),
+        pytest.param(f'["{TEXT}"]'.encode(), id="list"),
+        pytest.param(f'"{TEXT}"'.encode(), id="string"),
+        pytest.param(b"\r\n\t " + DOCUMENT, id="white-space"),
+        pytest.param(b"\xef\xbb\xbf" + DOCUMENT, id="byte-order-mark"),
+    ],
+)
+def test_json_is_detected_for_image_and_generic_types(content_type: str, body: bytes) -> None:
+    assert read(Part(content_type, body)).items == (Base64Text(TEXT),)
+
+
+@pytest.mark.parametrize("content_type", ["application/x-ndjson", "application/jsonl; a=b"])
+def test_aliases_of_json_lines(content_type: str) -> None:
+    line = json.dumps(TEXT).encode()
+    assert len(read(Part(content_type, line + b"\n" + line)).items) == 2
+
+
+def test_json_document_as_a_file_of_a_form() -> None:
+    parsed = read(Part("application/octet-stream", DOCUMENT), headers={"content-type": MULTIPART})
+    assert parsed.parameters == {"masks": "none"}
+    assert parsed.envelope.style is Style.INSTANCES
+
+
+def test_web_form_that_the_server_has_parsed_is_a_415_with_a_curl_hint() -> None:
     with pytest.raises(RequestError) as raised:
-        read(headers=FORM)
+        read(headers={"content-type": FORM})
     assert raised.value.status == 415
     assert "--data-binary" in raised.value.hint
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "identity, deflate", "zstd"])
+def test_content_encoding_is_a_415_that_names_it(encoding: str) -> None:
+    with pytest.raises(RequestError) as raised:
+        read(Part("image/png", b"any bytes"), headers={"content-encoding": encoding})
+    assert (raised.value.status, raised.value.code) == (415, "unsupported_media_type")
+    assert encoding.rpartition(" ")[2].lower() in raised.value.message
+    assert raised.value.headers == {"Accept-Encoding": "identity"}
+
+
+def test_unknown_content_encoding_is_not_repeated() -> None:
+    with pytest.raises(RequestError) as raised:
+        read(Part("image/png", b"any bytes"), headers={"content-encoding": "zqxcanary"})
+    assert raised.value.status == 415
+    assert "zqxcanary" not in raised.value.message + raised.value.hint
+
+
+@pytest.mark.parametrize("encoding", ["", "identity", "Identity", "identity, identity"])
+def test_identity_encoding_is_accepted(encoding: str) -> None:
+    assert read(Part("", b"any bytes"), headers={"content-encoding": encoding}).items
 
 
 def test_unsupported_content_type_is_a_415_that_lists_the_supported_types() -> None:
@@ -82,9 +137,21 @@ def request_of(*parts: tuple[str, bytes]) -> HttpRequest:
 
 
 def decode(*parts: tuple[str, bytes], **settings: Any) -> list[Any]:
+    """The images of all items; the error of one of several items in its place."""
     limits = Settings(**settings)
     items = read_body(request_of(*parts), limits).items
-    return [*decode_items(items, Options(0.0, 100), limits).images]
+    budget = RequestBudget(limits)
+    budget.take_images(len(items))
+
+    def images_of(item: Item) -> list[Any]:
+        try:
+            return [*decode_item(item, Options(0.0, 100), limits, budget).images]
+        except RequestError as error:
+            if len(items) == 1 or error is budget.error:
+                raise
+            return [error]
+
+    return [slot for item in items for slot in images_of(item)]
 
 
 def rejected(*parts: tuple[str, bytes], **settings: Any) -> RequestError:
@@ -108,8 +175,12 @@ def statuses(slots: list[Any]) -> list[int | str]:
         pytest.param("image/bmp", id="bmp"),
         pytest.param("image/gif", id="gif"),
         pytest.param("image/tiff", id="tiff"),
-        pytest.param("application/octet-stream", id="octet-stream"),
-        pytest.param("application/x-image", id="x-image"),
+        pytest.param("image/pjpeg", id="pjpeg"),
+        pytest.param("image/x-png", id="x-png"),
+        pytest.param("image/tif", id="tif"),
+        pytest.param("image/x-ms-bmp", id="x-ms-bmp"),
+        pytest.param("image/*", id="any-image"),
+        *GENERIC,
         pytest.param("IMAGE/Png", id="mixed-case"),
         pytest.param(" image/png ; charset=binary", id="spaces-and-a-parameter"),
         pytest.param("image/png;", id="an-empty-parameter"),
@@ -124,14 +195,13 @@ def test_first_bytes_win_over_the_declared_image_type(content_type: str) -> None
 @pytest.mark.parametrize(
     "content_type",
     [
-        pytest.param("", id="none"),
+        *GENERIC,
+        pytest.param("image/png", id="an-image-type"),
         pytest.param("application/x-npy", id="npy"),
         pytest.param("Application/X-NPY; version=1", id="npy-in-mixed-case-with-a-parameter"),
-        pytest.param("application/octet-stream", id="octet-stream"),
-        pytest.param("application/x-image", id="x-image"),
     ],
 )
-def test_npy_is_decoded_for_npy_and_generic_types(content_type: str) -> None:
+def test_npy_is_decoded_for_npy_image_and_generic_types(content_type: str) -> None:
     (image,) = decode((content_type, NPY))
     np.testing.assert_array_equal(image, RGB)
 
@@ -152,11 +222,13 @@ def test_batch_array_gives_images_in_order() -> None:
         pytest.param("application/x-npy", NPY[:-1], 400, "bad_request", id="truncated-array"),
         pytest.param("", NPY[:-1], 400, "bad_request", id="truncated-array-by-its-bytes"),
         pytest.param("", b"?", 415, "unsupported_media_type", id="unknown-bytes"),
-        pytest.param("image/png", NPY, 415, "unsupported_media_type", id="array-sent-as-image"),
-        pytest.param("text/plain", PNG, 415, "unsupported_media_type", id="text"),
+        pytest.param("text/plain", b"text", 415, "unsupported_media_type", id="text"),
+        pytest.param(FORM, b"a=b&c=d", 415, "unsupported_media_type", id="a-web-form"),
+        pytest.param("text/html", PNG, 415, "unsupported_media_type", id="html"),
         pytest.param("video/mp4", PNG, 415, "unsupported_media_type", id="video"),
         pytest.param("image/svg+xml", PNG, 415, "unsupported_media_type", id="svg"),
-        pytest.param("image/*", PNG, 415, "unsupported_media_type", id="a-wildcard"),
+        pytest.param("application/*", PNG, 415, "unsupported_media_type", id="a-wildcard"),
+        pytest.param("application/json", PNG, 400, "bad_request", id="image-sent-as-json"),
         pytest.param("png", PNG, 415, "unsupported_media_type", id="half-a-type"),
         pytest.param(
             "", npy_bytes(np.zeros((2, 2), dtype=np.int64)), 422, "unprocessable", id="int64"
@@ -182,6 +254,23 @@ def test_no_parts_is_a_400() -> None:
     assert rejected().status == 400
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"a=b", id="a-web-form"),
+        pytest.param(PNG.translate(None, b"\r\n\0"), id="a-file-without-line-breaks-and-zeros"),
+    ],
+)
+def test_body_that_curl_has_damaged_has_a_hint(body: bytes) -> None:
+    assert "--data-binary" in rejected((FORM, body)).hint
+    assert "--data-binary" not in rejected(("", body)).hint
+
+
+def test_unfilled_file_input_is_skipped() -> None:
+    (image,) = decode(("", b""), ("image/png", PNG), ("application/octet-stream", b""))
+    np.testing.assert_array_equal(image, RGB)
+
+
 def test_only_empty_parts_is_a_400() -> None:
     assert rejected(("image/png", b""), ("", b"")).status == 400
 
@@ -189,11 +278,11 @@ def test_only_empty_parts_is_a_400() -> None:
 @pytest.mark.parametrize(
     ("bad", "status"),
     [
-        pytest.param(("image/png", b""), 400, id="empty"),
         pytest.param(("image/png", TRUNCATED), 400, id="truncated"),
         pytest.param(("application/x-npy", RGB.tobytes()), 400, id="raw-values"),
         pytest.param(("image/png", image_bytes(noise(9, 9, 3), "PNG")), 413, id="too-many-pixels"),
-        pytest.param(("text/plain", b"hello"), 415, id="unsupported"),
+        pytest.param(("text/plain", b"hello"), 415, id="unknown-bytes"),
+        pytest.param(("text/html", PNG), 415, id="unsupported"),
         pytest.param(("", npy_bytes(np.zeros((2, 2), dtype=np.int64))), 422, id="int64"),
     ],
 )
@@ -296,6 +385,18 @@ def test_too_many_parts_are_rejected_before_decoding() -> None:
     assert not body.was_read
     decode(*[("", body)] * 2, max_images_per_request=2)
     assert body.was_read
+
+
+@pytest.mark.parametrize("image", [PNG, NPY], ids=["png", "npy"])
+def test_pixels_over_the_limit_of_the_request_are_rejected_before_decoding(
+    image: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr("d2serve.inputs.images.decode_with_pillow", fail)
+    monkeypatch.setattr("d2serve.inputs.arrays._to_uint8", fail)
+    assert rejected(("", image), max_request_pixels=RGB.size // 3 - 1).status == 413
 
 
 def test_total_pixels_of_a_request_are_limited() -> None:

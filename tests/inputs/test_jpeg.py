@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from d2serve.detections import RGBImage
 from d2serve.errors import SettingsError
-from d2serve.inputs import images as jpeg
 from d2serve.inputs.image_guard import jpeg_has_end, jpeg_is_rgb
 from d2serve.inputs.images import decode_image, decode_on_cpu, decode_on_gpu, jpeg_decoder
+from d2serve.inputs.jpeg_operators import DECODE_JPEG, nvjpeg_operator
+from d2serve.torchvision_ops import Operator
 from tests.bodies import image_bytes, noise
 from tests.inputs.test_image_decoders import ARITHMETIC, JPEGS
 
@@ -22,32 +23,29 @@ GPU = torch.device("cuda", 1)
 
 
 class NvJpeg:
-    """A stand-in for torchvision's operators on a machine with a GPU."""
+    """A stand-in for torchvision's operator on a machine with a GPU."""
 
     def __init__(self, failure: str = "") -> None:
         self.failure = failure
         self.decoded: list[bytes] = []
-        self.real = jpeg.OPERATORS
 
-    def decode_jpeg(self, encoded: Tensor, mode: int, apply_exif: bool) -> Tensor:
-        pixels: Tensor = self.real.decode_jpeg(encoded, mode, apply_exif)
-        return pixels
-
-    def decode_jpegs_cuda(
-        self, encoded: Sequence[Tensor], mode: int, device: torch.device
-    ) -> list[Tensor]:
+    def __call__(self, encoded: Sequence[Tensor], mode: int, device: torch.device) -> list[Tensor]:
         assert device == GPU
         self.decoded += [each.numpy().tobytes() for each in encoded]
         if self.failure:
             raise RuntimeError(self.failure)
         # Inverted, to distinguish them from the CPU's pixels.
-        return [255 - self.decode_jpeg(each, mode, False) for each in encoded]
+        return [255 - DECODE_JPEG(each, mode, False) for each in encoded]
+
+    def operator(self, device: torch.device) -> Operator:
+        """As `nvjpeg_operator`, without its check."""
+        assert device == GPU
+        return Operator("decode_jpegs_cuda", [lambda: self], callable)
 
 
 @pytest.fixture
 def nvjpeg(monkeypatch: pytest.MonkeyPatch) -> NvJpeg:
     operators = NvJpeg()
-    monkeypatch.setattr(jpeg, "OPERATORS", operators)
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: device)
     monkeypatch.setattr(torch.cuda, "stream", nullcontext)
     return operators
@@ -58,7 +56,7 @@ def test_cpu_decodes_by_default() -> None:
 
 
 def test_gpu_decodes_with_decode_device(nvjpeg: NvJpeg) -> None:
-    pixels = jpeg_decoder("device", GPU)(BODY)
+    pixels = jpeg_decoder("device", GPU, nvjpeg.operator)(BODY)
     np.testing.assert_array_equal(pixels, 255 - decode_on_cpu(BODY))
     assert pixels.dtype == np.uint8
     assert pixels.shape == (40, 60, 3)
@@ -71,22 +69,41 @@ def test_decode_device_without_a_gpu_is_a_settings_error() -> None:
         jpeg_decoder("device", torch.device("cpu"))
 
 
-def test_decode_device_without_nvjpeg_is_a_settings_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jpeg, "OPERATORS", SimpleNamespace(decode_jpeg=None))
+def test_decode_device_without_nvjpeg_is_a_settings_error() -> None:
+    def without(device: torch.device) -> Operator:
+        return Operator("decode_jpegs_cuda", [], callable)
+
     with pytest.raises(SettingsError, match=r"this torchvision has no nvJPEG; use cpu"):
-        jpeg_decoder("device", GPU)
+        jpeg_decoder("device", GPU, without)
+
+
+def test_nvjpeg_is_checked_with_a_sample_on_the_device(nvjpeg: NvJpeg) -> None:
+    operator = nvjpeg_operator(GPU)
+    assert not operator.check(nvjpeg)  # its colors are inverted
+    assert operator.check(lambda files, *rest: [255 - pixels for pixels in nvjpeg(files, *rest)])
+
+
+def test_missing_decoder_does_not_mean_a_damaged_image() -> None:
+    missing = Operator("decode_jpeg", [], callable)
+
+    def decode(body: bytes) -> RGBImage:
+        pixels: RGBImage = missing(body)
+        return pixels
+
+    with pytest.raises(ImportError, match="torchvision has no usable operator decode_jpeg"):
+        decode_image(BODY, MAX_PIXELS, decode)
 
 
 def test_cpu_decodes_files_that_nvjpeg_rejects(nvjpeg: NvJpeg) -> None:
     nvjpeg.failure = "nvjpegDecodeJpegHost failed: 3"
     for body in (BODY, ARITHMETIC):
-        np.testing.assert_array_equal(decode_on_gpu(body, GPU), decode_on_cpu(body))
+        np.testing.assert_array_equal(decode_on_gpu(body, GPU, nvjpeg), decode_on_cpu(body))
     assert nvjpeg.decoded == [BODY, ARITHMETIC]
 
 
 def test_truncated_file_is_rejected_by_the_cpu(nvjpeg: NvJpeg) -> None:
     with pytest.raises(RuntimeError, match="truncated"):
-        decode_on_gpu(BODY[:-200], GPU)
+        decode_on_gpu(BODY[:-200], GPU, nvjpeg)
     assert nvjpeg.decoded == []
 
 
@@ -140,7 +157,7 @@ def test_gray_and_progressive_jpegs_are_not_rgb(options: dict[str, bool]) -> Non
 
 
 def test_rgb_jpegs_are_left_to_the_cpu(nvjpeg: NvJpeg) -> None:
-    np.testing.assert_array_equal(decode_on_gpu(STORED_RGB, GPU), decode_on_cpu(STORED_RGB))
+    np.testing.assert_array_equal(decode_on_gpu(STORED_RGB, GPU, nvjpeg), decode_on_cpu(STORED_RGB))
     assert nvjpeg.decoded == []
 
 
@@ -163,7 +180,8 @@ def test_jpeg_decoder_is_used_only_for_jpegs(file_format: str, calls: int) -> No
 def test_nvjpeg_decodes_approximately_the_same_pixels(name: str) -> None:
     image, options = JPEGS[name]
     body = image_bytes(image, "JPEG", **options)
-    on_gpu = decode_on_gpu(body, torch.device("cuda", 0)).astype(int)
+    device = torch.device("cuda", 0)
+    on_gpu = decode_on_gpu(body, device, nvjpeg_operator(device)).astype(int)
     on_cpu = decode_on_cpu(body)
     assert on_gpu.shape == on_cpu.shape
     # nvJPEG upsamples subsampled chroma differently.

@@ -345,7 +345,7 @@ def test_array_at_the_limits_is_decoded(
         pytest.param((3, 4, 5), 19, 1, "5x4, the limit is 19 pixels", id="pixels-CxHxW"),
         pytest.param((1, 4, 5, 3), 19, 1, "5x4, the limit is 19 pixels", id="pixels-of-a-batch"),
         pytest.param((3, 4, 5, 3), 20, 2, "3 images, the limit is 2", id="images"),
-        pytest.param((6, 4, 5), 20, 5, "6 images, the limit is 5", id="images-NxHxW"),
+        pytest.param((6, 6, 7), 42, 5, "6 images, the limit is 5", id="images-NxHxW"),
     ],
 )
 def test_array_over_a_limit_is_a_413_with_both_numbers(

@@ -144,6 +144,20 @@ def test_invalid_archive_default_is_a_settings_error() -> None:
         ("masks=none;classes=cat,dog", {"classes": "cat,dog", "masks": "none"}),
         ("masks=rle;masks=none", {"masks": "none"}),
         ("classes=a=b", {"classes": "a=b"}),
+        ("classes=cat;dog", {"classes": "cat,dog"}),
+        ("score_threshold=", {"score_threshold": ""}),
+        # Text of other programs.
+        (CANARY, {}),
+        ("1c32b7a4-6d67-4a4c-8f2b-3f4c2bd8a1aa", {}),
+        ("cat,masks=none", {"masks": "none"}),
+        ("masks=none;1c32b7a4", {"masks": "none"}),
+        ("https://example.com/?trace=1", {}),
+        ("[1, 2]", {}),
+        ("accept_eula=true", {}),
+        ("accept_eula=true,masks=none", {"masks": "none"}),
+        ('{"accept_eula": true, "masks": "none"}', {"masks": "none"}),
+        # Pairs are options, also unknown ones, which the OptionReader rejects.
+        ("Root=1-67891233-abcdef;Sampled=1", {"Root": "1-67891233-abcdef", "Sampled": "1"}),
         ("{}", {}),
         (' {"masks": "none", "classes": [1]} ', {"masks": "none", "classes": [1]}),
     ],
@@ -153,7 +167,7 @@ def test_custom_attributes_are_parsed(text: str, expected: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize(
-    "text", [CANARY, "cat,masks=none", "{", "{'masks': 'none'}", '{"a": 1}}', '{"a":' * 5000]
+    "text", ["{" + CANARY, "{", "{'masks': 'none'}", '{"a": 1}}', '{"a":' * 5000]
 )
 def test_invalid_custom_attributes_are_a_400(text: str) -> None:
     with pytest.raises(RequestError, match="custom attributes") as raised:

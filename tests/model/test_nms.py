@@ -64,7 +64,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         counts.append(len(boxes))
         return nms(boxes, scores, threshold)
 
-    monkeypatch.setattr(module, "nms", counted)
+    monkeypatch.setattr(module, "NMS", counted)
     return counts
 
 

@@ -1,6 +1,8 @@
 """Packed convolutions equal plain ones."""
 
+from collections.abc import Callable
 from copy import deepcopy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +11,13 @@ from torch import nn
 from d2serve.model import winograd
 from d2serve.model.layers import Conv2d, Deconv2x2, FullyConnectedConv2d
 from d2serve.model.optimize import optimize
-from d2serve.model.packed_conv import PackedConv2d, PackedDeconv2x2, PackedLinear, pack
+from d2serve.model.packed_conv import (
+    PackedConv2d,
+    PackedDeconv2x2,
+    PackedLinear,
+    find_problem,
+    pack,
+)
 from d2serve.model.winograd import WinogradConv2d
 from tests.goldens.cases import TINY
 
@@ -105,3 +113,85 @@ def test_packing_twice_changes_nothing() -> None:
     once = list(model.modules())
     pack(model)
     assert list(model.modules()) == once
+
+
+class Hidden:
+    """torch's operators, except one that is missing or another function."""
+
+    def __init__(self, name: str, replacement: Callable[..., object] | None) -> None:
+        self.name = name
+        self.replacement = replacement
+
+    def __getattr__(self, name: str) -> object:
+        if name != self.name:
+            return getattr(torch.ops.mkldnn, name)
+        if self.replacement is None:
+            raise AttributeError(f"no {name}")
+        return self.replacement
+
+
+def with_other_arguments(*, features: torch.Tensor) -> torch.Tensor:
+    return features
+
+
+def with_another_result(features: torch.Tensor, *_: object) -> torch.Tensor:
+    return features
+
+
+CONVOLUTION = (
+    "_reorder_convolution_weight",
+    "_convolution_pointwise",
+    "_convolution_pointwise_",
+)
+LINEAR = ("_reorder_linear_weight", "_linear_pointwise")
+
+
+@pytest.mark.parametrize(
+    ("name", "replacement"),
+    [
+        *((name, other) for name in CONVOLUTION + LINEAR for other in (None, with_other_arguments)),
+        ("_convolution_pointwise", with_another_result),
+        ("_linear_pointwise", with_another_result),
+    ],
+)
+def test_layers_stay_plain_without_one_of_their_operators(
+    name: str, replacement: Callable[..., object] | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    layers = [Conv2d(16, 16, 3), Conv2d(16, 16, 1), FullyConnectedConv2d(16, 16, 5)]
+    model = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    features = torch.randn(1, 16, 5, 5, generator=torch.Generator().manual_seed(4))
+    features = features.to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        expected = model(features)
+        pack(model, Hidden(name, replacement))
+        torch.testing.assert_close(model(features), expected)
+    packed_as = [PackedConv2d, PackedConv2d, PackedLinear]
+    kept = PackedConv2d if name in CONVOLUTION else PackedLinear
+    for layer, plain, packed in zip(model, layers, packed_as, strict=True):
+        assert layer is plain if packed is kept else isinstance(layer, packed)
+    [record] = caplog.records
+    assert f"oneDNN: {kept.__name__} in torch.float32 is not usable: " in record.getMessage()
+
+
+def test_a_network_without_any_operators_computes_exactly_the_plain_results(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pixels = torch.randint(
+        0, 256, (3, *SIZE_HW), dtype=torch.uint8, generator=torch.Generator().manual_seed(2)
+    )
+    model = optimize(BY_NAME["mask_rcnn_r50"].build())
+    [expected] = model([pixels], [SIZE_HW])
+    before = list(model.modules())
+    pack(model, SimpleNamespace())
+    assert list(model.modules()) == before
+    [found] = model([pixels], [SIZE_HW])
+    assert len(found.instances) > 0
+    assert torch.equal(found.instances.boxes, expected.instances.boxes)
+    assert torch.equal(found.instances.scores, expected.instances.scores)
+    assert len(caplog.records) == 3  # one for each kind of layer
+
+
+def test_checking_the_operators_uses_no_random_numbers() -> None:
+    before = torch.get_rng_state()
+    assert find_problem(PackedConv2d, torch.float32, torch.ops.mkldnn) == ""
+    assert torch.equal(torch.get_rng_state(), before)

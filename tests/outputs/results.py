@@ -80,7 +80,7 @@ def content_of(
 ) -> ResponseContent:
     """The content for one image per element; an error stands for an invalid image."""
     images = tuple(
-        each if isinstance(each, RequestError) else noise(*each.size_hw, 3) for each in found
+        None if isinstance(each, RequestError) else noise(*each.size_hw, 3) for each in found
     )
     return ResponseContent(images, found, options, media_type, envelope or ResponseEnvelope())
 

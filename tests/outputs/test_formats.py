@@ -205,7 +205,7 @@ def test_jumpstart_masks_equal_those_of_other_formats(mask_encoding: str) -> Non
 def test_jumpstart_overlay_is_a_jpeg() -> None:
     result = result_of(TWO)
     body = base64.b64decode(jumpstart_object(result)["image_with_masks"], validate=True)
-    assert body == overlay_body(result.image, TWO, MODEL, JPEG)
+    assert body == overlay_body(result.required_pixels, TWO, MODEL, JPEG)
 
 
 ERROR = BROKEN.body()

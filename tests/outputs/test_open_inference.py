@@ -1,15 +1,20 @@
+"""Responses of the Open Inference Protocol, in JSON and in binary."""
+
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from d2serve.messages import OUTPUT_NAMES, ResponseEnvelope, Style
-from d2serve.outputs.open_inference import open_inference_body
+from d2serve.messages import BINARY_HEADER, OUTPUT_NAMES, ResponseEnvelope, Style
+from d2serve.outputs.accept import JSON
+from d2serve.outputs.open_inference import BINARY, open_inference_response
 from d2serve.outputs.result import segmentations
 from d2serve.outputs.segment_maps import segment_maps
+from d2serve.outputs.tensors import output_tensors
 from tests.fakes import detections_of
 from tests.outputs.results import (
     BROKEN,
@@ -36,7 +41,9 @@ DATATYPES = {
 
 def response(*results: Any, envelope: ResponseEnvelope = V2) -> dict[str, Any]:
     """The parsed response, after checks that apply to all responses."""
-    content: dict[str, Any] = parsed(open_inference_body(results, envelope, "animals"))
+    rendered = open_inference_response(results, envelope, "animals")
+    assert (rendered.media_type, rendered.headers) == (JSON, {})
+    content: dict[str, Any] = parsed(rendered.body)
     assert content["model_name"] == "animals"
     for tensor in content["outputs"]:
         assert set(tensor) == {"name", "shape", "datatype", "data"}
@@ -157,3 +164,65 @@ def test_maps_are_json_strings_of_the_valid_images(name: str) -> None:
     texts = outputs_of(response(*results))[name]["data"]
     expected = segment_maps(result_of(TWO_OF_ALL))[name]
     assert [json.loads(text) for text in texts] == [expected, expected]
+
+
+def binary_response(
+    *results: Any, binary: Sequence[str] = OUTPUT_NAMES, outputs: tuple[str, ...] = ()
+) -> tuple[dict[str, Any], bytes]:
+    """The JSON and the bytes after it."""
+    envelope = ResponseEnvelope(
+        Style.OPEN_INFERENCE, "42", outputs=outputs, binary_outputs=frozenset(binary)
+    )
+    rendered = open_inference_response(results, envelope, "animals")
+    assert rendered.media_type == BINARY
+    assert list(rendered.headers) == [BINARY_HEADER]
+    size = int(rendered.headers[BINARY_HEADER])
+    return parsed(rendered.body[:size]), rendered.body[size:]
+
+
+def test_binary_outputs_follow_the_json_in_order() -> None:
+    content, raw = binary_response(result_of(TWO_OF_ALL))
+    assert (content["model_name"], content["id"]) == ("animals", "42")
+    names = [tensor["name"] for tensor in content["outputs"]]
+    assert names == list(OUTPUT_NAMES[:-1])
+    position = 0
+    for tensor, typed in zip(
+        content["outputs"], output_tensors([result_of(TWO_OF_ALL)], names), strict=True
+    ):
+        assert set(tensor) == {"name", "shape", "datatype", "parameters"}
+        assert tensor["shape"] == list(typed.shape)
+        size = tensor["parameters"]["binary_data_size"]
+        assert raw[position : position + size] == typed.raw()
+        position += size
+    assert position == len(raw)
+
+
+def test_binary_and_json_outputs_are_mixed() -> None:
+    content, raw = binary_response(
+        result_of(TWO), binary=["scores"], outputs=("scores", "classes", "boxes")
+    )
+    outputs = outputs_of(content)
+    assert list(outputs) == ["boxes", "scores", "classes"]
+    assert outputs["boxes"]["data"][:2] == [16.0, 8.25]
+    assert outputs["classes"]["data"] == [2, 0]
+    assert "data" not in outputs["scores"]
+    np.testing.assert_array_equal(np.frombuffer(raw, "<f4"), TWO.scores)
+
+
+def test_no_detections_in_binary_are_empty_tensors() -> None:
+    content, raw = binary_response(result_of(NO_DETECTIONS))
+    sizes = [tensor["parameters"]["binary_data_size"] for tensor in content["outputs"]]
+    assert sizes == [0, 0, 0, 0]
+    assert raw == b""
+
+
+def test_missing_binary_output_leaves_json() -> None:
+    envelope = ResponseEnvelope(
+        Style.OPEN_INFERENCE, outputs=("classes",), binary_outputs=frozenset({"keypoints"})
+    )
+    assert list(outputs_of(response(result_of(TWO), envelope=envelope))) == ["classes"]
+
+
+def test_errors_are_in_the_json_of_a_binary_response() -> None:
+    content, _ = binary_response(BROKEN, result_of(TWO, position=1))
+    assert content["parameters"] == {"errors": [{"image_id": 0, **BROKEN.body()}]}

@@ -12,7 +12,7 @@ from PIL import Image
 
 from d2serve.detections import Detections
 from d2serve.errors import RequestError, internal
-from d2serve.messages import ResponseEnvelope, Style
+from d2serve.messages import BINARY_HEADER, ResponseEnvelope, Style
 from d2serve.outputs.accept import JPEG, JSON, JSON_LINES, NPY, NPZ, PNG
 from d2serve.outputs.formats import FORMATS, Format
 from d2serve.outputs.response import ResponseContent, instances_body, lines_body, plain_body, render
@@ -40,7 +40,7 @@ PLAIN, V1, V2 = (
 
 
 def body_of(*found: Detections | RequestError, **how: Any) -> bytes:
-    return render(content_of(*found, **how), MODEL, PLENTY)
+    return render(content_of(*found, **how), MODEL, PLENTY).body
 
 
 def json_of(*found: Detections | RequestError, **how: Any) -> Any:
@@ -58,7 +58,7 @@ def test_error_of_the_only_image_is_raised(media_type: str, envelope: ResponseEn
 def test_failed_forward_pass_is_an_error_in_its_place() -> None:
     failed = internal()
     content = ResponseContent((noise(9, 9, 3),) * 2, (failed, NO_DETECTIONS), ALL, JSON, PLAIN)
-    first, second = parsed(render(content, MODEL, PLENTY))["predictions"]
+    first, second = parsed(render(content, MODEL, PLENTY).body)["predictions"]
     assert first == failed.body()
     assert second["scores"] == []
 
@@ -117,6 +117,20 @@ def test_json_contains_only_matching_detections(
     assert len(prediction["masks"]) == 1
 
 
+def test_binary_open_inference_has_its_own_type_and_header() -> None:
+    envelope = replace(V2, binary_outputs=frozenset({"scores"}))
+    rendered = render(content_of(TWO, envelope=envelope), MODEL, PLENTY)
+    assert rendered.media_type == "application/octet-stream"
+    size = int(rendered.headers[BINARY_HEADER])
+    assert np.frombuffer(rendered.body[size:], "<f4").tolist() == TWO.scores.tolist()
+
+
+@pytest.mark.parametrize("media_type", [JSON, JSON_LINES, PNG, NPY])
+def test_rendered_type_is_that_of_the_body(media_type: str) -> None:
+    rendered = render(content_of(TWO, media_type=media_type), MODEL, PLENTY)
+    assert (rendered.media_type, rendered.headers) == (media_type, {})
+
+
 def test_open_inference_contains_only_matching_detections() -> None:
     content = json_of(TWO, options=replace(BEST, masks="none"), envelope=V2)
     assert [tensor["name"] for tensor in content["outputs"]] == ["boxes", "scores", "classes"]
@@ -170,8 +184,8 @@ def test_overlay_without_requested_masks_has_none() -> None:
 @pytest.mark.parametrize("media_type", [JSON, JSON_LINES, JPEG, PNG, NPY])
 def test_response_size_is_limited(media_type: str) -> None:
     content = content_of(TWO_OF_ALL, media_type=media_type)
-    body = render(content, MODEL, PLENTY)
-    assert render(content, MODEL, len(body)) == body
+    body = render(content, MODEL, PLENTY).body
+    assert render(content, MODEL, len(body)).body == body
     with pytest.raises(RequestError, match=f"{len(body)} bytes") as raised:
         render(content, MODEL, len(body) - 1)
     assert raised.value.status == 413
@@ -185,7 +199,7 @@ def test_uncompressed_npz_size_is_limited() -> None:
 
 def test_names_are_written_as_utf_8() -> None:
     model = replace(MODEL, class_names=("a", "b", "grüner Ball"))
-    assert "grüner Ball 100%".encode() in render(content_of(TWO), model, PLENTY)
+    assert "grüner Ball 100%".encode() in render(content_of(TWO), model, PLENTY).body
 
 
 ERROR = BROKEN.body()

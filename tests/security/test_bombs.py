@@ -34,6 +34,12 @@ BOMBS = {
         lambda: gzip.compress(bytes(LARGE)),
         "application/json",
         {"content-encoding": "gzip"},
+        415,
+    ),
+    "gzip without its encoding": (
+        lambda: gzip.compress(bytes(LARGE)),
+        "application/json",
+        {},
         400,
     ),
     "deflate": (lambda: zlib.compress(bytes(LARGE)), "", {"content-encoding": "deflate"}, 415),

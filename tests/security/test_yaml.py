@@ -15,8 +15,9 @@ from d2serve.building.yaml_config import read_yaml_config
 from d2serve.cli.main import invoke
 from d2serve.errors import ClassNamesError, ConfigError, SettingsError
 from d2serve.metadata import read_class_names
+from d2serve.servers.torchserve.workers import read_workers
 from d2serve.serving import safe_yaml as bounded_yaml
-from d2serve.serving.model_config import read_settings, read_workers
+from d2serve.serving.model_config import read_settings
 from d2serve.serving.safe_yaml import load_yaml
 
 REFUSALS = (ConfigError, SettingsError, ClassNamesError)

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Protocol, TypeAlias
@@ -72,10 +72,19 @@ class Detector(Protocol):
         """Preprocess UInt8[H, W, 3] RGB of any size; may be called from any thread."""
         ...
 
-    def stream(self, images: Iterable[PreprocessedImage]) -> Iterator[tuple[int, InferenceResult]]:
-        """Yield each image's position and result as soon as it is known, in any order.
+    def batch_key(self, image: PreprocessedImage) -> Hashable:
+        """Return the key of images that can run together; may be called from any thread."""
+        ...
 
-        Consumes no more images than the next results need.
+    def padded_pixels(self, image: PreprocessedImage) -> int:
+        """Number of pixels of the image in the network; may be called from any thread."""
+        ...
+
+    def run(self, images: Sequence[PreprocessedImage]) -> list[InferenceResult]:
+        """Run images of equal keys; results in the same order.
+
+        Raises:
+            DeviceLostError: the device can no longer be used.
         """
         ...
 
@@ -103,6 +112,13 @@ class ModelDetector(Detector, Protocol):
         """The network's maximum number of detections per image."""
         ...
 
+    def stream(self, images: Iterable[PreprocessedImage]) -> Iterator[tuple[int, InferenceResult]]:
+        """Yield each image's position and result as soon as it is known, in any order.
+
+        Consumes no more images than the next results need.
+        """
+        ...
+
     def detect(self, images: Sequence[RGBImage]) -> list[InferenceResult]:
         """Run UInt8[H, W, 3] RGB images of any sizes; results in the same order."""
         ...
@@ -119,7 +135,7 @@ class ForwardPass:
     Attributes:
         images: number of images.
         elapsed_ms: duration in milliseconds.
-        failed: whether it raised an error; several images are then run again in halves.
+        failed: whether it raised an error; several images are then run again in smaller batches.
         out_of_memory: whether it failed for lack of memory.
     """
 

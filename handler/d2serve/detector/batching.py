@@ -60,9 +60,21 @@ class BatchedDetector(ABC):
         preprocessed = self.preprocess(np.full((side, side, 3), 127, dtype=np.uint8))
         self._run_network([preprocessed.image], [preprocessed.size_hw])
 
+    def batch_key(self, image: PreprocessedImage) -> Hashable:
+        """Return the key of images that can run together."""
+        return self.runner.batch_key(image)
+
+    def padded_pixels(self, image: PreprocessedImage) -> int:
+        """Number of pixels of the image as padded for the network."""
+        return self.runner.padded_pixels(image)
+
+    def run(self, images: Sequence[PreprocessedImage]) -> list[InferenceResult]:
+        """Run images of equal keys; results in the same order."""
+        return list(self.runner.run(images))
+
     def stream(self, images: Iterable[PreprocessedImage]) -> Iterator[tuple[int, InferenceResult]]:
         """Yield each image's position and result, batch by batch."""
-        return self.runner.run(images)
+        return self.runner.stream(images)
 
     def detect(self, images: Sequence[RGBImage]) -> list[InferenceResult]:
         """Run UInt8[H, W, 3] RGB images of any sizes; results in the same order."""
@@ -104,58 +116,71 @@ class BatchRunner:
         self.forward_passes = ForwardLog()
         self.memory = MemoryLimit()
 
-    def run(self, images: Iterable[PreprocessedImage]) -> Iterator[tuple[int, InferenceResult]]:
+    def stream(self, images: Iterable[PreprocessedImage]) -> Iterator[tuple[int, InferenceResult]]:
         """Yield each image's position and result as soon as it is known.
-
-        A batch that fails is run again in halves until only the failing images remain. A batch
-        size that exceeded the memory is not used again soon.
 
         Raises:
             DeviceLostError: the device can no longer be used.
         """
-        for batch in group(images, self._batch_key, self.settings.images_per_forward):
+        for batch in group(images, self.batch_key, self.settings.images_per_forward):
             positions = [position for position, _ in batch]
-            results = self._run_within_memory([image for _, image in batch])
+            results = self.run([image for _, image in batch])
             yield from zip(positions, results, strict=True)
 
-    def _batch_key(self, preprocessed: PreprocessedImage) -> Hashable:
+    def batch_key(self, preprocessed: PreprocessedImage) -> Hashable:
+        """Return the key of images that can run together: the padded size, or the orientation."""
         height, width = self._padded_size_of(preprocessed)
         if self.settings.padding == "batch":
             # Landscape and portrait images would pad each other to a square.
             return (height > width) - (height < width)
         return height, width
 
-    def _run_within_memory(self, images: Sequence[PreprocessedImage]) -> Iterator[InferenceResult]:
-        """Results in order; runs no more images at once than have fitted the memory."""
+    def padded_pixels(self, preprocessed: PreprocessedImage) -> int:
+        """Number of pixels of the image as padded for the network when it runs alone."""
+        return math.prod(self._padded_size_of(preprocessed))
+
+    def run(self, images: Sequence[PreprocessedImage]) -> Iterator[InferenceResult]:
+        """Yield the results of images of equal keys, in order.
+
+        Runs no more images at once than have fitted the memory. A batch that fails for lack of
+        memory is run again in halves, one that fails otherwise image by image, so that only the
+        failing images remain.
+
+        Raises:
+            DeviceLostError: the device can no longer be used.
+        """
         start = 0
         while start < len(images):
             # Pixels of the largest image in the network.
-            pixels = max(math.prod(self._padded_size_of(image)) for image in images[start:])
+            pixels = max(map(self.padded_pixels, images[start:]))
             part = images[start : start + (self.memory.max_images(pixels) or len(images))]
-            results = self._run_batch(part)
+            results, fitted = self._run_batch(part)
             # An image that fails alone does not show how many other ones fit.
             if not any(isinstance(result.output, Failure) for result in results):
-                together = max(result.batch for result in results)
-                self.memory.record(pixels * len(part), together=pixels * together)
+                self.memory.record(pixels * len(part), together=pixels * fitted)
             yield from results
             start += len(part)
 
-    def _run_batch(self, images: Sequence[PreprocessedImage]) -> list[InferenceResult]:
+    def _run_batch(self, images: Sequence[PreprocessedImage]) -> tuple[list[InferenceResult], int]:
+        """Return the results in order, and the number of images that fitted the memory together."""
         watch = Stopwatch()
         output = self._try_network(images)
         elapsed_ms, count = watch.elapsed_ms(), len(images)
         if not isinstance(output, tuple):
             self.forward_passes.add(ForwardPass(count, elapsed_ms))
-            return [InferenceResult(detections, elapsed_ms, count) for detections in output]
+            return [InferenceResult(detections, elapsed_ms, count) for detections in output], count
         failure, error = output
         out_of_memory = failure is Failure.OUT_OF_MEMORY
         self.forward_passes.add(
             ForwardPass(count, elapsed_ms, failed=True, out_of_memory=out_of_memory)
         )
         if count == 1:
-            return [InferenceResult(failure, elapsed_ms, batch=1, error=error)]
-        half = count // 2
-        return [*self._run_batch(images[:half]), *self._run_batch(images[half:])]
+            return [InferenceResult(failure, elapsed_ms, batch=1, error=error)], 1
+        # Errors except a lack of memory are deterministic as a rule: halves would fail again.
+        step = (count + 1) // 2 if out_of_memory else 1
+        parts = [self._run_batch(images[start : start + step]) for start in range(0, count, step)]
+        fitted = max(part_fitted for _, part_fitted in parts) if out_of_memory else count
+        return [result for results, _ in parts for result in results], fitted
 
     def _try_network(
         self, images: Sequence[PreprocessedImage]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from d2serve.detections import RGBImage
 from d2serve.errors import RequestError, bad_request, too_large, unprocessable
+from d2serve.inputs.budget import RequestBudget
 from d2serve.messages import Options
 from d2serve.settings import Settings
 
@@ -30,7 +31,7 @@ DTYPES = ("uint8", "uint16", "bool", "float16", "float32", "float64")
 BOUNDS = {"0-255": (0.0, 255.0), "0-1": (0.0, 1.0), "-1-1": (-1.0, 1.0), "0-65535": (0.0, 65535.0)}
 FLOAT_RANGES = ("0-1", "-1-1", "0-255")
 USE_NUMPY_SAVE = "write the array with numpy.save"
-SHAPES = "HxW, HxWxC or CxHxW with C in 1, 3, 4, or a batch of one size with a leading N"
+SHAPES = "HxW, HxWxC or CxHxW with C in 1, 3, 4, or a batch of these with a leading N"
 
 
 @dataclass(frozen=True)
@@ -66,19 +67,35 @@ def read_npy(body: bytes) -> npt.NDArray[np.generic]:
     return values.reshape(shape, order="F" if fortran_order else "C")
 
 
-def read_array(array: npt.NDArray[np.generic], options: Options, settings: Settings) -> ArrayImages:
+def read_array(
+    array: npt.NDArray[np.generic],
+    options: Options,
+    settings: Settings,
+    budget: RequestBudget | None = None,
+) -> ArrayImages:
     """Read an array as one image, or as a batch with a leading N.
 
     HxW, HxWxC and CxHxW with C in 1, 3, 4 (a fourth channel is dropped), in the options' layout,
-    channel order and value range; uint8, uint16, bool, float16, float32 or float64. With the range
-    `auto`, uint8 is 0-255, uint16 0-65535 and bool 0-1; floats are 0-1 if all are within it,
-    else -1-1, else 0-255.
+    channel order and value range; uint8, uint16, bool, float16, float32 or float64.
+
+    With the layout `auto`, three axes are HxWxC if the last is 1, 3 or 4, else CxHxW if the first
+    is, else N grey images HxW if N is not greater than H and W. With `hwc` and `chw`, three axes
+    are one image.
+
+    With the range `auto`, uint8 is 0-255, uint16 0-65535 and bool 0-1; floats are 0-1 if all are
+    within it, else -1-1, else 0-255.
+
+    Args:
+        array: in any byte order.
+        options: `input_layout`, `input_color` and `input_range`.
+        settings: the limits of a single image and, without a budget, of the number of images.
+        budget: limits on the request; one image of it has been taken for the array.
 
     Raises:
         RequestError: 413 too many pixels or images, 422 not an image, or values out of range.
     """
     images = _as_nhwc(array, options.input_layout)
-    _check_limits(images.shape, settings)
+    _check_limits(images.shape, settings, budget)
     if array.dtype.newbyteorder("=") not in DTYPES:
         raise unprocessable(
             f"the array's dtype {array.dtype.name} is not supported", f"send {', '.join(DTYPES)}"
@@ -130,7 +147,8 @@ def _as_nhwc(array: npt.NDArray[np.generic], layout: str) -> npt.NDArray[np.gene
         return array.reshape(-1, *array.shape[-3:])
     if first and layout != "hwc":
         return np.moveaxis(array.reshape(-1, *array.shape[-3:]), 1, 3)
-    if array.ndim == 3 and not (first or last):
+    # A batch has few images of many pixels: an image with 2 or 7 channels is not taken for one.
+    if layout == "auto" and array.ndim == 3 and array.shape[0] <= min(array.shape[1:]):
         return array[:, :, :, None]
     raise _not_an_image(array.shape)
 
@@ -138,13 +156,17 @@ def _as_nhwc(array: npt.NDArray[np.generic], layout: str) -> npt.NDArray[np.gene
 def _not_an_image(shape: tuple[int, ...]) -> RequestError:
     return unprocessable(
         f"the array's shape {shape} is not that of an image in the requested input_layout",
-        f"send {SHAPES}",
+        f"send {SHAPES}; send grey batches as NxHxWx1",
     )
 
 
-def _check_limits(shape_nhwc: tuple[int, ...], settings: Settings) -> None:
+def _check_limits(
+    shape_nhwc: tuple[int, ...], settings: Settings, budget: RequestBudget | None
+) -> None:
     count, height, width, _ = shape_nhwc
-    if count > settings.max_images_per_request:
+    if budget is not None:
+        budget.take_images(count - 1)
+    elif count > settings.max_images_per_request:
         raise too_large(
             f"the array has {count} images, the limit is {settings.max_images_per_request}",
             "send fewer per request, or raise max_images_per_request in model-config.yaml",
@@ -154,6 +176,8 @@ def _check_limits(shape_nhwc: tuple[int, ...], settings: Settings) -> None:
             f"the array is {width}x{height}, the limit is {settings.max_image_pixels} pixels",
             "send a smaller image, or raise max_image_pixels in model-config.yaml",
         )
+    if budget is not None:
+        budget.take_pixels(count * height * width)
 
 
 def _value_range(array: npt.NDArray[Any], requested: str) -> str:

@@ -1,112 +1,160 @@
-"""A request's body, by its Content-Type -> images."""
+"""A request's body, by its Content-Type and first bytes -> items -> images."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-import numpy as np
 
 from d2serve.detections import RGBImage
 from d2serve.errors import RequestError, bad_request, too_large, unsupported_media_type
-from d2serve.inputs.arrays import NPY_MAGIC, ArrayImages, read_array, read_npy
+from d2serve.inputs.arrays import NPY_MAGIC, read_array, read_npy
+from d2serve.inputs.budget import RequestBudget
 from d2serve.inputs.images import JpegDecoder, decode_image, decode_on_cpu
 from d2serve.inputs.json_body import read_json, read_json_lines
-from d2serve.inputs.json_values import Item, ParsedBody
+from d2serve.inputs.json_values import Base64Text, Item, ParsedBody
 from d2serve.messages import (
+    BINARY_HEADER,
     FORM_TYPE,
     GENERIC_TYPES,
     IMAGE_TYPES,
     JSON_LINES_TYPE,
     JSON_TYPE,
+    MULTIPART_TYPE,
     NPY_TYPE,
+    OUTPUT_NAMES,
     REQUEST_TYPES,
     HttpRequest,
     Options,
     Part,
+    ResponseEnvelope,
+    Style,
+    body_type_of,
     media_type_of,
 )
 from d2serve.settings import Settings
 
+# Images and NPY files start with other bytes.
+JSON_START = re.compile(rb'(?:\xef\xbb\xbf)?[ \t\r\n]*[{\["]')
+# Types whose bytes decide: a PNG that a client declares as JPEG is a PNG.
+DETECTED_TYPES = (*IMAGE_TYPES, *GENERIC_TYPES)
+ENCODINGS = ("br", "compress", "deflate", "gzip", "x-compress", "x-gzip", "zstd")
+CURL_HINT = "with curl, use -T file, or --data-binary @file with the file's Content-Type"
+
 
 @dataclass(frozen=True)
-class DecodedImages:
-    """The images of one request.
+class DecodedItem:
+    """The images of one item.
 
     Attributes:
-        images: UInt8[H, W, 3] RGB each, in the order sent, or the error in its place.
-        value_ranges: the value range of each array among the items.
-        is_batch: whether the only item is an array with a leading N.
+        images: UInt8[H, W, 3] RGB each; several for an array with a leading N.
+        value_range: the range that an array's values were read in; None for an encoded image.
+        is_batch: whether the item is an array with a leading N, also of 1.
     """
 
-    images: tuple[RGBImage | RequestError, ...]
-    value_ranges: tuple[str, ...]
+    images: tuple[RGBImage, ...]
+    value_range: str | None = None
     is_batch: bool = False
 
 
 def read_body(request: HttpRequest, settings: Settings) -> ParsedBody:
     """Parse the body, or the files of a form, without decoding the images.
 
+    Files without content are skipped: a browser sends one for an unfilled file input.
+
     Raises:
         RequestError: the request cannot be used; an invalid one of several files becomes an error
             in its place.
     """
+    _check_encoding(request.headers)
     _check_size(request, settings)
-    if len(request.parts) == 1:
-        return _read_part(request.parts[0], settings)
-    bodies = [_read_part_or_error(part, settings) for part in request.parts]
-    return ParsedBody(
-        items=tuple(item for body in bodies for item in body.items),
-        parameters={name: value for body in bodies for name, value in body.parameters.items()},
-    )
+    parts = [part for part in request.parts if part.body]
+    if len(parts) > 1:
+        bodies = [_read_part_or_error(part, settings) for part in parts]
+        return ParsedBody(
+            items=tuple(item for body in bodies for item in body.items),
+            parameters={name: value for body in bodies for name, value in body.parameters.items()},
+        )
+    size = request.headers.get(BINARY_HEADER.lower())
+    if size is None or media_type_of(request.headers.get("content-type", "")) == MULTIPART_TYPE:
+        return _read_part(parts[0], settings)
+    return _read_tensors(parts[0].body, size, settings)
 
 
-def decode_items(
-    items: Sequence[Item],
+def decode_item(
+    item: Item,
     options: Options,
     settings: Settings,
+    budget: RequestBudget,
     decode_jpeg: JpegDecoder = decode_on_cpu,
-) -> DecodedImages:
-    """Decode all items; an invalid one of several becomes an error in its place.
+) -> DecodedItem:
+    """Decode one item of a request; safe for several threads.
+
+    Args:
+        item: of a parsed body.
+        options: `input_layout`, `input_color` and `input_range` of arrays.
+        settings: the limits of a single image.
+        budget: the request's; the caller has taken one image for each item of the request. The
+            other images of a batch, and all pixels, are taken before they are decoded.
+        decode_jpeg: see `decode_image`.
 
     Raises:
-        RequestError: the only item is invalid, or the images exceed the limits of the settings.
+        RequestError: the item's error, 400, 413, 415 or 422. The whole request fails if
+            `budget.error` is set.
+
+    Examples:
+        >>> import numpy as np
+        >>> budget = RequestBudget(Settings())
+        >>> budget.take_images(1)
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> decoded = decode_item(image, Options(0.05, 100), Settings(), budget)
+        >>> [image.shape for image in decoded.images], decoded.value_range
+        ([(4, 6, 3)], '0-255')
     """
-    images: list[RGBImage | RequestError] = []
-    value_ranges: list[str] = []
-    is_batch = False
-    _check_image_count(len(items), settings)
-    for item in items:
+    if isinstance(item, RequestError):
+        raise item
+    if isinstance(item, Base64Text):
+        item = item.decode()
+    if isinstance(item, Part) and not _is_npy(item):
         try:
-            decoded = _decode(item, options, settings, decode_jpeg)
+            image = decode_image(item.body, settings.max_image_pixels, decode_jpeg, budget)
         except RequestError as error:
-            if len(items) == 1:
-                raise
-            images.append(error)
-            continue
-        if isinstance(decoded, ArrayImages):
-            images += decoded.images
-            value_ranges.append(decoded.value_range)
-            is_batch = decoded.is_batch and len(items) == 1
-        else:
-            images.append(decoded)
-        _check_image_count(len(images), settings)
-        _check_pixel_count(images, settings)
-    return DecodedImages(tuple(images), tuple(value_ranges), is_batch)
+            if media_type_of(item.content_type) == FORM_TYPE and error is not budget.error:
+                raise _with_curl_hint(error) from error
+            raise
+        return DecodedItem((image,))
+    array = read_npy(item.body) if isinstance(item, Part) else item
+    read = read_array(array, options, settings, budget)
+    return DecodedItem(read.images, read.value_range, read.is_batch)
+
+
+def _check_encoding(headers: Mapping[str, str]) -> None:
+    encodings = headers.get("content-encoding", "").lower().split(",")
+    for encoding in (text.strip() for text in encodings):
+        if encoding not in ("", "identity"):
+            # Errors repeat no text of clients, except registered names.
+            name = encoding if encoding in ENCODINGS else "unknown"
+            error = unsupported_media_type(
+                f"the Content-Encoding is {name}; only identity is accepted",
+                "send the body without compression",
+            )
+            error.headers["Accept-Encoding"] = "identity"
+            raise error
 
 
 def _check_size(request: HttpRequest, settings: Settings) -> None:
-    if media_type_of(request.headers.get("content-type", "")) == FORM_TYPE:
-        raise unsupported_media_type(
-            f"the Content-Type is {FORM_TYPE}, which cannot carry files",
-            "with curl, use -T file, or --data-binary @file with the file's Content-Type",
-        )
     size = sum(len(part.body) for part in request.parts)
-    if size == 0:
-        raise bad_request("the body is empty", "send an image or an array written by numpy.save")
     if size > settings.max_request_bytes:
         raise too_large(
             f"the body has {size} bytes, the limit is {settings.max_request_bytes}",
             "send less, or raise max_request_bytes in the archive's model-config.yaml",
         )
+    if size:
+        return
+    if media_type_of(request.headers.get("content-type", "")) == FORM_TYPE:
+        # TorchServe parses such a body itself.
+        raise unsupported_media_type(
+            f"the Content-Type is {FORM_TYPE}, and the body is not a file", CURL_HINT
+        )
+    raise bad_request("the body is empty", "send an image or an array written by numpy.save")
 
 
 def _read_part_or_error(part: Part, settings: Settings) -> ParsedBody:
@@ -117,54 +165,39 @@ def _read_part_or_error(part: Part, settings: Settings) -> ParsedBody:
 
 
 def _read_part(part: Part, settings: Settings) -> ParsedBody:
-    media_type = media_type_of(part.content_type)
-    if not part.body:
-        raise bad_request("a file of the form is empty", "send the file's bytes")
+    media_type = body_type_of(part.content_type)
+    if media_type in DETECTED_TYPES and JSON_START.match(part.body):
+        media_type = JSON_TYPE
     if media_type == JSON_TYPE:
         return read_json(part.body, settings)
     if media_type == JSON_LINES_TYPE:
         return read_json_lines(part.body, settings)
-    if media_type in (*IMAGE_TYPES, NPY_TYPE, *GENERIC_TYPES):
+    if media_type in (*DETECTED_TYPES, NPY_TYPE):
         return ParsedBody((part,))
     raise unsupported_media_type(
         "the Content-Type is not supported", f"send one of {', '.join(REQUEST_TYPES)}"
     )
 
 
-def _decode(
-    item: Item, options: Options, settings: Settings, decode_jpeg: JpegDecoder
-) -> ArrayImages | RGBImage:
-    if isinstance(item, RequestError):
-        raise item
-    if isinstance(item, np.ndarray):
-        return read_array(item, options, settings)
-    if _is_npy(item):
-        return read_array(read_npy(item.body), options, settings)
-    return decode_image(item.body, settings.max_image_pixels, decode_jpeg)
+def _read_tensors(body: bytes, size: str, settings: Settings) -> ParsedBody:
+    """An Open Inference request: JSON of `size` bytes, followed by tensors in binary."""
+    json_bytes = int(size) if size.isascii() and size.isdigit() and len(size) < 20 else -1
+    if not 0 <= json_bytes <= len(body):
+        raise bad_request(
+            f"the header {BINARY_HEADER} is not an integer from 0 to {len(body)}, the size of the "
+            "body",
+            "send the number of bytes of the JSON at the beginning of the body",
+        )
+    if json_bytes == 0:  # Triton's raw binary request: the body is the only tensor
+        envelope = ResponseEnvelope(Style.OPEN_INFERENCE, binary_outputs=frozenset(OUTPUT_NAMES))
+        return ParsedBody((Part(GENERIC_TYPES[0], body),), envelope=envelope)
+    return read_json(body[:json_bytes], settings, memoryview(body)[json_bytes:])
 
 
 def _is_npy(part: Part) -> bool:
-    media_type = media_type_of(part.content_type)
-    by_bytes = media_type in GENERIC_TYPES and part.body.startswith(NPY_MAGIC)
-    return by_bytes or media_type == NPY_TYPE
+    return body_type_of(part.content_type) == NPY_TYPE or part.body.startswith(NPY_MAGIC)
 
 
-def _check_image_count(count: int, settings: Settings) -> None:
-    if count == 0:
-        raise bad_request("the request has no image", "send at least one")
-    if count > settings.max_images_per_request:
-        raise too_large(
-            f"the request has {count} images, the limit is {settings.max_images_per_request}",
-            "send fewer per request, or raise max_images_per_request in model-config.yaml",
-        )
-
-
-def _check_pixel_count(images: Sequence[RGBImage | RequestError], settings: Settings) -> None:
-    decoded = (image for image in images if not isinstance(image, RequestError))
-    pixels = sum(image.shape[0] * image.shape[1] for image in decoded)
-    if pixels > settings.max_request_pixels:
-        raise too_large(
-            f"the request's images have at least {pixels} pixels in total, the limit is "
-            f"{settings.max_request_pixels}",
-            "send fewer per request, or raise max_request_pixels in model-config.yaml",
-        )
+def _with_curl_hint(error: RequestError) -> RequestError:
+    """The error of a file that `curl -d` has probably damaged: it drops line breaks and zeros."""
+    return RequestError(error.status, error.code, error.message, f"{error.hint}; {CURL_HINT}")

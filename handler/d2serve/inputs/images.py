@@ -19,14 +19,14 @@ from d2serve.errors import (
     unprocessable,
     unsupported_media_type,
 )
+from d2serve.inputs.budget import RequestBudget
 from d2serve.inputs.image_guard import guarded_file, jpeg_has_end, jpeg_is_rgb
-from d2serve.torchvision_ops import load_operators
+from d2serve.inputs.jpeg_operators import DECODE_JPEG, RGB, nvjpeg_operator
+from d2serve.torchvision_ops import Function, Operator
 
 # Bytes -> UInt8[H, W, 3] RGB, in the orientation of the file.
 JpegDecoder: TypeAlias = Callable[[bytes], RGBImage]
 logger = logging.getLogger(__name__)
-OPERATORS = load_operators("image", "image", ["decode_jpeg"])
-RGB = 3  # the value of `torchvision.io.ImageReadMode.RGB`
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"GIF8", b"II*\0", b"MM\0*")
 # The type of a RIFF file is in its ninth to twelfth byte.
@@ -53,42 +53,56 @@ def decode_on_cpu(body: bytes) -> RGBImage:
 
     Raises:
         RuntimeError: the file is damaged.
+        ImportError: torchvision has no JPEG decoder.
     """
     apply_exif = False  # `decode_image` does it for all formats
-    return _to_hwc(OPERATORS.decode_jpeg(_to_tensor(body), RGB, apply_exif))
+    return _to_hwc(DECODE_JPEG(_to_tensor(body), RGB, apply_exif))
 
 
-def decode_on_gpu(body: bytes, device: torch.device) -> RGBImage:
+def decode_on_gpu(body: bytes, device: torch.device, nvjpeg: Function) -> RGBImage:
     """Decode a JPEG to RGB with nvJPEG, in the orientation of the file.
 
     Falls back to `decode_on_cpu` for files that nvJPEG cannot decode (arithmetic coding, a
     truncated file) or decodes differently (it takes R, G, B for Y, Cb, Cr).
 
+    Args:
+        body: the file.
+        device: a GPU.
+        nvjpeg: see `nvjpeg_operator`.
+
     Raises:
         RuntimeError: the file is damaged.
+        ImportError: see `decode_on_cpu`.
     """
     if not jpeg_has_end(body) or jpeg_is_rgb(body):
         return decode_on_cpu(body)
     try:
         # On its own stream, or the copy would wait for the network.
         with torch.cuda.stream(torch.cuda.Stream(device)):
-            [pixels] = OPERATORS.decode_jpegs_cuda([_to_tensor(body)], RGB, device)
+            [pixels] = nvjpeg([_to_tensor(body)], RGB, device)
             return _to_hwc(pixels)
     except RuntimeError as error:
         logger.info("nvJPEG failed, decoding on the CPU: %s", error)
         return decode_on_cpu(body)
 
 
-def jpeg_decoder(decode: str, device: torch.device) -> JpegDecoder:
-    """The decoder for the setting `decode`.
+def jpeg_decoder(
+    decode: str,
+    device: torch.device,
+    operator: Callable[[torch.device], Operator] = nvjpeg_operator,
+) -> JpegDecoder:
+    """Load the decoder for the setting `decode`.
 
     Args:
         decode: `cpu` or `device`.
         device: the network's device.
+        operator: returns the nvJPEG decoder of a device.
 
     Raises:
         SettingsError: the device is not a GPU, or torchvision has no nvJPEG decoder.
+        ImportError: torchvision has no JPEG decoder.
     """
+    DECODE_JPEG.load()
     if decode == "cpu":
         return decode_on_cpu
     if device.type != "cuda":
@@ -96,15 +110,20 @@ def jpeg_decoder(decode: str, device: torch.device) -> JpegDecoder:
             f"handler setting decode is {decode!r}, which requires a GPU, but the network runs on "
             f"the {device.type.upper()}; use cpu"
         )
-    if not hasattr(OPERATORS, "decode_jpegs_cuda"):
+    try:
+        nvjpeg = operator(device).load()
+    except ImportError as error:
         raise SettingsError(
             f"handler setting decode is {decode!r}, but this torchvision has no nvJPEG; use cpu"
-        )
-    return lambda body: decode_on_gpu(body, device)
+        ) from error
+    return lambda body: decode_on_gpu(body, device, nvjpeg)
 
 
 def decode_image(
-    body: bytes, max_pixels: int, decode_jpeg: JpegDecoder = decode_on_cpu
+    body: bytes,
+    max_pixels: int,
+    decode_jpeg: JpegDecoder = decode_on_cpu,
+    budget: RequestBudget | None = None,
 ) -> RGBImage:
     """Decode the first frame of an image file, upright (EXIF orientation applied), as 8-bit RGB.
 
@@ -114,18 +133,22 @@ def decode_image(
         body: the file.
         max_pixels: maximum of width x height x frames, by the header.
         decode_jpeg: for JPEGs with the modes in TORCHVISION_MODES.
+        budget: the request's pixels; those of the first frame are taken before it is decoded.
 
     Raises:
-        RequestError: 415 unknown format, 413 more than `max_pixels` in all frames by the header,
-            400 damaged, 422 unsupported pixel type.
+        RequestError: 415 unknown format, 413 more than `max_pixels` in all frames by the header or
+            than the budget, 400 damaged, 422 unsupported pixel type.
+        ImportError: a decoder is missing in this environment.
     """
     try:
         image = Image.open(guarded_file(body), formats=FORMATS)
         _check_pixels(image, max_pixels)
+        if budget is not None:
+            budget.take_pixels(image.width * image.height)
         orientation = _orientation(image)
         fast = is_for_torchvision(image)
         pixels = decode_jpeg(body) if fast else decode_with_pillow(image)
-    except RequestError:
+    except (RequestError, ImportError):  # a missing decoder does not mean a damaged image
         raise
     except UnidentifiedImageError as error:
         raise _damaged() if _is_known(body) else _unknown() from error

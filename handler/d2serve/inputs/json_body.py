@@ -12,29 +12,46 @@ from d2serve.inputs.json_values import (
     read_instances,
     read_items,
 )
-from d2serve.inputs.open_inference import is_open_inference, read_envelope, read_tensors
+from d2serve.inputs.open_inference import (
+    is_open_inference,
+    option_parameters,
+    read_envelope,
+    read_tensors,
+)
 from d2serve.messages import OPTION_NAMES, ResponseEnvelope, Style
 from d2serve.settings import Settings
 
+# Keys of an instance that is a document of its own.
+INSTANCE_KEYS = {"b64", "base64", "image_bytes"}
 
-def read_json(body: bytes, settings: Settings) -> ParsedBody:
+
+def read_json(body: bytes, settings: Settings, raw_tensors: memoryview | None = None) -> ParsedBody:
     """Parse a JSON document of any of the contract's shapes, or one instance without a document.
+
+    Args:
+        body: the document.
+        settings: the limits on JSON.
+        raw_tensors: the bytes after the document of an Open Inference request.
 
     Raises:
         RequestError: the document cannot be used; an invalid one of several images becomes an
             error in its place.
     """
     document = parse_json(body, settings)
+    if isinstance(document, dict) and is_open_inference(document):
+        return _read_open_inference(document, raw_tensors or memoryview(b""))
+    if raw_tensors:
+        raise bad_request(
+            f"{len(raw_tensors)} bytes follow JSON that has no tensors",
+            "send `inputs` of the Open Inference Protocol",
+        )
     if not isinstance(document, dict):
         return ParsedBody(tuple(read_items(document, settings)))
     key = _images_key(document)
     if not key:
         return ParsedBody((read_instance(document, settings),))
-    parameters = _parameters(document)
-    if is_open_inference(document):
-        items = read_tensors(document["inputs"])
-        return ParsedBody(tuple(items), parameters, read_envelope(document))
     envelope = ResponseEnvelope(Style.INSTANCES if key == "instances" else Style.PLAIN)
+    parameters = _parameters(document)
     return ParsedBody(tuple(READERS[key](document[key], settings)), parameters, envelope)
 
 
@@ -48,6 +65,13 @@ def read_json_lines(body: bytes, settings: Settings) -> ParsedBody:
     if not lines:
         raise bad_request("the body has no lines", "send one JSON instance per line")
     return ParsedBody(tuple(item for line in lines for item in _read_line(line, settings)))
+
+
+def _read_open_inference(document: dict[str, Any], raw_tensors: memoryview) -> ParsedBody:
+    _images_key(document)
+    parameters = option_parameters(_parameters(document))
+    envelope = read_envelope(document)
+    return ParsedBody(tuple(read_tensors(document["inputs"], raw_tensors)), parameters, envelope)
 
 
 def _read_line(line: bytes, settings: Settings) -> list[Item]:
@@ -73,7 +97,7 @@ def _images_key(document: Mapping[str, Any]) -> str:
             f"{' and '.join(f'`{key}`' for key in keys)} are mutually exclusive",
             "send exactly one of them",
         )
-    if not keys and not {"b64", "image_bytes"} & set(document):
+    if not keys and not INSTANCE_KEYS & set(document):
         raise bad_request(
             "the JSON object has no key with images", f"send one of the keys {', '.join(READERS)}"
         )

@@ -24,8 +24,27 @@ WHITESPACE = str.maketrans("", "", " \t\r\n")
 NUMBERS = {int, float, bool}
 Arguments = ParamSpec("Arguments")
 
+
+@dataclass(frozen=True)
+class Base64Text:
+    """The base64 of an encoded image or of an NPY file.
+
+    It is decoded together with the image, because parsing a body takes a single thread.
+    """
+
+    text: str
+
+    def decode(self) -> Part:
+        """Decode the text.
+
+        Raises:
+            RequestError: 400, the text is not base64 or empty.
+        """
+        return Part(GENERIC_TYPES[0], decode_base64(self.text))
+
+
 # An encoded image or an NPY file, an array from nested lists, or the error in its place.
-Item: TypeAlias = Part | npt.NDArray[np.generic] | RequestError
+Item: TypeAlias = Part | Base64Text | npt.NDArray[np.generic] | RequestError
 
 
 @dataclass(frozen=True)
@@ -122,6 +141,8 @@ def read_instances(values: list[Any], settings: Settings) -> list[Item]:
 def read_instance(value: Any, settings: Settings) -> Item:
     """One instance: base64, nested lists of numbers (also as a JSON string), or an object of one.
 
+    Other keys of the object are ignored.
+
     Raises:
         RequestError: 400 for anything else, 422 for lists that do not form an array.
     """
@@ -131,16 +152,17 @@ def read_instance(value: Any, settings: Settings) -> Item:
                 # "replace": half a surrogate pair is invalid JSON anyway.
                 lists = parse_json(text.encode("utf-8", "replace"), settings)
                 return array_from_lists(lists)
-            return Part(GENERIC_TYPES[0], decode_base64(text))
+            return Base64Text(text)
         case list():
             return array_from_lists(value)
-        case {"b64": str(text)} | {"image_bytes": {"b64": str(text)}}:
-            return Part(GENERIC_TYPES[0], decode_base64(text))
-        case {"image": str() | list() as image}:
-            return read_instance(image, settings)
+        case {"b64": str(text)} | {"base64": str(text)} | {"image_bytes": {"b64": str(text)}}:
+            return Base64Text(text)
+        case {"image": str() | list() as content} | {"data": str() | list() as content}:
+            return read_instance(content, settings)
     raise bad_request(
         f"a JSON {_json_type(value)} is not an image",
-        'send base64, {"b64": ...}, {"image": ...}, {"image_bytes": {"b64": ...}} or nested lists',
+        'send base64, nested lists, or an object with one of "b64", "base64", "data", "image" '
+        'and "image_bytes"',
     )
 
 

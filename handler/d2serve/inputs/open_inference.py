@@ -1,18 +1,30 @@
-"""Tensors of the Open Inference Protocol (KServe v2) -> items."""
+"""Requests of the Open Inference Protocol (KServe v2) -> items and response envelopes."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from d2serve.errors import bad_request
+from d2serve.inputs.json_values import Item
+from d2serve.inputs.tensors import InputTensor, tensor_items
+from d2serve.messages import BINARY_HEADER, OUTPUT_NAMES, ResponseEnvelope, Style
 
-from d2serve.errors import bad_request, unprocessable
-from d2serve.inputs.json_values import Item, array_from_lists, decode_base64, item_or_error
-from d2serve.messages import GENERIC_TYPES, OUTPUT_NAMES, Part, ResponseEnvelope, Style
-
-DATATYPES = ("UINT8", "FP32", "BYTES")
-MAX_SHOWN = 1_000_000_000
+# Parameters of the protocol, which are not options of d2serve.
+PROTOCOL_PARAMETERS = frozenset(
+    {
+        "binary_data",
+        "binary_data_output",
+        "binary_data_size",
+        "classification",
+        "priority",
+        "sequence_end",
+        "sequence_id",
+        "sequence_start",
+        "timeout",
+    }
+)
+# Reserved by Triton for itself.
+TRITON_PREFIX = "triton_"
+SHARED_MEMORY_PREFIX = "shared_memory_"
 
 
 def is_open_inference(document: dict[str, Any]) -> bool:
@@ -25,16 +37,38 @@ def is_open_inference(document: dict[str, Any]) -> bool:
     )
 
 
-def read_tensors(tensors: Sequence[dict[str, Any]]) -> list[Item]:
-    """UINT8 and FP32 tensors are arrays; each string of a BYTES tensor is base64 of an image."""
-    return [item for tensor in tensors for item in _read_tensor(tensor)]
+def read_tensors(tensors: Sequence[dict[str, Any]], raw: memoryview) -> list[Item]:
+    """The items of all tensors, with any names.
+
+    Args:
+        tensors: objects with `datatype`, `shape`, and `data` or `parameters.binary_data_size`.
+        raw: the bytes after the JSON, which hold the tensors with a size one after the other.
+
+    Raises:
+        RequestError: 400, the sizes do not match the bytes.
+    """
+    return [item for tensor in _located(tensors, raw) for item in tensor_items(tensor)]
+
+
+def option_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """A request's parameters without those of the protocol, which have no effect here.
+
+    Raises:
+        RequestError: 400, the tensors are in shared memory.
+    """
+    _reject_shared_memory(parameters)
+    return {
+        name: value
+        for name, value in parameters.items()
+        if name not in PROTOCOL_PARAMETERS and not name.startswith(TRITON_PREFIX)
+    }
 
 
 def read_envelope(document: dict[str, Any]) -> ResponseEnvelope:
-    """The request's id and the requested outputs.
+    """The request's id, the requested outputs, and those of them in binary.
 
     Raises:
-        RequestError: 400, either is malformed.
+        RequestError: 400, the id or the outputs are malformed.
     """
     request_id = document.get("id")
     if not isinstance(request_id, str | None):
@@ -50,67 +84,57 @@ def read_envelope(document: dict[str, Any]) -> ResponseEnvelope:
             "`outputs` requests a tensor that does not exist",
             f"request any of {', '.join(OUTPUT_NAMES)}",
         )
-    return ResponseEnvelope(Style.OPEN_INFERENCE, request_id, tuple(names))
+    default = _parameters_of(document).get("binary_data_output") is True
+    requests = outputs or [{"name": name} for name in OUTPUT_NAMES]
+    binary = (output["name"] for output in requests if _is_binary(output, default))
+    return ResponseEnvelope(Style.OPEN_INFERENCE, request_id, tuple(names), frozenset(binary))
 
 
-def _read_tensor(tensor: dict[str, Any]) -> list[Item]:
-    if tensor["datatype"] == "BYTES":
-        return [item_or_error(_encoded, text) for text in _strings(tensor)]
-    return [item_or_error(_array, tensor)]
-
-
-def _strings(tensor: dict[str, Any]) -> list[Any]:
-    data = tensor.get("data")
-    strings = data if isinstance(data, list) and data else [None]
-    if "shape" in tensor:
-        _check_count(len(strings), _shape(tensor))
-    return strings
-
-
-def _encoded(text: Any) -> Item:
-    if not isinstance(text, str):
+def _located(tensors: Sequence[dict[str, Any]], raw: memoryview) -> Iterator[InputTensor]:
+    """The tensors with their data, from the JSON or from the bytes after it."""
+    position = 0
+    for tensor in tensors:
+        parameters = _parameters_of(tensor)
+        _reject_shared_memory(parameters)
+        data = tensor.get("data")
+        if "binary_data_size" in parameters:
+            size = _size(parameters["binary_data_size"], len(raw) - position)
+            data, position = raw[position : position + size], position + size
+        yield InputTensor(tensor["datatype"], tensor.get("shape"), data)
+    if position < len(raw):
         raise bad_request(
-            "a BYTES tensor has a value that is not a string", "send base64 of images or NPY files"
+            f"{len(raw)} bytes follow the JSON, but the tensors have {position}",
+            "send the size of each tensor in its parameters.binary_data_size",
         )
-    return Part(GENERIC_TYPES[0], decode_base64(text))
 
 
-def _array(tensor: dict[str, Any]) -> npt.NDArray[np.generic]:
-    data, datatype, shape = tensor.get("data"), tensor["datatype"], _shape(tensor)
-    if datatype not in DATATYPES:
-        raise unprocessable(
-            "the tensor's datatype is not supported", f"use one of {', '.join(DATATYPES)}"
-        )
-    if not isinstance(data, list):
-        raise bad_request("the tensor's `data` is not a list", "send its values as a list")
-    values = array_from_lists(data).ravel()
-    _check_count(values.size, shape)
-    if datatype == "FP32":
-        values = values.astype(np.float32)
-    elif values.dtype != np.uint8:
-        raise unprocessable(
-            "a UINT8 tensor has values other than integers from 0 to 255",
-            "send integers from 0 to 255, or use FP32",
-        )
-    return values.reshape(shape)
-
-
-def _shape(tensor: dict[str, Any]) -> list[int]:
-    shape = tensor.get("shape")
-    if not isinstance(shape, list) or not all(type(side) is int and side > 0 for side in shape):
+def _size(size: Any, remaining: int) -> int:
+    if type(size) is not int or size < 0:
         raise bad_request(
-            "the tensor's `shape` is not a list of positive integers",
-            'send a list such as "shape": [1]',
+            "`binary_data_size` is not a non-negative integer", "send the number of bytes"
         )
-    return shape
-
-
-def _check_count(count: int, shape: list[int]) -> None:
-    required = math.prod(shape)
-    if required != count:
-        # A product of hostile sides may have thousands of digits.
-        shown = required if required < MAX_SHOWN else f"more than {MAX_SHOWN}"
+    if size > remaining:
         raise bad_request(
-            f"the tensor has {count} values, but its shape requires {shown}",
-            "make `shape` and `data` match",
+            f"`binary_data_size` exceeds the {remaining} bytes that remain after the JSON",
+            f"send the tensors after the JSON, and the JSON's size in the header {BINARY_HEADER}",
+        )
+    return size
+
+
+def _is_binary(output: Mapping[str, Any], default: bool) -> bool:
+    parameters = _parameters_of(output)
+    _reject_shared_memory(parameters)
+    requested = parameters.get("binary_data")
+    return requested if isinstance(requested, bool) else default
+
+
+def _parameters_of(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    parameters = document.get("parameters")
+    return parameters if isinstance(parameters, dict) else {}
+
+
+def _reject_shared_memory(parameters: Mapping[str, Any]) -> None:
+    if any(name.startswith(SHARED_MEMORY_PREFIX) for name in parameters):
+        raise bad_request(
+            "tensors in shared memory are not supported", "send and receive them in the body"
         )

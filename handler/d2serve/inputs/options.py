@@ -3,6 +3,7 @@
 import difflib
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,10 @@ from d2serve.metadata import ModelMetadata
 NAMES_SHOWN = 20
 # Longer names are cut before they are compared with the known ones.
 MAX_NAME_LENGTH = 40
+# Names start with a letter, so that URLs and most trace ids are not pairs.
+PAIR = re.compile(r"([A-Za-z_][\w.-]*)\s*=\s*(.*)", re.ASCII | re.DOTALL)
+# SageMaker JumpStart's clients send them to every endpoint.
+IGNORED_ATTRIBUTES = ("accept_eula",)
 
 
 class OptionReader:
@@ -127,22 +132,31 @@ class OptionReader:
 def read_custom_attributes(text: str) -> dict[str, Any]:
     """Parse the custom attributes: a JSON object, or `key=value` pairs joined by `;` or `,`.
 
-    A piece without `=` belongs to the preceding value, so `classes=cat,dog` is one option.
+    SageMaker passes any text on, so text that is neither, such as a trace id, is ignored, and so is
+    JumpStart's `accept_eula`. After `classes=`, a piece without `=` is a further class.
 
     Raises:
-        RequestError: 400, the text is neither.
+        RequestError: 400, the text starts like a JSON object but is not valid JSON.
 
     Examples:
         >>> read_custom_attributes("masks=none;classes=cat,dog")
         {'masks': 'none', 'classes': 'cat,dog'}
+        >>> read_custom_attributes("1c32b7a4-6d67-4a4c-8f2b-3f4c2bd8a1aa")
+        {}
     """
     text = text.strip()
-    if not text.startswith("{"):
-        return _pairs(text)
+    options = _json_object(text) if text.startswith("{") else _pairs(text)
+    return {name: value for name, value in options.items() if name not in IGNORED_ATTRIBUTES}
+
+
+def _json_object(text: str) -> dict[str, Any]:
     try:
         options: dict[str, Any] = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _invalid_attributes() from error
+        raise bad_request(
+            "the custom attributes start with {, but are not a JSON object",
+            'send them as in {"masks": "none"}, or as in masks=none;max_detections=5',
+        ) from error
     return options
 
 
@@ -150,22 +164,12 @@ def _pairs(text: str) -> dict[str, Any]:
     options: dict[str, Any] = {}
     name = ""
     for piece in text.replace(";", ",").split(","):
-        key, equals, value = (part.strip() for part in piece.partition("="))
-        if equals:
-            name = key
-            options[name] = value
-        elif key and name:
-            options[name] += f",{key}"
-        elif key:
-            raise _invalid_attributes()
+        if pair := PAIR.fullmatch(piece.strip()):
+            name = pair[1]
+            options[name] = pair[2]
+        elif name == "classes" and piece.strip():
+            options[name] += f",{piece.strip()}"
     return options
-
-
-def _invalid_attributes() -> RequestError:
-    return bad_request(
-        "the custom attributes are neither a JSON object nor key=value pairs",
-        'send them as in masks=none;max_detections=5, or as in {"masks": "none"}',
-    )
 
 
 def _one_of(name: str, values: Sequence[str]) -> Callable[[Any], str]:

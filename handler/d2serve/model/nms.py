@@ -8,9 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from d2serve.model.structures import Instances
-from d2serve.torchvision_ops import load_operators
-
-nms = load_operators("_C", "torchvision", ["nms"]).nms
+from d2serve.torchvision_ops import NMS
 
 # More boxes on a CPU are suppressed group by group: one call compares all pairs of them. It is
 # torchvision's limit of 4000 values.
@@ -120,7 +118,7 @@ def nms_of_groups(boxes_xyxy: Tensor, scores: Tensor, groups: Tensor, threshold:
         return groups
     exact = boxes_xyxy.double()
     span = exact.max() - exact.min() + 1
-    return nms(exact + (groups * span)[:, None], scores.double(), threshold)
+    return NMS(exact + (groups * span)[:, None], scores.double(), threshold)
 
 
 def nms_group_by_group(
@@ -130,7 +128,7 @@ def nms_group_by_group(
     kept = torch.zeros_like(groups, dtype=torch.bool)
     for group in groups.unique():
         (own,) = torch.where(groups == group)
-        kept[own[nms(boxes_xyxy[own], scores[own], threshold)]] = True
+        kept[own[NMS(boxes_xyxy[own], scores[own], threshold)]] = True
     (indices,) = torch.where(kept)
     return indices[scores[indices].argsort(descending=True)]
 
@@ -165,7 +163,7 @@ def nms_per_level_cpu(levels: Sequence[Tensor], threshold: float) -> list[Tensor
 def _nms_of_sorted(boxes: Tensor, threshold: float) -> Tensor:
     ranks = torch.arange(len(boxes), 0, -1, dtype=boxes.dtype)
     kept = torch.zeros(len(boxes), dtype=torch.bool)
-    kept[nms(boxes, ranks, threshold)] = True
+    kept[NMS(boxes, ranks, threshold)] = True
     return kept
 
 

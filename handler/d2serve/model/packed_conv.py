@@ -1,4 +1,13 @@
-"""Convolutions and products with weights in oneDNN's packed CPU layouts."""
+"""Convolutions and products with weights in oneDNN's packed CPU layouts.
+
+torch's operators for these layouts are private: other versions may lack them or change their
+arguments. Each kind of layer is therefore compared with the plain one before it is used.
+"""
+
+import logging
+import math
+from collections.abc import Iterator
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -15,37 +24,68 @@ from d2serve.model.layers import (
 )
 from d2serve.model.winograd import WinogradConv2d, is_eligible
 
+logger = logging.getLogger(__name__)
+# Missing operators, other arguments, and types that this CPU does not support.
+FAILURES = (AttributeError, RuntimeError, TypeError, ValueError)
+SAMPLE_CHANNELS, SAMPLE_SIDE = 16, 5
+# Of the largest output value; bfloat16 rounds to 1/256.
+TOLERANCE = 0.02
 
-def pack(model: nn.Module) -> None:
+
+def pack(model: nn.Module, operators: Any = torch.ops.mkldnn) -> None:
     """Replace a CPU network's convolutions by packed ones, in place, if torch has oneDNN.
 
-    Convolutions that are packed already stay.
+    Convolutions that are packed already stay, and so do those whose operators are not usable.
+
+    Args:
+        model: the network.
+        operators: torch's private operators for oneDNN's layouts.
     """
     if not torch.backends.mkldnn.is_available():
         return
+    packer = _Packer(operators)
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            packed = _pack_layer(child)
+            packed = packer.pack(child)
             if packed is not None:
                 module.add_module(name, packed)
 
 
-def _pack_layer(layer: nn.Module) -> nn.Module | None:
-    if isinstance(layer, FullyConnectedConv2d):
-        return PackedLinear(layer)
-    if isinstance(layer, Deconv2x2):
-        return PackedDeconv2x2(layer)
-    # Other subclasses read their weights themselves.
-    if isinstance(layer, nn.Conv2d) and type(layer) in (Conv2d, nn.Conv2d):
-        return WinogradConv2d(layer) if is_eligible(layer) else PackedConv2d(layer)
-    return None
+class _Packer:
+    """Packs layers; the operators of each kind of layer are checked once in each type."""
+
+    def __init__(self, operators: Any) -> None:
+        self._operators = operators
+        self._usable: dict[tuple[_Packed, torch.dtype], bool] = {}
+
+    def pack(self, layer: nn.Module) -> nn.Module | None:
+        """Return the layer that replaces this one, or None if it stays."""
+        if isinstance(layer, FullyConnectedConv2d):
+            return self._pack(PackedLinear, layer, layer.weight.dtype)
+        if isinstance(layer, Deconv2x2):
+            return self._pack(PackedDeconv2x2, layer, layer.weight.dtype)
+        # Other subclasses read their weights themselves.
+        if isinstance(layer, nn.Conv2d) and type(layer) in (Conv2d, nn.Conv2d):
+            if is_eligible(layer):
+                return WinogradConv2d(layer)
+            return self._pack(PackedConv2d, layer, layer.weight.dtype)
+        return None
+
+    def _pack(self, kind: "_Packed", layer: Any, dtype: torch.dtype) -> nn.Module | None:
+        if (kind, dtype) not in self._usable:
+            problem = find_problem(kind, dtype, self._operators)
+            self._usable[kind, dtype] = not problem
+            if problem:
+                logger.warning("oneDNN: %s in %s is not usable: %s", kind.__name__, dtype, problem)
+        return kind(layer, self._operators) if self._usable[kind, dtype] else None
 
 
 class PackedConv2d(nn.Module):
     """Replaces a convolution; it has no parameters, because the layout is oneDNN's."""
 
-    def __init__(self, convolution: nn.Conv2d) -> None:
+    def __init__(self, convolution: nn.Conv2d, operators: Any = torch.ops.mkldnn) -> None:
         super().__init__()
+        self.operators = operators
         self.norm, self.relu = norm_and_relu(convolution)
         self.geometry = (
             list(convolution.padding),
@@ -54,7 +94,7 @@ class PackedConv2d(nn.Module):
             convolution.groups,
         )
         # Plain attributes: a tensor in oneDNN's layout cannot be saved, moved or converted.
-        self.weight = torch.ops.mkldnn._reorder_convolution_weight(
+        self.weight = self.operators._reorder_convolution_weight(
             convolution.weight.detach(), *self.geometry
         )
         self.bias = None if convolution.bias is None else convolution.bias.detach()
@@ -62,7 +102,7 @@ class PackedConv2d(nn.Module):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002, torch names it so
         """Float[N, in_channels, H, W] -> Float[N, out_channels, H', W']."""
         activation = "relu" if self.relu and self.norm is None else "none"
-        output: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        output: Tensor = self.operators._convolution_pointwise(
             input, self.weight, self.bias, *self.geometry, activation, [], ""
         )
         return output if self.norm is None else apply_norm(output, self.norm, self.relu)
@@ -71,7 +111,7 @@ class PackedConv2d(nn.Module):
         """See `Conv2d.add_relu`."""
         if self.norm is not None:
             return F.relu_(self(input).add_(other))
-        output: Tensor = torch.ops.mkldnn._convolution_pointwise_.binary(
+        output: Tensor = self.operators._convolution_pointwise_.binary(
             other, input, self.weight, self.bias, *self.geometry, "add", 1.0, "relu", [], ""
         )
         return output
@@ -84,16 +124,19 @@ class PackedLinear(nn.Module):
     the cores busy.
     """
 
-    def __init__(self, convolution: FullyConnectedConv2d) -> None:
+    def __init__(
+        self, convolution: FullyConnectedConv2d, operators: Any = torch.ops.mkldnn
+    ) -> None:
         super().__init__()
+        self.operators = operators
         # Plain attributes, see `PackedConv2d`.
         rows = flatten_rows(convolution.weight.detach())
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(rows)
+        self.weight = self.operators._reorder_linear_weight(rows)
         self.bias = None if convolution.bias is None else convolution.bias.detach()
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002, torch names it so
         """See `FullyConnectedConv2d.forward`."""
-        output: Tensor = torch.ops.mkldnn._linear_pointwise(
+        output: Tensor = self.operators._linear_pointwise(
             flatten_rows(input), self.weight, self.bias, "none", [], ""
         )
         return output[:, :, None, None]
@@ -102,10 +145,70 @@ class PackedLinear(nn.Module):
 class PackedDeconv2x2(nn.Module):
     """Replaces a `Deconv2x2`."""
 
-    def __init__(self, deconvolution: Deconv2x2) -> None:
+    def __init__(self, deconvolution: Deconv2x2, operators: Any = torch.ops.mkldnn) -> None:
         super().__init__()
-        self.convolution = PackedConv2d(deconvolution.as_convolution())
+        self.convolution = PackedConv2d(deconvolution.as_convolution(), operators)
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002, torch names it so
         """See `Deconv2x2.forward`."""
         return split_cells(self.convolution(input))
+
+
+_Packed: TypeAlias = type[PackedConv2d] | type[PackedLinear] | type[PackedDeconv2x2]
+
+
+def find_problem(kind: _Packed, dtype: torch.dtype, operators: Any) -> str:
+    """Compare a packed layer with the plain one on a sample.
+
+    Args:
+        kind: class of the packed layer.
+        dtype: type of the layer and of its input.
+        operators: see `pack`.
+
+    Returns:
+        Why the operators are not usable; empty if they are.
+    """
+    plain = _sample_layer(kind).to(dtype)
+    try:
+        with torch.inference_mode():
+            found = list(_sample_outputs(kind(plain, operators), dtype))
+            expected = list(_sample_outputs(plain, dtype))
+    except FAILURES as error:
+        return f"{type(error).__name__}: {error}"
+    is_close = all(_is_close(*pair) for pair in zip(found, expected, strict=True))
+    return "" if is_close else "its result for a sample is wrong"
+
+
+def _sample_layer(kind: _Packed) -> Any:
+    layer: nn.Conv2d | nn.ConvTranspose2d
+    with torch.device("meta"):  # avoids random initialization
+        if kind is PackedLinear:
+            layer = FullyConnectedConv2d(SAMPLE_CHANNELS, SAMPLE_CHANNELS, SAMPLE_SIDE)
+        elif kind is PackedDeconv2x2:
+            layer = Deconv2x2(SAMPLE_CHANNELS, SAMPLE_CHANNELS)
+        else:
+            layer = Conv2d(SAMPLE_CHANNELS, SAMPLE_CHANNELS, 3, relu=True)
+    layer.weight = nn.Parameter(_waves(*layer.weight.shape), requires_grad=False)
+    layer.bias = nn.Parameter(_waves(SAMPLE_CHANNELS), requires_grad=False)
+    return layer
+
+
+def _sample_outputs(layer: Any, dtype: torch.dtype) -> Iterator[Tensor]:
+    features = _waves(2, SAMPLE_CHANNELS, SAMPLE_SIDE, SAMPLE_SIDE).to(dtype)
+    features = features.to(memory_format=torch.channels_last)
+    yield layer(features)
+    if isinstance(layer, Conv2d | PackedConv2d):
+        layer.relu = False  # as in all layers with a shortcut
+        yield layer(features)
+        yield layer.add_relu(features, features.clone())
+
+
+def _waves(*shape: int) -> Tensor:
+    """Float32 values in -1..1 that differ, without random numbers."""
+    return torch.arange(math.prod(shape), dtype=torch.float32).sin().view(shape)
+
+
+def _is_close(found: Tensor, expected: Tensor) -> bool:
+    if found.shape != expected.shape or found.dtype != expected.dtype:
+        return False
+    return bool((found - expected).abs().max() <= TOLERANCE * expected.abs().max())

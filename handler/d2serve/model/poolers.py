@@ -10,9 +10,8 @@ from torch import Tensor
 
 from d2serve.model.config import PoolerConfig
 from d2serve.model.structures import image_indices
-from d2serve.torchvision_ops import load_operators
+from d2serve.torchvision_ops import ROI_ALIGN
 
-OPERATORS = load_operators("_C", "torchvision", ["roi_align"])
 # Regions that are pooled at a time on a CPU, to bound the memory of their lists of samples.
 MAX_REGIONS_CPU = 500
 # A box of this size is pooled from the level of stride 2**CANONICAL_LEVEL.
@@ -119,9 +118,7 @@ def roi_align(
         aligned: whether coordinates are shifted by half a pixel (ROIAlignV2).
     """
     if features.device.type != "cpu":
-        on_gpu: Tensor = OPERATORS.roi_align(
-            features, rois, scale, side, side, sampling_ratio, aligned
-        )
+        on_gpu: Tensor = ROI_ALIGN(features, rois, scale, side, side, sampling_ratio, aligned)
         return on_gpu
     parts = [
         _roi_align_cpu(features, chunk, side, scale, sampling_ratio, aligned)

@@ -15,6 +15,8 @@ from d2serve.outputs.segment_maps import segment_maps
 
 # One image's part of a response: its result in a format, or an error's body.
 Entry: TypeAlias = Any
+# The format of SageMaker JumpStart, which contains the image itself.
+JUMPSTART = "jumpstart"
 
 
 def default_object(result: Result) -> dict[str, Any]:
@@ -70,7 +72,7 @@ def jumpstart_object(result: Result) -> dict[str, Any]:
 
 
 def _jumpstart_masks(result: Result) -> dict[str, Any]:
-    drawn = overlay_body(result.image, result.detections, result.model, JPEG)
+    drawn = overlay_body(result.required_pixels, result.detections, result.model, JPEG)
     return {
         "masks": segmentations(result.detections, result.mask_encoding),
         "image_with_masks": base64.b64encode(drawn).decode("ascii"),
@@ -110,5 +112,5 @@ FORMATS = {
     "clarify": Format(relative_rows, list, keeps_batches=True),
     "clarify-scores": Format(class_scores, list, keeps_batches=True),
     "coco": Format(coco_results, as_one_list),
-    "jumpstart": Format(jumpstart_object, as_predictions),
+    JUMPSTART: Format(jumpstart_object, as_predictions),
 }

@@ -7,11 +7,12 @@ from d2serve.detections import Detections, RGBImage
 from d2serve.errors import RequestError
 from d2serve.messages import Options, ResponseEnvelope, Style
 from d2serve.metadata import ModelMetadata
-from d2serve.outputs.accept import JSON, JSON_LINES, NPY, NPZ
+from d2serve.outputs.accept import JPEG, JSON, JSON_LINES, NPY, NPZ, PNG, Choice
 from d2serve.outputs.arrays import npy_body, npz_body
-from d2serve.outputs.formats import FORMATS, Entry, Format, as_predictions
-from d2serve.outputs.open_inference import open_inference_body
+from d2serve.outputs.formats import FORMATS, JUMPSTART, Entry, Format, as_predictions
+from d2serve.outputs.open_inference import open_inference_response
 from d2serve.outputs.overlay import overlay_body
+from d2serve.outputs.rendered import Rendered
 from d2serve.outputs.result import Result, check_size, filter_detections, json_bytes
 
 
@@ -20,21 +21,27 @@ class ResponseContent:
     """The images of one request, their detections, and the requested format.
 
     Attributes:
-        images: in the order sent; an error in place of an invalid one.
+        images: UInt8[H, W, 3] RGB each, in the order sent; None where the response does not
+            need it, see `needs_pixels`.
         detections: for each image, or an error if the image or its forward pass failed.
         options: filter the detections and choose the format.
         media_type: a supported one; one that holds a single image only if there is a single image.
         envelope: the layout of JSON around the images.
     """
 
-    images: tuple[RGBImage | RequestError, ...]
+    images: tuple[RGBImage | None, ...]
     detections: tuple[Detections | RequestError, ...]
     options: Options
     media_type: str
     envelope: ResponseEnvelope
 
 
-def render(content: ResponseContent, model: ModelMetadata, max_bytes: int) -> bytes:
+def needs_pixels(choice: Choice) -> bool:
+    """Return whether responses of this type and format contain the images themselves."""
+    return choice.media_type in (JPEG, PNG) or choice.options.format == JUMPSTART
+
+
+def render(content: ResponseContent, model: ModelMetadata, max_bytes: int) -> Rendered:
     """Encode the body of the response.
 
     Raises:
@@ -47,10 +54,11 @@ def render(content: ResponseContent, model: ModelMetadata, max_bytes: int) -> by
             raise error
         case [Result() as result] if content.media_type not in (JSON, JSON_LINES):
             body = _one_image_body(result, content.media_type, max_bytes)
+            rendered = Rendered(body, content.media_type)
         case _:
-            body = _json_body(results, content, model.name)
-    check_size(len(body), max_bytes)
-    return body
+            rendered = _json_response(results, content, model.name)
+    check_size(len(rendered.body), max_bytes)
+    return rendered
 
 
 def plain_body(results: Sequence[Result | RequestError], chosen: Format) -> bytes:
@@ -86,13 +94,11 @@ def _entries(results: Sequence[Result | RequestError], chosen: Format) -> list[E
 
 
 def _result(content: ResponseContent, position: int, model: ModelMetadata) -> Result | RequestError:
-    image, found = content.images[position], content.detections[position]
-    if isinstance(image, RequestError):
-        return image
+    found = content.detections[position]
     if isinstance(found, RequestError):
         return found
     detections = filter_detections(found, content.options)
-    return Result(position, image, detections, content.options.masks, model)
+    return Result(position, content.images[position], detections, content.options.masks, model)
 
 
 def _one_image_body(result: Result, media_type: str, max_bytes: int) -> bytes:
@@ -100,21 +106,22 @@ def _one_image_body(result: Result, media_type: str, max_bytes: int) -> bytes:
         return npy_body(result.detections)
     if media_type == NPZ:
         return npz_body(result, max_bytes)
-    return overlay_body(result.image, result.detections, result.model, media_type)
+    return overlay_body(result.required_pixels, result.detections, result.model, media_type)
 
 
-def _json_body(
+def _json_response(
     results: Sequence[Result | RequestError], content: ResponseContent, model_name: str
-) -> bytes:
+) -> Rendered:
     chosen = FORMATS[content.options.format]
     if content.media_type == JSON_LINES:
-        return lines_body(results, chosen)
+        return Rendered(lines_body(results, chosen), JSON_LINES)
     match content.envelope.style:
         case Style.OPEN_INFERENCE:
-            return open_inference_body(results, content.envelope, model_name)
+            return open_inference_response(results, content.envelope, model_name)
         case Style.INSTANCES:
-            return instances_body(results, chosen)
+            body = instances_body(results, chosen)
         case Style.BATCH:
-            return batch_body(results, chosen)
+            body = batch_body(results, chosen)
         case Style.PLAIN:
-            return plain_body(results, chosen)
+            body = plain_body(results, chosen)
+    return Rendered(body, JSON)

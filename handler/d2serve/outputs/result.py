@@ -21,17 +21,23 @@ class Result:
 
     Attributes:
         position: the image's position in the request, from 0.
-        image: UInt8[H, W, 3] RGB.
+        pixels: UInt8[H, W, 3] RGB; None if the response does not contain the image.
         detections: of the image; without masks if the client requested none.
         mask_encoding: `rle` or `polygon`; any value if there are no masks.
         model: the model that found them.
     """
 
     position: int
-    image: RGBImage
+    pixels: RGBImage | None
     detections: Detections
     mask_encoding: str
     model: ModelMetadata
+
+    @property
+    def required_pixels(self) -> RGBImage:
+        """The image, which the response contains."""
+        assert self.pixels is not None, "the pixels were freed although the response needs them"
+        return self.pixels
 
 
 def filter_detections(detections: Detections, options: Options) -> Detections:

@@ -3,7 +3,9 @@
 import io
 import json
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
@@ -24,53 +26,87 @@ from d2serve.metadata import (
     read_class_names,
 )
 from d2serve.serving.integrity import verify_folder
-from d2serve.serving.model_config import MODEL_CONFIG_FILE, read_settings, read_workers
+from d2serve.serving.metrics import NO_METRICS, MetricsSink
+from d2serve.serving.model_config import MODEL_CONFIG_FILE, read_settings
 from d2serve.serving.pipeline import Pipeline
-from d2serve.serving.process import (
-    decode_threads,
-    enable_huge_pages,
-    set_num_threads,
-    start_executor,
-)
+from d2serve.serving.process import decode_threads, enable_huge_pages, set_num_threads
+from d2serve.serving.reporter import Reporter
 from d2serve.serving.requests import HttpResponse
 from d2serve.settings import Settings, image_sizes
 
 logger = logging.getLogger(__name__)
 # The folder of an archive that contains the model.
 MODEL_FOLDER = "model"
+SLOW = HTTPStatus.SERVICE_UNAVAILABLE
 DETECTORS: dict[str, type[NativeDetector] | type[UpstreamDetector]] = {
     "native": NativeDetector,
     "detectron2": UpstreamDetector,
 }
 
 
-def load_pipeline(folder: Path, device: torch.device, name: str) -> Pipeline:
+def load_pipeline(
+    folder: Path,
+    device: torch.device,
+    name: str,
+    *,
+    share: int | Callable[[], int] = 1,
+    sink: MetricsSink = NO_METRICS,
+    server_forms_batches: bool = False,
+) -> Pipeline:
     """Verify an archive's files, load the model, and run images of the usual sizes through it.
 
-    Sets the number of threads of this process as the archive's settings define it for a worker.
+    Sets the number of threads of this process as the archive's settings define it.
 
     Args:
         folder: the unpacked archive.
         device: the network's device.
         name: the model's name in responses.
+        share: number of processes and models that share this machine's cores, or a function that
+            reads it, which is called when the files are verified.
+        sink: publishes the metrics.
+        server_forms_batches: see `Pipeline`.
 
     Raises:
         ArchiveError: the files are not those that were packed.
         SettingsError, ConfigError, CheckpointError, ClassNamesError: one of them is not valid.
         RuntimeError: the model cannot run on this machine.
     """
+    # GNU OpenMP keeps a pool for each thread that has computed in parallel, and its threads spin
+    # less while there are more of them than CPUs: every forward pass would take longer if the pool
+    # of the thread that loads the model existed beside that of the inference thread.
+    with ThreadPoolExecutor(1, thread_name_prefix="loading") as loading_thread:
+        load = partial(_load, folder, device, name, share, sink, server_forms_batches)
+        return loading_thread.submit(load).result()
+
+
+def _load(
+    folder: Path,
+    device: torch.device,
+    name: str,
+    share: int | Callable[[], int],
+    sink: MetricsSink,
+    server_forms_batches: bool,
+) -> Pipeline:
     enable_huge_pages()
     verify_folder(folder)
     settings = read_settings(folder / MODEL_CONFIG_FILE)
-    workers = read_workers(folder / MODEL_CONFIG_FILE)
-    set_num_threads(settings.threads, workers)
+    share = share() if callable(share) else share
+    set_num_threads(settings.threads, share)
     decode_jpeg = jpeg_decoder(settings.decode, device)
     detector = load_detector(folder, device, settings)
-    executor = start_executor(decode_threads(settings.decode_threads, workers))
     model = read_metadata(folder, detector, name)
-    pipeline = Pipeline(detector, model, settings, executor, decode_jpeg)
+    pipeline = Pipeline(
+        detector,
+        model,
+        settings,
+        threads=decode_threads(settings.decode_threads, share),
+        decode_jpeg=decode_jpeg,
+        server_forms_batches=server_forms_batches,
+    )
     batches = {1} if device.type == "cpu" else {1, settings.images_per_forward}
     warm_up(pipeline, image_sizes(settings.warm_up_sizes), sorted(batches))
+    pipeline.reporter = Reporter(sink, device, name, logs_requests=settings.request_log)
+    pipeline.reporter.report_start()
     return pipeline
 
 
@@ -117,7 +153,7 @@ def warm_up(
     for width, height in sizes_wh:
         request = HttpRequest({}, (Part("image/jpeg", _noise(width, height)),), {}, "warm-up")
         for count in batches:
-            for response in pipeline.run([request] * count):
+            for response in pipeline.run_together([request] * count):
                 _check_warm_up(response, f"warm-up with {count} of {width}x{height}")
 
 
@@ -125,8 +161,9 @@ def _check_warm_up(response: HttpResponse, action: str) -> None:
     if response.status == HTTPStatus.OK:
         return
     message = json.loads(response.body)["error"]["message"]
-    if response.status < HTTPStatus.INTERNAL_SERVER_ERROR:
-        logger.warning("%s is skipped: %s", action, message)
+    # Larger than the settings accept, or slower than they let a client wait.
+    if response.status < HTTPStatus.INTERNAL_SERVER_ERROR or response.status == SLOW:
+        logger.warning("%s got no result: %s", action, message)
         return
     raise RuntimeError(
         f"{action} failed: {message} ({response.status}); the log above contains the cause"

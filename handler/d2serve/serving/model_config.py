@@ -16,11 +16,6 @@ from d2serve.settings import RETIRED_SETTINGS, SETTING_NAMES, Settings
 logger = logging.getLogger(__name__)
 MODEL_CONFIG_FILE = "model-config.yaml"
 ENVIRONMENT_PREFIX = "D2SERVE_"
-# Variables of SageMaker's PyTorch container; it reads the second only without the first.
-WORKERS = (
-    ("SAGEMAKER_TS_MIN_WORKERS", "SAGEMAKER_TS_MAX_WORKERS"),
-    ("SAGEMAKER_MODEL_SERVER_WORKERS",),
-)
 
 
 def read_settings(
@@ -40,28 +35,8 @@ def read_settings(
     Raises:
         SettingsError: the file is not a YAML mapping, or a setting is not valid.
     """
-    section = _mapping(_content(model_config_file).get("handler"))
+    section = _mapping(read_content(model_config_file).get("handler"))
     return load_settings({**section, **(overrides or {})}, environment)
-
-
-def read_workers(model_config_file: Path, environment: Mapping[str, str] = os.environ) -> int:
-    """Read the number of workers that TorchServe may start, 1 by default.
-
-    It is set by model-config.yaml, else by the variables of SageMaker's container.
-
-    Raises:
-        SettingsError: the file is not a YAML mapping.
-    """
-    content = _content(model_config_file)
-    given: list[list[Any]] = [
-        [content.get(name) for name in ("minWorkers", "maxWorkers")],
-        *([_value(environment.get(name, "")) for name in names] for names in WORKERS),
-    ]
-    for source in given:
-        counts = [count for count in source if isinstance(count, int)]
-        if counts:
-            return max(1, *counts)
-    return 1
 
 
 def check_model_config(content: Mapping[str, Any]) -> None:
@@ -79,7 +54,12 @@ def check_model_config(content: Mapping[str, Any]) -> None:
     load_settings(content.get("handler"), {})
 
 
-def _content(model_config_file: Path) -> Mapping[str, Any]:
+def read_content(model_config_file: Path) -> Mapping[str, Any]:
+    """Read a model-config.yaml; empty if it is missing.
+
+    Raises:
+        SettingsError: the file is not a YAML mapping.
+    """
     if not model_config_file.exists():
         return {}
     try:
@@ -144,10 +124,10 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         name: environment.get(ENVIRONMENT_PREFIX + name.upper())
         for name in (*SETTING_NAMES, *OPTION_NAMES)
     }
-    return {name: _value(text) for name, text in given.items() if text is not None}
+    return {name: read_value(text) for name, text in given.items() if text is not None}
 
 
-def _value(text: str) -> bool | int | str:
+def read_value(text: str) -> bool | int | str:
     """Convert as YAML does: an integer, true or false, else a string."""
     if text in ("true", "false"):
         return text == "true"

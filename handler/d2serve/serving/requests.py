@@ -1,66 +1,11 @@
-"""A request in each stage of the pipeline, and its response."""
+"""HTTP responses of the core."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
-from d2serve.detections import Detections, RGBImage
-from d2serve.detector.base import PreprocessedImage
 from d2serve.errors import RequestError
-from d2serve.messages import ResponseEnvelope
-from d2serve.outputs.accept import Choice
-from d2serve.serving.telemetry import Received, RequestReport, StageTimes
-
-
-@dataclass(frozen=True)
-class DecodedRequest:
-    """The images of a request and the layout of its response.
-
-    Attributes:
-        received: the request's metadata.
-        images: UInt8[H, W, 3] RGB each, or the error in its place.
-        value_ranges: the value range of each array in the request.
-        choice: the media type and options of the response.
-        envelope: the layout of the response around the images' results.
-        times: of the stages so far.
-    """
-
-    received: Received
-    images: tuple[RGBImage | RequestError, ...]
-    value_ranges: tuple[str, ...]
-    choice: Choice
-    envelope: ResponseEnvelope
-    times: StageTimes
-
-
-@dataclass(frozen=True)
-class PreprocessedRequest:
-    """A decoded request and its images as they enter the network, or the errors in their place."""
-
-    decoded: DecodedRequest
-    images: tuple[PreprocessedImage | RequestError, ...]
-
-
-@dataclass(frozen=True)
-class DetectedRequest:
-    """A decoded request and the detections of its images, or the errors in their place."""
-
-    decoded: DecodedRequest
-    detections: tuple[Detections | RequestError, ...]
-    times: StageTimes
-
-
-@dataclass(frozen=True)
-class FailedRequest:
-    """A request whose response is an error."""
-
-    received: Received
-    error: RequestError
-    times: StageTimes
-
-
-ReadyRequest: TypeAlias = PreprocessedRequest | FailedRequest
-FinishedRequest: TypeAlias = DetectedRequest | FailedRequest
+from d2serve.outputs.accept import JSON
 
 
 @dataclass(frozen=True)
@@ -72,11 +17,25 @@ class HttpResponse:
         content_type: the value of Content-Type.
         body: the body.
         headers: all other headers.
-        report: the request's report for metrics and logs; None if it could not be made.
     """
 
     status: int
     content_type: str
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
-    report: RequestReport | None = None
+
+
+def error_response(error: RequestError, *, is_open_inference: bool = False) -> HttpResponse:
+    """Encode an error as the contract defines it.
+
+    Args:
+        error: the error.
+        is_open_inference: whether the body has the form of the Open Inference Protocol.
+
+    Examples:
+        >>> from d2serve.errors import overloaded
+        >>> error_response(overloaded("the queue is full"), is_open_inference=True).body
+        b'{"error": "the queue is full; send the request again later"}'
+    """
+    content = {"error": f"{error.message}; {error.hint}"} if is_open_inference else error.body()
+    return HttpResponse(error.status, JSON, json.dumps(content).encode("ascii"), error.headers)

@@ -1,4 +1,4 @@
-"""Reports of requests and batches for metrics and logs: stage times, sizes and memory."""
+"""Reports of requests for metrics and logs: stage times, sizes and memory."""
 
 import os
 from collections.abc import Mapping
@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-from d2serve.detector.base import ForwardPass
 
 # The code of a request or image without an error.
 OK = "ok"
@@ -20,23 +18,37 @@ STATM = Path("/proc/self/statm")
 class StageTimes:
     """Duration of each stage of one request in milliseconds.
 
-    `batch` is the number of images in the request's forward pass; 0 if it had none.
+    Attributes:
+        decode_ms: parsing, decoding and preprocessing; the sum over all images.
+        queue_ms: waiting before decoding and for the network; of the image that waited longest.
+        forward_ms: the forward pass; of the image whose pass took longest.
+        encode_ms: encoding the response.
+        batch: number of images in the request's largest forward pass; 0 if it had none.
 
     Examples:
         >>> StageTimes(decode_ms=1.5, forward_ms=20.0, encode_ms=2.0, batch=8).server_timing()
-        'decode;dur=1.50, forward;dur=20.00, encode;dur=2.00, batch;desc="8"'
+        'decode;dur=1.50, queue;dur=0.00, forward;dur=20.00, encode;dur=2.00, batch;desc="8"'
     """
 
-    decode_ms: float
+    decode_ms: float = 0.0
+    queue_ms: float = 0.0
     forward_ms: float = 0.0
     encode_ms: float = 0.0
     batch: int = 0
 
     def server_timing(self) -> str:
         """The value of a Server-Timing header (W3C Server Timing)."""
-        stages = {"decode": self.decode_ms, "forward": self.forward_ms, "encode": self.encode_ms}
-        metrics = [f"{name};dur={elapsed_ms:.2f}" for name, elapsed_ms in stages.items()]
-        return ", ".join([*metrics, f'batch;desc="{self.batch}"'])
+        stages = [f"{name};dur={elapsed_ms:.2f}" for name, elapsed_ms in self.stages().items()]
+        return ", ".join([*stages, f'batch;desc="{self.batch}"'])
+
+    def stages(self) -> dict[str, float]:
+        """Duration of each stage in milliseconds, in the order of the stages."""
+        return {
+            "decode": self.decode_ms,
+            "queue": self.queue_ms,
+            "forward": self.forward_ms,
+            "encode": self.encode_ms,
+        }
 
 
 @dataclass(frozen=True)
@@ -85,6 +97,7 @@ class RequestReport:
         images: in the order sent; empty if the request could not be read.
         options: the options that differ from the archive's defaults, after parsing.
         times: of its stages.
+        elapsed_ms: time from its arrival to its response in milliseconds.
     """
 
     received: Received
@@ -96,17 +109,6 @@ class RequestReport:
     images: tuple[ImageReport, ...]
     options: Mapping[str, Any]
     times: StageTimes
-
-
-@dataclass(frozen=True)
-class BatchReport:
-    """The requests of one batch and their forward passes.
-
-    `elapsed_ms` is the time from the batch's arrival to its last response, in milliseconds.
-    """
-
-    requests: tuple[RequestReport, ...]
-    forward_passes: tuple[ForwardPass, ...]
     elapsed_ms: float
 
 
