@@ -8,6 +8,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,12 @@ def test_the_archive_contains_the_model_and_the_serving_code(
         )
         if "launcher" not in path.parts and path.name != "archive_handler.py"
     }
-    assert names == sources | {
+    h11 = Path(find_spec("h11").origin or "").parent  # type: ignore[union-attr]
+    libraries = {f"h11/{path.name}" for path in h11.glob("*.py")} | {
+        "h11/py.typed",
+        "h11/LICENSE.txt",
+    }
+    assert names == sources | libraries | {
         "handler.py",
         "d2serve/servers/torchserve/metrics.yaml",
         "model/model.json",
@@ -98,6 +104,14 @@ def test_the_archive_contains_the_model_and_the_serving_code(
         "MAR-INF/MANIFEST.json",
         "SHA256SUMS",
     }
+
+
+def test_the_archive_carries_the_pinned_h11(unpacked: Path, repo_root: Path) -> None:
+    pins = (repo_root / "constraints.txt").read_text().splitlines()
+    [pinned] = [line.partition("==")[2] for line in pins if line.startswith("h11==")]
+    assert f'__version__ = "{pinned}"' in (unpacked / "h11" / "_version.py").read_text()
+    sums = (unpacked / "SHA256SUMS").read_text()
+    assert all(f"  h11/{file.name}\n" in sums for file in (unpacked / "h11").iterdir())
 
 
 def test_no_reader_of_configs_or_pickles_is_shipped(unpacked: Path) -> None:

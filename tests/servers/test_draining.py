@@ -76,6 +76,12 @@ class Start(Protocol):
     ) -> GrpcServer: ...
 
 
+def shut_down(server: GrpcServer, listener: socket.socket) -> None:
+    """As gRPC servers do: accept no more connections, then send GOAWAY."""
+    listener.close()
+    server.send(GOAWAY, payload=bytes(8))
+
+
 @pytest.fixture
 def start(listener: socket.socket) -> Iterator[Start]:
     """Start draining; return the server's end, after the opening frames."""
@@ -133,33 +139,33 @@ def test_settings_and_pings_are_acknowledged(start: Start) -> None:
     assert server.receive() == Frame(PING, 1, 0, b"abcdefgh")
 
 
-def test_a_shutdown_waits_until_the_worker_is_idle(start: Start) -> None:
+def test_a_shutdown_waits_until_the_worker_is_idle(start: Start, listener: socket.socket) -> None:
     activity, stopped = Activity(), Event()
     server = start(activity, stopped=stopped)
     with activity:
-        server.send(GOAWAY, payload=bytes(8))
+        shut_down(server, listener)
         assert stopped.wait(TIMEOUT_S)
         assert server.receives_nothing()
     assert server.receive() is None
 
 
 def test_the_server_may_be_silent_for_long_before_it_stops(
-    start: Start, monkeypatch: pytest.MonkeyPatch
+    start: Start, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(draining, "CONNECT_TIMEOUT_S", SHORT_TIMEOUT_S / 10)
     stopped = Event()
     server = start(Activity(), stopped=stopped)
     assert server.receives_nothing()
-    server.send(GOAWAY, payload=bytes(8))
+    shut_down(server, listener)
     assert stopped.wait(TIMEOUT_S)
 
 
-def test_headers_of_the_response_do_not_end_the_call(start: Start) -> None:
+def test_headers_of_the_response_do_not_end_the_call(start: Start, listener: socket.socket) -> None:
     activity, stopped = Activity(), Event()
     server = start(activity, stopped=stopped)
     server.send(HEADERS, flags=4, stream=1)
     with activity:
-        server.send(GOAWAY, payload=bytes(8))
+        shut_down(server, listener)
         assert stopped.wait(TIMEOUT_S)
         assert server.receives_nothing()
 
@@ -171,21 +177,60 @@ def test_the_draining_thread_keeps_no_process_alive(start: Start) -> None:
     assert all(thread.daemon for thread in threads)
 
 
-def test_a_shutdown_waits_no_longer_than_the_timeout(start: Start) -> None:
+def test_a_shutdown_waits_no_longer_than_the_timeout(start: Start, listener: socket.socket) -> None:
     activity = Activity()
     server = start(activity, timeout_s=0.1)
     with activity:
-        server.send(GOAWAY, payload=bytes(8))
+        shut_down(server, listener)
         assert server.receive() is None
 
 
-def test_a_shutdown_does_not_wait_for_an_idle_worker(start: Start) -> None:
+def test_a_shutdown_does_not_wait_for_an_idle_worker(start: Start, listener: socket.socket) -> None:
     activity = Activity()
     server = start(activity)
     assert server.receives_nothing()
     assert server.receives_nothing()
-    server.send(GOAWAY, payload=bytes(8))
+    shut_down(server, listener)
     assert server.receive() is None
+
+
+def accept(listener: socket.socket) -> GrpcServer:
+    connection, _ = listener.accept()
+    connection.settimeout(TIMEOUT_S)
+    return GrpcServer(connection)
+
+
+def test_a_goaway_of_a_running_server_is_not_a_shutdown(
+    start: Start, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draining, "CONFIRM_S", SHORT_TIMEOUT_S)
+    activity, stopped = Activity(), Event()
+    first = start(activity, stopped=stopped)
+    with activity:
+        first.send(GOAWAY, payload=bytes(8))
+        with closing(accept(listener)) as second:
+            second.send(SETTINGS)
+            assert first.receive() is None  # replaced by the second
+            assert not stopped.is_set()
+            second.receive(), second.receive(), second.receive()
+            shut_down(second, listener)
+            assert stopped.wait(TIMEOUT_S)
+            assert second.receives_nothing()
+
+
+@pytest.mark.parametrize("ends", ["goaway", "close"])
+def test_a_goaway_that_a_new_connection_also_gets_is_a_shutdown(
+    start: Start, listener: socket.socket, ends: str
+) -> None:
+    stopped = Event()
+    first = start(Activity(), stopped=stopped)
+    first.send(GOAWAY, payload=bytes(8))
+    with closing(accept(listener)) as second:
+        if ends == "goaway":
+            second.send(GOAWAY, payload=bytes(8))
+        else:
+            second.close()
+        assert stopped.wait(TIMEOUT_S)
 
 
 @pytest.mark.parametrize(

@@ -15,26 +15,23 @@ from ts.protocol.otf_message_handler import create_predict_response
 from ts.service import Service
 
 from d2serve.detections import RGBImage
-from d2serve.detector.base import ForwardLog
 from d2serve.detector.native import NativeDetector
+from d2serve.errors import DeviceLostError
 from d2serve.messages import HttpRequest, Part
 from d2serve.servers.torchserve import handler as torchserve_handler
 from d2serve.servers.torchserve.handler import (
     Detectron2Handler,
-    declared_metrics,
     publish_response,
     to_request,
-    worker_device,
-    worker_name,
 )
 from d2serve.servers.torchserve.proxy.limits import Limits
-from d2serve.serving.metrics import DeclaredMetric, Publisher, Reporter
+from d2serve.servers.torchserve.workers import worker_device, worker_name
 from d2serve.serving.pipeline import Pipeline
 from d2serve.serving.requests import HttpResponse
 from d2serve.settings import Settings
 from tests.bodies import image_bytes, noise, npy_bytes
-from tests.core.samples import Metric
 from tests.fakes import FakeDetector, metadata_of
+from tests.servers.metric import Metric
 
 PNG = image_bytes(noise(30, 40, 3), "PNG")
 NPY = npy_bytes(noise(30, 40, 3))
@@ -210,7 +207,7 @@ def test_a_response_is_published_only_for_its_own_request() -> None:
     assert context.get_response_headers(0) == {}
 
 
-@pytest.mark.parametrize("status", [200, 400, 406, 413, 415, 422, 500, 503, 507])
+@pytest.mark.parametrize("status", [200, 400, 406, 408, 413, 415, 422, 499, 500, 503, 507])
 def test_every_status_of_the_contract_has_a_phrase(status: int) -> None:
     _, context = batch_in_context(wire_request([], {}))
     publish_response(HttpResponse(status, "application/json", b"{}"), context, 0)
@@ -219,15 +216,10 @@ def test_every_status_of_the_contract_has_a_phrase(status: int) -> None:
     assert phrase
 
 
-def loaded_worker(
-    detector: FakeDetector, declared: Mapping[str, DeclaredMetric] | None = None
-) -> Detectron2Handler:
-    """A worker with a loaded model; `declared` are the metrics that TorchServe declares."""
+def loaded_worker(detector: FakeDetector) -> Detectron2Handler:
+    """A worker with a loaded model."""
     worker = Detectron2Handler()
-    worker.pipeline = Pipeline(detector, metadata_of("ball"), Settings())
-    worker.reporter = Reporter(
-        Publisher(declared or {}, "shapes"), ForwardLog(), torch.device("cpu"), "shapes", True
-    )
+    worker.pipeline = Pipeline(detector, metadata_of("ball"), Settings(), server_forms_batches=True)
     return worker
 
 
@@ -290,31 +282,7 @@ def test_a_worker_has_torchserves_name(address: Any, number: str) -> None:
 
 def test_a_worker_outside_a_server_has_no_number() -> None:
     _, context = batch_in_context()
-    assert worker_name(context) == "W--shapes_"
-
-
-def test_the_metrics_are_those_declared_by_the_server() -> None:
-    _, context = batch_in_context()
-    assert declared_metrics(context) == {}
-    counter, gauge = Metric(), Metric()
-    context.metrics = SimpleNamespace(cache={"counter": {"a": counter}, "gauge": {"b": gauge}})
-    assert list(declared_metrics(context).items()) == [("a", counter), ("b", gauge)]
-
-
-def test_each_response_is_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
-    counter = Metric("Code")
-    rows, context = batch_in_context(
-        wire_request([("body", bytearray(PNG), "")], {}),
-        wire_request([("body", bytearray(b"?"), "")], {}),
-        wire_request([("body", bytearray(PNG), "")], {}),
-    )
-    with caplog.at_level(logging.INFO):
-        loaded_worker(FakeDetector(), {"d2serve_requests_total": counter}).handle(rows, context)
-    assert counter.recorded == [(2, ["ok"]), (1, ["unsupported_media_type"])]
-    lines = [json.loads(line) for line in caplog.messages if line.startswith("{")]
-    assert [line["status"] for line in lines] == [200, 415, 200]
-    assert {line["id"] for line in lines} == {"1234"}
-    assert all(line["batch_ms"] > 0 for line in lines)
+    assert worker_name(context) == "W--shapes_1.0"
 
 
 def test_a_worker_is_active_while_a_batch_runs() -> None:
@@ -361,12 +329,85 @@ def test_a_worker_runs_on_its_assigned_gpu() -> None:
     assert worker_device(context) == torch.device("cuda", 0)
 
 
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", {}),
+        ("masks=none", {"masks": "none"}),
+        ("classes=a%20b,c&masks=", {"classes": "a b,c", "masks": ""}),
+        ("masks=rle&masks=none", {"masks": "none"}),
+        ("model_name=shapes&masks=%zz", {"masks": "%zz"}),
+        ("body=x", {"body": "x"}),
+    ],
+)
+def test_the_query_string_comes_from_the_proxys_header(
+    query: str, expected: dict[str, str]
+) -> None:
+    request = as_request([("body", bytearray(PNG), "image/png")], {"x-d2serve-query": query})
+    assert request.query == expected
+    assert request.parts == (Part("image/png", PNG),)
+
+
+class FakeProxy:
+    """The part of the proxy that translates headers."""
+
+    def __init__(self) -> None:
+        self.disconnects = self
+        self.disconnected: set[str] = set()
+
+    def is_disconnected(self, client_id: str) -> bool:
+        return client_id in self.disconnected
+
+
+def test_the_proxy_supplies_arrival_protocol_and_disconnects() -> None:
+    proxy: Any = FakeProxy()
+    headers = {
+        "x-d2serve-arrived": "12.5",
+        "x-d2serve-client": "7",
+        "x-d2serve-protocol": "open-inference",
+    }
+    request = to_request({"body": PNG}, headers, "1234", proxy)
+    assert (request.arrived, request.is_open_inference) == (12.5, True)
+    assert not request.is_disconnected()
+    proxy.disconnected.add("7")
+    assert request.is_disconnected()
+    plain = to_request({"body": PNG}, {"x-d2serve-client": "8"}, "1234", proxy)
+    assert (plain.arrived, plain.is_open_inference) == (None, False)
+    assert not plain.is_disconnected()
+
+
+@pytest.mark.parametrize("arrived", ["", "forged", "nan", "inf", "-inf"])
+def test_a_time_of_arrival_that_is_not_the_proxys_is_ignored(arrived: str) -> None:
+    proxy: Any = FakeProxy()
+    request = to_request({"body": PNG}, {"x-d2serve-arrived": arrived}, "1234", proxy)
+    assert request.arrived is None
+
+
+def test_headers_of_the_proxy_count_only_with_a_proxy() -> None:
+    headers = {"x-d2serve-arrived": "forged", "x-d2serve-protocol": "open-inference"}
+    request = to_request({"body": PNG}, headers, "1234")
+    assert (request.arrived, request.is_open_inference) == (None, False)
+
+
+def test_a_lost_device_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lose(_: object) -> None:
+        raise DeviceLostError
+
+    codes: list[int] = []
+    monkeypatch.setattr("os._exit", codes.append)
+    worker = loaded_worker(FakeDetector())
+    monkeypatch.setattr(worker.pipeline, "run", lose)
+    rows, context = batch_in_context(wire_request([("body", bytearray(PNG), "")], {}))
+    worker.handle(rows, context)
+    assert codes == [1]
+
+
 class FakeLifecycle:
     """Replaces warm-up, the proxy and draining, and records their arguments."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, has_proxy: bool = True) -> None:
         self.has_proxy = has_proxy
-        self.proxies: list[tuple[Mapping[str, str], Limits]] = []
+        self.proxies: list[tuple[object, ...]] = []
         self.drained: list[tuple[object, ...]] = []
         self.warmed_up: list[tuple[object, ...]] = []
         monkeypatch.setattr(
@@ -377,10 +418,9 @@ class FakeLifecycle:
             torchserve_handler, "start_draining", lambda *args: self.drained.append(args)
         )
 
-    def _start_proxy(
-        self, environment: Mapping[str, str], limits: Limits
-    ) -> "FakeLifecycle | None":
-        self.proxies.append((environment, limits))
+    def _start_proxy(self, *arguments: Any) -> "FakeLifecycle | None":
+        self.proxies.append(arguments[:3])
+        [self.on_lost, self.on_event] = arguments[3:]
         return self if self.has_proxy else None
 
     def close(self) -> None:
@@ -400,34 +440,45 @@ def test_a_loaded_worker_starts_the_proxy_and_closes_it_on_shutdown(
     archive_context: Context, monkeypatch: pytest.MonkeyPatch, has_proxy: bool
 ) -> None:
     monkeypatch.setenv("D2SERVE_DRAIN_SECONDS", "7")
-    monkeypatch.setenv("D2SERVE_MAX_CONNECTIONS", "7")
+    monkeypatch.setenv("D2SERVE_MAX_CONNECTIONS", "8")
+    monkeypatch.setenv("D2SERVE_MAX_REQUEST_BYTES", "9")
     monkeypatch.setenv("D2SERVE_WARM_UP_SIZES", "64x48")
     lifecycle = FakeLifecycle(monkeypatch, has_proxy=has_proxy)
     worker = Detectron2Handler()
     worker.initialize(archive_context)
     assert worker.initialized
     assert lifecycle.warmed_up == [(worker.pipeline, ((64, 48),), [1])]
-    assert lifecycle.proxies == [(os.environ, Limits(7, 30, 30, 75))]
+    assert lifecycle.proxies == [(os.environ, ("shapes", "1.0"), Limits(8, 9))]
     on_stop = lifecycle.close if has_proxy else None
     assert lifecycle.drained == [(worker.activity, os.environ, 7, on_stop)]
+    codes: list[int] = []
+    monkeypatch.setattr("os._exit", codes.append)
+    lifecycle.on_lost()
+    assert codes == [1]
 
 
-@pytest.mark.parametrize("enabled", ["true", "false"])
-def test_a_loaded_worker_counts_its_start_and_logs_requests_if_enabled(
-    archive_context: Context, monkeypatch: pytest.MonkeyPatch, enabled: str
+def test_a_loaded_worker_publishes_its_start_and_the_proxys_responses(
+    archive_context: Context, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    starts = Metric()
+    starts, responses = Metric(), Metric("Status", "Code")
     archive_context.metrics = SimpleNamespace(
-        cache={"counter": {"d2serve_worker_starts_total": starts}}
+        cache={
+            "counter": {
+                "d2serve_worker_starts_total": starts,
+                "d2serve_proxy_responses_total": responses,
+            }
+        }
     )
-    monkeypatch.setenv("D2SERVE_REQUEST_LOG", enabled)
-    FakeLifecycle(monkeypatch)
+    lifecycle = FakeLifecycle(monkeypatch)
     worker = Detectron2Handler()
     worker.initialize(archive_context)
     assert isinstance(worker.pipeline.detector, NativeDetector)
     assert starts.recorded == [(1, [])]
-    assert worker.reporter.logs_requests is (enabled == "true")
-    assert worker.reporter.forward_passes is worker.pipeline.detector.forward_passes
+    event = {"event": "proxy_response", "status": 404, "code": "not_found"}
+    with caplog.at_level(logging.INFO):
+        lifecycle.on_event(event)
+    assert responses.recorded == [(1, ["404", "not_found"])]
+    assert json.loads(caplog.messages[-1]) == event
 
 
 def test_zero_drain_seconds_disable_draining(

@@ -14,7 +14,14 @@ from d2serve.building.checkpoint import Checkpoint, open_checkpoint
 from d2serve.building.class_names import choose_class_names
 from d2serve.building.lazy_config import as_yaml
 from d2serve.building.members import check_checkpoint_size
-from d2serve.building.packing import HANDLER_FILE, SUFFIX, check_name, pack, write_yaml
+from d2serve.building.packing import (
+    HANDLER_FILE,
+    SUFFIX,
+    check_name,
+    copy_library,
+    pack,
+    write_yaml,
+)
 from d2serve.building.runtimes import AUTO, RUNTIME_CHOICES, choose_runtime, write_model_folder
 from d2serve.errors import CommandError, ConfigError
 from d2serve.metadata import CLASSES_FILE, class_names_text
@@ -30,6 +37,8 @@ SERVING_PACKAGES = (
     *("detector", "inputs", "masks", "model", "outputs", "serving"),
     "servers/torchserve",
 )
+# Pure-Python packages that workers import and SageMaker's container lacks.
+LIBRARIES = ("h11",)
 NOT_SERVED = ("__pycache__", "launcher", ENTRY_POINT.name)
 DEFAULT_MODEL_CONFIG: dict[str, Any] = {
     # On a CPU two workers with half of the threads each have a higher throughput than one
@@ -165,13 +174,15 @@ def _weights_source(checkpoint: Checkpoint) -> list[str]:
 
 
 def _write_code(folder: Path) -> None:
-    """Copy the entry point and the part of d2serve that workers import."""
+    """Copy the entry point, the part of d2serve that workers import, and its libraries."""
     target = folder / PACKAGE.name
     for name in SERVING_PACKAGES:
         shutil.copytree(PACKAGE / name, target / name, ignore=shutil.ignore_patterns(*NOT_SERVED))
     for module in (*PACKAGE.glob("*.py"), PACKAGE / "servers" / "__init__.py"):
         shutil.copyfile(module, target / module.relative_to(PACKAGE))
     shutil.copyfile(ENTRY_POINT, folder / HANDLER_FILE)
+    for library in LIBRARIES:
+        copy_library(library, folder)
 
 
 def _try(folder: Path, runtime: str) -> None:

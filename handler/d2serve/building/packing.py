@@ -6,6 +6,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Mapping
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,16 @@ def pack(folder: Path, name: str, target: Path) -> None:
     sums = {path: sha256_of(file) for path, file in _files_in(folder) if path not in UNSUMMED_FILES}
     (folder / SUMS_FILE).write_text(format_sums(sums), encoding="utf-8")
     _zip(folder, target)
+
+
+def copy_library(name: str, folder: Path) -> None:
+    """Copy an installed pure-Python package with its licence, for containers that lack it."""
+    for file in distribution(name).files or ():
+        is_module = file.parts[0] == name and "__pycache__" not in file.parts
+        if is_module or "licenses" in file.parts:
+            target = folder / name / (file.relative_to(name) if is_module else file.name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(str(file.locate()), target)
 
 
 def manifest_of(name: str) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 import ts
 
+from d2serve.servers.openmp import OPENMP_SETTINGS
 from d2serve.servers.torchserve.launcher.config import (
     CONFIG_FILE,
     METRICS_CONFIG,
-    OPENMP_SETTINGS,
     read_properties,
     server_environment,
     server_properties,

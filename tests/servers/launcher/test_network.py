@@ -14,16 +14,9 @@ from cryptography.hazmat.primitives.serialization import (
 
 from d2serve.cli.main import invoke
 from d2serve.errors import CommandError
+from d2serve.servers.exposure import ANY, ANY_IPV6, Certificate, url_host
 from d2serve.servers.torchserve.launcher.config import proxy_environment, server_properties
-from d2serve.servers.torchserve.launcher.network import (
-    ANY,
-    ANY_IPV6,
-    Certificate,
-    Exposure,
-    authorization,
-    read_token,
-    url_host,
-)
+from d2serve.servers.torchserve.launcher.network import Exposure, authorization, read_token
 from d2serve.servers.torchserve.launcher.ports import Ports
 from tests.certificates import self_signed, write
 
@@ -188,4 +181,4 @@ def test_the_error_without_cryptography_names_the_install_command(
     files = write(tmp_path, ec.generate_private_key(ec.SECP256R1()))
     monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
     with pytest.raises(CommandError, match=r'cryptography, .* pip install "d2serve\[torchserve\]"'):
-        Certificate(*files)
+        Exposure(ANY, ANY, Certificate(*files))

@@ -1,113 +1,43 @@
 """Connection limits and timeouts of the proxy."""
 
 import socket
-import socketserver
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
-from subprocess import TimeoutExpired
-from threading import Event, Thread
 
 import pytest
-from tenacity import Retrying, retry_if_result, wait_fixed
 
-from d2serve.servers.torchserve.launcher.ports import LOOPBACK, Ports
+from d2serve.servers.torchserve.launcher.ports import LOOPBACK
+from d2serve.servers.torchserve.proxy import server
 from d2serve.servers.torchserve.proxy.limits import MIN_PROGRESS_BYTES, SPARE_CONNECTIONS, Limits
-from d2serve.servers.torchserve.proxy.proxy import Proxy
+from d2serve.servers.torchserve.proxy.process import tls_context
+from d2serve.servers.torchserve.proxy.shared_files import FileLock
 from tests.certificates import self_signed
+from tests.servers.proxy.running import (
+    CLOSE,
+    LONG_TIMEOUTS,
+    Reply,
+    RunningProxy,
+    get,
+    post,
+    receive_all,
+    running_proxy,
+)
 
-TIMEOUT_S = 20
-LONG_TIMEOUTS = Limits(connections=2, request_head_s=60, request_body_s=60, keep_alive_s=60)
+FEW_CONNECTIONS = replace(LONG_TIMEOUTS, connections=2)
 EXCEEDS_SOCKET_BUFFERS = 50_000_000
-PING = b"GET /ping HTTP/1.1\r\nhost: a\r\n\r\n"
-CHUNKED = b"POST /hold HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhel"
+PING = get("/ping")
+CHUNKED = b"POST /invocations HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhel"
 RESPONSE = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ngood"
-
-
-def post(body: bytes = b"hello", path: str = "/invocations") -> bytes:
-    return f"POST {path} HTTP/1.1\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
-
-
-class Server(socketserver.ThreadingTCPServer):
-    """Responds to each request: to /hold once `release` is set, to /large with a large body."""
-
-    daemon_threads = True
-    release: Event
-    connections: int = 0
-
-
-class RequestHandler(socketserver.StreamRequestHandler):
-    server: Server
-
-    def handle(self) -> None:
-        self.server.connections += 1
-        while line := self.rfile.readline():
-            length = 0
-            while (field := self.rfile.readline().lower()) not in (b"\r\n", b""):
-                if field.startswith(b"content-length"):
-                    length = int(field.partition(b":")[2])
-            if len(self.rfile.read(length)) < length:
-                return
-            if b"/hold" in line:
-                self.server.release.wait(TIMEOUT_S)
-            large = EXCEEDS_SOCKET_BUFFERS if b"/large" in line else 0
-            self.wfile.write(large_response(large) if large else RESPONSE)
-
-
-def large_response(length: int) -> bytes:
-    return f"HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n".encode() + bytes(length)
+TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\n"
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    with Server((LOOPBACK, 0), RequestHandler) as server:
-        server.release = Event()
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.release.set()
-        server.shutdown()
-
-
-class LimitedProxy:
-    """A proxy with limits, and its clients."""
-
-    def __init__(self, server: Server, state: Path, limits: Limits, *certificate: str) -> None:
-        self.port = Ports.free().inference
-        upstream = f"{LOOPBACK}:{server.server_address[1]}"
-        public = f"{LOOPBACK}:{self.port}"
-        self.proxy = Proxy(public, upstream, state, limits, certificate)
-
-    def connect(self, sent: bytes = b"") -> socket.socket:
-        client = socket.create_connection((LOOPBACK, self.port), TIMEOUT_S)
-        client.sendall(sent)
-        return client
-
-    def send(self, sent: bytes) -> bytes:
-        """The first bytes of the response on a separate connection."""
-        with self.connect(sent) as client:
-            return client.recv(4096)
-
-
-@contextmanager
-def open_proxy(
-    server: Server, folder: Path, limits: Limits, *certificate: str
-) -> Iterator[LimitedProxy]:
-    """At the end the process has exited, even if clients are still connected."""
-    limited = LimitedProxy(server, folder / "server", limits, *certificate)
-    try:
-        yield limited
-    finally:
-        server.release.set()
-        limited.proxy.close()
-        assert limited.proxy.supervisor.process.wait(TIMEOUT_S) == 0
-
-
-@pytest.fixture
-def proxy(server: Server, tmp_path: Path) -> Iterator[LimitedProxy]:
-    with open_proxy(server, tmp_path, LONG_TIMEOUTS) as proxy:
+def proxy() -> Iterator[RunningProxy]:
+    with running_proxy(FEW_CONNECTIONS) as proxy:
         yield proxy
 
 
@@ -117,74 +47,85 @@ def stack() -> Iterator[ExitStack]:
         yield stack
 
 
-def receive_all(client: socket.socket) -> bytes:
-    """All bytes until the other side closes."""
-    with client.makefile("rb") as response:
-        return response.read()
+def first(proxy: RunningProxy, sent: bytes) -> bytes:
+    """The first bytes of the response on a separate connection."""
+    with proxy.connect(sent) as client:
+        return client.recv(4096)
+
+
+def wait_for_request(proxy: RunningProxy) -> None:
+    while not proxy.upstream.received:
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("sent", [b"", b"P", post()[:-6]], ids=["silent", "a byte", "in a head"])
 def test_clients_without_a_complete_head_do_not_lock_out_other_clients(
-    proxy: LimitedProxy, server: Server, stack: ExitStack, sent: bytes
+    proxy: RunningProxy, stack: ExitStack, sent: bytes
 ) -> None:
-    count = LONG_TIMEOUTS.connections + SPARE_CONNECTIONS + 20
+    count = FEW_CONNECTIONS.connections + SPARE_CONNECTIONS + 20
     clients = [stack.enter_context(closing(proxy.connect(sent))) for _ in range(count)]
-    assert proxy.send(post()) == RESPONSE
-    assert proxy.send(PING) == RESPONSE
-    assert clients[0].recv(1) == b""  # the longest-idle connection was closed
-    assert server.connections == 3  # these two, and the proxy's own
+    assert first(proxy, post()) == RESPONSE
+    assert first(proxy, PING) == RESPONSE
+    # The longest-idle connection was closed.
+    assert receive_all(clients[0]).startswith(b"HTTP/1.1 503 " if sent else b"")
+    assert proxy.upstream.connections == 3  # these two, and the proxy's own
 
 
 def test_requests_beyond_the_limit_are_rejected_at_once(
-    proxy: LimitedProxy, stack: ExitStack
+    proxy: RunningProxy, stack: ExitStack
 ) -> None:
     idle = stack.enter_context(closing(proxy.connect(post())))
     assert idle.recv(4096) == RESPONSE
-    held = stack.enter_context(closing(proxy.connect(post(path="/hold"))))
+    proxy.upstream.received.clear()
+    proxy.upstream.release.clear()
+    held = stack.enter_context(closing(proxy.connect(post())))
+    wait_for_request(proxy)
     slow = stack.enter_context(closing(proxy.connect(post()[:-1])))
-    for request in (
-        post(),
-        b"GET /hold HTTP/1.0\r\n\r\n",
-        b"HEAD /hold HTTP/1.1\r\n\r\n",
-        post(bytes(1_000_000)),
-    ):
-        with proxy.connect(request) as rejected:
-            response = receive_all(rejected)
+    time.sleep(0.1)
+    for request in (post(), post(bytes(1_000_000)), get("/v2", CLOSE)):
+        response = proxy.send(request)
         assert response.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
-        assert b"connection: close\r\n" in response
-        assert b"retry-after: 1\r\n" in response
-        assert b'"code": "overloaded"' in response
-    assert proxy.send(PING) == RESPONSE
-    idle.sendall(post())
-    assert b"overloaded" in receive_all(idle)
+        assert b"\r\nRetry-After: 1\r\n" in response
+        assert b"too many connections" in response
+    proxy.upstream.release.set()
+    assert held.recv(4096) == RESPONSE
     slow.sendall(b"o")
     assert slow.recv(4096) == RESPONSE
-    assert proxy.send(post()) == RESPONSE
-    assert not held.recv(0)
+    assert first(proxy, post()) == RESPONSE
+
+
+def test_health_checks_pass_above_the_limit(proxy: RunningProxy, stack: ExitStack) -> None:
+    for _ in range(4):
+        stack.enter_context(closing(proxy.connect(post()[:-1])))
+    time.sleep(0.1)
+    assert b" 503 " in first(proxy, post())
+    for path in ("/ping", "/v2/health/live", "/v2/health/ready"):
+        assert first(proxy, get(path)).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 @pytest.mark.parametrize(
     ("sent", "expected"),
     [
         pytest.param(b"", b"", id="silent"),
-        pytest.param(post()[:-8], b"HTTP/1.1 400 Bad Request\r\n", id="in its head"),
-        pytest.param(post()[:-1], b"HTTP/1.1 400 Bad Request\r\n", id="in its body"),
-        pytest.param(CHUNKED, b"HTTP/1.1 400 Bad Request\r\n", id="in its chunks"),
+        pytest.param(post()[:-8], TIMED_OUT, id="in its head"),
+        pytest.param(post()[:-1], TIMED_OUT, id="in its body"),
+        pytest.param(CHUNKED, TIMED_OUT, id="in its chunks"),
         pytest.param(post(), RESPONSE, id="after its response"),
-        pytest.param(post() + post()[:-8], RESPONSE + b"HTTP/1.1 400", id="in its second head"),
-        pytest.param(post() + post()[:-1], RESPONSE + b"HTTP/1.1 400", id="in its second body"),
+        pytest.param(post() + post()[:-8], RESPONSE + TIMED_OUT, id="in its second head"),
+        pytest.param(post() + post()[:-1], RESPONSE + TIMED_OUT, id="in its second body"),
     ],
 )
-def test_a_client_that_stops_sending_is_timed_out(
-    server: Server, tmp_path: Path, sent: bytes, expected: bytes
-) -> None:
+def test_a_client_that_stops_sending_is_timed_out(sent: bytes, expected: bytes) -> None:
     limits = Limits(request_head_s=0.5, request_body_s=0.5, keep_alive_s=0.5)
-    with open_proxy(server, tmp_path, limits) as proxy, proxy.connect(sent) as client:
-        received = receive_all(client)
+    with running_proxy(limits) as proxy:
+        received = proxy.send(sent)
+        events = proxy.events()
     assert received.startswith(expected)
     assert bool(received) == bool(expected)
-    if b"400" in expected:
+    if TIMED_OUT in expected:
+        assert b'"code": "request_timeout"' in received
         assert b"the rest of the request was not received before the timeout" in received
+        assert [(event["status"], event["code"]) for event in events] == [(408, "request_timeout")]
 
 
 @pytest.mark.parametrize(
@@ -196,10 +137,8 @@ def test_a_client_that_stops_sending_is_timed_out(
         ),
     ],
 )
-def test_a_client_that_sends_single_bytes_is_timed_out(
-    server: Server, tmp_path: Path, sent: bytes, limits: Limits
-) -> None:
-    with open_proxy(server, tmp_path, limits) as proxy, proxy.connect(sent) as client:
+def test_a_client_that_sends_single_bytes_is_timed_out(sent: bytes, limits: Limits) -> None:
+    with running_proxy(limits) as proxy, proxy.connect(sent) as client:
         client.settimeout(0.05)
         for _ in range(999):
             client.sendall(b"a")
@@ -208,47 +147,45 @@ def test_a_client_that_sends_single_bytes_is_timed_out(
             except TimeoutError:
                 continue
             break
-    assert received.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert received.startswith(TIMED_OUT)
 
 
-def test_a_long_upload_and_a_long_wait_are_not_timed_out(server: Server, tmp_path: Path) -> None:
+def test_a_server_that_does_not_respond_is_timed_out() -> None:
+    with running_proxy(replace(LONG_TIMEOUTS, response_s=0.5)) as proxy:
+        proxy.upstream.release.clear()
+        response = proxy.send(post())
+    assert response.startswith(b"HTTP/1.1 503 ")
+    assert b"did not respond in time" in response
+
+
+def test_a_long_upload_and_a_long_wait_are_not_timed_out() -> None:
     limits = replace(LONG_TIMEOUTS, request_head_s=0.6, request_body_s=0.6, keep_alive_s=0.6)
-    request = post(bytes(8 * MIN_PROGRESS_BYTES), "/hold")
-    with open_proxy(server, tmp_path, limits) as proxy, proxy.connect() as client:
+    request = post(bytes(8 * MIN_PROGRESS_BYTES))
+    with running_proxy(limits) as proxy, proxy.connect() as client:
+        proxy.upstream.release.clear()
         for position in range(0, len(request), MIN_PROGRESS_BYTES):
             client.sendall(request[position : position + MIN_PROGRESS_BYTES])
             time.sleep(0.25)
         time.sleep(1)
-        server.release.set()
+        proxy.upstream.release.set()
         assert client.recv(4096) == RESPONSE
 
 
-def test_a_client_that_does_not_read_its_response_is_timed_out(
-    server: Server, tmp_path: Path, stack: ExitStack
-) -> None:
-    limits = replace(LONG_TIMEOUTS, connections=1, request_body_s=0.5)
-    proxy = stack.enter_context(open_proxy(server, tmp_path, limits))
-    client = stack.enter_context(closing(proxy.connect(post(path="/large"))))
-    stack.enter_context(closing(proxy.connect()))  # the limit applies from two connections
-    until_rejected = Retrying(
-        wait=wait_fixed(0.02), retry=retry_if_result(lambda received: received == RESPONSE)
-    )
-    assert b"overloaded" in until_rejected(proxy.send, post())
-    until_accepted = Retrying(
-        wait=wait_fixed(0.02), retry=retry_if_result(lambda received: received != RESPONSE)
-    )
-    assert until_accepted(proxy.send, post()) == RESPONSE
-    assert len(receive_slowly(client, chunk_bytes=1 << 20)) < EXCEEDS_SOCKET_BUFFERS
+def test_a_client_that_does_not_read_its_response_is_timed_out() -> None:
+    with running_proxy(replace(LONG_TIMEOUTS, request_body_s=0.5)) as proxy:
+        proxy.upstream.reply = Reply(body=bytes(EXCEEDS_SOCKET_BUFFERS))
+        with proxy.connect(post()) as client:
+            time.sleep(1.5)
+            assert len(receive_slowly(client, chunk_bytes=1 << 20)) < EXCEEDS_SOCKET_BUFFERS
+        assert proxy.events() == []  # the worker has reported its response
 
 
-def test_a_client_that_reads_its_response_slowly_gets_all_of_it(
-    server: Server, tmp_path: Path, stack: ExitStack
-) -> None:
-    limits = replace(LONG_TIMEOUTS, request_body_s=0.5)
-    proxy = stack.enter_context(open_proxy(server, tmp_path, limits))
-    client = stack.enter_context(closing(proxy.connect(post(path="/large"))))
-    time.sleep(0.3)
-    received = receive_slowly(client, chunk_bytes=1 << 20, pause_s=0.02)
+def test_a_client_that_reads_its_response_slowly_gets_all_of_it() -> None:
+    with running_proxy(replace(LONG_TIMEOUTS, request_body_s=0.5)) as proxy:
+        proxy.upstream.reply = Reply(body=bytes(EXCEEDS_SOCKET_BUFFERS))
+        with proxy.connect(post()) as client:
+            time.sleep(0.3)
+            received = receive_slowly(client, chunk_bytes=1 << 20, pause_s=0.02)
     assert len(received) >= EXCEEDS_SOCKET_BUFFERS
 
 
@@ -263,38 +200,57 @@ def receive_slowly(client: socket.socket, chunk_bytes: int, pause_s: float = 0) 
 
 
 def test_clients_without_a_handshake_do_not_lock_out_other_clients(
-    server: Server, tmp_path: Path, stack: ExitStack
+    proxy: RunningProxy, tmp_path: Path, stack: ExitStack
 ) -> None:
     certificate = self_signed(tmp_path)
-    files = str(certificate.chain), str(certificate.key)
+    proxy.server.tls = tls_context(str(certificate.chain), str(certificate.key))
     trust = ssl.create_default_context(cafile=certificate.chain)
-    with open_proxy(server, tmp_path, LONG_TIMEOUTS, *files) as proxy:
-        silent = [stack.enter_context(closing(proxy.connect())) for _ in range(90)]
-        with trust.wrap_socket(proxy.connect(), server_hostname=LOOPBACK) as client:
-            client.sendall(post())
-            assert client.recv(4096) == RESPONSE
-        assert silent[0].recv(1) == b""
-
-
-def test_closing_does_not_wait_for_clients_without_a_request(
-    server: Server, tmp_path: Path, stack: ExitStack
-) -> None:
-    with open_proxy(server, tmp_path, LONG_TIMEOUTS) as proxy:
-        for sent in (b"", post()):
-            client = stack.enter_context(closing(proxy.connect(sent)))
+    silent = [stack.enter_context(closing(proxy.connect())) for _ in range(90)]
+    with trust.wrap_socket(proxy.connect(), server_hostname=LOOPBACK) as client:
+        client.sendall(post())
         assert client.recv(4096) == RESPONSE
+    assert silent[0].recv(1) == b""
 
 
-def test_closing_waits_for_responses(server: Server, tmp_path: Path, stack: ExitStack) -> None:
-    limited = stack.enter_context(open_proxy(server, tmp_path, LONG_TIMEOUTS))
-    client = stack.enter_context(closing(limited.connect(post(path="/hold"))))
-    while server.connections < 2:
-        time.sleep(0.01)
-    limited.proxy.close()
-    with pytest.raises(TimeoutExpired):
-        limited.proxy.supervisor.process.wait(0.5)
-    server.release.set()
+def test_stopping_does_not_wait_for_clients_without_a_request(
+    proxy: RunningProxy, stack: ExitStack
+) -> None:
+    for sent in (b"", post()):
+        client = stack.enter_context(closing(proxy.connect(sent)))
     assert client.recv(4096) == RESPONSE
+    proxy.stop()
+    assert client.recv(4096) == b""
+
+
+def test_stopping_waits_for_responses_and_then_closes(proxy: RunningProxy) -> None:
+    proxy.upstream.release.clear()
+    with proxy.connect(post() + post()) as client:
+        wait_for_request(proxy)
+        proxy.stop()
+        time.sleep(0.5)
+        with pytest.raises(ConnectionRefusedError):
+            proxy.connect()
+        proxy.upstream.release.set()
+        response = receive_all(client)
+    assert response == RESPONSE.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
+    assert len(proxy.upstream.received) == 1
+
+
+def test_the_server_stops_when_no_worker_has_been_ready_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "NO_WORKER_TIMEOUT_S", 0.3)
+    with running_proxy() as proxy:
+        assert proxy.folder.port.try_acquire()
+        proxy.upstream.release.clear()
+        with proxy.connect(post()) as client:
+            time.sleep(1)
+            assert not proxy.server.is_stopping
+            proxy.worker.release()
+            response = receive_all(client)
+        assert response.startswith(b"HTTP/1.1 503 ")
+        assert b"no worker is ready" in response
+        assert not FileLock(proxy.folder.path / "port").is_held_elsewhere()
 
 
 def test_the_number_of_connections_is_capped_by_file_descriptors() -> None:

@@ -1,17 +1,17 @@
-"""The port that a server's workers open together, in front of a fake server."""
+"""The public port that the workers of a server open together, in processes of their own."""
 
 import os
-import signal
 import socket
-import socketserver
-import struct
+import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import psutil
 import pytest
@@ -21,32 +21,45 @@ from d2serve.errors import ProxyError
 from d2serve.servers.torchserve.launcher.ports import LOOPBACK, Ports
 from d2serve.servers.torchserve.proxy import supervisor
 from d2serve.servers.torchserve.proxy.limits import Limits
-from d2serve.servers.torchserve.proxy.process import workers_file
-from d2serve.servers.torchserve.proxy.proxy import Proxy, start_proxy, stop_server
-from d2serve.servers.torchserve.proxy.shared_files import FileLock
+from d2serve.servers.torchserve.proxy.process import parse_address
+from d2serve.servers.torchserve.proxy.proxy import Proxy, start_proxy
+from d2serve.servers.torchserve.proxy.server import listen
+from tests.servers.proxy.running import (
+    CLOSE,
+    TIMEOUT_S,
+    FakeTorchServe,
+    get,
+    post,
+    receive_all,
+)
 
-TIMEOUT_S = 20
-SHORT_TIMEOUT_S = 1
-EXCEEDS_SOCKET_BUFFERS = 200_000_000
-GREETING = b"upstream received "
-HELLO = b"hello\r\n\r\n"
-REQUEST = b"POST /invocations HTTP/1.1\r\ncontent-length: 0\r\n\r\n"
+MODEL = ("shapes", "1.0")
 
 
-class Echo(socketserver.StreamRequestHandler):
-    """Returns a greeting and all bytes up to the client's end of file."""
-
-    def handle(self) -> None:
-        self.wfile.write(GREETING + self.rfile.read())
+@pytest.fixture(autouse=True)
+def temporary(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """The folder for temporary files, with a path short enough for sockets."""
+    tmp_path_factory.getbasetemp()  # pytest's own folder stays elsewhere
+    with tempfile.TemporaryDirectory(prefix="d2s-") as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
 
 
 @pytest.fixture
-def upstream() -> Iterator[str]:
-    with socketserver.ThreadingTCPServer((LOOPBACK, 0), Echo) as server:
-        server.daemon_threads = True
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"{LOOPBACK}:{server.server_address[1]}"
+def torchserve() -> Iterator[FakeTorchServe]:
+    with FakeTorchServe() as server:
+        Thread(target=server.serve_forever, daemon=True, args=(0.05,)).start()
+        yield server
+        server.release.set()
         server.shutdown()
+
+
+@pytest.fixture
+def upstream(torchserve: FakeTorchServe) -> str:
+    return f"{LOOPBACK}:{torchserve.server_address[1]}"
 
 
 @pytest.fixture
@@ -54,62 +67,35 @@ def port() -> int:
     return Ports.free().inference
 
 
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    """The path prefix of the files that the workers of one server share."""
-    return tmp_path / "server"
-
-
 @contextmanager
-def open_proxy(port: int, upstream: str, state: Path) -> Iterator[Proxy]:
-    with closing_proxy(Proxy(f"{LOOPBACK}:{port}", upstream, state)) as proxy:
-        yield proxy
-
-
-@contextmanager
-def closing_proxy(proxy: Proxy) -> Iterator[Proxy]:
+def open_proxy(port: int, upstream: str, **arguments: Any) -> Iterator[Proxy]:
     """Close the proxy at the end and check that its process exits."""
+    proxy = Proxy(f"{LOOPBACK}:{port}", upstream, MODEL, **arguments)
     try:
         yield proxy
         proxy.close()
-        assert proxy.supervisor.process.wait(TIMEOUT_S) == 0
+        process = proxy.supervisor.process
+        assert process is None or process.wait(TIMEOUT_S) == 0
     finally:
-        proxy.supervisor.process.kill()
-        proxy.supervisor.process.wait()
+        if proxy.supervisor.process:
+            proxy.supervisor.process.kill()
+            proxy.supervisor.process.wait()
 
 
 @pytest.fixture
-def proxy(upstream: str, port: int, state: Path) -> Iterator[Proxy]:
-    with open_proxy(port, upstream, state) as proxy:
+def proxy(upstream: str, port: int) -> Iterator[Proxy]:
+    with open_proxy(port, upstream) as proxy:
         yield proxy
 
 
-@pytest.fixture
-def server() -> Iterator[socket.socket]:
-    """The listening socket of a server that the test controls."""
-    with socket.create_server((LOOPBACK, 0)) as listening:
-        listening.settimeout(TIMEOUT_S)
-        yield listening
-
-
-@pytest.fixture
-def watch_connection(server: socket.socket, port: int, state: Path) -> Iterator[socket.socket]:
-    """The connection by which an open proxy notices that the server has exited."""
-    with open_proxy(port, f"{LOOPBACK}:{server.getsockname()[1]}", state):
-        connection, _ = server.accept()
-        with connection:
-            yield connection
-
-
 @contextmanager
-def another_worker(port: int, upstream: str, state: Path) -> Iterator[psutil.Process]:
+def another_worker(port: int, upstream: str) -> Iterator[psutil.Process]:
     """Another process that opens the same proxy."""
     code = (
-        "import sys; from pathlib import Path; "
-        "from d2serve.servers.torchserve.proxy.proxy import Proxy; "
-        "Proxy(*sys.argv[1:3], Path(sys.argv[3])); print('open', flush=True); sys.stdin.read()"
+        "import sys; from d2serve.servers.torchserve.proxy.proxy import Proxy; "
+        "Proxy(*sys.argv[1:3], ('shapes', '1.0')); print('open', flush=True); sys.stdin.read()"
     )
-    command = [sys.executable, "-c", code, f"{LOOPBACK}:{port}", upstream, str(state)]
+    command = [sys.executable, "-c", code, f"{LOOPBACK}:{port}", upstream]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
         assert worker.stdout
         assert worker.stdout.readline() == b"open\n"
@@ -117,234 +103,172 @@ def another_worker(port: int, upstream: str, state: Path) -> Iterator[psutil.Pro
         worker.kill()
 
 
-def connect(port: int) -> socket.socket:
-    return socket.create_connection((LOOPBACK, port), TIMEOUT_S)
-
-
-def exchange(connection: socket.socket, sent: bytes) -> bytes:
-    """Send bytes and the end of file; return all bytes received until the other side closes."""
-    sender = Thread(target=_send, args=(connection, sent))
-    sender.start()
-    with connection.makefile("rb") as response:
-        received = response.read()
-    sender.join()
-    return received
-
-
-def _send(connection: socket.socket, sent: bytes) -> None:
-    connection.sendall(sent)
-    connection.shutdown(socket.SHUT_WR)
-
-
-def wait_until_closed(port: int) -> None:
-    """The proxy process closes the port within moments."""
-    polling = Retrying(
-        stop=stop_after_delay(TIMEOUT_S), wait=wait_fixed(0.02), retry=retry_if_result(bool)
-    )
-    polling(is_open, port)
+def send(port: int, sent: bytes) -> bytes:
+    with socket.create_connection((LOOPBACK, port), TIMEOUT_S) as client:
+        client.sendall(sent)
+        return receive_all(client)
 
 
 def is_open(port: int) -> bool:
     try:
-        connect(port).close()
+        return send(port, get("/v2/health/live", CLOSE)).endswith(b'{"live": true}')
     except ConnectionError:  # a reset, if the port was about to close
         return False
-    return True
 
 
-def wait_until_exited(process: psutil.Process) -> None:
-    """Also if its parent has not reaped it."""
+def wait_until(condition: Any, *arguments: Any) -> None:
     polling = Retrying(
-        stop=stop_after_delay(TIMEOUT_S), wait=wait_fixed(0.02), retry=retry_if_result(bool)
+        stop=stop_after_delay(TIMEOUT_S),
+        wait=wait_fixed(0.02),
+        retry=retry_if_result(lambda result: not result),
     )
-    polling(is_alive, process)
+    polling(condition, *arguments)
 
 
-def is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+def is_closed(port: int) -> bool:
+    return not is_open(port)
 
 
-@pytest.mark.parametrize("sent", [HELLO, bytes(range(256)) * 40_000], ids=len)
-@pytest.mark.usefixtures("proxy")
-def test_bytes_are_forwarded_in_both_directions(port: int, sent: bytes) -> None:
-    with connect(port) as connection:
-        assert exchange(connection, sent) == GREETING + sent
+def listeners(port: int) -> list[psutil.Process]:
+    """The proxy processes of a port."""
+    return [
+        each
+        for each in psutil.process_iter(["cmdline", "status"])
+        if f"{LOOPBACK}:{port}" in (each.info["cmdline"] or [])
+        and "proxy.process" in str(each.info["cmdline"])
+        and each.info["status"] != psutil.STATUS_ZOMBIE
+    ]
 
 
-@pytest.mark.usefixtures("proxy")
-def test_connections_are_independent(port: int) -> None:
-    with connect(port) as first, connect(port) as second:
-        assert exchange(second, b"two\r\n\r\n") == GREETING + b"two\r\n\r\n"
-        assert exchange(first, b"one\r\n\r\n") == GREETING + b"one\r\n\r\n"
-
-
-def test_a_closed_proxy_accepts_no_clients_and_finishes_running_requests(
-    proxy: Proxy, port: int
+def test_requests_are_forwarded_until_the_proxy_is_closed(
+    proxy: Proxy, torchserve: FakeTorchServe, port: int
 ) -> None:
-    with connect(port) as connected:
-        connected.sendall(b"I am ")
+    assert send(port, post(b"a", CLOSE)).endswith(b"good")
+    torchserve.release.clear()
+    with socket.create_connection((LOOPBACK, port), TIMEOUT_S) as client:
+        client.sendall(post(b"b"))
+        while len(torchserve.received) < 2:
+            time.sleep(0.01)
         proxy.close()
-        wait_until_closed(port)
-        assert exchange(connected, b"inside\r\n\r\n") == GREETING + b"I am inside\r\n\r\n"
+        wait_until(is_closed, port)
+        torchserve.release.set()
+        assert receive_all(client).endswith(b"good")
 
 
-def test_the_port_outlives_the_worker_that_opened_it(upstream: str, port: int, state: Path) -> None:
-    with another_worker(port, upstream, state) as worker:
+def test_the_runtime_folder_is_private_and_removed_by_the_last_process(
+    upstream: str, port: int, temporary: Path
+) -> None:
+    with open_proxy(port, upstream) as proxy:
+        folder = proxy.folder.path
+        assert folder == temporary / f"d2serve-{os.geteuid()}-{LOOPBACK}_{port}"
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert list(temporary.iterdir()) == []
+
+
+def test_the_port_outlives_the_worker_that_opened_it(
+    upstream: str, port: int, temporary: Path
+) -> None:
+    with another_worker(port, upstream) as worker:
         worker.kill()
         worker.wait(TIMEOUT_S)
-        with connect(port) as connection:
-            assert exchange(connection, HELLO) == GREETING + HELLO
-        with open_proxy(port, upstream, state):
-            pass
-    wait_until_closed(port)
+        assert is_open(port)
+        with open_proxy(port, upstream) as proxy:
+            assert proxy.supervisor.process is None
+    wait_until(is_closed, port)
+    wait_until(lambda: not list(temporary.iterdir()))
 
 
-def test_a_worker_is_ready_from_opening_to_closing(proxy: Proxy, state: Path) -> None:
-    workers = FileLock(workers_file(state))
-    assert workers.is_held_elsewhere()
-    proxy.close()
-    assert not workers.is_held_elsewhere()
-
-
-def test_a_proxy_process_that_dies_is_restarted(upstream: str, port: int, state: Path) -> None:
-    with open_proxy(port, upstream, state) as proxy:
-        first = proxy.supervisor.process
+def test_workers_share_one_process_and_any_of_them_restarts_it(upstream: str, port: int) -> None:
+    with another_worker(port, upstream) as worker, open_proxy(port, upstream):
         for _ in range(2):
-            process = psutil.Process(proxy.supervisor.process.pid)
+            [process] = listeners(port)
             process.kill()
-            wait_until_exited(process)
-            until_open = Retrying(stop=stop_after_delay(TIMEOUT_S), wait=wait_fixed(0.02))
-            with until_open(connect, port) as connection:
-                assert exchange(connection, HELLO) == GREETING + HELLO
-        assert proxy.supervisor.process != first
-    wait_until_closed(port)
+            wait_until(lambda gone=process.pid: gone not in [each.pid for each in listeners(port)])
+            wait_until(is_open, port)
+            wait_until(lambda: len(listeners(port)) == 1)
+        worker.kill()
+    wait_until(is_closed, port)
 
 
 def test_a_port_that_cannot_be_reopened_is_reported(
-    server: socket.socket, port: int, state: Path, monkeypatch: pytest.MonkeyPatch
+    port: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(supervisor, "RESTART_TIMEOUT_S", 0.5)
     lost = Event()
-    upstream = f"{LOOPBACK}:{server.getsockname()[1]}"
-    proxy = Proxy(f"{LOOPBACK}:{port}", upstream, state, on_lost=lost.set)
-    server.close()
+    with socket.create_server((LOOPBACK, 0)) as server:
+        upstream = f"{LOOPBACK}:{server.getsockname()[1]}"
+        proxy = Proxy(f"{LOOPBACK}:{port}", upstream, MODEL, on_lost=lost.set)
+    assert proxy.supervisor.process
     proxy.supervisor.process.kill()
     assert lost.wait(TIMEOUT_S)
+    assert "the proxy cannot be restarted" in caplog.text
     proxy.close()
 
 
-def test_only_this_workers_own_server_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    signals: list[tuple[int, int]] = []
-    monkeypatch.setattr(os, "kill", lambda *arguments: signals.append(arguments))
-    stop_server(os.getppid() + 1)
-    assert not signals
-    stop_server(os.getppid())
-    assert signals == [(os.getppid(), signal.SIGTERM)]
-
-
-def test_a_standby_process_takes_over_the_port(upstream: str, port: int, state: Path) -> None:
-    with another_worker(port, upstream, state) as worker:
-        [process] = worker.children()
-        with open_proxy(port, upstream, state):
-            process.kill()
-            wait_until_exited(process)
-            until_open = Retrying(stop=stop_after_delay(TIMEOUT_S), wait=wait_fixed(0.02))
-            with until_open(connect, port) as connection:
-                assert exchange(connection, HELLO) == GREETING + HELLO
-
-
-@pytest.mark.usefixtures("proxy")
-def test_a_standby_process_exits_with_its_worker(upstream: str, port: int, state: Path) -> None:
-    with another_worker(port, upstream, state) as worker:
-        [process] = worker.children()
-        worker.kill()
-        wait_until_exited(process)
-    with connect(port) as connection:
-        assert exchange(connection, HELLO) == GREETING + HELLO
-
-
-def test_no_server_behind_the_proxy_is_an_error(port: int, state: Path) -> None:
-    upstream = f"{LOOPBACK}:{Ports.free().inference}"
-    with pytest.raises(ProxyError, match=r"cannot be opened: .*Connect call failed"):
-        Proxy(f"{LOOPBACK}:{port}", upstream, state)
-
-
-def test_pending_requests_get_an_error_when_the_server_exits(
-    server: socket.socket, port: int, watch_connection: socket.socket
+def test_a_process_that_does_not_start_is_killed(
+    upstream: str, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with connect(port) as client:
-        client.sendall(REQUEST)
-        accepted, _ = server.accept()
-        with accepted:
-            accepted.recv(1)
-        with client.makefile("rb") as response:
-            assert b'{"error": {"code": "internal"' in response.read()
-    server.close()
-    watch_connection.close()
-    wait_until_closed(port)
+    monkeypatch.setattr(supervisor, "START_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(supervisor, "START", "import time; time.sleep(60)")
+    start = time.monotonic()
+    with pytest.raises(ProxyError, match=r"did not start within 0\.3 s"):
+        Proxy(f"{LOOPBACK}:{port}", upstream, MODEL)
+    assert time.monotonic() - start < 10
 
 
-@pytest.mark.usefixtures("watch_connection")
-def test_a_connection_closes_after_the_response_to_connection_close(
-    server: socket.socket, port: int
+def test_the_process_exits_with_torchserve(
+    torchserve: FakeTorchServe, upstream: str, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """TorchServe keeps it open."""
-    responses = [b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n" + body for body in (b"a", b"b")]
-    first, last = (
-        REQUEST.replace(b"\r\n\r\n", b"\r\nconnection: " + option + b"\r\n\r\n")
-        for option in (b"keep-alive", b"close")
-    )
-    with connect(port) as client, client.makefile("rb") as received:
-        client.sendall(first)
-        accepted, _ = server.accept()
-        with accepted:
-            accepted.settimeout(TIMEOUT_S)
-            for request, response in zip((b"", last), responses, strict=True):
-                client.sendall(request)
-                accepted.recv(1000)
-                accepted.sendall(response)
-                assert received.read(len(response)) == response
-            assert received.read() == b""
-            client.close()
-            received.close()
-            assert accepted.recv(1000) == b""
+    with socket.create_server((LOOPBACK, 0)) as server, ExitStack() as stack:
+        address = f"{LOOPBACK}:{server.getsockname()[1]}"
+        monkeypatch.setattr(supervisor, "RESTART_TIMEOUT_S", 0.1)
+        lost = Event()
+        stack.enter_context(open_proxy(port, address, on_lost=lost.set))
+        watch, _ = server.accept()
+        with socket.create_connection((LOOPBACK, port), TIMEOUT_S) as client:
+            client.sendall(post())
+            accepted, _ = server.accept()
+            with accepted:
+                accepted.recv(1)
+            assert b'{"error": {"code": "internal"' in client.recv(4096)
+        server.close()
+        watch.close()
+        wait_until(is_closed, port)
+        assert lost.wait(TIMEOUT_S)
 
 
-@pytest.mark.usefixtures("watch_connection")
-def test_the_server_notices_a_client_disconnect(server: socket.socket, port: int) -> None:
-    with connect(port) as client:
-        client.sendall(REQUEST)
-        accepted, _ = server.accept()
-        # With this option, closing resets the connection.
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    with accepted, accepted.makefile("rb") as received:
-        accepted.settimeout(TIMEOUT_S)
-        received.read()
-
-
-@pytest.mark.usefixtures("watch_connection")
-def test_a_server_that_does_not_read_blocks_its_client(server: socket.socket, port: int) -> None:
-    with connect(port) as client:
-        client.settimeout(SHORT_TIMEOUT_S)
-        with pytest.raises(TimeoutError):
-            client.sendall(bytes(EXCEEDS_SOCKET_BUFFERS))
-    server.accept()[0].close()
+def test_responses_that_no_worker_has_made_are_reported_to_a_worker(
+    upstream: str, port: int
+) -> None:
+    events: list[dict[str, Any]] = []
+    with (
+        another_worker(port, upstream),
+        open_proxy(port, upstream, on_event=events.append) as proxy,
+    ):
+        # The other worker, which has the smaller or the larger process id, does not count.
+        dead = proxy.folder.path / "0.events"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as left:
+            left.bind(str(dead))
+        for receiver in proxy.folder.path.glob("*.events"):
+            if receiver.stem not in ("0", str(os.getpid())):
+                receiver.unlink()
+        send(port, get("/nothing", CLOSE))
+        wait_until(lambda: events)
+        assert not dead.exists()
+    assert [(event["status"], event["code"]) for event in events] == [(404, "not_found")]
 
 
 def test_the_proxy_ignores_pythonpath(
-    upstream: str, port: int, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    upstream: str, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "asyncio.py").write_text("raise ImportError('not the real one')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with open_proxy(port, upstream, state), connect(port) as connection:
-        assert exchange(connection, HELLO) == GREETING + HELLO
+    with open_proxy(port, upstream):
+        assert is_open(port)
 
 
-def test_the_proxy_imports_only_the_standard_library() -> None:
-    """Its process starts in moments and needs little memory."""
+def test_the_process_imports_only_h11_and_the_standard_library() -> None:
+    """It starts in moments and needs little memory."""
     code = (
         "import sys; before = set(sys.modules); "
         "import d2serve.servers.torchserve.proxy.process; "
@@ -354,27 +278,72 @@ def test_the_proxy_imports_only_the_standard_library() -> None:
     completed = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert completed.stdout.split() == ["d2serve"]
+    assert completed.stdout.split() == ["d2serve", "h11"]
 
 
-def test_a_port_in_use_is_an_error(upstream: str, state: Path) -> None:
+def test_no_server_behind_the_proxy_is_an_error(port: int, temporary: Path) -> None:
+    with pytest.raises(ProxyError, match=r"cannot be opened: .*Connect call failed"):
+        Proxy(f"{LOOPBACK}:{port}", f"{LOOPBACK}:{Ports.free().inference}", MODEL)
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_port_in_use_is_an_error(upstream: str) -> None:
     with pytest.raises(ProxyError, match=r"cannot be opened: .*Address already in use"):
-        Proxy(upstream, upstream, state)
+        Proxy(upstream, upstream, MODEL)
 
 
-def test_a_symbolic_link_in_place_of_a_state_file_is_an_error(upstream: str, state: Path) -> None:
-    state.with_suffix(".port").symlink_to(state.with_suffix(".elsewhere"))
-    with pytest.raises(ProxyError, match="state files cannot be opened"):
-        Proxy(upstream, upstream, state)
-    assert not state.with_suffix(".elsewhere").exists()
+def test_a_folder_of_too_long_a_path_is_an_error(
+    upstream: str, port: int, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = temporary / ("a" * 100)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with pytest.raises(ProxyError, match="set TMPDIR to a shorter path"):
+        Proxy(f"{LOOPBACK}:{port}", upstream, MODEL)
+
+
+def test_a_folder_that_others_can_write_is_an_error(
+    upstream: str, port: int, temporary: Path
+) -> None:
+    folder = temporary / f"d2serve-{os.geteuid()}-{LOOPBACK}_{port}"
+    folder.mkdir(mode=0o755)
+    with pytest.raises(ProxyError, match=r"with mode 755, expected .* with mode 700; remove it"):
+        Proxy(f"{LOOPBACK}:{port}", upstream, MODEL)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_a_folder_of_another_user_is_an_error(upstream: str, port: int, temporary: Path) -> None:
+    folder = temporary / f"d2serve-{os.geteuid()}-{LOOPBACK}_{port}"
+    folder.mkdir(mode=0o700)
+    os.chown(folder, 12345, 12345)
+    with pytest.raises(ProxyError, match="belongs to user 12345"):
+        Proxy(f"{LOOPBACK}:{port}", upstream, MODEL)
+
+
+@pytest.mark.parametrize("is_link", [True, False])
+def test_a_link_or_a_file_in_place_of_the_folder_is_an_error(
+    upstream: str, port: int, temporary: Path, is_link: bool
+) -> None:
+    folder = temporary / f"d2serve-{os.geteuid()}-{LOOPBACK}_{port}"
+    (temporary / "elsewhere").mkdir(mode=0o700)
+    if is_link:
+        folder.symlink_to(temporary / "elsewhere")
+    else:
+        folder.touch()
+    with pytest.raises(ProxyError, match="runtime folder cannot be opened"):
+        Proxy(f"{LOOPBACK}:{port}", upstream, MODEL)
+    assert list((temporary / "elsewhere").iterdir()) == []
+
+
+def start(environment: dict[str, str]) -> Proxy | None:
+    return start_proxy(environment, MODEL, Limits(), lambda: None, lambda _: None)
 
 
 @pytest.mark.parametrize(
     "environment", [{}, {"D2SERVE_PUBLIC_ADDRESS": ""}], ids=["unset", "empty"]
 )
 def test_there_is_no_proxy_without_a_public_address(environment: dict[str, str]) -> None:
-    server_address = {"TS_INFERENCE_ADDRESS": "http://127.0.0.1:8081"}
-    assert start_proxy(environment | server_address, Limits()) is None
+    assert start(environment | {"TS_INFERENCE_ADDRESS": "http://127.0.0.1:8081"}) is None
 
 
 @pytest.mark.parametrize(
@@ -385,19 +354,37 @@ def test_the_proxy_requires_the_servers_address(upstream: str | None) -> None:
     if upstream is not None:
         environment["TS_INFERENCE_ADDRESS"] = upstream
     with pytest.raises(ProxyError, match=r"TS_INFERENCE_ADDRESS=http://127\.0\.0\.1:8081"):
-        start_proxy(environment, Limits())
+        start(environment)
 
 
-def test_the_environment_configures_the_proxy(
-    upstream: str, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+def test_the_environment_configures_the_proxy(upstream: str, port: int) -> None:
     environment = {
         "D2SERVE_PUBLIC_ADDRESS": f"{LOOPBACK}:{port}",
         "TS_INFERENCE_ADDRESS": f"http://{upstream}",
     }
-    proxy = start_proxy(environment, Limits())
+    proxy = start(environment)
     assert proxy
-    with closing_proxy(proxy), connect(port) as connection:
-        assert exchange(connection, HELLO) == GREETING + HELLO
-    assert {path.stem for path in tmp_path.iterdir()} == {f"d2serve-{os.getppid()}"}
+    assert send(port, post(b"", CLOSE)).endswith(b"good")
+    proxy.close()
+    assert proxy.supervisor.process
+    assert proxy.supervisor.process.wait(TIMEOUT_S) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:8080", ("127.0.0.1", 8080)),
+        ("localhost:1", ("localhost", 1)),
+        ("[::1]:8080", ("::1", 8080)),
+        (":::8080", ("::", 8080)),
+    ],
+)
+def test_addresses(text: str, address: tuple[str, int]) -> None:
+    assert parse_address(text) == address
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
+def test_all_addresses_of_ipv6_include_those_of_ipv4(port: int) -> None:
+    with listen(("::", port)):
+        for host in (LOOPBACK, "::1"):
+            socket.create_connection((host, port), TIMEOUT_S).close()

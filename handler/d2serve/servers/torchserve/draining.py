@@ -6,6 +6,7 @@ requests after that. An open call therefore delays the shutdown until the worker
 
 import json
 import logging
+import select
 import socket
 import threading
 import time
@@ -22,6 +23,8 @@ DEFAULT_GRPC_PORT = "7070"
 KEY_FILE = "D2SERVE_KEY_FILE"
 PING = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Ping"
 CONNECT_TIMEOUT_S = 5.0
+# A server that shuts down ends a new connection within milliseconds.
+CONFIRM_S = 1.0
 # TorchServe passes a waiting batch to the worker within milliseconds.
 IDLE_S = 0.5
 POLL_S = 0.05
@@ -100,33 +103,83 @@ class Draining:
         headers: Mapping[str, str] = NO_HEADERS,
     ) -> None:
         self._activity = activity
+        self._port = port
         self._timeout_s = timeout_s
         self._on_stop = on_stop
-        self._connection = socket.create_connection(("127.0.0.1", port), CONNECT_TIMEOUT_S)
-        self._connection.settimeout(None)
-        http2.open_call(self._connection, PING, headers)
-        threading.Thread(target=self._watch, name="draining", daemon=True).start()
+        self._headers = headers
+        connection = self._open_call()
+        threading.Thread(
+            target=self._watch, args=(connection,), name="draining", daemon=True
+        ).start()
 
-    def _watch(self) -> None:
-        # A lost connection means that the server has exited.
-        with suppress(ConnectionError), self._connection:
-            for frame in http2.frames(self._connection):
-                if frame.kind == http2.GOAWAY:
+    def _open_call(self) -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self._port), CONNECT_TIMEOUT_S)
+        connection.settimeout(None)
+        http2.open_call(connection, PING, self._headers)
+        return connection
+
+    def _watch(self, connection: socket.socket) -> None:
+        """Keep a call open until the server shuts down or ends it."""
+        while True:
+            with connection:
+                if not _receives_goaway(connection):
+                    return
+                following = self._reconnect()
+                if following is None:
                     if self._on_stop:
                         self._on_stop()
                     self._wait_until_idle()
                     return
-                if frame.ends_call:
-                    logger.warning(
-                        "TorchServe ended the gRPC call that delays its shutdown: "
-                        "SIGTERM will not wait for requests"
-                    )
-                    return
+            connection = following
+
+    def _reconnect(self) -> socket.socket | None:
+        """Open another call; None if the server shuts down.
+
+        A server may send GOAWAY for other reasons, such as the age of a connection. One that shuts
+        down accepts no connection, or ends it at once.
+        """
+        try:
+            connection = self._open_call()
+        except OSError:
+            return None
+        if not _is_accepted(connection):
+            connection.close()
+            return None
+        logger.info("TorchServe ended a gRPC connection without shutting down; connected again")
+        return connection
 
     def _wait_until_idle(self) -> None:
         deadline = time.monotonic() + self._timeout_s
         while self._activity.idle_s() < IDLE_S and time.monotonic() < deadline:
             time.sleep(POLL_S)
+
+
+def _receives_goaway(connection: socket.socket) -> bool:
+    """Return at GOAWAY; False if the call ends before, or the connection with the server."""
+    with suppress(ConnectionError):
+        while frame := http2.read_frame(connection):
+            if frame.kind == http2.GOAWAY:
+                return True
+            if frame.ends_call:
+                logger.warning(
+                    "TorchServe ended the gRPC call that delays its shutdown: "
+                    "SIGTERM will not wait for requests"
+                )
+                return False
+    return False
+
+
+def _is_accepted(connection: socket.socket) -> bool:
+    """True if the server does not end a new connection within CONFIRM_S."""
+    deadline = time.monotonic() + CONFIRM_S
+    try:
+        while select.select([connection], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            frame = http2.read_frame(connection)
+            if frame is None or frame.kind == http2.GOAWAY:
+                return False
+    except ConnectionError:
+        return False
+    return True
 
 
 def _authorization(environment: Mapping[str, str]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -55,16 +55,31 @@ def open_call(connection: socket.socket, path: str, headers: Mapping[str, str]) 
     connection.sendall(PREFACE + settings.encode() + call.encode())
 
 
-def frames(connection: socket.socket) -> Iterator[Frame]:
-    """Yield the server's frames until it closes; acknowledge its SETTINGS and PING frames."""
-    with connection.makefile("rb") as incoming:
-        while header := incoming.read(FRAME_HEADER_BYTES):
-            kind, flags, stream = struct.unpack(">BBI", header[3:])
-            frame = Frame(kind, flags, stream, incoming.read(int.from_bytes(header[:3], "big")))
-            if kind in (SETTINGS, PING) and not flags & ACK:
-                payload = frame.payload if kind == PING else b""
-                connection.sendall(Frame(kind, ACK, CONNECTION_STREAM, payload).encode())
-            yield frame
+def read_frame(connection: socket.socket) -> Frame | None:
+    """Read the server's next frame; None if it has closed the connection.
+
+    SETTINGS and PING frames are acknowledged.
+
+    Raises:
+        OSError: the connection broke.
+    """
+    header = _read_exactly(connection, FRAME_HEADER_BYTES)
+    if not header:
+        return None
+    kind, flags, stream = struct.unpack(">BBI", header[3:])
+    payload = _read_exactly(connection, int.from_bytes(header[:3], "big"))
+    if kind in (SETTINGS, PING) and not flags & ACK:
+        echo = payload if kind == PING else b""
+        connection.sendall(Frame(kind, ACK, CONNECTION_STREAM, echo).encode())
+    return Frame(kind, flags, stream, payload)
+
+
+def _read_exactly(connection: socket.socket, count: int) -> bytes:
+    """Read `count` bytes without reading ahead; fewer at the end of the connection."""
+    received = bytearray()
+    while len(received) < count and (part := connection.recv(count - len(received))):
+        received += part
+    return bytes(received) if len(received) == count else b""
 
 
 def _literal_field(name: str, value: str) -> bytes:

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from d2serve.servers.exposure import url_host
+from d2serve.servers.openmp import openmp_settings
 from d2serve.servers.torchserve.draining import KEY_FILE as KEY_FILE_VARIABLE
-from d2serve.servers.torchserve.launcher.network import KEY_FILE, Exposure, url_host
+from d2serve.servers.torchserve.launcher.network import KEY_FILE, Exposure
 from d2serve.servers.torchserve.launcher.ports import LOOPBACK, Ports
 from d2serve.servers.torchserve.proxy.proxy import CERTIFICATE, KEY, PUBLIC_ADDRESS, SERVER_ADDRESS
 
@@ -12,11 +14,6 @@ CONFIG_FILE = Path(__file__).with_name("config.properties")
 METRICS_CONFIG = "metrics_config"
 METRICS_FILE = Path(__file__).parents[1] / "metrics.yaml"
 LOCAL_EXPOSURE = Exposure()
-# How long a thread of GNU OpenMP, which torch uses on Linux, spins before it sleeps: for half a
-# millisecond on a recent Intel CPU. To wake up takes as long as many a layer, in virtual machines
-# above all. By default threads spin for much longer; when other processes need the same cores, a
-# forward pass then takes many times as long. Other OpenMP runtimes know only the policy.
-OPENMP_SETTINGS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}
 
 
 def read_properties(path: Path) -> dict[str, str]:
@@ -67,11 +64,6 @@ def server_environment(
             KEY_FILE_VARIABLE: str(home / KEY_FILE),
         }
     )
-
-
-def openmp_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """OPENMP_SETTINGS, or nothing if the environment has one of them already."""
-    return {} if OPENMP_SETTINGS.keys() & environment.keys() else dict(OPENMP_SETTINGS)
 
 
 def proxy_environment(public: Ports, internal: Ports, exposure: Exposure) -> dict[str, str]:

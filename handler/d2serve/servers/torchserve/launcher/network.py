@@ -1,56 +1,26 @@
 """Network exposure of a server: addresses, tokens and TLS."""
 
-import ipaddress
 import json
-import socket
-import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
 from d2serve.errors import CommandError
+from d2serve.servers.exposure import (
+    ANY,
+    LOOPBACK,
+    LOOPBACK_OF,
+    Certificate,
+    check_address,
+    is_loopback,
+    url_host,
+)
 from d2serve.servers.torchserve.launcher import missing_package
-from d2serve.servers.torchserve.launcher.ports import LOOPBACK, Ports, family_of
+from d2serve.servers.torchserve.launcher.ports import Ports
 
 # TorchServe writes its tokens to this file in its working folder, readable only to its user.
 KEY_FILE = "key_file.json"
 # The variable from which the command line client reads a token.
 TOKEN_VARIABLE = "D2SERVE_TOKEN"  # noqa: S105
-# All addresses of the machine: the IPv4 ones, or those of both families.
-ANY = "0.0.0.0"  # noqa: S104
-ANY_IPV6 = "::"
-LOOPBACK_IPV6 = "::1"
-LOOPBACK_OF = {ANY: LOOPBACK, ANY_IPV6: LOOPBACK_IPV6}
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """A server's TLS certificate and key, as PEM files.
-
-    Attributes:
-        chain: the certificate, followed by those that signed it.
-        key: the certificate's private key, not encrypted.
-
-    Raises:
-        CommandError: a file cannot be read, or the key is not the certificate's.
-    """
-
-    chain: Path
-    key: Path
-
-    def __post_init__(self) -> None:
-        for file in (self.chain, self.key):
-            if not file.is_file():
-                raise CommandError(
-                    f"{file} does not exist; --certificate and --key require PEM files"
-                )
-        _load_private_key(self.key)
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.chain, self.key)
-        except ssl.SSLError as error:
-            raise CommandError(
-                f"the certificate {self.chain} does not match the key {self.key} ({error}); "
-                "use the key that the certificate was issued for"
-            ) from error
 
 
 @dataclass(frozen=True)
@@ -76,7 +46,7 @@ class Exposure:
 
     def __post_init__(self) -> None:
         for address in (self.address, self.metrics_address):
-            _check_address(address)
+            check_address(address)
         if ":" in self.metrics_address:
             raise CommandError(
                 f"metrics address {self.metrics_address} is an IPv6 address, which TorchServe's "
@@ -88,7 +58,7 @@ class Exposure:
     @property
     def needs_token(self) -> bool:
         """True if inference requests require a token, because other machines can send them."""
-        return not _is_loopback(self.address)
+        return not is_loopback(self.address)
 
     @property
     def scheme(self) -> str:
@@ -102,7 +72,7 @@ class Exposure:
 
     @property
     def _exposes_metrics(self) -> bool:
-        return not _is_loopback(self.metrics_address)
+        return not is_loopback(self.metrics_address)
 
     def as_properties(self, ports: Ports) -> dict[str, str]:
         """Entries of config.properties for TorchServe behind the proxy."""
@@ -131,32 +101,6 @@ def read_token(key_file: Path, api: str) -> str | None:
 def authorization(token: str | None) -> dict[str, str]:
     """The request headers for a token; empty without one."""
     return {"Authorization": f"Bearer {token}"} if token else {}
-
-
-def url_host(address: str) -> str:
-    """An IP address as in URLs and `host:port`: IPv6 in brackets."""
-    return f"[{address}]" if ":" in address else address
-
-
-def _is_loopback(address: str) -> bool:
-    return ipaddress.ip_address(address).is_loopback
-
-
-def _check_address(address: str) -> None:
-    try:
-        ipaddress.ip_address(address)
-        with socket.socket(family_of(address)) as listener:
-            listener.bind((address, 0))
-    except ValueError:
-        raise CommandError(
-            f"{address!r} is not an IP address; use {ANY} for all IPv4 addresses of this machine, "
-            f"or {ANY_IPV6} for IPv4 and IPv6"
-        ) from None
-    except OSError as error:
-        raise CommandError(
-            f"{address} is not an address of this machine ({error.strerror}); "
-            f"use {ANY} for all of its IPv4 addresses"
-        ) from error
 
 
 def _load_private_key(file: Path) -> object:

@@ -1,5 +1,6 @@
 """The reverse proxy in front of TorchServe.
 
-TorchServe's `/ping` reports healthy while workers still load, and TorchServe drops running requests
-when it is stopped. The proxy corrects both. It uses the standard library alone.
+TorchServe's `/ping` reports healthy while workers still load, it drops running requests when it is
+stopped, and it lacks routes and errors of the contract. The proxy corrects this. It needs only the
+standard library and h11, which every archive contains.
 """

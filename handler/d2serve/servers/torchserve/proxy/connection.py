@@ -1,194 +1,137 @@
-"""One client connection through the proxy to TorchServe and back."""
+"""One client connection: its requests, one after the other, and what ends it."""
 
 import asyncio
 import socket
-import ssl
-from contextlib import closing, suppress
-from typing import Protocol
+import time
+from contextlib import suppress
 
-from d2serve.errors import RequestError, internal
-from d2serve.servers.torchserve.proxy.connection_state import CONNECTION_CLOSE, ConnectionState
-from d2serve.servers.torchserve.proxy.limits import Limits
-from d2serve.servers.torchserve.proxy.responses import error_response, not_ready
-from d2serve.servers.torchserve.proxy.shared_files import DisconnectTable
-from d2serve.servers.torchserve.proxy.sockets import (
-    CHUNK_BYTES,
-    Address,
-    Upstream,
-    discard,
-    open_streams,
-    unsent_bytes,
-)
+from d2serve.errors import RequestError, client_closed, internal
+from d2serve.servers.torchserve.proxy.client import Client
+from d2serve.servers.torchserve.proxy.errors import incomplete_request, no_response, not_ready
+from d2serve.servers.torchserve.proxy.exchange import Exchange, ProxyContext
+from d2serve.servers.torchserve.proxy.limits import BUSY_PHASES, IDLE_PHASES, Phase, PhaseTimer
+from d2serve.servers.torchserve.proxy.upstream import Upstream, UpstreamError
 
-LINGER_S = 2.0
-
-
-class ProxyContext(Protocol):
-    """The proxy state that a connection needs.
-
-    Attributes:
-        upstream: TorchServe's address.
-        tls: the server's TLS configuration; None for plain HTTP.
-        limits: limits for clients.
-        disconnects: receives the ids of clients that have disconnected.
-    """
-
-    upstream: Address
-    tls: ssl.SSLContext | None
-    limits: Limits
-    disconnects: DisconnectTable
-
-    def is_ready(self) -> bool:
-        """True if any worker can take requests."""
-
-    def check_capacity(self, request_line: bytes) -> None:
-        """Raise a RequestError if a request with this start line exceeds the limit."""
+TIMEOUT_ERRORS = {
+    Phase.REQUEST_HEAD: incomplete_request,
+    Phase.REQUEST_BODY: incomplete_request,
+    Phase.RESPONSE: no_response,
+    Phase.DELIVERY: client_closed,
+}
 
 
 class Connection:
-    """Forwards bytes in both directions between a client and TorchServe.
+    """Serves the requests of one client.
 
-    The connection to TorchServe is opened when the first request head is complete.
+    The connection to TorchServe is opened for the first request and kept for the next ones.
 
     Args:
         client: the accepted connection.
         context: the proxy that accepted it.
-
-    Attributes:
-        state: what has been received and sent.
     """
 
     def __init__(self, client: socket.socket, context: ProxyContext) -> None:
-        self._client = client
+        self._socket = client
         self._context = context
-        self._writer: asyncio.StreamWriter | None = None
+        self._client: Client | None = None
+        self._exchange: Exchange | None = None
+        self._upstream: Upstream | None = None
         self._client_id = context.disconnects.next_id()
-        self.state = ConnectionState(
-            self._client_id, context.is_ready, context.limits, self._unsent_bytes
-        )
+        self._idle_phase = Phase.FIRST_REQUEST
+        self._requests = 0
+        self._timer = PhaseTimer(context.limits, time.monotonic)
+        self._end_error: RequestError | None = None
+
+    @property
+    def phase(self) -> Phase:
+        """The event that the connection waits for."""
+        if self._exchange:
+            return self._exchange.phase
+        if self._client and self._client.unsent_bytes:
+            return Phase.DELIVERY
+        if self._client and self._client.in_head:
+            return Phase.REQUEST_HEAD
+        return self._idle_phase
+
+    @property
+    def is_idle(self) -> bool:
+        """True if no part of a request has arrived."""
+        return self.phase in IDLE_PHASES
+
+    @property
+    def is_busy(self) -> bool:
+        """True if a request is in progress, or its response is still being sent."""
+        return self.phase in BUSY_PHASES
+
+    @property
+    def last_progress(self) -> float:
+        """Time of the last progress, by `time.monotonic`."""
+        return self._timer.last_progress
+
+    def is_timed_out(self) -> bool:
+        """True if the client or TorchServe has exceeded a timeout; call at least once a second."""
+        phase = self.phase
+        transferred = self._client.transferred_bytes if self._client else 0
+        if not self._timer.is_timed_out(phase, self._requests, transferred):
+            return False
+        if phase in TIMEOUT_ERRORS:
+            self._end_error = TIMEOUT_ERRORS[phase]()
+        return True
 
     async def run(self) -> None:
         """Serve the connection until one side closes it.
 
-        A request without a response gets an error. When the task is cancelled, the error gives the
-        reason: the client timed out, or no worker is ready. A second cancellation does not wait
-        until the client has read it.
+        When the task is cancelled, a request without a response gets an error with the reason: the
+        client timed out, or no worker is ready. A second one closes the connection at once.
         """
-        # An OSError is a disconnect; closing informs the other side.
-        with suppress(OSError), closing(self._client):
-            reader, writer = await open_streams(self._client, self._context.tls)
-            self._writer = writer
+        # An OSError is a disconnect.
+        with suppress(OSError):
             try:
-                await self._serve(reader, writer)
-            except RequestError as error:
-                self._finish(writer, error_response(error, CONNECTION_CLOSE))
-                await linger(asyncio.create_task(discard(reader)))
-            except asyncio.CancelledError:
-                self._finish(writer, self.state.final_response(not_ready()))
+                self._client = await Client.accept(self._socket, self._context.tls)
+                await self._serve(self._client)
             finally:
                 self._context.disconnects.mark(self._client_id)
-                await self._close(writer)
+                self._drop_upstream()
+                self._socket.close()
 
-    def _unsent_bytes(self) -> int:
-        return unsent_bytes(self._writer) if self._writer else 0
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Forward bytes in both directions.
-
-        Raises:
-            RequestError: the first request cannot be forwarded.
-        """
-        first_bytes = await self._read_first_head(reader)
-        if not first_bytes:
-            return
+    async def _serve(self, client: Client) -> None:
         try:
-            server = await Upstream.connect(*self._context.upstream)
-        except OSError:
-            raise not_ready() from None
-        with closing(server):
-            upload = asyncio.create_task(self._upload(first_bytes, reader, server))
-            try:
-                await self._download(server, writer)
-                self._finish(writer, self.state.final_response(internal()))
-                await linger(upload)
-            finally:
-                upload.cancel()
-                # It must have ended before its socket is closed.
-                await asyncio.wait({upload})
-
-    async def _read_first_head(self, reader: asyncio.StreamReader) -> bytes:
-        """Return the first bytes for TorchServe; empty if the client disconnects before."""
-        while received := await reader.read(CHUNK_BYTES):
-            if forwarded := self._receive(received):
-                return forwarded
-        return b""
-
-    async def _upload(
-        self, first_bytes: bytes, reader: asyncio.StreamReader, server: Upstream
-    ) -> None:
-        """Forward requests until the client disconnects.
-
-        A client that closes only its sending side counts as disconnected, because TorchServe does
-        not respond to it either.
-        """
-        try:
-            await server.send(first_bytes)
-            while received := await reader.read(CHUNK_BYTES):
-                await self._forward(received, server)
-        except OSError:
-            server.shut_down()
-        else:
-            server.shut_down_sending()
-        self._context.disconnects.mark(self._client_id)
-
-    async def _forward(self, received: bytes, server: Upstream) -> None:
-        try:
-            forwarded = self._receive(received)
-        except RequestError as error:
-            self.state.error = error
-            server.shut_down()
-        else:
-            await server.send(forwarded)
-
-    def _receive(self, received: bytes) -> bytes:
-        """Process bytes from the client; return the bytes for TorchServe.
-
-        Raises:
-            RequestError: they begin a request that exceeds the connection limit.
-        """
-        was_busy = self.state.is_busy
-        forwarded = self.state.receive_from_client(received)
-        if self.state.is_busy and not was_busy:
-            self._context.check_capacity(self.state.request_line)
-        return forwarded
-
-    async def _download(self, server: Upstream, writer: asyncio.StreamWriter) -> None:
-        """Forward responses until TorchServe closes the connection or it is finished."""
-        with suppress(OSError):
-            while not self.state.is_finished and (received := await server.read()):
-                writer.write(self.state.receive_from_server(received))
-                await writer.drain()
-
-    def _finish(self, writer: asyncio.StreamWriter, final_response: bytes) -> None:
-        if self.state.closed:
-            return
-        self.state.closed = True
-        writer.write(final_response)
-        if writer.can_write_eof():  # not possible with TLS, which can only close
-            writer.write_eof()
-
-    async def _close(self, writer: asyncio.StreamWriter) -> None:
-        self.state.closed = True
-        writer.close()
-        try:
-            await writer.wait_closed()  # the client may read its response slowly
+            while await self._serve_request(client):
+                self._exchange, self._idle_phase = None, Phase.NEXT_REQUEST
+            await client.finish()
         except asyncio.CancelledError:
-            writer.transport.abort()
+            if not self.is_idle:
+                exchange = self._exchange or Exchange(client, self._context, self._client_id)
+                await exchange.refuse(self._end_error or not_ready())
+                await client.finish()
+        finally:
+            self._exchange, self._idle_phase = None, Phase.CLOSING
+            await client.close()
 
+    async def _serve_request(self, client: Client) -> bool:
+        """Serve the next request; False if the connection must close."""
+        exchange = Exchange(client, self._context, self._client_id)
+        try:
+            head = await client.receive_head()
+            if head is None:
+                return False
+            self._exchange = exchange
+            self._requests += 1
+            await exchange.respond(head, self._connect)
+        except RequestError as error:
+            await exchange.refuse(error)
+        except UpstreamError:
+            await exchange.refuse(internal() if self._context.is_ready() else not_ready())
+        return client.can_continue
 
-async def linger(reading: "asyncio.Task[None]") -> None:
-    """Give a client that still sends time to read its final response before the close."""
-    try:
-        await asyncio.wait({reading}, timeout=LINGER_S)
-    finally:
-        reading.cancel()
+    async def _connect(self) -> Upstream:
+        """The connection to TorchServe of the last request, or else another one."""
+        if not (self._upstream and self._upstream.try_reuse()):
+            self._drop_upstream()
+            self._upstream = await Upstream.connect(self._context.upstream)
+        return self._upstream
+
+    def _drop_upstream(self) -> None:
+        if self._upstream:
+            self._upstream.close()
+        self._upstream = None

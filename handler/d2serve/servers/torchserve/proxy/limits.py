@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
-from math import inf
 
 # Seconds for the head of a request, from its first byte or, for the first request, from the
 # start of the connection.
@@ -12,12 +11,12 @@ REQUEST_HEAD_SECONDS = 30.0
 REQUEST_BODY_SECONDS = 30.0
 # Seconds that an idle connection stays open for the next request.
 KEEP_ALIVE_SECONDS = 75.0
+# Seconds until TorchServe responds to a complete request. Its own timeout is shorter, but starts
+# only when a worker receives the request.
+RESPONSE_SECONDS = 900.0
 # Less progress than this counts as no progress. Otherwise a client could keep a connection for
 # days by sending single bytes.
 MIN_PROGRESS_BYTES = 1024
-# For a connection whose messages are not parsed: it is unknown whether the client or the server
-# sends next, and the server may need long.
-PASSTHROUGH_IDLE_SECONDS = 300.0
 # Connections beyond the limit, for health checks and for 503 responses.
 SPARE_CONNECTIONS = 64
 # File descriptors that the process needs besides its connections.
@@ -30,15 +29,19 @@ class Limits:
 
     Attributes:
         connections: maximum number of connections with a request in progress.
+        request_bytes: maximum size of a request body.
         request_head_s: see REQUEST_HEAD_SECONDS.
         request_body_s: see REQUEST_BODY_SECONDS.
         keep_alive_s: see KEEP_ALIVE_SECONDS.
+        response_s: see RESPONSE_SECONDS.
     """
 
     connections: int = 1024
+    request_bytes: int = 100_000_000
     request_head_s: float = REQUEST_HEAD_SECONDS
     request_body_s: float = REQUEST_BODY_SECONDS
     keep_alive_s: float = KEEP_ALIVE_SECONDS
+    response_s: float = RESPONSE_SECONDS
 
     def capped_by_files(self, max_files: int) -> "Limits":
         """The same limits with at most as many connections as `max_files` descriptors allow.
@@ -58,14 +61,15 @@ class Phase(Enum):
     REQUEST_BODY = "the rest of a request body"
     RESPONSE = "a response from the server"
     DELIVERY = "the client to read its response"
-    PASSTHROUGH = "bytes of either side, which are not parsed"
     CLOSING = "the client to close"
 
 
 # No part of a request has arrived.
 IDLE_PHASES = {Phase.FIRST_REQUEST, Phase.NEXT_REQUEST}
+# A request occupies the server.
+BUSY_PHASES = {Phase.REQUEST_BODY, Phase.RESPONSE, Phase.DELIVERY}
 # Transferred bytes count as progress.
-TRANSFER_PHASES = {Phase.REQUEST_BODY, Phase.DELIVERY, Phase.PASSTHROUGH, Phase.CLOSING}
+TRANSFER_PHASES = {Phase.REQUEST_BODY, Phase.DELIVERY, Phase.CLOSING}
 
 
 class PhaseTimer:
@@ -85,25 +89,24 @@ class PhaseTimer:
             Phase.NEXT_REQUEST: limits.keep_alive_s,
             Phase.REQUEST_HEAD: limits.request_head_s,
             Phase.REQUEST_BODY: limits.request_body_s,
-            Phase.RESPONSE: inf,
+            Phase.RESPONSE: limits.response_s,
             Phase.DELIVERY: limits.request_body_s,
-            Phase.PASSTHROUGH: PASSTHROUGH_IDLE_SECONDS,
             Phase.CLOSING: limits.request_body_s,
         }
         self._now = now
         self._progress: object = None
         self.last_progress = now()
 
-    def is_timed_out(self, phase: Phase, messages: int, transferred_bytes: int) -> bool:
+    def is_timed_out(self, phase: Phase, requests: int, transferred_bytes: int) -> bool:
         """True if the phase has made no progress for its timeout; call at least once a second.
 
         Args:
             phase: the current phase.
-            messages: number of requests and responses so far.
+            requests: number of requests so far.
             transferred_bytes: number of bytes in both directions so far.
         """
         steps = transferred_bytes // MIN_PROGRESS_BYTES if phase in TRANSFER_PHASES else 0
-        progress = phase, messages, steps
+        progress = phase, requests, steps
         if progress != self._progress:
             self._progress, self.last_progress = progress, self._now()
         return self._now() - self.last_progress > self._timeouts[phase]

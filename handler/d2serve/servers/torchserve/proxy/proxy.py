@@ -1,19 +1,19 @@
 """The worker's side of the reverse proxy: open the public port when a model is loaded."""
 
+import atexit
 import json
 import os
 import signal
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from d2serve.errors import ProxyError
+from d2serve.servers.torchserve.proxy.events import EventReceiver
 from d2serve.servers.torchserve.proxy.limits import Limits
-from d2serve.servers.torchserve.proxy.process import disconnects_file, port_file, workers_file
-from d2serve.servers.torchserve.proxy.shared_files import DisconnectTable, FileLock
+from d2serve.servers.torchserve.proxy.shared_files import RuntimeFolder
 from d2serve.servers.torchserve.proxy.supervisor import ProxySupervisor
 
 PUBLIC_ADDRESS = "D2SERVE_PUBLIC_ADDRESS"
@@ -30,19 +30,21 @@ class Proxy:
 
     TorchServe's /ping reports healthy while its workers still load, and for five minutes while they
     cannot. The proxy opens the public port when the first worker has loaded its model, and reports
-    unhealthy while no worker is ready; see `d2serve.servers.torchserve.proxy.process`.
+    unhealthy while no worker is ready. All workers with the same public address share one proxy.
 
     Args:
         public: `host:port` to listen on.
         upstream: `host:port` of TorchServe.
-        state: path prefix of the files that the workers of one TorchServe share.
+        model: the name and version of the worker's model.
         limits: limits for clients.
         certificate: PEM files of the certificate chain and its key, for TLS.
         on_lost: called when the proxy process has exited and cannot be restarted.
+        on_event: called on a thread for each response of the proxy that no worker has made.
 
     Attributes:
+        folder: the state that is shared with the proxy process.
         disconnects: the clients that have disconnected.
-        supervisor: keeps the proxy process of this worker running.
+        supervisor: keeps the proxy process running.
 
     Raises:
         ProxyError: the port cannot be opened.
@@ -52,35 +54,47 @@ class Proxy:
         self,
         public: str,
         upstream: str,
-        state: Path,
+        model: tuple[str, str],
         limits: Limits = DEFAULT_LIMITS,
         certificate: Sequence[str] = (),
         on_lost: Callable[[], None] = lambda: None,
+        on_event: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> None:
         try:
-            self._workers = FileLock(workers_file(state))
-            self._port = FileLock(port_file(state))
-            self.disconnects = DisconnectTable(disconnects_file(state))
+            self.folder = RuntimeFolder.of(public)
+            self._ready = self.folder.ready_lock(*model)
         except OSError as error:
-            raise ProxyError(f"the proxy's state files cannot be opened: {error}") from error
-        arguments = [public, upstream, str(state), json.dumps(asdict(limits)), *certificate]
-        self._workers.acquire_shared()
+            raise ProxyError(f"the proxy's runtime folder cannot be opened: {error}") from error
+        self.disconnects = self.folder.disconnects
+        arguments = [public, upstream, str(self.folder.path), json.dumps(asdict(limits))]
+        self._ready.acquire_shared()
         try:
-            self.supervisor = ProxySupervisor(arguments, on_lost)
+            EventReceiver(self.folder.path, on_event)
+            self.supervisor = ProxySupervisor([*arguments, *certificate], self.folder.port, on_lost)
         except ProxyError as error:
-            self._workers.release()
+            self._ready.release()
+            self.folder.close()
             raise ProxyError(f"{PUBLIC_ADDRESS} {public} cannot be opened: {error}") from error
+        atexit.register(self.folder.close)
 
     def close(self) -> None:
         """Accept no new connections; requests in progress still get their responses."""
         self.supervisor.release()
-        self._workers.release()
+        self._ready.release()
         # Another worker may have started the process that has the port.
         with suppress(ProcessLookupError, ValueError):
-            os.kill(int(self._port.read()), signal.SIGTERM)
+            os.kill(int(self.folder.port.read()), signal.SIGTERM)
+        atexit.unregister(self.folder.close)
+        self.folder.close()
 
 
-def start_proxy(environment: Mapping[str, str], limits: Limits) -> Proxy | None:
+def start_proxy(
+    environment: Mapping[str, str],
+    model: tuple[str, str],
+    limits: Limits,
+    on_lost: Callable[[], None],
+    on_event: Callable[[dict[str, Any]], None],
+) -> Proxy | None:
     """Open the public port that the environment names; None without one.
 
     Raises:
@@ -96,19 +110,6 @@ def start_proxy(environment: Mapping[str, str], limits: Limits) -> Proxy | None:
             f"{SERVER_ADDRESS} is {address!r}, but {PUBLIC_ADDRESS} requires a URL with host and "
             f"port in it; for example {EXAMPLE}"
         )
-    # TorchServe is the parent process of its workers.
-    server = os.getppid()
-    return Proxy(
-        public,
-        f"{upstream.hostname}:{upstream.port}",
-        Path(tempfile.gettempdir(), f"d2serve-{server}"),
-        limits,
-        [environment[name] for name in (CERTIFICATE, KEY) if name in environment],
-        lambda: stop_server(server),
-    )
-
-
-def stop_server(server: int) -> None:
-    """Stop TorchServe, which no client can reach any more, so that its supervisor notices."""
-    if os.getppid() == server:  # otherwise it has exited, and its process id may have been reused
-        os.kill(server, signal.SIGTERM)
+    certificate = [environment[name] for name in (CERTIFICATE, KEY) if name in environment]
+    upstream_address = f"{upstream.hostname}:{upstream.port}"
+    return Proxy(public, upstream_address, model, limits, certificate, on_lost, on_event)

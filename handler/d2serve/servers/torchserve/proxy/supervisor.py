@@ -2,20 +2,22 @@
 
 import logging
 import os
+import select
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock, Thread
-from typing import IO
 
 from d2serve.errors import ProxyError
-from d2serve.servers.torchserve.proxy.process import READY
+from d2serve.servers.torchserve.proxy.shared_files import FileLock
 
 logger = logging.getLogger(__name__)
-PACKAGE = Path(__file__).resolve().parents[3]
-# With -I, neither the working folder nor PYTHONPATH decides which modules run.
+READY = b"ready\n"
+ARCHIVE = Path(__file__).resolve().parents[4]
+# With -I, neither the working folder nor PYTHONPATH decides which modules run. The archive also
+# contains h11.
 START = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); "
     "from d2serve.servers.torchserve.proxy.process import run; run()"
@@ -23,84 +25,94 @@ START = (
 # Returns buffers of bodies to the system once they are freed. By default glibc soon keeps buffers
 # of this size in a heap that grows as long as their sizes differ.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(1 << 16)}
+# A start takes a fraction of a second, on a machine without load.
+START_TIMEOUT_S = 30.0
 # A restart succeeds within moments, unless another program has taken the port.
 RESTART_TIMEOUT_S = 30.0
-RESTART_PAUSE_S = 0.5
+POLL_S = 0.2
 
 
 class ProxySupervisor:
-    """A proxy process that listens, or stands by until the port is free, and is kept running.
+    """Keeps one proxy process running, together with the supervisors of other workers.
 
     Args:
         arguments: arguments of `d2serve.servers.torchserve.proxy.process.main`.
+        port: the lock that the listening proxy holds.
         on_lost: called when the process has exited and cannot be restarted.
 
     Attributes:
-        process: the current process.
+        process: the last process that this worker has started; None if other workers did.
 
     Raises:
         ProxyError: the process cannot start; the message is its output.
     """
 
-    def __init__(self, arguments: Sequence[str], on_lost: Callable[[], None]) -> None:
+    def __init__(
+        self, arguments: Sequence[str], port: FileLock, on_lost: Callable[[], None]
+    ) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
         self._arguments = arguments
+        self._port = port
         self._on_lost = on_lost
         self._starting = Lock()
         self._released = False
-        self.process = self._start()
+        self._start_if_absent()
         Thread(target=self._supervise, name="proxy supervisor", daemon=True).start()
 
     def release(self) -> None:
-        """Stop restarting the process, and end it if it stands by."""
+        """Stop restarting the process."""
         with self._starting:
             self._released = True
-        _close(self.process.stdin)
 
-    def _start(self) -> "subprocess.Popen[bytes]":
-        # It may outlive this process, so it must not inherit a pipe that TorchServe reads to the
-        # end.
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-c", START, str(PACKAGE.parent), *self._arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=ALLOCATOR | os.environ,
-        )
-        assert process.stdout
-        output = process.stdout.readline()
-        if output != READY:
-            output += process.communicate()[0]
-            raise ProxyError(output.decode(errors="replace").strip())
-        process.stdout.close()
-        return process
+    def _start_if_absent(self) -> bool:
+        """Start a process unless one listens or this is released; True if it was started."""
+        with self._starting:
+            if self._released or self._port.is_held_elsewhere():
+                return False
+            self.process = start(self._arguments)
+            return True
 
     def _supervise(self) -> None:
-        while not self._released:
-            self.process.wait()
-            _close(self.process.stdin)
-            if not self._restart():
-                logger.critical("the proxy cannot be restarted; stopping the server")
-                self._on_lost()
-                return
-
-    def _restart(self) -> bool:
-        """Start a new process unless released; False if that fails for RESTART_TIMEOUT_S."""
         deadline = time.monotonic() + RESTART_TIMEOUT_S
-        while time.monotonic() < deadline:
-            with self._starting:
-                if self._released:
-                    return True
-                try:
-                    self.process = self._start()
-                except ProxyError as error:
-                    logger.error("the proxy could not be restarted, retrying: %s", error)
-                else:
+        while not self._released and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+            if self.process:
+                self.process.poll()  # removes a process that has exited from the process table
+            try:
+                if self._start_if_absent():
                     logger.warning("the proxy process exited and was restarted")
-                    return True
-            time.sleep(RESTART_PAUSE_S)
-        return False
+            except ProxyError as error:
+                logger.error("the proxy could not be restarted, retrying: %s", error)
+            else:
+                deadline = time.monotonic() + RESTART_TIMEOUT_S
+        if not self._released:
+            logger.critical("the proxy cannot be restarted; the worker exits")
+            self._on_lost()
 
 
-def _close(pipe: IO[bytes] | None) -> None:
-    assert pipe
-    pipe.close()
+def start(arguments: Sequence[str]) -> "subprocess.Popen[bytes]":
+    """Start a process and wait until it listens.
+
+    Raises:
+        ProxyError: it exits, with its output as the message, or does not start in time.
+    """
+    # It may outlive this process, so it must not inherit a pipe that TorchServe reads to the end.
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-c", START, str(ARCHIVE), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=ALLOCATOR | os.environ,
+    )
+    assert process.stdout
+    with process.stdout as output:
+        readable, _, _ = select.select([output], [], [], START_TIMEOUT_S)
+        if not readable:
+            process.kill()
+            process.wait()
+            raise ProxyError(f"the proxy process did not start within {START_TIMEOUT_S:g} s")
+        if (line := output.readline()) != READY:
+            text = line + output.read()
+            process.wait()
+            raise ProxyError(text.decode(errors="replace").strip())
+    return process
