@@ -1,4 +1,5 @@
-"""Generate a Postman collection from docs/openapi.yaml: `make postman`.
+"""Generate a Postman collection from docs/openapi.yaml, a link to the document that the ASGI server
+publishes: `make postman`.
 
 The collection has one request per example of the document. Paths of files are relative to the
 repository: set it as the working directory in Postman's settings, or run
@@ -38,6 +39,7 @@ def build_collection(document: dict[str, Any]) -> dict[str, Any]:
         "variable": [
             {"key": "url", "value": document["servers"][0]["url"]},
             {"key": "name", "value": "shapes"},
+            {"key": "version", "value": "1.0"},
         ],
         "item": [
             *(_route(path, bodies) for path, verbs in document["paths"].items() if "post" in verbs),
@@ -107,7 +109,7 @@ def _item(
         "method": "POST",
         "header": _pairs({**declared, **(headers or {})}),
         "url": {
-            "raw": "{{url}}" + path.replace("{name}", "{{name}}"),
+            "raw": "{{url}}" + path.replace("{", "{{").replace("}", "}}"),
             "query": _pairs(query or {}),
         },
         "body": _body(content_type, example),

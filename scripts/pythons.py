@@ -12,7 +12,7 @@ from d2serve.cli.run import run
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 REQUIREMENTS = (Path("pyproject.toml"), Path("constraints.txt"))
 INSTALL = ("-m", "pip", "--disable-pip-version-check", "install", "--quiet")
-PACKAGE = ("-c", "constraints.txt", "-e", ".[torchserve,aws,bench,dev]")
+PACKAGE = ("-c", "constraints.txt", "-e", ".[torchserve,asgi,grpc,aws,bench,dev]")
 TESTS = ("-m", "pytest", "--ignore=tests/serving")
 
 

@@ -62,7 +62,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["archive"], "Missing option"),
         (["predict"], "Missing argument"),
         (["serve", "--port", "high"], "Invalid value for '--port'"),
-        (["serve", "--server", "asgi"], "'asgi' is not available in this version"),
+        (["serve", "--server", "ray"], "'ray' is not available in this version"),
+        (["serve", "a.mar", "b.mar"], "use --server asgi for several"),
+        (["serve", "--grpc-port", "8001"], "'--grpc-port': requires --server asgi"),
+        (["serve", "--cors-origin", "*"], "'--cors-origin': requires --server asgi"),
+        (["serve", "--server", "asgi", "--metrics-address", "::1"], "for '--metrics-address'"),
         (["serve", "--server", "apache"], "'apache' is not one of"),
         (["deploy", "--endpoint", "a"], "give either --name or --package"),
         (["deploy", "--endpoint", "a", "--name", "b", "--package", "c"], "give either --name or"),
@@ -131,6 +135,21 @@ def test_missing_package_names_its_extra(
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(CommandError, match=rf"'{module}' is not installed.*d2serve\[{extra}\]"):
         invoke(arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "module", "extra"),
+    [(["--server", "asgi"], "starlette", "asgi"), (["--grpc-port", "1"], "grpc", "grpc")],
+)
+def test_missing_package_of_the_server_process_names_its_extra(
+    arguments: list[str], module: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find_spec(name: str) -> object:
+        return None if name == module else object()
+
+    monkeypatch.setattr("d2serve.cli.serve_asgi.find_spec", find_spec)
+    with pytest.raises(CommandError, match=rf"'{module}' is not installed.*d2serve\[{extra}\]"):
+        invoke(["serve", "a.mar", "--server", "asgi", *arguments])
 
 
 def test_benchmark_receives_all_arguments(

@@ -11,6 +11,7 @@ from d2serve.errors import CommandError
 
 if TYPE_CHECKING:
     from d2serve.building.package import Package
+    from d2serve.servers.exposure import Certificate
 
 MODEL_STORE = Path("model-store")
 ACCOUNT = "AWS account"
@@ -110,6 +111,18 @@ def parse_environment(pairs: Sequence[str] | None) -> dict[str, str]:
         if not key or not equals:
             raise CommandError(f"--env {key}{equals}{value} is not valid: use KEY=VALUE")
     return {key: value for key, _, value in parts}
+
+
+def startup_message(
+    model_name: str, url: str, certificate: "Certificate | None", needs_token: bool
+) -> str:
+    """The line that shows users their first request."""
+    token = '-H "Authorization: Bearer TOKEN" ' if needs_token else ""
+    trust = f"--cacert {certificate.chain} " if certificate else ""
+    return (
+        f"{model_name} is served at {url}/invocations; try: curl {trust}{token}"
+        f"-H 'Content-Type: image/jpeg' --data-binary @image.jpg {url}/invocations"
+    )
 
 
 @contextmanager

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from d2serve.cli.options import examples, requires_extra
+from d2serve.cli.options import examples, requires_extra, startup_message
 from d2serve.errors import CommandError
 
 if TYPE_CHECKING:
-    from d2serve.servers.torchserve.launcher.network import Certificate
+    from d2serve.servers.exposure import Certificate
     from d2serve.servers.torchserve.launcher.server import Server
 
 PANEL = "Serving"
+ASGI_PANEL = "Options of --server asgi"
 LOOPBACK = "127.0.0.1"
 BUNDLED_ARCHIVE = Path("model-store", "shapes.mar")
 BUNDLED_MODEL = Path("models", "shapes")
@@ -34,42 +35,138 @@ class ServerKind(str, Enum):
     rich_help_panel=PANEL,
     epilog=examples(
         "d2serve serve model-store/my-model.mar",
-        "d2serve serve model-store/my-model.mar --address 0.0.0.0 --certificate cert.pem "
-        "--key key.pem",
+        "d2serve serve model-store/my-model.mar --server asgi --address 0.0.0.0 "
+        "--certificate cert.pem --key key.pem",
     ),
 )
 def serve(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="Archive (.mar), or a folder with its content.")
-    ] = BUNDLED_ARCHIVE,
+    context: typer.Context,
+    models: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="MODEL...",
+            help="Archive (.mar), or a folder with its content; several with --server asgi.",
+            show_default=str(BUNDLED_ARCHIVE),
+        ),
+    ] = None,
     server: Annotated[
-        ServerKind, typer.Option(help="Server to start; this version has torchserve only.")
+        ServerKind, typer.Option(help="Server to start; this version has torchserve and asgi.")
     ] = ServerKind.TORCHSERVE,
     port: Annotated[int, typer.Option(help="Port of the inference API.")] = 8080,
     address: Annotated[
         str, typer.Option(help="IP address to listen on; 0.0.0.0 accepts other machines.")
     ] = LOOPBACK,
-    metrics_address: Annotated[str, typer.Option(help="IP address of the metrics.")] = LOOPBACK,
+    metrics_address: Annotated[
+        str, typer.Option(help="IP address of TorchServe's metrics.")
+    ] = LOOPBACK,
     certificate: Annotated[
         Path | None, typer.Option(help="PEM file of a certificate; enables HTTPS.")
     ] = None,
     key: Annotated[Path | None, typer.Option(help="PEM file of its private key.")] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File with the token that clients need, instead of D2SERVE_SERVER_TOKEN or a "
+            "generated one.",
+            rich_help_panel=ASGI_PANEL,
+        ),
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN",
+            help="Origin whose web pages may send requests, such as https://example.org, or *; "
+            "repeatable.",
+            rich_help_panel=ASGI_PANEL,
+        ),
+    ] = None,
+    forwarded_allow_ips: Annotated[
+        str,
+        typer.Option(
+            metavar="IP,IP",
+            help="Reverse proxies whose X-Forwarded-* headers count; * for all.",
+            rich_help_panel=ASGI_PANEL,
+        ),
+    ] = LOOPBACK,
+    forward_timeout: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=1,
+            help="Restart the server when a forward pass takes longer.",
+            rich_help_panel=ASGI_PANEL,
+        ),
+    ] = 120,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(
+            help="Port of the gRPC API, such as 8001.",
+            show_default="no gRPC",
+            rich_help_panel=ASGI_PANEL,
+        ),
+    ] = None,
 ) -> None:
-    """Serve a model in the foreground.
+    """Serve models in the foreground.
 
     Ctrl-C or SIGTERM stops the server after it has completed the requests in progress.
     """
+    archives = models or [BUNDLED_ARCHIVE]
+    pair = _certificate(certificate, key)
+    if server is ServerKind.ASGI:
+        if metrics_address != LOOPBACK:
+            raise typer.BadParameter(
+                "the ASGI server's metrics are on the port of the inference API, at /metrics",
+                param_hint="'--metrics-address'",
+            )
+        with requires_extra("asgi"):
+            from d2serve.cli.serve_asgi import AsgiOptions, serve_asgi
+
+            options = AsgiOptions(
+                token_file=token_file,
+                cors_origins=tuple(cors_origin or ()),
+                forwarded_allow_ips=forwarded_allow_ips,
+                forward_timeout_s=forward_timeout,
+                grpc_port=grpc_port,
+            )
+            serve_asgi(archives, address, port, pair, options)
+        return
     if server is not ServerKind.TORCHSERVE:
         raise typer.BadParameter(
-            f"{server.value!r} is not available in this version; use torchserve",
+            f"{server.value!r} is not available in this version; use torchserve or asgi",
             param_hint="'--server'",
         )
+    _reject_asgi_options(context)
+    if len(archives) > 1:
+        raise typer.BadParameter(
+            "one process of TorchServe serves one model here; use --server asgi for several",
+            param_hint="'MODEL...'",
+        )
+    _serve_torchserve(archives[0], address, port, metrics_address, pair)
+
+
+def _reject_asgi_options(context: typer.Context) -> None:
+    """Reject options of the ASGI server, which would have no effect.
+
+    Raises:
+        typer.BadParameter: an option is given.
+    """
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        is_given = source is not None and source.name != "DEFAULT"
+        if is_given and getattr(parameter, "rich_help_panel", None) == ASGI_PANEL:
+            raise typer.BadParameter("requires --server asgi", param_hint=repr(parameter.opts[0]))
+
+
+def _serve_torchserve(
+    model: Path, address: str, port: int, metrics_address: str, certificate: "Certificate | None"
+) -> None:
     with requires_extra("torchserve"):
         from d2serve.servers.torchserve.launcher.network import Exposure
         from d2serve.servers.torchserve.launcher.ports import Ports
         from d2serve.servers.torchserve.launcher.server import running_server
 
-        exposure = Exposure(address, metrics_address, _certificate(certificate, key))
+        exposure = Exposure(address, metrics_address, certificate)
     try:
         with running_server(
             model,
@@ -127,17 +224,14 @@ def _wait_until_stopped(server: "Server") -> None:
 
 
 def _startup_message(server: "Server") -> str:
-    token = '-H "Authorization: Bearer TOKEN" ' if server.exposure.needs_token else ""
-    trust = f"--cacert {server.exposure.certificate.chain} " if server.exposure.certificate else ""
-    return (
-        f"{server.model_name} is served at {server.url}/invocations; try: curl {trust}{token}"
-        f"-H 'Content-Type: image/jpeg' --data-binary @image.jpg {server.url}/invocations"
+    return startup_message(
+        server.model_name, server.url, server.exposure.certificate, server.exposure.needs_token
     )
 
 
 def _warnings(server: "Server") -> Iterator[str]:
     """Yield access notes for a server that other machines can reach."""
-    from d2serve.servers.torchserve.launcher.network import url_host
+    from d2serve.servers.exposure import url_host
 
     if not server.exposure.needs_token:
         return
@@ -148,7 +242,7 @@ def _warnings(server: "Server") -> Iterator[str]:
 
 
 def _certificate(chain: Path | None, key: Path | None) -> "Certificate | None":
-    from d2serve.servers.torchserve.launcher.network import Certificate
+    from d2serve.servers.exposure import Certificate
 
     if chain is None and key is None:
         return None

@@ -1,0 +1,1 @@
+"""The ASGI server: Starlette and uvicorn, without Java."""

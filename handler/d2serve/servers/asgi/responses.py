@@ -1,0 +1,86 @@
+"""Responses of the server: those of the core, and errors that the server reports itself."""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from d2serve.errors import RequestError
+from d2serve.messages import REQUEST_TYPES, body_type_of
+from d2serve.servers.asgi.reading import is_open_inference
+from d2serve.serving.log_context import request_context
+from d2serve.serving.requests import HttpResponse, error_response
+
+logger = logging.getLogger(__name__)
+# Server-Timing of a request that no stage processed: that of `StageTimes()`, whose module imports
+# torch, for which HTTP does not wait.
+NO_STAGES = 'decode;dur=0.00, queue;dur=0.00, forward;dur=0.00, encode;dur=0.00, batch;desc="0"'
+# Called with every error that the server reports itself.
+OnError = Callable[[RequestError], None]
+
+
+def to_asgi(response: HttpResponse) -> Response:
+    """Translate a response of the core."""
+    headers = {"content-type": response.content_type, **response.headers}
+    return Response(response.body, response.status, headers)
+
+
+def report_error(error: RequestError, request: Mapping[str, Any]) -> None:
+    """Log an error response of the server, as the core logs the requests that it processes.
+
+    Args:
+        error: the error.
+        request: further fields of the line; none may contain text of the client.
+    """
+    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    line = {
+        "event": "request",
+        "time": now,
+        **request,
+        "status": error.status,
+        "code": error.code,
+        "message": error.message,
+    }
+    with request_context():  # a line of JSON has no prefix; the id is a field of it
+        logger.info(json.dumps(line))
+
+
+def own_error(scope: Scope, error: RequestError, on_error: OnError, *, logs: bool) -> Response:
+    """Build, log and count an error response that the core does not know of.
+
+    Args:
+        scope: of the request; its state has the request's identifier.
+        error: the error.
+        on_error: counts it.
+        logs: whether the log has a line for it.
+    """
+    if logs:
+        report_error(error, _request_fields(scope))
+    on_error(error)
+    response = to_asgi(error_response(error, is_open_inference=is_open_inference(scope)))
+    response.headers["server-timing"] = NO_STAGES
+    return response
+
+
+def _request_fields(scope: Scope) -> dict[str, Any]:
+    headers = Request(scope).headers
+    media_type = body_type_of(headers.get("content-type", ""))
+    known = media_type if media_type in REQUEST_TYPES else "other" if media_type else "none"
+    length = headers.get("content-length", "")
+    return {
+        "id": scope["state"]["request_id"],
+        "route": route_of(scope),
+        "content_type": known,
+        "bytes_in": int(length) if length.isascii() and length.isdecimal() else None,
+    }
+
+
+def route_of(scope: Scope) -> str:
+    """The pattern of the request's route, such as `/v2/models/{name}/infer`; `none` without one."""
+    route = scope.get("route")
+    return getattr(route, "path", "none")

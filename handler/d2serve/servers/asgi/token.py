@@ -1,0 +1,54 @@
+"""The token that clients of a server need."""
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from d2serve.errors import CommandError
+from d2serve.servers.asgi.config import TOKEN_VARIABLE
+
+TOKEN_FILE = "token"  # noqa: S105
+MIN_LENGTH = 8
+
+
+def given_token(file: Path | None, environment: Mapping[str, str] = os.environ) -> str:
+    """The token that the operator has chosen; empty for none.
+
+    Args:
+        file: contains the token; it wins over the environment.
+        environment: may contain D2SERVE_SERVER_TOKEN.
+
+    Raises:
+        CommandError: the file cannot be read, or the text cannot be a token.
+    """
+    if file is None:
+        source, token = f"the variable {TOKEN_VARIABLE}", environment.get(TOKEN_VARIABLE, "")
+        return _checked(token.strip(), source) if token else ""
+    try:
+        return _checked(file.read_text(encoding="utf-8").strip(), f"--token-file {file}")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"--token-file {file} cannot be read: {error}") from error
+
+
+def new_token() -> str:
+    """A random token of 256 bits."""
+    return secrets.token_urlsafe(32)
+
+
+def write_token(folder: Path, token: str) -> Path:
+    """Write a token to a file that only this user can read; return the file."""
+    file = folder / TOKEN_FILE
+    file.touch(mode=0o600, exist_ok=False)
+    file.write_text(token + "\n", encoding="ascii")
+    return file
+
+
+def _checked(token: str, source: str) -> str:
+    is_plain = token.isascii() and token.isprintable() and " " not in token
+    if not is_plain or len(token) < MIN_LENGTH:
+        raise CommandError(
+            f"{source} is not a token: use at least {MIN_LENGTH} printable ASCII characters "
+            "without spaces, such as the output of `openssl rand -hex 32`"
+        )
+    return token

@@ -1,0 +1,95 @@
+"""A real uvicorn with the protocol of this server, in a thread of the tests."""
+
+import asyncio
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, cast
+
+import uvicorn
+
+from d2serve.errors import RequestError
+from d2serve.servers.asgi.protocol import ConnectionLimits, TimedProtocol
+from d2serve.servers.exposure import LOOPBACK
+
+LIMITS = ConnectionLimits(head_s=0.6, delivery_s=0.6, linger_s=1.0)
+
+
+@dataclass
+class RunningServer:
+    """A server that listens on this machine."""
+
+    port: int
+    state: Any
+    errors: list[RequestError] = field(default_factory=list)
+
+    def connect(self, receive_buffer: int = 0) -> socket.socket:
+        """Open a connection; a small receive buffer makes a slow reader."""
+        client = socket.socket()
+        if receive_buffer:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        client.settimeout(10)
+        client.connect((LOOPBACK, self.port))
+        return client
+
+    def exchange(self, *sent: bytes | float) -> bytes:
+        """Send bytes, with pauses in seconds; return all until the server closes."""
+        with self.connect() as client:
+            for each in sent:
+                if isinstance(each, bytes):
+                    client.sendall(each)
+                else:
+                    time.sleep(each)
+            return read_all(client)
+
+
+@contextmanager
+def running(
+    app: Any,
+    limits: ConnectionLimits = LIMITS,
+    max_connections: Callable[[], int] = lambda: 1024,
+    **options: Any,
+) -> Iterator[RunningServer]:
+    """Run an application on a free port."""
+    errors: list[RequestError] = []
+    protocol = partial(
+        TimedProtocol, limits=limits, max_connections=max_connections, on_error=errors.append
+    )
+    config = uvicorn.Config(
+        app,
+        http=cast(type[asyncio.Protocol], protocol),
+        loop="asyncio",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        timeout_graceful_shutdown=1,
+        **{"timeout_keep_alive": 5, **options},
+    )
+    server = uvicorn.Server(config)
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        port = listener.getsockname()[1]
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            while not server.started:
+                time.sleep(0.01)
+            yield RunningServer(port, server.server_state, errors)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def read_all(client: socket.socket | ssl.SSLSocket) -> bytes:
+    """Read until the server closes or resets the connection."""
+    content = bytearray()
+    try:
+        while received := client.recv(1 << 16):
+            content += received
+    except ConnectionResetError:
+        content += b"(reset)"
+    return bytes(content)

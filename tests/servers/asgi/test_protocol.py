@@ -1,0 +1,337 @@
+"""Connections to a real server: timeouts, malformed requests and closing."""
+
+import json
+import re
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from d2serve.messages import HttpRequest
+from d2serve.servers.asgi.app import create_app
+from d2serve.servers.asgi.protocol import SPARE_CONNECTIONS
+from d2serve.serving.requests import HttpResponse
+from d2serve.settings import Settings
+from tests.certificates import self_signed
+from tests.servers.asgi.fakes import FakePipeline, echo
+from tests.servers.asgi.running import LIMITS, RunningServer, read_all, running
+
+PING = b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"
+LAST_PING = b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+POST = b"POST /invocations HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+LARGE = 20_000_000
+
+
+def respond(request: HttpRequest) -> HttpResponse:
+    """An echo, or a large response for the query `large`."""
+    if "large" in request.query:
+        return HttpResponse(200, "application/x-npy", b"x" * LARGE)
+    return echo(request)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RunningServer]:
+    pipeline = FakePipeline(respond, Settings(max_request_bytes=1_000_000))
+    with running(create_app({"shapes": pipeline}, body_timeout_s=0.6)) as served:
+        yield served
+
+
+@pytest.fixture(autouse=True)
+def _no_errors_yet(server: RunningServer) -> None:
+    server.errors.clear()
+
+
+def statuses_of(content: bytes) -> list[int]:
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3})", content)]
+
+
+def error_of(content: bytes) -> str:
+    """The code of the only response, which closes the connection."""
+    head, _, body = content.partition(b"\r\n\r\n")
+    assert b"connection: close" in head.lower()
+    assert b"content-type: application/json" in head.lower()
+    code: str = json.loads(body)["error"]["code"]
+    return code
+
+
+def test_requests_share_a_connection(server: RunningServer) -> None:
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as client:
+        connections = set()
+        for index in range(3):
+            response = client.post("/invocations", content=b"%d" % index * 100_000)
+            assert response.json()["parts"][0][1] == f"{index}" * 100_000
+            connections |= server.state.connections
+        assert len(connections) == 1
+
+
+def test_pipelined_requests_are_served_in_order(server: RunningServer) -> None:
+    content = server.exchange(PING * 2000 + LAST_PING)
+    assert statuses_of(content) == [200] * 2001
+
+
+def test_pipelined_bodies_are_kept_apart(server: RunningServer) -> None:
+    keep = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n"
+    content = server.exchange(keep + b"one" + keep + b"two" + POST + b"Content-Length: 2\r\n\r\nab")
+    assert [body for body in (b'"one"', b'"two"', b'"ab"') if body in content] == [
+        b'"one"',
+        b'"two"',
+        b'"ab"',
+    ]
+    assert content.index(b'"one"') < content.index(b'"two"') < content.index(b'"ab"')
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_http_1_0_and_1_1(server: RunningServer, version: bytes) -> None:
+    head = b"GET /ping HTTP/" + version + b"\r\nHost: x\r\nConnection: close\r\n\r\n"
+    started = time.monotonic()
+    assert statuses_of(server.exchange(head)) == [200]
+    assert time.monotonic() - started < 0.5
+
+
+def test_head_has_no_body(server: RunningServer) -> None:
+    content = server.exchange(b"HEAD /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert statuses_of(content) == [200]
+    assert b"content-length: 20" in content
+    assert content.endswith(b"\r\n\r\n")
+
+
+def test_an_offer_to_upgrade_is_ignored(server: RunningServer) -> None:
+    offer = b"Connection: Upgrade, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAM\r\n\r\n"
+    assert statuses_of(server.exchange(LAST_PING[:-2].replace(b"Connection: close\r\n", offer)))
+
+
+def test_chunks_of_one_byte(server: RunningServer) -> None:
+    content = server.exchange(CHUNKED + b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n")
+    assert statuses_of(content) == [200]
+    assert b"x" * 20_000 in content
+
+
+def test_other_clients_are_served_while_one_sends_chunks_of_one_byte(
+    server: RunningServer,
+) -> None:
+    with server.connect() as hostile, httpx.Client() as normal:
+        hostile.sendall(CHUNKED + b"1\r\nx\r\n" * 60_000)
+        slowest = 0.0
+        for _ in range(20):
+            started = time.monotonic()
+            assert normal.get(f"http://127.0.0.1:{server.port}/ping").status_code == 200
+            slowest = max(slowest, time.monotonic() - started)
+        assert slowest < 0.2
+
+
+def test_a_head_may_arrive_byte_by_byte(server: RunningServer) -> None:
+    with server.connect() as client:
+        for index in range(len(LAST_PING)):
+            client.sendall(LAST_PING[index : index + 1])
+        assert statuses_of(read_all(client)) == [200]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /ping HTTP/1.1\r\n\r\n",
+        b"GET /ping\r\n\r\n",
+        b"GET /pi ng HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /ping HTTP/1.1\r\nHost: x\r\nbad header: 1\r\n\r\n",
+        b"GET /ping HTTP/1.1\r\nHost: x\r\nX: a\x00b\r\n\r\n",
+        POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nabcde",
+        POST + b"Content-Length: -1\r\n\r\n",
+        POST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n",
+        CHUNKED + b"zz\r\nabc\r\n0\r\n\r\n",
+        CHUNKED + b"3\r\nabcde0\r\n\r\n",
+        CHUNKED + b"0\r\n\n",
+        CHUNKED + b"0\r\nA: b\n\r\n",
+        b"GET /ping HTTP/1.1\nHost: x\n\n",
+        b"GET /ping HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n",
+        b"GET /ping HTTP/1.1\r\nHost: x\r\nA: b\rc\r\n\r\n",
+    ],
+)
+def test_a_malformed_request_is_400(server: RunningServer, sent: bytes) -> None:
+    assert error_of(server.exchange(sent)) == "bad_request"
+    assert [error.status for error in server.errors] == [400]
+
+
+def test_a_malformed_request_after_a_good_one(server: RunningServer) -> None:
+    assert statuses_of(server.exchange(PING + b"\x16\x03\x01")) == [200, 400]
+
+
+def test_a_head_that_is_too_large_is_431(server: RunningServer) -> None:
+    head = b"GET /ping HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 20_000 + b"\r\n"
+    assert error_of(server.exchange(head)) == "headers_too_large"
+
+
+def test_a_large_head_within_the_limit_is_served(server: RunningServer) -> None:
+    head = (
+        b"GET /ping HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 50_000 + b"\r\nConnection: close\r\n\r\n"
+    )
+    assert statuses_of(server.exchange(head)) == [200]
+
+
+@pytest.mark.parametrize("sent", [b"GET /ping HT", PING + b"GET"])
+def test_a_slow_head_is_408(server: RunningServer, sent: bytes) -> None:
+    content = server.exchange(sent)
+    assert statuses_of(content) == [200] * sent.count(PING) + [408]
+    assert [error.code for error in server.errors] == ["request_timeout"]
+
+
+def test_a_head_of_trickling_bytes_is_408(server: RunningServer) -> None:
+    with server.connect() as client:
+        for index in range(8):
+            client.sendall(LAST_PING[index : index + 1])
+            time.sleep(0.1)
+        assert error_of(read_all(client)) == "request_timeout"
+
+
+def test_a_connection_without_a_request_is_closed(server: RunningServer) -> None:
+    assert server.exchange() == b""
+    assert server.errors == []
+
+
+def test_a_slow_body_is_408(server: RunningServer) -> None:
+    content = server.exchange(POST + b"Content-Length: 5000\r\n\r\nabc")
+    assert error_of(content) == "request_timeout"
+
+
+def test_a_client_that_is_slow_between_requests_keeps_its_connection(
+    server: RunningServer,
+) -> None:
+    content = server.exchange(PING, 1.2, LAST_PING)
+    assert statuses_of(content) == [200, 200]
+
+
+@pytest.mark.parametrize("sent", [(), (b"\r\n",), (b"\r\n", 0.7, b"\r\n", 0.7, b"\r\n")])
+def test_an_idle_connection_is_closed(sent: tuple[bytes | float, ...]) -> None:
+    with running(create_app({"shapes": FakePipeline()}), timeout_keep_alive=1) as server:
+        started = time.monotonic()
+        assert statuses_of(server.exchange(PING, 0.2, *sent)) == [200]
+        assert time.monotonic() - started < 3
+        assert server.errors == []
+
+
+def test_the_response_to_a_body_that_is_too_large_arrives(server: RunningServer) -> None:
+    body = b"x" * 8_000_000
+    head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with server.connect() as client:
+        client.sendall(head)
+        for start in range(0, 400_000, 100_000):
+            # Without time to linger, the connection would be reset.
+            client.sendall(body[start : start + 100_000])
+            time.sleep(0.1)
+        assert error_of(read_all(client)) == "too_large"
+
+
+def test_a_client_that_waits_for_100_is_refused_before_it_sends(server: RunningServer) -> None:
+    head = POST + b"Content-Length: 8000000\r\nExpect: 100-continue\r\n\r\n"
+    content = server.exchange(head)
+    assert statuses_of(content) == [413]
+
+
+def test_a_client_that_waits_for_100_gets_it(server: RunningServer) -> None:
+    with server.connect() as client:
+        client.sendall(POST + b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+        assert statuses_of(client.recv(1000)) == [100]
+        client.sendall(b"abc")
+        assert b'"abc"' in read_all(client)
+
+
+def test_a_slow_reader_is_disconnected(server: RunningServer) -> None:
+    with server.connect(receive_buffer=4096) as client:
+        client.sendall(b"POST /invocations?large=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        time.sleep(2)
+        assert len(server.state.connections) == 0
+        assert len(read_all(client)) < LARGE
+
+
+def test_a_reader_that_makes_progress_gets_all(server: RunningServer) -> None:
+    with server.connect(receive_buffer=65536) as client:
+        client.sendall(POST.replace(b"/invocations", b"/invocations?large=1") + b"\r\n")
+        size, started = 0, time.monotonic()
+        while received := client.recv(1 << 20):
+            size += len(received)
+            time.sleep(0.02)
+        assert size > LARGE
+        assert time.monotonic() - started > LIMITS.delivery_s
+
+
+def test_the_longest_idle_connection_makes_room() -> None:
+    app = create_app({"shapes": FakePipeline()})
+    slow = replace(LIMITS, head_s=30)
+    with running(app, slow, max_connections=lambda: 1) as server:
+        clients = [server.connect() for _ in range(SPARE_CONNECTIONS + 1)]
+        time.sleep(0.1)
+        assert statuses_of(server.exchange(LAST_PING)) == [200]
+        assert read_all(clients[0]) in (b"", b"(reset)")
+        clients[-1].sendall(LAST_PING)
+        assert statuses_of(read_all(clients[-1])) == [200]
+        for client in clients:
+            client.close()
+
+
+def test_tls(tmp_path: Path) -> None:
+    certificate = self_signed(tmp_path)
+    pipeline = FakePipeline(respond, Settings(max_request_bytes=1_000_000))
+    app = create_app({"shapes": pipeline})
+    chain, key = str(certificate.chain), str(certificate.key)
+    with running(app, ssl_certfile=chain, ssl_keyfile=key) as server:
+        url = f"https://127.0.0.1:{server.port}"
+        context = ssl.create_default_context(cafile=str(certificate.chain))
+        with httpx.Client(base_url=url, verify=context) as client:
+            assert client.post("/invocations", content=b"abc").json()["parts"] == [["", "abc"]]
+            assert client.post("/invocations", content=b"x" * 2_000_000).status_code == 413
+        # Plain HTTP to a TLS port.
+        assert server.exchange(LAST_PING) == b""
+        slow = server.connect(receive_buffer=4096)
+        with context.wrap_socket(slow, server_hostname="127.0.0.1") as client_socket:
+            client_socket.sendall(b"POST /invocations?large=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+            time.sleep(2)
+            assert len(server.state.connections) == 0
+
+
+def test_a_disconnect_reaches_the_pipeline() -> None:
+    pipeline = FakePipeline(respond=None)
+    with running(create_app({"shapes": pipeline})) as server:
+        client = server.connect()
+        client.sendall(POST + b"Content-Length: 3\r\n\r\nabc")
+        while not pipeline.requests:
+            time.sleep(0.01)
+        assert not pipeline.requests[0].is_disconnected()
+        client.shutdown(socket.SHUT_RDWR)
+        client.close()
+        due = time.monotonic() + 2
+        while not pipeline.requests[0].is_disconnected() and time.monotonic() < due:
+            time.sleep(0.01)
+        assert pipeline.requests[0].is_disconnected()
+        pipeline.futures[0].set_result(HttpResponse(200, "text/plain", b""))
+
+
+def test_empty_lines_before_a_request_are_ignored(server: RunningServer) -> None:
+    keep = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc\r\n"
+    content = server.exchange(b"\r\n" + keep, b"\r", 0.1, b"\n\r\n" + LAST_PING)
+    assert statuses_of(content) == [200, 200]
+
+
+def test_a_request_may_follow_a_chunked_one(server: RunningServer) -> None:
+    chunked = CHUNKED.replace(b"Connection: close\r\n", b"") + b"3\r\nabc\r\n0\r\n\r\n"
+    assert statuses_of(server.exchange(chunked + chunked + LAST_PING)) == [200, 200, 200]
+
+
+def test_responses_do_not_wait_for_acknowledgements(server: RunningServer) -> None:
+    request = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+    times = []
+    with server.connect() as client:
+        for _ in range(11):
+            started, content = time.monotonic(), b""
+            client.sendall(request)
+            while not content.endswith(b"}"):
+                content += client.recv(65536)
+            times.append(time.monotonic() - started)
+    assert sorted(times)[len(times) // 2] < 0.03
