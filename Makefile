@@ -9,6 +9,9 @@ INSTALLED := $(VENV)/.installed
 SDK_VENV := .venv-sagemaker
 SDK_INSTALLED := $(SDK_VENV)/.installed
 SDK_REQUIREMENTS := tests/serving/sdk/requirements.txt
+CLIENTS_VENV := .venv-clients
+CLIENTS_INSTALLED := $(CLIENTS_VENV)/.installed
+CLIENTS_REQUIREMENTS := tests/serving/clients/requirements.txt
 CONTAINER_VENV := .venv-container
 CONTAINER_INSTALLED := $(CONTAINER_VENV)/.installed
 CONTAINER_REQUIREMENTS := constraints-sagemaker.txt
@@ -87,8 +90,8 @@ clarify: $(INSTALLED) ## Write SageMaker Clarify's analysis_config.json: ENDPOIN
 loadtest: $(if $(or $(MODEL),$(URL)),$(INSTALLED),$(SHAPES_MAR)) ## Load test with a report in out/loadtest/: [MODEL=] [URL=] [IMAGES=] [P99_MS=] [QUICK=1]
 	@exec $(D2SERVE) loadtest $(call options,MODEL URL IMAGES P99_MS) $(call flags,QUICK)
 
-soak: $(if $(MODEL),$(INSTALLED),$(SHAPES_MAR)) ## Mixed traffic and faults, report in out/soak/: [MINUTES=30] [CLIENTS=32] [HOSTILE=0.1] [KILL_EVERY=300] [MODEL=] [IMAGES=]
-	@exec $(D2SERVE) bench soak $(call options,MINUTES CLIENTS HOSTILE KILL_EVERY MODEL IMAGES)
+soak: $(if $(MODEL),$(INSTALLED),$(SHAPES_MAR)) ## Mixed traffic and faults, report in out/soak/: [SERVER=torchserve] [MINUTES=30] [CLIENTS=32] [HOSTILE=0.1] [KILL_EVERY=300] [MODEL=] [IMAGES=]
+	@exec $(D2SERVE) bench soak $(call options,SERVER MINUTES CLIENTS HOSTILE KILL_EVERY MODEL IMAGES)
 
 # The words of BENCH become options: make bench BENCH="--only masks --rounds 31".
 bench: $(INSTALLED) ## Time every stage and whole requests beside baselines, results in out/bench/: [BENCH="--quick ..."]
@@ -100,13 +103,13 @@ bench-peers: $(INSTALLED) $(CONTAINER_INSTALLED) ## Requests/s beside other serv
 bench-gpu: $(INSTALLED) ## On a machine with a CUDA GPU: forward pass, whole requests and HTTP: [BENCH=]
 	@exec $(D2SERVE) bench gpu $$BENCH
 
-# Tests start several processes; OpenMP threads that spin while they wait would slow them down. Tests
-# of a file run in one process and share their servers.
+# Tests start several processes; OpenMP threads that spin while they wait would slow them down. The
+# tests of a file or of a server run in one process and share their servers (tests/conftest.py).
 test: ## Run all tests, with a real TorchServe: [PROCESSES=3]
-	@$(MAKE) --no-print-directory --jobs=3 environments
-	@OMP_WAIT_POLICY=$${OMP_WAIT_POLICY:-PASSIVE} $(RUN) -m pytest --numprocesses "$${PROCESSES:-3}" --dist loadfile --no-loadscope-reorder
+	@$(MAKE) --no-print-directory --jobs=4 environments
+	@OMP_WAIT_POLICY=$${OMP_WAIT_POLICY:-PASSIVE} $(RUN) -m pytest --numprocesses "$${PROCESSES:-3}" --dist loadgroup --no-loadscope-reorder
 
-environments: $(INSTALLED) $(SDK_INSTALLED) $(CONTAINER_INSTALLED)
+environments: $(INSTALLED) $(SDK_INSTALLED) $(CLIENTS_INSTALLED) $(CONTAINER_INSTALLED)
 
 fuzz: $(INSTALLED) ## Send mutated requests to the pipeline, and a tenth of them to a server: [EXAMPLES=20000]
 	@D2SERVE_FUZZ_EXAMPLES="$${EXAMPLES:-20000}" $(RUN) -m pytest -s --hypothesis-show-statistics tests/fuzz
@@ -148,6 +151,12 @@ $(SDK_INSTALLED): $(SDK_REQUIREMENTS) | $(CREATED)
 	@$(SDK_VENV)/bin/python $(PIP_INSTALL) --no-deps -r $(SDK_REQUIREMENTS)
 	@touch $@
 
+$(CLIENTS_INSTALLED): $(CLIENTS_REQUIREMENTS) | $(CREATED)
+	@echo "Installing Triton's and KServe's clients into $(CLIENTS_VENV), for the tests."
+	@$(RUN) -m venv $(CLIENTS_VENV)
+	@$(CLIENTS_VENV)/bin/python $(PIP_INSTALL) --no-deps -r $(CLIENTS_REQUIREMENTS)
+	@touch $@
+
 $(CONTAINER_INSTALLED): $(CONTAINER_REQUIREMENTS) | $(CREATED)
 	@echo "Installing the packages of SageMaker's container into $(CONTAINER_VENV); this takes a few minutes and 5 GB."
 	@$(RUN) -m venv $(CONTAINER_VENV)
@@ -156,7 +165,7 @@ $(CONTAINER_INSTALLED): $(CONTAINER_REQUIREMENTS) | $(CREATED)
 
 $(INSTALLED): pyproject.toml constraints.txt | $(CREATED)
 	@echo "Installing d2serve into $(VENV); the first time this takes a few minutes and 5 GB."
-	@$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e ".[torchserve,aws,bench,dev]"
+	@$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e ".[torchserve,asgi,grpc,aws,bench,dev]"
 	@touch $@
 
 $(CREATED):

@@ -15,6 +15,7 @@ COMMANDS = {
     "load": ("bench.load.command", "load test over settings and clients, with a recommendation"),
     "soak": ("bench.soak.command", "mixed and hostile traffic with killed workers, checked"),
     "overload": ("bench.overload", "four times the requests that a server can process"),
+    "hostile": ("bench.hostile", "hostile HTTP clients beside a normal one"),
     "memory": ("bench.memory", "memory of a worker beside that of the bare model"),
     "accuracy": ("bench.accuracy", "AP of the bundled model in each precision"),
     "cold-start": ("bench.worker_process", "time and memory of a worker's start"),

@@ -17,6 +17,7 @@ from d2serve.servers.torchserve.launcher.server import Server
 WORKER, JAVA, PROXY, LAUNCHER = "worker", "TorchServe", "reverse proxy", "launcher"
 ROLES = (JAVA, WORKER, PROXY, LAUNCHER)
 WORKER_SCRIPT = "model_service_worker.py"
+ASGI_MODULE = "d2serve.servers.asgi.process"
 
 
 class Usage(NamedTuple):
@@ -78,8 +79,8 @@ def ready_workers(server: Server) -> set[int]:
 
 
 def role_of(command: Sequence[str]) -> str:
-    """The role of a process of TorchServe, from its command line."""
-    if any(word.endswith(WORKER_SCRIPT) for word in command):
+    """The role of a server's process, from its command line."""
+    if any(word.endswith(WORKER_SCRIPT) or ASGI_MODULE in word for word in command):
         return WORKER
     if any(proxy.__name__ in word for word in command):
         return PROXY

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import torch
 
 from bench.plots import Panel, draw
-from d2serve.servers.torchserve.launcher.config import OPENMP_SETTINGS
+from d2serve.servers.openmp import OPENMP_SETTINGS
+from d2serve.serving.cpu import available_cpus
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "opencv-python-headless", "detectron2")
 CPU_INFO = Path("/proc/cpuinfo")
@@ -29,7 +30,7 @@ def describe_machine(device: torch.device | None = None) -> dict[str, Any]:
     return {
         "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
         "cpu": _cpu_model(),
-        "cores": os.cpu_count(),
+        "cores": available_cpus(),
         "threads": torch.get_num_threads(),
         "openmp": {name: os.environ[name] for name in OPENMP_SETTINGS if name in os.environ},
         "load_average": [round(load, 2) for load in os.getloadavg()],

@@ -1,27 +1,31 @@
-"""Time and memory of a worker's start, and of its requests, in a process without TorchServe. Run as
-a script with an unpacked archive on PYTHONPATH, so that the code in the archive runs."""
+"""The pipeline of an archive in a process without a server: its start, its memory, and clients
+within the process. Run as a script with an unpacked archive on PYTHONPATH, so that the code in the
+archive runs."""
 
 import json
 import os
+import random
 import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import IO, Any, NamedTuple
 
 # Resident, without mapped files, and at most; names of /proc/self/status.
 MEMORY = {"VmRSS": "resident_mb", "RssAnon": "private_mb", "VmHWM": "peak_mb"}
+HEADERS = {"content-type": "image/jpeg", "accept": "application/json"}
 
 
-class Run(NamedTuple):
-    """Seconds to a loaded worker, of the first two batches and of the others, and memory."""
+class Start(NamedTuple):
+    """Seconds to a loaded pipeline and of its first two requests, and memory after them."""
 
-    batch: int
-    seconds: Sequence[float]
     ready_s: float
     first_request_s: float
     second_request_s: float
@@ -29,10 +33,64 @@ class Run(NamedTuple):
     private_mb: float
     peak_mb: float
 
-    @property
-    def images_per_s(self) -> float:
-        """Over all batches but the first two."""
-        return self.batch * len(self.seconds) / sum(self.seconds)
+
+class Run(NamedTuple):
+    """Seconds of each request, all images per second, and the peak memory so far."""
+
+    seconds: Sequence[float]
+    images_per_s: float
+    peak_mb: float
+
+
+class Worker:
+    """A process with a loaded pipeline, which is idle between runs."""
+
+    def __init__(self, process: subprocess.Popen[str], errors: IO[str]) -> None:
+        self._process, self._errors = process, errors
+        self.start = Start(**self._receive())
+
+    def run(self, clients: int, seconds: float, warm_up_s: float = 0.0) -> Run:
+        """Send requests by `clients` threads of the process, each at least one; those that start
+        in the warm-up do not count. Raises RuntimeError where one is refused."""
+        from bench.loadgen.generator import Record
+        from bench.loadgen.load import work_in
+
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps([clients, seconds, warm_up_s]) + "\n")
+        self._process.stdin.flush()
+        found = self._receive()
+        records = [Record(done - taken, done, 200, True) for done, taken in found["sent"]]
+        rate = work_in(seconds, records) / seconds if seconds else 0.0
+        due = [taken for done, taken in found["sent"] if done >= taken]
+        return Run(due, rate, found["peak_mb"])
+
+    def _receive(self) -> Any:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            self._process.wait()
+            self._errors.seek(0)
+            raise RuntimeError(f"the worker failed:\n{self._errors.read().strip()}")
+        return json.loads(line)
+
+
+@contextmanager
+def running_worker(folder: Path, images: Sequence[Path]) -> Iterator[Worker]:
+    """Load an unpacked archive in a process of its own, whose clients send JPEG files.
+    Raises RuntimeError where it does not start, or refuses an image."""
+    from d2serve.servers.openmp import openmp_settings
+
+    command = [sys.executable, __file__, json.dumps([str(folder), time.time(), *map(str, images)])]
+    variables = {**openmp_settings(os.environ), **os.environ, "PYTHONPATH": str(folder)}
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with (
+        TemporaryFile("w+") as errors,
+        subprocess.Popen(command, env=variables, stderr=errors, **pipes) as process,
+    ):
+        try:
+            yield Worker(process, errors)
+        finally:
+            process.kill()
 
 
 def unpack(archive: Path, folder: Path) -> Path:
@@ -42,56 +100,69 @@ def unpack(archive: Path, folder: Path) -> Path:
     return folder
 
 
-def run_worker(folder: Path, images: Sequence[Path], batch: int = 1, seconds: float = 0.0) -> Run:
-    """Run batches of JPEG files for `seconds`, at least one, after two others. Raises RuntimeError
-    where the worker does not start, or refuses an image."""
-    from d2serve.servers.torchserve.launcher.config import OPENMP_SETTINGS
-
-    given = (str(folder), time.time(), batch, seconds, list(map(str, images)))
-    command = [sys.executable, __file__, json.dumps(given)]
-    own = {"PYTHONPATH": str(folder), "D2SERVE_DRAIN_SECONDS": "0"}
-    threads = {} if OPENMP_SETTINGS.keys() & os.environ.keys() else OPENMP_SETTINGS
-    variables = {**os.environ, **threads, **own}
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"the worker of {folder} failed:\n{done.stderr.strip()}")
-    return Run(**json.loads(done.stdout.splitlines()[-1]))
+def start_of(folder: Path, images: Sequence[Path]) -> Start:
+    """Start a worker and end it."""
+    with running_worker(folder, images) as worker:
+        return worker.start
 
 
-def _run(
-    folder: str, started: float, batch: int, seconds: float, images: Sequence[str]
-) -> dict[str, Any]:
-    from ts.context import Context
+def _work(folder: str, started: float, *images: str) -> Iterator[dict[str, Any]]:
+    """Figures of the start, and then of each run that stdin demands."""
+    import torch
 
     from d2serve.messages import HttpRequest, Part
-    from d2serve.servers.torchserve.handler import Detectron2Handler
+    from d2serve.serving.loading import load_pipeline
 
-    worker = Detectron2Handler()
-    worker.initialize(Context("model", folder, {}, 1, None, "0.12.0"))
+    pipeline = load_pipeline(Path(folder), torch.device("cpu"), "model")
     ready_s = time.time() - started
-    headers = {"content-type": "image/jpeg", "accept": "application/json"}
-    parts = [Part("image/jpeg", Path(image).read_bytes()) for image in images]
-    requests = [HttpRequest(headers, (part,)) for part in parts]
-    taken: list[float] = []
-    while len(taken) < 3 or sum(taken[2:]) < seconds:
-        first = len(taken) * batch
-        sent = [requests[(first + index) % len(requests)] for index in range(batch)]
+    bodies = [Path(each).read_bytes() for each in images]
+    # In shuffled rounds, as the load generator sends them.
+    draw = random.Random(0)  # noqa: S311
+    order = [body for _ in range(100) for body in draw.sample(bodies, len(bodies))]
+    requests = [HttpRequest(HEADERS, (Part("image/jpeg", body),)) for body in order]
+
+    def send(number: int) -> float:
         start = time.perf_counter()
-        responses = worker.pipeline.run(sent)
-        taken.append(time.perf_counter() - start)
-        for response in responses:
-            if response.status != 200:
-                raise RuntimeError(f"an image received {response.status}: {response.body!r}")
+        [response] = pipeline.run([requests[number % len(requests)]])
+        if response.status != 200:
+            raise RuntimeError(f"an image received {response.status}: {response.body!r}")
+        return time.perf_counter() - start
+
+    first = {"first_request_s": send(0), "second_request_s": send(1), "ready_s": ready_s}
+    yield {**first, **_memory_mb()}
+    for line in sys.stdin:
+        clients, seconds, warm_up_s = json.loads(line)
+        sent = _closed_loop(send, clients, seconds, warm_up_s)
+        yield {"sent": sent, "peak_mb": _memory_mb()["peak_mb"]}
+
+
+def _closed_loop(
+    send: Callable[[int], float], clients: int, seconds: float, warm_up_s: float
+) -> list[tuple[float, float]]:
+    """Send from threads, in each at least once; when each request was done, in seconds from the end
+    of the warm-up, and how long it took."""
+    numbers, start = count(), time.perf_counter() + warm_up_s
+
+    def client(_: int) -> list[tuple[float, float]]:
+        sent: list[tuple[float, float]] = []
+        while not sent or time.perf_counter() - start < seconds:
+            latency = send(next(numbers))
+            sent.append((time.perf_counter() - start, latency))
+        return sent
+
+    with ThreadPoolExecutor(clients) as pool:
+        return [each for own in pool.map(client, range(clients)) for each in own]
+
+
+def _memory_mb() -> dict[str, float]:
     status = Path("/proc/self/status").read_text()
-    figures = {"first_request_s": taken[0], "second_request_s": taken[1], "ready_s": ready_s}
     kilobytes = {name: status.partition(f"{key}:")[2].split()[0] for key, name in MEMORY.items()}
-    memory = {name: int(size) / 1e3 for name, size in kilobytes.items()}
-    return {"batch": batch, "seconds": taken[2:], **figures, **memory}
+    return {name: int(size) / 1e3 for name, size in kilobytes.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Start workers of archives alternately, and write cold-start.json, .md and .png. Archives are
-    unpacked before, so their files are in the system's cache, as when a worker restarts."""
+    """Start pipelines of archives alternately, and write cold-start.json, .md and .png. Archives
+    are unpacked before, so their files are in the system's cache, as when a worker restarts."""
     from bench.arguments import parser_of
     from bench.comparison import alternate, write_results
     from bench.workloads import SIZES_WH, encode_image, image_of
@@ -106,24 +177,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         measures = {}
         for index, archive in enumerate(given.archives):
             folder = unpack(archive, Path(temporary) / f"{index}")
-            measures[str(archive)] = partial(run_worker, folder, [image])
+            measures[str(archive)] = partial(start_of, folder, [image])
         results = results_of(alternate(measures, given.rounds))
     write_results(given.output / "cold-start", results)
     return 0
 
 
-def results_of(runs: Mapping[str, Sequence[Run]]) -> list[Any]:
+def results_of(starts: Mapping[str, Sequence[Start]]) -> list[Any]:
     """A result of the comparison of archives for each figure."""
     from bench.comparison import Result, Series
 
     results = []
-    for field in Run._fields[2:]:
+    for field in Start._fields:
         name, _, unit = field.rpartition("_")
-        figures = {each: tuple(getattr(run, field) for run in own) for each, own in runs.items()}
+        figures = {each: tuple(getattr(one, field) for one in own) for each, own in starts.items()}
         series = tuple(Series(each, values) for each, values in figures.items())
         results.append(Result("cold start", name, "", 1, "", series, unit.replace("mb", "MB")))
     return results
 
 
 if __name__ == "__main__":
-    print(json.dumps(_run(*json.loads(sys.argv[1]))))
+    for figures in _work(*json.loads(sys.argv[1])):
+        print(json.dumps(figures), flush=True)

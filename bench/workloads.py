@@ -14,7 +14,8 @@ from d2serve.detector.native import NativeDetector, choose_dtype
 from d2serve.messages import HttpRequest, Part
 from d2serve.metadata import ModelMetadata
 from d2serve.serving.pipeline import Pipeline
-from d2serve.serving.process import decode_threads, start_executor
+from d2serve.serving.process import decode_threads
+from d2serve.serving.reporter import SILENT, Reporter
 from d2serve.settings import Settings
 from tests.goldens.cases import SAMPLES, TINY, TRAINED, GoldenModel
 
@@ -93,12 +94,20 @@ def jpeg_requests(bodies: Sequence[bytes]) -> list[HttpRequest]:
     return [HttpRequest({"content-type": JPEG}, (Part(JPEG, body),)) for body in bodies]
 
 
-def pipeline_of(detector: NativeDetector, name: str, threads: int | None = None) -> Pipeline:
-    """The pipeline of a worker that decodes on `threads` threads, 1 for no overlap."""
+def pipeline_of(
+    detector: NativeDetector, name: str, threads: int | None = None, reporter: Reporter = SILENT
+) -> Pipeline:
+    """The pipeline of a worker; requests that are submitted together share forward passes. By
+    default as many threads decode as in a worker that has the machine for itself."""
     names = tuple(f"class {index}" for index in range(detector.num_classes))
-    metadata = ModelMetadata(name, names, detector.score_threshold, detector.max_detections)
-    executor = start_executor(decode_threads(0, workers=1) if threads is None else threads)
-    return Pipeline(detector, metadata, Settings(), executor)
+    return Pipeline(
+        detector,
+        ModelMetadata(name, names, detector.score_threshold, detector.max_detections),
+        Settings(),
+        reporter=reporter,
+        threads=threads or decode_threads(0, workers=1),
+        server_forms_batches=True,
+    )
 
 
 def checkpoint_of(model: GoldenModel, folder: Path) -> Path:

@@ -10,8 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from d2serve.servers.torchserve.launcher.network import LOOPBACK_IPV6, Certificate
-from d2serve.servers.torchserve.launcher.ports import LOOPBACK
+from d2serve.servers.exposure import LOOPBACK, LOOPBACK_IPV6, Certificate
 
 NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "d2serve test")])
 VALIDITY = datetime.timedelta(days=1)

@@ -11,6 +11,20 @@ from d2serve.servers.torchserve.launcher.server import Server, running_server
 BATCH_SIZE = 8
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group tests for `--dist loadgroup`: by folder and server for tests of several, else by file.
+
+    The tests of a group run in one process, and share its servers.
+    """
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        server = callspec.params.get("server_name") if callspec else None
+        file = item.nodeid.partition("::")[0]
+        group = f"{file.rpartition('/')[0]} on {server}" if server else file
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def repo_root() -> Path:
     return Path(__file__).resolve().parent.parent
@@ -36,6 +50,7 @@ def shapes_mar(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(shapes_mar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A real TorchServe that serves the bundled model with batches of up to 8."""
-    with running_server(shapes_mar, log_dir=tmp_path_factory.mktemp("logs")) as running:
+    """A real TorchServe behind its proxy, as `d2serve serve` runs it, with batches of up to 8."""
+    log_dir = tmp_path_factory.mktemp("logs")
+    with running_server(shapes_mar, log_dir=log_dir, with_proxy=True) as running:
         yield running

@@ -1,93 +1,83 @@
-"""`make bench-peers`: d2serve and other servers of the same model over HTTP, alternately; and the
-cost of serving itself: the same pipeline in a process without a server."""
+"""`make bench-peers`: the servers of d2serve beside the same pipeline in a process without a server
+(the bare loop), and beside other servers of the same model. Implementations run alternately; ratios
+and differences are computed per round."""
 
 import argparse
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
-from bench.arguments import parser_of
-from bench.baselines.servers import BASELINES, MODELS, Model, our_archive, torchserve
-from bench.comparison import OURS, Result, Series, alternate, write_results
-from bench.loadgen.generator import ClosedLoop, OpenLoop, Traffic
-from bench.loadgen.load import Load, image_requests, measure, request_once
+from bench import served
+from bench.arguments import parser_of, positive, whole
+from bench.baselines.servers import BASELINES, MODELS, Model, our_archive
+from bench.comparison import Result, Series, alternate, write_results
+from bench.loadgen.generator import ClosedLoop
+from bench.loadgen.load import image_requests, measure, request_once
 from bench.report import progress
-from bench.worker_process import run_worker, unpack
-from d2serve.building.archive import DEFAULT_MODEL_CONFIG
+from bench.served import Served
+from bench.worker_process import Worker, running_worker, unpack
 from d2serve.errors import CommandError
 from d2serve.settings import PRECISIONS
 
-ITSELF = "itself"
+# d2serve's servers; the ASGI server is always measured, and the others are compared with it.
+ASGI, BARE_LOOP = served.ASGI, "bare-loop"
+OURS: Mapping[str, Callable[[Path, Path], AbstractContextManager[Served]]] = {
+    **served.SERVERS,
+    "torchserve-bare": partial(served.torchserve, with_proxy=False),
+}
+KNOWN = (*(name for name in OURS if name != ASGI), BARE_LOOP, *BASELINES)
 TIMEOUT_S = 300.0
-# Light load, relative to the capacity.
-LIGHT_SHARE = 0.2
-BATCH = int(DEFAULT_MODEL_CONFIG["batchSize"])
-BATCH_DELAY_MS = float(DEFAULT_MODEL_CONFIG["maxBatchDelay"])
-# Percentiles of d2serve and of the bare request.
-LIGHT_PERCENTILES = ((50, 50), (99, 50), (99, 99))
-Measures = Mapping[str, Callable[[], Any]]
+MIN_WARM_UP_S, QUICK_WARM_UP_S = 1.0, 0.2
 
 
-@dataclass(frozen=True)
-class Ours:
-    """The server of d2serve while it runs, its archive unpacked, and the command's arguments."""
+class Figures(NamedTuple):
+    """One measurement of an implementation."""
 
-    model: Model
-    precision: str
-    folder: Path
-    url: str
-    given: argparse.Namespace
+    requests_per_s: float
+    p50_ms: float
+    p99_ms: float
 
-    def rounds(self, beside: str, measures: Measures) -> list[tuple[Any, ...]]:
-        """Values of each measure, one per round."""
 
-        def show(done: int) -> None:
-            progress(f"{self.model.name} {self.precision} beside {beside}: round {done}")
+class Implementation(NamedTuple):
+    """A running implementation.
 
-        return [tuple(own) for own in alternate(measures, self.given.rounds, show).values()]
+    Attributes:
+        name: for the report.
+        measure: measures it with a number of clients, for seconds and after others to warm up.
+        note: what the report says about it.
+        request_s: latency of its slowest request while it is idle, in seconds.
+    """
 
-    def saturate(self, url: str) -> float:
-        """Requests/s of a server with all clients."""
-        return self.load(url, self.model.images, ClosedLoop(self.given.clients)).requests_per_s
-
-    def load(self, url: str, images: Sequence[Path], traffic: Traffic) -> Load:
-        """Measure a server. Raises CommandError where a request failed, because the figures would
-        not be of the same work."""
-        requests = image_requests(images)
-        load = measure(url, requests, traffic, self.given.seconds, timeout_s=TIMEOUT_S)
-        if load.failures or not load.requests_per_s:
-            raise CommandError(
-                f"{url}: {load.failures} of {load.requests} requests failed, and "
-                f"{load.requests_per_s:.2f}/s succeeded; see the logs, or use longer --seconds"
-            )
-        return load
-
-    def result(self, case: str, note: str, unit: str, *series: Series) -> Result:
-        """A result over HTTP; latencies are in ms."""
-        facts = ("http", case, f"{self.model.name} {self.precision}", 1, note, series, unit)
-        return Result(*facts, higher_is_better=unit != "ms")
+    name: str
+    measure: Callable[[int, float, float], Figures]
+    note: str
+    request_s: float
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write baselines.json, .md and .png, after Ctrl-C with what there is."""
     parser = parser_of("baselines", __doc__)
-    known = (*BASELINES, ITSELF)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=["shapes"], help="to serve")
-    others = f"{ITSELF}: the pipeline of d2serve without a server"
-    names = ("--baselines", "--peers")
-    parser.add_argument(*names, nargs="+", choices=known, default=known, help=others)
-    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=["fp32"], help=OURS)
-    parser.add_argument("--clients", type=int, default=16, help="of the closed loop")
-    seconds = "of a measurement; r50 needs several batches of the slowest"
-    parser.add_argument("--seconds", type=float, default=20, help=seconds)
-    parser.add_argument("--rounds", type=int, default=3, help="alternating")
+    names, beside = ("--baselines", "--peers"), "beside d2serve's ASGI server"
+    parser.add_argument(*names, nargs="+", choices=KNOWN, default=KNOWN, help=beside)
+    precisions = "of d2serve"
+    parser.add_argument(
+        "--precisions", nargs="+", choices=PRECISIONS, default=["fp32"], help=precisions
+    )
+    parser.add_argument("--clients", nargs="+", type=whole, default=[1, 16], help="closed loops")
+    seconds = "of a measurement, at least"
+    parser.add_argument("--seconds", type=positive, default=20, help=seconds)
+    parser.add_argument("--rounds", type=whole, default=3, help="alternating")
+    parser.add_argument("--quick", action="store_true", help="one short round: a trial")
     given = parser.parse_args(arguments)
+    if given.quick:
+        given.seconds, given.rounds = 1.0, 1
     with tempfile.TemporaryDirectory(prefix="d2serve-baselines-") as temporary:
         results = (
             result
@@ -101,59 +91,106 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def measure_all(
     name: str, precision: str, parent: Path, given: argparse.Namespace
 ) -> Iterator[Result]:
-    """A model beside each baseline that can serve it, and beside its own pipeline."""
-    folder = parent / f"{name}-{precision}"
+    """Results of one model. All implementations stay up, and are idle while others are measured."""
+    folder, title = parent / f"{name}-{precision}", f"{name} {precision}"
     folder.mkdir()
     model = MODELS[name](folder)
     archive = our_archive(model, precision, folder)
-    with torchserve(archive, folder, with_proxy=True) as url:
-        ours = Ours(model, precision, unpack(archive, folder / "unpacked"), url, given)
-        for baseline in given.baselines:
-            if baseline != ITSELF and name in BASELINES[baseline].models:
-                yield _beside(ours, baseline, folder / baseline)
-        if ITSELF in given.baselines:
-            loop = _beside_bare_loop(ours)
-            yield loop
-            yield from _beside_bare_request(ours, max(loop.ours.values))
+    with ExitStack() as stack:
+        started = []
+        for key in (ASGI, *given.baselines):
+            if key not in BASELINES or name in BASELINES[key].models:
+                progress(f"{title}: starting {key}")
+                started.append(start(key, model, archive, folder / key, stack))
+        note = "; ".join(f"{each.name}: {each.note}" for each in started)
+        for clients in given.clients:
+            calls = {
+                each.name: partial(each.measure, clients, *times(each, clients, given))
+                for each in started
+            }
+            show = partial(_show, f"{title}, {ClosedLoop(clients)}", given.rounds)
+            yield from results_of(clients, title, note, alternate(calls, given.rounds, show))
 
 
-def _beside(ours: Ours, name: str, folder: Path) -> Result:
-    """Requests/s of both servers at saturation."""
+def times(
+    implementation: Implementation, clients: int, given: argparse.Namespace
+) -> tuple[float, float]:
+    """Seconds of a measurement, in which each client gets a response even without batches, and of
+    the warm-up before."""
+    all_clients_s = implementation.request_s * clients
+    warm_up_s = QUICK_WARM_UP_S if given.quick else MIN_WARM_UP_S
+    return max(given.seconds, all_clients_s + implementation.request_s), max(
+        warm_up_s, all_clients_s / 2
+    )
+
+
+def start(key: str, model: Model, archive: Path, folder: Path, stack: ExitStack) -> Implementation:
+    """Start an implementation in a folder of its own; the stack ends it."""
     folder.mkdir()
-    with BASELINES[name].serve(ours.model, folder) as url:
-        for request in image_requests(ours.model.images):
-            # The first response of some servers waits for them to load.
-            request_once(url, request, TIMEOUT_S)
-        measures = {each: partial(ours.saturate, each) for each in (ours.url, url)}
-        rates, theirs = ours.rounds(name, measures)
-    note = f"{name} lacks {BASELINES[name].lacks} of d2serve's response"
-    series, case = (Series(OURS, rates), Series(name, theirs)), f"{ours.given.clients} clients"
-    return ours.result(f"{case}, {name}", note, "requests/s", *series)
+    if key == BARE_LOOP:
+        worker = stack.enter_context(running_worker(unpack(archive, folder), model.images))
+        note = f"one process with its clients as threads, ready after {worker.start.ready_s:.1f} s"
+        return Implementation(key, partial(in_process, worker), note, worker.start.second_request_s)
+    if key in OURS:
+        server = stack.enter_context(OURS[key](archive, folder))
+        name, url, note = f"d2serve {key}", server.url, f"ready after {server.ready_s:.1f} s"
+    else:
+        url = stack.enter_context(BASELINES[key].serve(model, folder))
+        name, note = key, f"lacks {BASELINES[key].lacks} of d2serve's response"
+    requests = image_requests(model.images)
+    # The first response of some servers waits for them to load.
+    request_once(url, requests[0], TIMEOUT_S)
+    request_s = max(request_once(url, each, TIMEOUT_S)[1] for each in requests)
+    return Implementation(name, partial(over_http, url, model), note, request_s)
 
 
-def _beside_bare_loop(ours: Ours) -> Result:
-    """Requests/s at saturation beside images/s of the pipeline in batches, without a server."""
-    bare = partial(run_worker, ours.folder, ours.model.images, BATCH, ours.given.seconds)
-    measures: Measures = {OURS: partial(ours.saturate, ours.url), "bare": bare}
-    rates, runs = ours.rounds("a bare loop", measures)
-    series = (Series(OURS, rates), Series("bare loop", tuple(run.images_per_s for run in runs)))
-    case, note = f"{ours.given.clients} clients, bare loop", f"batches of {BATCH} in one process"
-    return ours.result(case, note, "requests/s", *series)
+def over_http(url: str, model: Model, clients: int, seconds: float, warm_up_s: float) -> Figures:
+    """Measure a server. Raises CommandError where a request failed, because the figures would not
+    be of the same work."""
+    requests, traffic = image_requests(model.images), ClosedLoop(clients)
+    load = measure(url, requests, traffic, seconds, warm_up_s, TIMEOUT_S)
+    if load.failures or not load.requests:
+        raise CommandError(
+            f"{url}: {load.failures} of {load.requests} requests failed; see the logs, or use "
+            "longer --seconds"
+        )
+    return Figures(load.work_per_s, load.latency_ms[50], load.latency_ms[99])
 
 
-def _beside_bare_request(ours: Ours, capacity: float) -> Iterator[Result]:
-    """Latency of one image's requests under light load, beside one bare request + batch delay."""
-    images, rate = ours.model.images[:1], LIGHT_SHARE * capacity
-    traffics: dict[str, Traffic] = {"1 client": ClosedLoop(1), f"{rate:.1f}/s": OpenLoop(rate)}
-    load = partial(ours.load, ours.url, images)
-    measures = {name: partial(load, traffic) for name, traffic in traffics.items()}
-    bare_request = partial(run_worker, ours.folder, images, 1, ours.given.seconds)
-    *loads, runs = ours.rounds("a bare request", {**measures, "bare": bare_request})
-    note = f"{BATCH_DELAY_MS:g} ms of a bare request are the batch delay"
-    for name, own in zip(traffics, loads, strict=True):
-        for percent, bare_percent in LIGHT_PERCENTILES:
-            latencies = tuple(load.latency_ms[percent] for load in own)
-            bares = (1e3 * float(np.percentile(run.seconds, bare_percent)) for run in runs)
-            bare = Series(f"bare, p{bare_percent}", tuple(each + BATCH_DELAY_MS for each in bares))
-            series = (Series(f"{OURS}, p{percent}", latencies), bare)
-            yield ours.result(f"{name}, bare request", note, "ms", *series)
+def in_process(worker: Worker, clients: int, seconds: float, warm_up_s: float) -> Figures:
+    """Measure the pipeline without a server."""
+    run = worker.run(clients, seconds, warm_up_s)
+    p50_s, p99_s = np.percentile(run.seconds, (50, 99))
+    return Figures(run.images_per_s, 1e3 * float(p50_s), 1e3 * float(p99_s))
+
+
+def results_of(
+    clients: int, model: str, note: str, figures: Mapping[str, Sequence[Figures]]
+) -> Iterator[Result]:
+    """Results of the rounds with a number of clients: rates, latencies, and the latency that each
+    server adds to the bare loop's, if that was measured."""
+    case = str(ClosedLoop(clients))
+
+    def series_of(field: str) -> tuple[Series, ...]:
+        return tuple(
+            Series(name, tuple(getattr(each, field) for each in own))
+            for name, own in figures.items()
+        )
+
+    rates = series_of("requests_per_s")
+    yield Result("http", case, model, 1, note, rates, "requests/s", higher_is_better=True)
+    for percent in ("p50", "p99"):
+        facts = ("http", f"{case}, {percent}", model, 1, "")
+        yield Result(*facts, series_of(f"{percent}_ms"), "ms")
+    if BARE_LOOP not in figures:
+        return
+    bare = [each.p50_ms for each in figures[BARE_LOOP]]
+    for each in series_of("p50_ms"):
+        if each.name != BARE_LOOP:
+            added = tuple(own - least for own, least in zip(each.values, bare, strict=True))
+            facts = ("http", f"{case}, p50 beyond the bare loop", model, 1, "")
+            yield Result(*facts, (Series(each.name, added),), "ms")
+
+
+def _show(title: str, rounds: int, done: int) -> None:
+    progress(f"{title}: round {done} of {rounds}")

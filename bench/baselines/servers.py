@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 import d2serve
+from bench import served
 from bench.baselines.inference import CHECKPOINT_FILE, CONFIG_FILE
 from bench.baselines.torchvision_model import MaskRCNNResNet50FPN
 from bench.workloads import R50_FPN, checkpoint_of
@@ -23,7 +24,6 @@ from d2serve.aws.containers import SINGLE_WORKER, container_environment
 from d2serve.aws.local_container import running_container
 from d2serve.building.archive import DEFAULT_MODEL_CONFIG, ONE_WORKER, build_archive
 from d2serve.building.packing import write_yaml
-from d2serve.servers.torchserve.launcher.server import running_server
 from d2serve.serving.model_config import MODEL_CONFIG_FILE
 from tests.goldens.cases import SAMPLES, SHAPES
 from tests.goldens.seeded_weights import seeded_weights
@@ -84,7 +84,6 @@ def torchvision_weights() -> dict[str, Tensor]:
 
 
 FOLDER = Path(__file__).parent
-READY_WITHIN_S = 300
 # TorchServe's default, for baselines that loop over a batch: a larger one does not help them, and
 # TorchServe parses a response of 100 MB, eight with masks as lists, again with each piece of it.
 LOOPING_BATCH = 1
@@ -111,11 +110,10 @@ def our_archive(
 
 
 @contextmanager
-def torchserve(archive: Path, folder: Path, with_proxy: bool = False) -> Iterator[str]:
+def torchserve(archive: Path, folder: Path) -> Iterator[str]:
     """Serve an archive by TorchServe, all with the same config.properties."""
-    how = {"log_dir": folder / "logs", "ready_within_s": READY_WITHIN_S, "with_proxy": with_proxy}
-    with running_server(archive, **how) as server:  # type: ignore[arg-type]
-        yield f"{server.url}/predictions/{server.model_name}"
+    with served.torchserve(archive, folder / "logs", with_proxy=False) as server:
+        yield server.url
 
 
 def naive(model: Model, folder: Path) -> AbstractContextManager[str]:
@@ -155,7 +153,7 @@ def toolkit(model: Model, folder: Path) -> Iterator[str]:
     # Without a reverse proxy, which only workers of d2serve open.
     variables = {name: value for name, value in variables.items() if not name.endswith("ADDRESS")}
     with running_container(package, variables, log_dir=folder / "logs") as container:
-        container.wait_until_healthy(READY_WITHIN_S)
+        container.wait_until_healthy(served.READY_WITHIN_S)
         yield f"{container.url}/invocations"
 
 

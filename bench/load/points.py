@@ -1,13 +1,13 @@
 """Settings and measured points of a sweep, and which settings to choose."""
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import yaml
 
 from bench.loadgen.generator import ClosedLoop, Traffic
 from bench.loadgen.load import SATURATED_PERCENT, Load
+from d2serve.serving.cpu import available_cpus
 
 # A lone request takes longer where several workers share the cores, which have the most capacity.
 LIGHT_LOAD_FACTOR = 1.5
@@ -40,10 +40,11 @@ def grid(
     delays_ms: Sequence[int],
     workers: Sequence[int],
     threads: int | None,
+    cpus: Callable[[], int] = available_cpus,
 ) -> list[ServingSettings]:
-    """All combinations, with one delay for batches of one. Numbers of workers beyond the machine's
-    cores are left out, except the smallest; without `threads`, the workers share the cores."""
-    cores = os.cpu_count() or 1
+    """All combinations, with one delay for batches of one. Numbers of workers beyond the available
+    CPUs are left out, except the smallest; without `threads`, the workers share the CPUs."""
+    cores = cpus()
     return [
         ServingSettings(batch_size, delay_ms, count, threads or max(1, cores // count))
         for count in sorted(set(workers))

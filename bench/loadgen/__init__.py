@@ -1,1 +1,1 @@
-"""The load generator: closed and open loops over HTTP, with asyncio and httpx."""
+"""The load generator: closed and open loops over HTTP, with asyncio."""

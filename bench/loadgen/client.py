@@ -2,25 +2,24 @@
 library has use a plain socket, with a connection for each request."""
 
 import asyncio
-import re
 import socket
+import ssl
 import struct
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import httpcore
-import httpx
+from bench.loadgen.connection import HEAD_END, Connection, parse_head
 
 # Text in a body that each request replaces by one of its own; in the response it is put back, so
 # that a response to another request shows.
 MARK = b"mark-of-a-request-0000000000000000"
 NO_RESPONSE = 0
 
-# Client behaviours: over the client's kept connection, by httpx; over a connection for this request
+# Client behaviours: over the client's kept connection; over a connection for this request
 # alone, read to its end; where the body is all that is sent, request line and headers included; a
 # byte per second, then a reset; a reset in the middle of the request, or of the response.
 KEPT, CLOSED, RAW, SLOW = "kept", "closed", "raw", "slow"
@@ -74,9 +73,8 @@ def is_whole(body: bytes) -> bool:
 SLOW_BYTES, SLOW_PAUSE_S = 5, 1.0
 RESET_ON_CLOSE = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 REQUEST_ID = "x-request-id"
-FIELD = re.compile(rb"\r\n([^:\r]+): *([^\r]*)")
 # Takes long to create.
-_context = cache(httpx.create_ssl_context)
+_context = cache(ssl.create_default_context)
 
 
 class Client:
@@ -85,11 +83,7 @@ class Client:
 
     def __init__(self, url: str, timeout_s: float) -> None:
         self._url, self._timeout_s = url, timeout_s
-        options = {"verify": _context(), "timeout": None, "trust_env": False}
-        limits = httpx.Limits(max_connections=1, keepalive_expiry=None)
-        headers = {"Accept-Encoding": "identity"}
-        self._http = httpx.AsyncClient(limits=limits, headers=headers, **options)  # type: ignore[arg-type]
-        self._stream: Any = None
+        self._connection: Connection | None = None
 
     async def send(self, request: Request, body: bytes) -> Reply:
         """Send a request as its behaviour says; a connection that fails is an empty Reply."""
@@ -97,50 +91,60 @@ class Client:
         exchange = self._exchange(request, body) if kept else raw_exchange(self._url, request, body)
         try:
             return await asyncio.wait_for(exchange, self._timeout_s)
-        except (asyncio.TimeoutError, OSError, httpx.TransportError):
+        except (asyncio.TimeoutError, OSError):
+            self.close()
             return Reply()
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Close the connection."""
-        await self._http.aclose()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     async def _exchange(self, request: Request, body: bytes) -> Reply:
-        surplus, received, complete = await self._read_surplus(), bytearray(), False
-        message: dict[str, Any] = {"content": body, "headers": dict(request.headers)}
-        try:
-            async with self._http.stream("POST", self._url, **message) as response:
-                self._stream = response.extensions.get("network_stream")
-                with suppress(httpx.TransportError):
-                    async for chunk in response.aiter_raw():
-                        received += chunk
-                    complete = True
-        except httpx.TransportError:
+        surplus, connection = self._count_surplus(), self._connection
+        if connection is None or not connection.is_open:
+            connection = self._connection = await self._connect()
+        response = await connection.exchange(message_of(self._url, request, body, "keep-alive"))
+        if response.head is None:
+            surplus += len(connection.received)
+            self.close()
             return Reply(surplus=surplus)
-        content, request_id = bytes(received), response.headers.get(REQUEST_ID, "")
-        whole = complete and is_whole(content)
-        return Reply(response.status_code, content, whole, request_id, surplus)
+        content, whole = response.body, response.complete and is_whole(response.body)
+        request_id = response.head.fields.get(REQUEST_ID, "")
+        return Reply(response.head.status, content, whole, request_id, surplus)
 
-    async def _read_surplus(self) -> int:
+    async def _connect(self) -> Connection:
+        parts = urlsplit(self._url)
+        secure = parts.scheme == "https"
+        host, port = parts.hostname or "", parts.port or (443 if secure else 80)
+        loop, context = asyncio.get_running_loop(), _context() if secure else None
+        _, connection = await loop.create_connection(Connection, host, port, ssl=context)
+        return connection
+
+    def _count_surplus(self) -> int:
         """Count the bytes that arrived after the last response, and close the connection if any. A
-        second response that arrives together with the first is returned as the response to the next
-        request, which its id and its body show."""
-        if self._stream is None or not self._stream.get_extra_info("is_readable"):
-            return 0
-        found = b""
-        with suppress(httpcore.NetworkError, httpcore.TimeoutException):
-            found = await self._stream.read(1 << 16, timeout=1.0)
-        await self._stream.aclose()
-        self._stream = None
-        return len(found)
+        second response that arrives together with the first is counted too."""
+        found = len(self._connection.received) if self._connection else 0
+        if found:
+            self.close()
+        return found
+
+
+def message_of(url: str, request: Request, body: bytes, connection: str) -> bytes:
+    """The bytes of a request, with a value of the header Connection."""
+    parts = urlsplit(url)
+    target = parts.path + (f"?{parts.query}" if parts.query else "")
+    fields = {"Host": parts.netloc, "Accept-Encoding": "identity", **request.headers}
+    fields |= {"Content-Length": str(len(body)), "Connection": connection}
+    lines = [f"POST {target} HTTP/1.1", *(f"{name}: {text}" for name, text in fields.items())]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
 async def raw_exchange(url: str, request: Request, body: bytes) -> Reply:
     """Send a request with a behaviour other than KEPT; OSError where the connection fails."""
     parts = urlsplit(url)
-    fields = {"Host": parts.netloc, **request.headers, "Content-Length": str(len(body))}
-    lines = [f"POST {parts.path} HTTP/1.1", *(f"{name}: {text}" for name, text in fields.items())]
-    head = "\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1")
-    message = body if request.behaviour == RAW else head + body
+    message = body if request.behaviour == RAW else message_of(url, request, body, "close")
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port or 80)
     try:
         if request.behaviour == SLOW:
@@ -169,12 +173,11 @@ async def raw_exchange(url: str, request: Request, body: bytes) -> Reply:
 
 def parse(received: bytes) -> Reply:
     """The first response in `received`; without one, all of it is surplus."""
-    head, _, rest = received.partition(b"\r\n\r\n")
-    status = re.match(rb"HTTP/1.1 (\d{3}) ", head)
-    fields = {name.lower(): value.decode() for name, value in FIELD.findall(head)}
-    if not status:
+    text, _, rest = received.partition(HEAD_END)
+    head = parse_head(text)
+    if head is None:
         return Reply(surplus=len(received))
-    length = int(fields.get(b"content-length", len(rest)))
-    body, request_id = rest[:length], fields.get(REQUEST_ID.encode(), "")
+    length = int(head.fields.get("content-length", len(rest)))
+    body, request_id = rest[:length], head.fields.get(REQUEST_ID, "")
     whole = len(body) == length and is_whole(body)
-    return Reply(int(status[1]), body, whole, request_id, len(rest) - len(body))
+    return Reply(head.status, body, whole, request_id, len(rest) - len(body))

@@ -115,7 +115,7 @@ class _Run:
             await asyncio.gather(*loops)
         finally:
             for client in self._idle:
-                await client.close()
+                client.close()
 
     async def _measure_cpu(self) -> None:
         await asyncio.sleep(-self._now())
@@ -182,7 +182,7 @@ def send_one(url: str, request: Request, timeout_s: float = TIMEOUT_S) -> tuple[
         try:
             return await send_marked(client, request), time.perf_counter() - start
         finally:
-            await client.close()
+            client.close()
 
     return asyncio.run(run())
 

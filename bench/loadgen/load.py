@@ -1,7 +1,7 @@
 """Figures of a window of traffic that carries images."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,8 @@ SATURATED_PERCENT = 90.0
 class Load(NamedTuple):
     """Figures of a window of `seconds` from `began_at`, in seconds since 1970: requests that were
     due, those that failed, complete responses per second, latency by percentile of the good ones
-    and of those with a 503, requests by status, and CPU use of the generator's one core."""
+    and of those with a 503, requests by status, CPU use of the generator's one core, and the work
+    of the window in responses per second; see `work_in`."""
 
     requests: int
     failures: int
@@ -31,6 +32,7 @@ class Load(NamedTuple):
     began_at: float
     generator_cpu_percent: float
     rejected_latency_ms: dict[int, float]
+    work_per_s: float = 0.0
 
 
 def image_requests(images: Sequence[Path]) -> list[Request]:
@@ -69,6 +71,16 @@ def summarise(recording: Recording, seconds: float) -> Load:
         *(dict(sorted(statuses.items())), seconds, recording.began_at),
         generator_cpu_percent=100 * (recording.cpu_s or 0.0) / seconds,
         rejected_latency_ms=_percentiles_ms([each for each in counted if each.status == 503]),
+        work_per_s=work_in(seconds, [each for each in recording.records if each.good]) / seconds,
+    )
+
+
+def work_in(seconds: float, records: Iterable[Record]) -> float:
+    """The number of responses whose work was done in a window, each with the share of its time that
+    lies in it. In closed loops this is the throughput without the steps of whole batches."""
+    return sum(
+        max(0.0, min(each.done, seconds) - max(each.due, 0.0)) / (each.done - each.due)
+        for each in records
     )
 
 

@@ -15,15 +15,14 @@ from bench.loadgen.client import KEPT, Request
 from bench.loadgen.generator import TIMEOUT_S, ClosedLoop, Plan, Recording, generate
 from bench.loadgen.load import SATURATED_PERCENT, request_once
 from bench.plots import Line, LinePanel
-from bench.processes import ROLES, Snapshot, ready_workers, sampling
+from bench.processes import ROLES, Snapshot, sampling
 from bench.report import Table, progress, write_report
 from bench.soak.checks import checks, growths, in_windows, minute_s, p99_by_minute, percentile_ms
 from bench.soak.outcomes import FAULTS, NEVER, RIGHT, Checked, Restart, check_records, killing
+from bench.soak.servers import SERVERS, Target
 from bench.soak.traffic import Kind, good_kinds, groups_of, hostile_kinds
 from d2serve.client.images import find_images
 from d2serve.errors import CommandError
-from d2serve.servers.torchserve.launcher.processes import living_members
-from d2serve.servers.torchserve.launcher.server import Server, running_server
 
 LOGS = Path("logs", "soak")
 WARM_UP_S, EVERY_S = 10.0, 1.0
@@ -57,6 +56,8 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[flo
     """Read the command line; also the moments of the kills, all before the very end."""
     parser = parser_of("soak", __doc__, Path("out", "soak"))
     add_target(parser, url=False)
+    choices = list(SERVERS)
+    parser.add_argument("--server", choices=choices, default=choices[0], help="that serves it")
     parser.add_argument("--minutes", type=positive, default=30, help="of the measured window")
     parser.add_argument("--clients", type=whole, default=32, help="of the closed loop")
     parser.add_argument("--hostile", type=share, default=0.1, help="share of the requests")
@@ -70,8 +71,8 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[flo
 def soak(given: argparse.Namespace, kills: Sequence[float]) -> Soaked:
     """Serve the model, send the traffic and check the responses."""
     images = find_images(given.images)
-    progress("starting the server")
-    with running_server(given.model, log_dir=LOGS, with_proxy=True) as server:
+    progress(f"starting the server: {given.server}")
+    with SERVERS[given.server](given.model, LOGS) as server:
         url, window_s = f"{server.url}/invocations", 60 * given.minutes
 
         def ask(request: Request) -> bytes:
@@ -87,12 +88,14 @@ def soak(given: argparse.Namespace, kills: Sequence[float]) -> Soaked:
             return send(server, Plan(url, groups, traffic, *limits), kinds, kills)
 
 
-def send(server: Server, plan: Plan, kinds: Sequence[Kind], kills: Sequence[float]) -> Soaked:
+def send(server: Target, plan: Plan, kinds: Sequence[Kind], kills: Sequence[float]) -> Soaked:
     """Send the traffic of a plan with the kills meanwhile, and check the responses."""
     recording, interrupted = Recording(), False
     moments = [plan.warm_up_s + moment for moment in kills]
-    members, ready = partial(living_members, server.process.pid), partial(ready_workers, server)
-    with sampling(members, EVERY_S) as snapshots, killing(ready, moments) as restarts:
+    with (
+        sampling(server.members, EVERY_S) as snapshots,
+        killing(server.ready, moments) as restarts,
+    ):
         try:
             generate(plan, recording)
         except KeyboardInterrupt:
@@ -103,7 +106,13 @@ def send(server: Server, plan: Plan, kinds: Sequence[Kind], kills: Sequence[floa
     last = max((record.done for record in records), default=0.0)
     window_s = max(0.0, min(plan.seconds, last)) if interrupted else plan.seconds
     assert plan.bodies
-    checked = check_records(records, {kind.name: kind for kind in kinds}, shifted, plan.bodies)
+    checked = check_records(
+        records,
+        {kind.name: kind for kind in kinds},
+        shifted,
+        plan.bodies,
+        worker_has_connections=server.worker_has_connections,
+    )
     sampled = [each for each in moved if each.moment >= 0]
     killed = sum(moment < window_s for moment in kills)
     return Soaked(window_s, checked, shifted, sampled, killed, recording.cpu_s, interrupted)

@@ -16,8 +16,9 @@ from bench.soak.expected import error_code
 from bench.soak.traffic import Kind
 
 RIGHT, REFUSED, DISCONNECTED = "right", "refused as required", "disconnected by the client"
-# Requests that a killed worker takes with it, with an error of the contract.
-FAILED_BY_RESTART = "5xx within a restart"
+# Requests that a killed worker takes with it: with an error of the contract, or without a response
+# where the worker itself has the connections.
+FAILED_BY_RESTART = "failed within a restart"
 WRONG, NOT_REFUSED = "wrong", "not refused as required"
 FAILED, LOST = "5xx outside the restarts", "lost"
 FAULTS = (WRONG, NOT_REFUSED, FAILED, LOST)
@@ -78,7 +79,12 @@ class Checked(NamedTuple):
 
 
 def check_records(
-    records: Sequence[Record], kinds: Mapping[str, Kind], restarts: Sequence[Restart], bodies: Path
+    records: Sequence[Record],
+    kinds: Mapping[str, Kind],
+    restarts: Sequence[Restart],
+    bodies: Path,
+    *,
+    worker_has_connections: bool = False,
 ) -> list[Checked]:
     """Check all requests, whose kinds are given by name; `bodies` has each body by digest."""
 
@@ -94,6 +100,8 @@ def check_records(
     def check(record: Record) -> Checked:
         within = any(restart.overlaps(record.due, record.done) for restart in restarts)
         kind = kinds[record.name]
+        if worker_has_connections and within and kind.expected and not record.whole:
+            return Checked(record, kind.hostile, FAILED_BY_RESTART, "no response", within)
         return Checked(record, kind.hostile, *_outcome(record, kind, within, fault, code), within)
 
     return list(map(check, records))

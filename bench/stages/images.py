@@ -20,8 +20,10 @@ from bench.comparison import DETECTRON2, OURS, Calls, Comparison
 from bench.workloads import Scale, encode_image, image_of, size_text
 from d2serve.building.config import load_config
 from d2serve.detections import Detections, RGBImage
-from d2serve.inputs.body import decode_items
+from d2serve.inputs.body import decode_item
+from d2serve.inputs.budget import RequestBudget
 from d2serve.inputs.images import decode_on_gpu
+from d2serve.inputs.jpeg_operators import nvjpeg_operator
 from d2serve.messages import RESPONSE_TYPES, Options, Part, ResponseEnvelope
 from d2serve.metadata import ModelMetadata
 from d2serve.model.preprocessing import resize_image, shortest_edge_size
@@ -40,12 +42,18 @@ def decoding(scale: Scale) -> Iterator[Comparison]:
         for file_format, media_type in MEDIA_TYPES.items():
             body = encode_image(image_of(size_wh), file_format)
             part = Part(media_type, body)
-            calls: Calls = {OURS: partial(decode_items, [part], Options(0.0, 100), Settings())}
+            calls: Calls = {OURS: partial(_decode, part)}
             calls |= _decoders(body, file_format)
             if file_format == "JPEG" and scale.device.type == "cuda":
-                calls["nvJPEG, to the host"] = partial(decode_on_gpu, body, scale.device)
+                nvjpeg = nvjpeg_operator(scale.device)
+                calls["nvJPEG, to the host"] = partial(decode_on_gpu, body, scale.device, nvjpeg)
             case = f"{file_format} {size_text(size_wh)}"
             yield Comparison("decode", case, calls, note=DECODE_NOTE)
+
+
+def _decode(part: Part) -> object:
+    settings = Settings()
+    return decode_item(part, Options(0.0, 100), settings, RequestBudget(settings))
 
 
 def _decoders(body: bytes, file_format: str) -> Calls:
@@ -141,7 +149,7 @@ def _render(image: RGBImage, found: Detections, kind: str) -> bytes:
     facts = (options, RESPONSE_TYPES[kind], ResponseEnvelope())
     metadata = ModelMetadata("model", ("thing",), 0.0, 100)
     content = ResponseContent((image,), (found,), *facts)
-    return render(content, metadata, Settings().max_response_bytes)
+    return render(content, metadata, Settings().max_response_bytes).body
 
 
 def _json(found: Detections) -> bytes:

@@ -3,29 +3,24 @@ overlap of decoding and encoding with the network; cost of metrics and the reque
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import yaml
 from PIL import Image
-from ts.metrics.caching_metric import CachingMetric
-from ts.metrics.metric_type_enum import MetricTypes
 
 from bench import upstream
 from bench.comparison import DETECTRON2, OURS, Calls, Comparison
 from bench.workloads import Scale, encode_image, image_of, jpeg_requests, pipeline_of
-from d2serve.detector.base import ForwardLog
-from d2serve.servers import torchserve
-from d2serve.serving.metrics import Publisher, Reporter
+from d2serve.detector.base import ForwardPass
+from d2serve.servers.asgi.metrics import ServerMetrics
 from d2serve.serving.pipeline import Pipeline
+from d2serve.serving.reporter import Reporter
 from tests.goldens.cases import SAMPLES, TRAINED
 
-METRIC_FIELDS = ("name", "unit", "dimensions")
 SMALL = ((320, 240), (240, 320))
 MIXED = (*SMALL, (1920, 1080), (640, 480), (4000, 3000), (480, 640), (1280, 720), (3000, 4000))
 SIZES_WH = {"small": SMALL, "mixed": MIXED}
@@ -45,6 +40,7 @@ def requests(scale: Scale) -> Iterator[Comparison]:
                     calls[DETECTRON2] = partial(_one_by_one, baseline, [body] * batch)
                 facts = (f"{precision}, batch {batch}", calls)
                 yield Comparison("requests", *facts, model.name, batch)
+            close([pipeline])
 
 
 def _one_by_one(baseline: upstream.Upstream, bodies: Sequence[bytes]) -> None:
@@ -65,14 +61,15 @@ def batch_of(pipeline: Pipeline, bodies: Sequence[bytes]) -> Callable[[], object
 
 
 def overlap(scale: Scale) -> Iterator[Comparison]:
-    """Batches with decoding and encoding on threads beside the network, and in one thread."""
+    """Batches that all cores decode and encode beside the network, and a single thread."""
     detector = scale.detector(TRAINED)
     pipelines = {OURS: pipeline_of(detector, "shapes")}
-    pipelines["without overlap"] = pipeline_of(detector, "shapes", threads=1)
+    pipelines["one decoding thread"] = pipeline_of(detector, "shapes", threads=1)
     for name in QUICK_BATCHES if scale.quick else BATCHES:
         bodies = bodies_of(name)
         calls: Calls = {each: batch_of(own, bodies) for each, own in pipelines.items()}
         yield Comparison("overlap", name, calls, "shapes", len(bodies))
+    close(pipelines.values())
 
 
 def bodies_of(batch: str) -> list[bytes]:
@@ -88,25 +85,48 @@ def bodies_of(batch: str) -> list[bytes]:
 
 def telemetry(scale: Scale) -> Iterator[Comparison]:
     """Small requests, and beside them the metrics and log lines of the same requests."""
-    detector = scale.detector(TRAINED)
-    pipeline = pipeline_of(detector, "shapes")
+    detector, recorder = scale.detector(TRAINED), Recorder()
+    pipeline = pipeline_of(detector, "shapes", reporter=recorder)
+    reporter = Reporter(ServerMetrics().sink("shapes"), scale.device, "shapes", logs_requests=True)
     for batch in scale.batches:
         sent = jpeg_requests(bodies_of("1-small") * batch)
-        reports = [response.report for response in pipeline.run(sent) if response.report]
-        forwards = detector.forward_passes.take()
-        publisher, cpu = Publisher(_declared_metrics(), "shapes"), torch.device("cpu")
-        reporter = Reporter(publisher, detector.forward_passes, cpu, "shapes", True)
-        publish = partial(_publish, reporter, detector.forward_passes, forwards, reports)
+        recorder.calls.clear()
+        pipeline.run(sent)
+        publish = partial(replay, list(recorder.calls), reporter)
         calls: Calls = {OURS: partial(pipeline.run, sent), "telemetry": publish}
         with worker_output():
             yield Comparison("telemetry", f"batch {batch}", calls, images=batch)
+    close([pipeline])
 
 
-def _publish(reporter: Reporter, log: ForwardLog, forwards: Any, reports: Any) -> None:
-    log.take()
-    for each in forwards:
-        log.add(each)
-    reporter.report_batch(reports, 10.0, "W-9000-shapes_1.0")
+class Recorder(Reporter):
+    """Keeps the arguments of each report, by the name of its method."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+
+    def report_request(self, *facts: Any) -> None:
+        """Keep a request's report."""
+        self.calls.append(("report_request", facts))
+
+    def report_forward_passes(
+        self, passes: Iterable[ForwardPass], queued: Callable[[], int]
+    ) -> None:
+        """Keep the report of forward passes."""
+        self.calls.append(("report_forward_passes", (list(passes), queued)))
+
+
+def replay(calls: Iterable[tuple[str, tuple[Any, ...]]], reporter: Reporter) -> None:
+    """Report again what a Recorder has kept."""
+    for name, facts in calls:
+        getattr(reporter, name)(*facts)
+
+
+def close(pipelines: Iterable[Pipeline]) -> None:
+    """End the threads of pipelines."""
+    for pipeline in pipelines:
+        pipeline.close()
 
 
 @contextmanager
@@ -122,12 +142,3 @@ def worker_output() -> Iterator[None]:
         finally:
             root.handlers[:] = handlers
             root.setLevel(level)
-
-
-def _declared_metrics() -> dict[str, Any]:
-    path = Path(torchserve.__file__).with_name("metrics.yaml")
-    return {
-        each["name"]: CachingMetric(*map(each.get, METRIC_FIELDS), MetricTypes(kind))
-        for kind, metrics in yaml.safe_load(path.read_text())["model_metrics"].items()
-        for each in metrics
-    }

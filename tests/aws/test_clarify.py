@@ -11,7 +11,8 @@ from d2serve.building.package import Package, read_package
 from d2serve.cli.main import invoke
 from d2serve.errors import CommandError
 from d2serve.messages import HttpRequest, Part
-from d2serve.serving.pipeline import CUSTOM_ATTRIBUTES, Pipeline
+from d2serve.serving.pipeline import Pipeline
+from d2serve.serving.stages import CUSTOM_ATTRIBUTES
 from d2serve.settings import Settings
 from tests.aws.conftest import WritePackage
 from tests.bodies import image_bytes, noise, npy_bytes

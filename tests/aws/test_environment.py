@@ -2,7 +2,7 @@ import pytest
 
 from d2serve.aws.containers import MIB, container_environment
 from d2serve.aws.deployment import OPTIONS
-from d2serve.servers.torchserve.launcher.config import OPENMP_SETTINGS
+from d2serve.servers.openmp import OPENMP_SETTINGS
 
 # Megabytes that SageMaker accepts.
 LIMITS_MB = {"realtime": 6, "serverless": 4, "async": 1024, "mme": 6, "transform": 100}

@@ -19,7 +19,8 @@ GOOD = b'{"labels": []}'
 
 @dataclass
 class FakeServer:
-    """Responses by number of the request, from 0, and what was received."""
+    """Responses by number of the request, from 0, and what was received; more than `most` requests
+    at once get a 503."""
 
     respond: Callable[[int], tuple[int, bytes]] = lambda _: (200, GOOD)
     lag_s: float = 0.0
@@ -27,6 +28,8 @@ class FakeServer:
     echo: bool = False
     surplus: bytes = b""
     closes: bool = False
+    chunk: int = 0
+    most: int = 1000
     url: str = ""
     bodies: Counter[bytes] = field(default_factory=Counter)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -35,12 +38,18 @@ class FakeServer:
     most_at_once: int = 0
 
 
+def chunked(body: bytes, size: int) -> bytes:
+    """A body in chunks of `size` bytes and an empty one."""
+    pieces = [body[start : start + size] for start in range(0, len(body), size)]
+    return b"".join(b"%x;a=b\r\n%s\r\n" % (len(piece), piece) for piece in [*pieces, b""])
+
+
 @contextmanager
 def running(fake: FakeServer) -> Iterator[FakeServer]:
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+        protocol_version, disable_nagle_algorithm = "HTTP/1.1", True
 
         def setup(self) -> None:
             super().setup()
@@ -52,15 +61,22 @@ def running(fake: FakeServer) -> Iterator[FakeServer]:
                 number = len(fake.headers)
                 fake.bodies[body] += 1
                 fake.headers.append({k.title(): v for k, v in self.headers.items()})
-                fake.at_once += 1
+                accepted = fake.at_once < fake.most
+                fake.at_once += accepted
                 fake.most_at_once = max(fake.most_at_once, fake.at_once)
-            time.sleep(fake.lag_s)
-            with lock:
-                fake.at_once -= 1
-            status, response = fake.respond(number)
+            status, response = fake.respond(number) if accepted else (503, b"{}")
+            if accepted:
+                time.sleep(fake.lag_s)
+                with lock:
+                    fake.at_once -= 1
             response = body if fake.echo else response
             self.send_response(status)
-            self.send_header("Content-Length", str(len(response) + fake.declared_extra))
+            if fake.chunk:
+                self.send_header("Transfer-Encoding", "chunked")
+                response = chunked(response, fake.chunk)
+                response = response[: len(response) - fake.declared_extra]
+            else:
+                self.send_header("Content-Length", str(len(response) + fake.declared_extra))
             self.send_header("x-request-id", str(number))
             if fake.closes:
                 self.send_header("Connection", "close")

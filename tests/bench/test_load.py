@@ -1,7 +1,6 @@
 """The load test: settings, points, the sweep and the command."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +47,12 @@ OPEN = Point(SLOW, OpenLoop(90), load(90, 50))
 POINTS = [*LIGHT, *BUSY, OPEN]
 
 
-def test_a_grid_has_all_combinations_but_delays_of_a_batch_of_one(monkeypatch: Patch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    assert grid([4, 1], [20, 5], [2], None) == [(1, 5, 2, 2), (4, 5, 2, 2), (4, 20, 2, 2)]
-    shares = [(each.workers, each.threads) for each in grid([8], [5], [1, 2, 3, 4, 8], None)]
+def test_a_grid_has_all_combinations_but_delays_of_a_batch_of_one() -> None:
+    on_four = partial(grid, cpus=lambda: 4)
+    assert on_four([4, 1], [20, 5], [2], None) == [(1, 5, 2, 2), (4, 5, 2, 2), (4, 20, 2, 2)]
+    shares = [(each.workers, each.threads) for each in on_four([8], [5], [1, 2, 3, 4, 8], None)]
     assert shares == [(1, 4), (2, 2), (3, 1), (4, 1)]
-    assert [each.workers for each in grid([8], [5], [8], 3)] == [8]
+    assert [each.workers for each in on_four([8], [5], [8], 3)] == [8]
 
 
 def test_a_copy_of_the_archive_takes_the_settings(tmp_path: Path, monkeypatch: Patch) -> None:

@@ -13,7 +13,7 @@ from bench.loadgen import client as clients
 from bench.loadgen import generator
 from bench.loadgen.client import CLOSED, KEPT, MARK, NO_RESPONSE, Client, Group, Reply, Request
 from bench.loadgen.generator import ClosedLoop, OpenLoop, Plan, Record, Recording, generate
-from bench.loadgen.load import image_requests, measure, summarise
+from bench.loadgen.load import image_requests, measure, summarise, work_in
 from tests.bench.fake_server import GOOD, FakeServer, Patch, running
 from tests.bodies import image_bytes, npy_bytes
 
@@ -31,7 +31,7 @@ def send(url: str, *behaviours: str, pause_s: float = 0.0) -> list[Reply]:
             request = Request("a", BODY, {"Content-Type": "image/jpeg"}, behaviour)
             replies.append(await client.send(request, b"x\r\n\r\n" if behaviour == RAW else BODY))
             await asyncio.sleep(pause_s)
-        await client.close()
+        client.close()
         return replies
 
     return asyncio.run(run())
@@ -67,6 +67,42 @@ def test_a_request_without_a_whole_response_is_not_sent_again(behaviour: str) ->
     with running(FakeServer(declared_extra=9)) as fake:
         [reply] = send(fake.url, behaviour)
     assert (reply.status, reply.body, reply.whole) == (200, GOOD, False)
+
+
+@pytest.mark.parametrize("size", [1, 5, 1000])
+def test_a_response_in_chunks_is_joined(size: int) -> None:
+    with running(FakeServer(chunk=size)) as fake:
+        replies = send(fake.url, KEPT, KEPT)
+    assert [(reply.body, reply.whole) for reply in replies] == [(GOOD, True)] * 2
+    assert fake.connections == 1
+    for missing in (1, 4, 20):
+        with running(FakeServer(chunk=size, declared_extra=missing)) as fake:
+            [reply] = send(fake.url, KEPT)
+        assert (reply.status, reply.whole) == (200, False)
+
+
+@pytest.mark.parametrize("head", ["HTTP/1.0 200 OK", "HTTP/1.1 200 OK\r\nConnection: close"])
+def test_a_response_may_end_with_the_connection_which_is_not_used_again(head: str) -> None:
+    length = "" if head.startswith("HTTP/1.0") else f"\r\nContent-Length: {len(GOOD)}"
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"{head}{length}\r\nX-Request-Id:7\r\n\r\n".encode() + GOOD)
+        try:
+            await asyncio.sleep(0.2)
+        finally:
+            writer.close()
+
+    async def run() -> list[Reply]:
+        server = await asyncio.start_server(respond, "127.0.0.1", 0)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            client = Client(f"http://127.0.0.1:{port}/path?a=b", 10)
+            replies = [await client.send(Request("a", b"{}"), b"{}") for _ in range(2)]
+            client.close()
+            return replies
+
+    assert asyncio.run(run()) == [Reply(200, GOOD, True, "7")] * 2
 
 
 def test_a_connection_that_ends_and_a_missing_server() -> None:
@@ -152,6 +188,14 @@ def test_throughput_is_by_completion_and_latency_by_due_times() -> None:
     assert load.latency_ms[50] == pytest.approx(600)  # of 400 and 800
     assert load.statuses == {0: 1, 200: 3, 503: 1}
     assert load.generator_cpu_percent == 95
+
+
+def test_work_at_the_edges_of_a_window_counts_in_part() -> None:
+    times = [(-3.0, 1.0), (0.5, 1.5), (1.0, 3.0), (-2.0, -1.0), (2.5, 3.0)]
+    records = [Record(due, done, 200, True) for due, done in times]
+    assert work_in(2.0, records) == pytest.approx(0.25 + 1 + 0.5)
+    failed = [*records, Record(0.0, 1.0, 503, True)]
+    assert summarise(Recording(failed), 2.0).work_per_s == pytest.approx(1.75 / 2)
 
 
 def test_whole_bodies_are_told_from_halves() -> None:

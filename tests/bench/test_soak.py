@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -20,6 +19,7 @@ from bench.soak.checks import Growth, checks, growths
 from bench.soak.command import Soaked, parse, report
 from bench.soak.expected import TO_GOLDEN, Expected, Found, Size, difference
 from bench.soak.outcomes import NEVER, Checked, Restart, check_records, doubled, killing
+from bench.soak.servers import Target
 from bench.soak.traffic import Kind, good_kinds, hostile_kinds
 from d2serve.errors import CommandError
 from tests.bench.fake_server import Capture, Patch
@@ -140,8 +140,11 @@ def test_outcomes(tmp_path: Path) -> None:
         records.append(Record(due, due + 0.5, status, status > 0, name, digest))
     found = check_records(records, KINDS, [RESTART], tmp_path)
     assert [each.outcome for each in found] == [case[-1] for case in CASES]
-    [cut] = check_records([records[0]._replace(whole=False)], KINDS, [], tmp_path)
-    assert cut.outcome == outcomes.LOST
+    cut = [records[0]._replace(whole=False), records[5]._replace(status=0, whole=False)]
+    lost = check_records(cut, KINDS, [RESTART], tmp_path)
+    assert [each.outcome for each in lost] == [outcomes.LOST] * 2
+    lost = check_records(cut, KINDS, [RESTART], tmp_path, worker_has_connections=True)
+    assert [each.outcome for each in lost] == [outcomes.LOST, outcomes.FAILED_BY_RESTART]
     ids = [records[0]._replace(request_id=each) for each in ("a", "b", "")]
     runs = (ids, [*ids, ids[0]], [ids[0]._replace(surplus=7)])
     assert list(map(doubled, runs)) == [0, 1, 1]
@@ -230,7 +233,7 @@ def test_a_report_after_a_ctrl_c(tmp_path: Path, monkeypatch: Patch, capsys: Cap
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command, "generate", interrupted)
-    server: Any = SimpleNamespace(process=SimpleNamespace(pid=0))
+    server = Target("http://x", "shapes", members=list, ready=set)
     plan = Plan("http://x/", [], ClosedLoop(1), 60.0, bodies=tmp_path)
     soaked = command.send(server, plan, list(KINDS.values()), [])
     assert (soaked.interrupted, soaked.seconds, len(soaked.checked)) == (True, 5.0, 3)

@@ -14,7 +14,9 @@ from bench.stages.command import STAGES, main
 from bench.upstream import installed
 from bench.workloads import quick_scale
 from d2serve.errors import CommandError
+from d2serve.servers.asgi.metrics import ServerMetrics
 from d2serve.serving.pipeline import Pipeline
+from d2serve.serving.reporter import Reporter
 from d2serve.settings import Settings
 from tests.bench.fake_server import Capture, Patch
 from tests.bodies import image_bytes, noise
@@ -69,8 +71,19 @@ def test_another_rle_than_the_baselines_is_an_error(monkeypatch: Patch) -> None:
 
 def test_all_requests_of_a_run_go_together_and_none_is_refused() -> None:
     detector = FakeDetector()
-    pipeline = Pipeline(detector, metadata_of("thing"), Settings())
+    pipeline = Pipeline(detector, metadata_of("thing"), Settings(), server_forms_batches=True)
     requests.batch_of(pipeline, [image_bytes(noise(20, 30, 3), "JPEG")] * 3)()
     assert detector.images_per_call == [3]
     with pytest.raises(RuntimeError, match="a request failed with 415"):
         requests.batch_of(pipeline, [b"no image"])()
+    requests.close([pipeline])
+
+
+def test_recorded_reports_are_reported_again() -> None:
+    recorder, metrics = requests.Recorder(), ServerMetrics()
+    pipeline = Pipeline(FakeDetector(), metadata_of("thing"), Settings(), reporter=recorder)
+    requests.batch_of(pipeline, [image_bytes(noise(20, 30, 3), "JPEG")] * 2)()
+    requests.close([pipeline])
+    requests.replay(recorder.calls, Reporter(metrics.sink("shapes")))
+    lines = metrics.render().decode().splitlines()
+    assert 'd2serve_requests_total{Code="ok",ModelName="shapes",Status="200"} 2.0' in lines

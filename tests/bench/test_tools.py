@@ -1,49 +1,43 @@
 """GPU, memory, overload, cold start and the command itself."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench import __main__ as entry
-from bench import gpu
-from bench.baselines import command
-from bench.comparison import Result, Series
+from bench import gpu, overload
 from bench.loadgen.generator import Record
-from bench.memory import bare_peak, rows_of
+from bench.memory import bare_peak, large_peaks_mb, rows_of
 from bench.overload import recovery_s
-from bench.worker_process import results_of, run_worker, unpack
-from tests.bench.fake_server import Capture, Patch
+from bench.worker_process import results_of, running_worker, unpack
+from tests.bench.fake_server import Capture, FakeServer, Patch, running
 from tests.goldens.cases import SAMPLES, TINY
 
 JPEG = next(each for each in SAMPLES if each.suffix == ".jpg")
 
 
-def test_an_interrupted_run_leaves_its_results(tmp_path: Path, monkeypatch: Patch) -> None:
-    def interrupted(*_: object) -> Iterator[Result]:
-        series = (Series("d2serve", (40.0,)), Series("naive", (4.0,)))
-        yield Result("http", "naive", "shapes fp32", 1, "a note", series, "requests/s", True)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(command, "measure_all", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        command.main(["--output", str(tmp_path)])
-    assert "10 (10..10)" in (tmp_path / "baselines.md").read_text()
-
-
-def test_a_worker_starts_from_an_archive_and_runs_batches(
+def test_a_worker_starts_from_an_archive_and_serves_its_own_clients(
     shapes_mar: Path, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     folder = unpack(shapes_mar, tmp_path)
     monkeypatch.setenv("D2SERVE_WARM_UP_SIZES", "64x48")
-    run = run_worker(folder, [JPEG], 2, seconds=0.001)
-    assert (run.batch, len(run.seconds)) == (2, 1)
-    assert run.images_per_s == 2 / run.seconds[0]
-    assert run.private_mb < run.resident_mb <= run.peak_mb
-    assert [each.unit for each in results_of({"a": [run]})] == ["s"] * 3 + ["MB"] * 3
-    with pytest.raises(RuntimeError, match=r"(?s)the worker of .* failed:.*unsupported"):
-        run_worker(folder, [folder / "MAR-INF" / "MANIFEST.json"])
+    with running_worker(folder, [JPEG]) as worker:
+        start = worker.start
+        once = worker.run(clients=3, seconds=0)
+        run = worker.run(clients=2, seconds=1.0, warm_up_s=0.2)
+    assert start.private_mb < start.resident_mb <= start.peak_mb <= once.peak_mb
+    assert len(once.seconds) == 3
+    # Two clients are always waiting for a response.
+    assert run.images_per_s == pytest.approx(2 / np.mean(run.seconds), rel=0.3)
+    assert [each.unit for each in results_of({"a": [start]})] == ["s"] * 3 + ["MB"] * 3
+    no_image = folder / "MAR-INF" / "MANIFEST.json"
+    with (
+        pytest.raises(RuntimeError, match=r"(?s)the worker failed:.*an image received 400"),
+        running_worker(folder, [no_image]),
+    ):
+        pass
 
 
 def test_without_a_gpu_the_command_ends(monkeypatch: Patch, capsys: Capture) -> None:
@@ -84,11 +78,37 @@ def test_memory_of_the_worker_beside_the_bare_model() -> None:
     assert 100e6 < bare_peak(tiny, 2, 1) < 3000e6
 
 
-def test_recovery_is_a_response_as_fast_as_on_an_idle_server() -> None:
+def test_peak_memory_of_large_images(shapes_mar: Path, tmp_path: Path, monkeypatch: Patch) -> None:
+    monkeypatch.setenv("D2SERVE_WARM_UP_SIZES", "64x48")
+    small, once, again = large_peaks_mb(shapes_mar, tmp_path, (1600, 1200)).values()
+    # Two threads decode at least one image each.
+    assert small + 1600 * 1200 * 3 / 1e6 < once <= again
+
+
+def test_recovery_is_the_first_request_as_fast_as_on_an_idle_server() -> None:
     for probes, recovered in (
-        ([(99, 99.1, 200), (101, 103, 200), (103, 103.15, 200)], 3.15),
-        ([(101, 101.01, 503), (102, 102.1, 200)], 2.1),
+        ([(99, 99.1, 200), (101, 103, 200), (103, 103.15, 200)], 3.0),
+        ([(101, 101.01, 503), (102, 102.1, 200)], 2.0),
         ([(101, 103, 200)], None),
     ):
         records = [Record(due, done, status, True) for due, done, status in probes]
-        assert recovery_s(records, 0.1, ended=100) == (recovered and pytest.approx(recovered))
+        assert recovery_s(records, 0.2, ended=100) == (recovered and pytest.approx(recovered))
+
+
+def test_an_overload_is_compared_with_the_capacity(monkeypatch: Patch, tmp_path: Path) -> None:
+    """Two requests at a time take 0.1 s each, and the server rejects the rest."""
+    fake = FakeServer(lag_s=0.1, most=2)
+    for name, value in (("CLIENTS_AT_CAPACITY", 2), ("WATCHED_S", 3.0), ("WARM_UP_S", 0.2)):
+        monkeypatch.setattr(overload, name, value)
+    with running(fake):
+        arguments = ["--url", fake.url, "--images", str(JPEG), "--seconds", "3"]
+        assert overload.main([*arguments, "--output", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "overload.json").read_text())
+    assert found["capacity"] == pytest.approx(2 / 0.1, rel=0.2)
+    assert found["overload"]["requests"] / 3 == pytest.approx(4 * found["capacity"], rel=0.3)
+    assert 0.6 < found["goodput"] <= 1.1
+    assert found["overload"]["rejected_latency_ms"]["50"] < 50
+    assert 0 <= found["recovered_s"] < 1
+    page = (tmp_path / "overload.md").read_text()
+    for row in ("goodput", "time to a 503, p50", "time to a 503, p99", "recovered after"):
+        assert f"| {row} " in page

@@ -14,6 +14,7 @@ from d2serve.aws.local_container import Container, running_container
 from d2serve.building.package import build_package
 from d2serve.servers.torchserve.launcher.server import Server
 from tests.bodies import image_bytes
+from tests.serving.asgi_server import AsgiServer, running_asgi_server
 from tests.serving.traffic import pixels
 
 
@@ -62,6 +63,14 @@ def container(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     environment = container_environment("transform", SINGLE_WORKER)
     with running_container(package, environment, log_dir=log_dir) as running:
         running.wait_until_healthy(within_s=120)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def asgi(shapes_mar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AsgiServer]:
+    """The bundled model on the ASGI server."""
+    with running_asgi_server(shapes_mar, log_dir=tmp_path_factory.mktemp("asgi-logs")) as running:
+        running.wait_until_ready()
         yield running
 
 

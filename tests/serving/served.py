@@ -11,6 +11,7 @@ import psutil
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from d2serve.servers.torchserve.launcher.server import MODEL, REQUESTS, ServerLogs
+from tests.serving.asgi_server import SERVER_PROCESS
 
 WRITE_TIMEOUT_S = 10
 Value = TypeVar("Value")
@@ -30,7 +31,7 @@ class Served(Protocol):
 
 
 def workers_of(served: Served) -> list[psutil.Process]:
-    """The processes that run the handler."""
+    """The processes that run the model."""
     return [process for process in psutil.process_iter() if _is_worker(process, served)]
 
 
@@ -65,8 +66,11 @@ def _log(served: Served) -> str:
 
 def _is_worker(process: psutil.Process, served: Served) -> bool:
     try:
-        # The server heads its own process group.
+        command = str(process.cmdline())
+        if SERVER_PROCESS in command:
+            return process.ppid() == served.process.pid
+        # TorchServe heads its own process group.
         in_group = os.getpgid(process.pid) == served.process.pid
-        return in_group and "model_service_worker" in str(process.cmdline())
+        return in_group and "model_service_worker" in command
     except (ProcessLookupError, psutil.Error):
         return False

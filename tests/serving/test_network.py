@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from d2serve.cli.main import invoke
-from d2serve.servers.torchserve.launcher.network import ANY_IPV6, Certificate
+from d2serve.servers.exposure import ANY_IPV6, Certificate
 from d2serve.servers.torchserve.launcher.ports import LOOPBACK, Ports
 from d2serve.servers.torchserve.launcher.server import MODEL, ServerLogs
 from tests.certificates import self_signed_ec
@@ -28,6 +28,7 @@ from tests.environment import clean_environment
 
 pytestmark = pytest.mark.serving
 
+# The status of TorchServe's own APIs, which have no proxy.
 REJECTED_BY_TORCHSERVE = 400
 
 
@@ -99,15 +100,19 @@ def bearer(token: str) -> dict[str, str]:
     ],
 )
 @pytest.mark.parametrize(
-    "route", ["/invocations", "/predictions/shapes", "/v1/models/shapes:predict", "/models"]
+    "route", ["/invocations", "/predictions/shapes", "/v1/models/shapes:predict"]
 )
 def test_requests_without_the_token_are_rejected(
     exposed: ExposedServer, http: httpx.Client, jpeg: Path, route: str, headers: dict[str, str]
 ) -> None:
     response = http.post(f"{exposed.url}{route}", content=jpeg.read_bytes(), headers=headers)
-    assert response.status_code == REJECTED_BY_TORCHSERVE
-    assert response.json()["error"]["message"] == "the token is missing, wrong or expired"
-    assert http.get(f"{exposed.url}/ping", headers=headers).status_code == REJECTED_BY_TORCHSERVE
+    assert response.status_code == httpx.codes.UNAUTHORIZED
+    assert response.headers["www-authenticate"].startswith("Bearer")
+    error = response.json()["error"]
+    assert error["code"] == "unauthorized"
+    assert error["message"] == "the token is missing, wrong or expired"
+    ping = http.get(f"{exposed.url}/ping", headers=headers)
+    assert ping.status_code == httpx.codes.UNAUTHORIZED
 
 
 @pytest.mark.parametrize("api", ["management", "API"])
@@ -116,7 +121,7 @@ def test_tokens_of_other_apis_are_rejected(
 ) -> None:
     headers = bearer(exposed.tokens()[api])
     response = http.post(f"{exposed.url}/invocations", content=jpeg.read_bytes(), headers=headers)
-    assert response.status_code == REJECTED_BY_TORCHSERVE
+    assert response.status_code == httpx.codes.UNAUTHORIZED
 
 
 def test_requests_with_the_token_are_processed(
@@ -132,7 +137,7 @@ def test_the_server_is_reachable_by_ipv6(
     exposed: ExposedServer, http: httpx.Client, jpeg: Path
 ) -> None:
     url = f"https://[::1]:{exposed.port}/invocations"
-    assert http.post(url, content=jpeg.read_bytes()).status_code == REJECTED_BY_TORCHSERVE
+    assert http.post(url, content=jpeg.read_bytes()).status_code == httpx.codes.UNAUTHORIZED
     headers = bearer(exposed.tokens()["inference"])
     assert http.post(url, content=jpeg.read_bytes(), headers=headers).json()["names"]
 
@@ -187,7 +192,8 @@ def test_a_token_can_be_renewed(exposed: ExposedServer, http: httpx.Client) -> N
     assert http.get(renew, headers=bearer(before["API"])).status_code == 200
     after = exposed.tokens()
     ping = f"{exposed.url}/ping"
-    assert http.get(ping, headers=bearer(before["inference"])).status_code == REJECTED_BY_TORCHSERVE
+    outdated = http.get(ping, headers=bearer(before["inference"]))
+    assert outdated.status_code == httpx.codes.UNAUTHORIZED
     assert http.get(ping, headers=bearer(after["inference"])).status_code == 200
 
 
@@ -228,7 +234,7 @@ def test_predict_uses_token_and_certificate(
     monkeypatch.setenv("D2SERVE_TOKEN", exposed.tokens()["inference"])
     assert invoke(trusting) == 0
     rejected, distrusted, predicted = map(json.loads, capsys.readouterr().out.splitlines())
-    assert rejected[0]["error"]["code"] == "bad_request"
+    assert rejected[0]["error"]["code"] == "unauthorized"
     assert "the token is missing" in rejected[0]["error"]["message"]
     assert distrusted[0]["error"]["code"] == "not_trusted"
     assert predicted[0]["answer"]["names"]

@@ -136,12 +136,18 @@ def test_every_command_of_the_readme_works(repo_root: Path, project: Path, port:
     assert_overlays(project / "out", project / "models" / "shapes" / "samples")
     [example] = blocks_of(repo_root / "README.md", "python")
     assert "circle" in run_python(example, project)
-    [serve] = [command for command in before if command.startswith("make serve")]
+    servers = [command for command in before if command.startswith("make serve")]
+    assert len(servers) == 2
     requests = [command for command in commands if uses_server(command)]
     assert len(requests) == 3
-    with serving(serve, project, port):
-        detected, drawn, predicted = (run(at_port(request, port), project) for request in requests)
-        try_the_api_page(repo_root / "docs" / "api.md", project, port)
+    for serve in servers:
+        with serving(serve, project, port):
+            assert_responses(repo_root, project, [at_port(request, port) for request in requests])
+            try_the_api_page(repo_root / "docs" / "api.md", project, port)
+
+
+def assert_responses(repo_root: Path, project: Path, requests: list[str]) -> None:
+    detected, drawn, predicted = (run(request, project) for request in requests)
     response = json.loads(detected[detected.index("{") : detected.rindex("}") + 1])
     assert response["names"]
     assert list(response) == list(example_response(repo_root))

@@ -43,7 +43,7 @@ def test_the_documented_commands_read_the_log(
     folder = tmp_path / "logs" / "serve-8080"
     folder.mkdir(parents=True)
     shutil.copy(server.logs.folder / REQUESTS, folder)
-    assert all(json.loads(line)["batch_ms"] > 0 for line in run(slowest, tmp_path))
+    assert all(json.loads(line)["total_ms"] > 0 for line in run(slowest, tmp_path))
     assert any("unsupported_media_type" in line for line in run(refused, tmp_path))
     # As SageMaker's log configuration writes them.
     texts = (folder / REQUESTS).read_text().splitlines()

@@ -17,12 +17,13 @@ SHORT = ["--minutes", "1.5", "--kill-every", "45", "--clients", "8", "--hostile"
 OF_THE_MACHINE = ("p99", "worst minute", "memory growth")
 
 
+@pytest.mark.parametrize("server", ["torchserve", "asgi"])
 def test_ninety_seconds_of_soak_show_no_fault(
-    shapes_mar: Path, repo_root: Path, tmp_path: Path
+    shapes_mar: Path, repo_root: Path, tmp_path: Path, server: str
 ) -> None:
     command = [sys.executable, "-m", "bench", "soak", "--model", str(shapes_mar), *SHORT]
     done = subprocess.run(
-        [*command, "--out", str(tmp_path)],
+        [*command, "--server", server, "--out", str(tmp_path)],
         cwd=repo_root,
         env=clean_environment(),
         capture_output=True,

@@ -1,4 +1,7 @@
-"""Section 2 of the contract: every content type, array and JSON shape, through the real server."""
+"""Section 2 of the contract: content types, arrays and JSON shapes, through the real servers.
+
+More of it: test_media_types.py and test_open_inference.py.
+"""
 
 import json
 from collections.abc import Callable
@@ -17,7 +20,6 @@ from tests.serving.contract.rows import (
     base64_of,
     json_of,
     npy_of,
-    open_inference_of,
     opened,
     png_of,
     url_safe_base64_of,
@@ -282,8 +284,11 @@ def test_json_with_several_images(
 INSTANCES: dict[str, Callable[[Array], Any]] = {
     "text": encoded,
     "b64": lambda p: {"b64": encoded(p)},
+    "base64": lambda p: {"base64": encoded(p)},
+    "data": lambda p: {"data": encoded(p)},
     "image": lambda p: {"image": encoded(p)},
     "image_bytes": lambda p: {"image_bytes": {"b64": encoded(p)}},
+    "keys-beside-it": lambda p: {"key": "7", "b64": encoded(p), "meta": {"camera": 3}},
     "lists": lambda p: p.tolist(),
 }
 
@@ -318,31 +323,6 @@ def test_json_lines(
     assert_predictions(response, [prediction_of(small(image))])
 
 
-TENSORS: dict[str, Row] = {
-    "UINT8": lambda p: open_inference_of("UINT8", p.ravel().tolist(), list(p.shape)),
-    "UINT8-nested": lambda p: open_inference_of("UINT8", p.tolist(), list(p.shape)),
-    "UINT8-batch-of-one": lambda p: open_inference_of("UINT8", p.tolist(), [1, *p.shape]),
-    "FP32": lambda p: open_inference_of("FP32", (p / 255).ravel().tolist(), list(p.shape)),
-    "BYTES": lambda p: open_inference_of("BYTES", [encoded(p)], [1]),
-}
-
-
-@pytest.mark.parametrize(
-    "route", ["/invocations", "/predictions/{model}", "/v2/models/{model}/infer"]
-)
-@pytest.mark.parametrize("name", TENSORS)
-def test_open_inference_tensors(
-    at: At, http: httpx.Client, image: Array, prediction_of: Predict, name: str, route: str
-) -> None:
-    response = TENSORS[name](small(image)).post(http, at(route))
-    assert response.status_code == 200, response.text
-    tensors = {tensor["name"]: tensor for tensor in response.json()["outputs"]}
-    expected = prediction_of(small(image))
-    boxes = np.reshape(tensors["boxes"]["data"], tensors["boxes"]["shape"])
-    np.testing.assert_allclose(boxes, np.reshape(expected["boxes"], boxes.shape), atol=0.01)
-    assert tensors["classes"]["data"] == expected["classes"]
-
-
 def test_multipart_files_of_any_field_names(
     http: httpx.Client, route_url: str, image: Array, prediction_of: Predict
 ) -> None:
@@ -374,6 +354,7 @@ def assert_predictions(response: httpx.Response, expected: list[dict[str, Any]])
     """Check for the same predictions as for the same images as PNG."""
     assert response.status_code == 200, response.text
     content = response.json()
+    assert ("predictions" in content) == (len(expected) > 1), content
     predictions = content["predictions"] if len(expected) > 1 else [content]
     for one, other in zip(predictions, expected, strict=True):
         assert_same_prediction(one, other)

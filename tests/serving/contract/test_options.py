@@ -1,4 +1,4 @@
-"""Section 3 of the contract: every option, every source, through the real server."""
+"""Section 3 of the contract: every option, every source, through the real servers."""
 
 import json
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import pytest
 
 from tests.serving.contract.rows import (
     CUSTOM_ATTRIBUTES,
+    INFERENCE_ROUTES,
     Array,
     At,
     Sent,
@@ -54,9 +55,8 @@ def by_form_field(
     return http.post(url, files=files, data={name: value})
 
 
-# TorchServe passes only the query string of /invocations to the handler.
 SOURCES: dict[str, tuple[Callable[..., httpx.Response], tuple[str, ...]]] = {
-    "query": (by_query, ("/invocations", "/models/{model}/invoke")),
+    "query": (by_query, ("/invocations", "/predictions/{model}")),
     "pairs": (by_pairs, ("/invocations", "/predictions/{model}")),
     "json-attributes": (by_json_attributes, ("/invocations", "/predictions/{model}")),
     "parameters": (by_parameters, ("/invocations", "/predictions/{model}")),
@@ -111,6 +111,39 @@ def test_input_options_from_the_query(
     options = {"input_color": "bgr", "input_range": "0-255", "input_layout": "hwc"}
     response = sent.post(http, url, **options)
     assert response.json()["names"] == prediction_of(image)["names"]
+
+
+@pytest.mark.parametrize("route", INFERENCE_ROUTES)
+def test_the_query_of_every_route(
+    at: At, http: httpx.Client, image: Array, prediction_of: Predict, route: str
+) -> None:
+    options = {"classes": "star,triangle", "max_detections": "1", "masks": "none"}
+    response = png_of(image).post(http, at(route), **options)
+    assert response.status_code == 200, response.text
+    wanted = [name for name in prediction_of(image)["names"] if name in ("star", "triangle")]
+    assert response.json()["names"] == wanted[:1]
+    assert response.json()["masks"] == []
+
+
+# Values of the custom attributes -> whether they contain the option masks=none.
+FOREIGN = {
+    "c000b4f9-df62-4c85-a0bf-7c525f9104a4": False,
+    "trace-1": False,
+    "accept_eula=true": False,
+    "accept_eula=true;masks=none": True,
+    "masks=none,accept_eula=true": True,
+    '{"accept_eula": true, "masks": "none"}': True,
+}
+
+
+@pytest.mark.parametrize("attributes", FOREIGN)
+def test_custom_attributes_that_are_no_options_are_ignored(
+    http: httpx.Client, route_url: str, image: Array, prediction_of: Predict, attributes: str
+) -> None:
+    response = png_of(image, **{CUSTOM_ATTRIBUTES: attributes}).post(http, route_url)
+    assert response.status_code == 200, response.text
+    assert response.json()["names"] == prediction_of(image)["names"]
+    assert (response.json()["masks"] == []) == FOREIGN[attributes]
 
 
 def test_several_options_at_once(

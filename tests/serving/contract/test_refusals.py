@@ -1,4 +1,4 @@
-"""Section 5 of the contract: every error, through the real server."""
+"""Section 5 of the contract: every error, through the real servers."""
 
 import httpx
 import numpy as np

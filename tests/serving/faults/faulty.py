@@ -1,85 +1,72 @@
-"""A real server with faults on demand."""
+"""Real servers with faults on demand."""
 
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from d2serve.servers.torchserve.launcher.ports import LOOPBACK, Ports
-from d2serve.servers.torchserve.launcher.server import Server
-from tests.serving.served import worker_of
+from d2serve.servers.torchserve.launcher.ports import LOOPBACK
+from d2serve.servers.torchserve.launcher.processes import living_members
+from d2serve.servers.torchserve.launcher.server import MODEL, REQUESTS, Server, ServerLogs
+from tests.serving.asgi_server import AsgiServer
+from tests.serving.faults.injection import HELD
+from tests.serving.served import Served, worker_of
 from tests.serving.traffic import npy_body, zeros
 
 BATCH = 4
+# Requests that wait while a batch runs.
 QUEUE = 6
 CONNECTIONS = 30
-RESPONSE_TIMEOUT_S = 4
+# The time after which a forward pass counts as hung.
+FORWARD_TIMEOUT_S = 4
 TIMEOUT_S = 90
-
-# The side of an image selects the fault; images of different sizes run in separate forward passes.
-GOOD, FAULT, EXCEEDS_MEMORY, MAX_TWO_PER_BATCH, LOST_DEVICE, HELD = 64, 500, 507, 520, 540, 560
-ONLY_TWO_FIT = "CUDA out of memory, only two fit"
-
-
-def faulty_handler(gate: Path) -> str:
-    """The code of a handler with these faults, whose wall clock jumps by years at every call."""
-    return f"""
-import itertools
-import time
-from pathlib import Path
-
-import torch
-from d2serve.servers.torchserve.handler import Detectron2Handler
-
-GATE = Path({str(gate)!r})
-FAULTS = {{
-    {FAULT}: RuntimeError("zqx /opt/secret"),
-    {EXCEEDS_MEMORY}: torch.OutOfMemoryError("CUDA out of memory zqx /opt/secret"),
-    {LOST_DEVICE}: RuntimeError("CUDA error: device-side assert triggered"),
-}}
-JUMPS_S = itertools.cycle([0, 4e7, -4e7, 1])
-true_time = time.time
-time.time = lambda: true_time() + next(JUMPS_S)
-
-
-class FaultyHandler(Detectron2Handler):
-    def initialize(self, context):
-        super().initialize(context)
-        network = self.pipeline.detector.model
-        forward = network.forward
-
-        def fail(images, sizes_hw):
-            sides = [height for height, _ in sizes_hw]
-            for side in set(sides) & set(FAULTS):
-                raise FAULTS[side]
-            if {MAX_TWO_PER_BATCH} in sides and len(sides) > 2:
-                raise torch.OutOfMemoryError("{ONLY_TWO_FIT}")
-            if {HELD} in sides:
-                (GATE / "begun").touch()
-                while not (GATE / "open").exists():
-                    time.sleep(0.01)
-            return forward(images, sizes_hw)
-
-        network.forward = fail
-"""
 
 
 @dataclass
-class Faulty:
-    """The server; through files in the folder `gate` a test holds and releases HELD images."""
+class Faulty(ABC):
+    """A server; through files in the folder `gate` a test holds and releases HELD images."""
 
-    server: Server
     gate: Path
-    pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(64))
+    pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(64), kw_only=True)
+
+    @property
+    @abstractmethod
+    def served(self) -> Served:
+        """The server."""
+
+    @abstractmethod
+    def wait_for_queue(self, length: int) -> None:
+        """Return when `length` requests wait behind the running batch."""
+
+    @property
+    @abstractmethod
+    def logging_process(self) -> psutil.Process:
+        """The process that writes `main_log`."""
+
+    @property
+    @abstractmethod
+    def main_log(self) -> str:
+        """A log that grows with each request."""
 
     @property
     def url(self) -> str:
-        return f"{self.server.url}/invocations"
+        return f"{self.served.url}/invocations"
+
+    @property
+    def logs(self) -> ServerLogs:
+        return self.served.logs
+
+    @property
+    def request_log(self) -> str:
+        """The text of the logs that have a line for each request."""
+        return self.logs.text(MODEL) + self.logs.text(REQUESTS)
 
     def send(self, side: int, headers: dict[str, str] | None = None) -> httpx.Response:
         """The response to an image of that side, over a separate connection."""
@@ -94,14 +81,48 @@ class Faulty:
 
     def hold(self) -> "Future[httpx.Response]":
         """A request whose forward pass has begun and does not end before `release`."""
-        for file in self.gate.iterdir():
-            file.unlink()
+        for name in ("begun", "open"):
+            (self.gate / name).unlink(missing_ok=True)
         held = self.submit(HELD)
         wait_until(lambda: (self.gate / "begun").exists())
         return held
 
     def release(self) -> None:
         (self.gate / "open").touch()
+
+    def is_healthy(self) -> bool:
+        try:
+            return httpx.get(f"{self.served.url}/ping", trust_env=False).is_success
+        except httpx.TransportError:
+            return False
+
+    @property
+    def worker(self) -> psutil.Process:
+        """The process that runs the model."""
+        return worker_of(self.served)
+
+    def connect(self) -> socket.socket:
+        address = urlsplit(self.served.url)
+        return socket.create_connection((LOOPBACK, address.port or 80), TIMEOUT_S)
+
+
+@dataclass
+class FaultyTorchServe(Faulty):
+    """TorchServe behind its proxy."""
+
+    server: Server
+
+    @property
+    def served(self) -> Server:
+        return self.server
+
+    @property
+    def logging_process(self) -> psutil.Process:
+        return self.torchserve
+
+    @property
+    def main_log(self) -> str:
+        return self.logs.text("access_log.log")
 
     def wait_for_queue(self, length: int) -> None:
         wait_until(lambda: self._queue_length() == length)
@@ -111,18 +132,19 @@ class Faulty:
         [model] = httpx.get(url, trust_env=False).json()
         return int(model["jobQueueStatus"]["pendingRequests"])
 
-    def is_healthy(self) -> bool:
-        return httpx.get(f"{self.server.url}/ping", trust_env=False).is_success
-
-    @property
-    def worker(self) -> psutil.Process:
-        return worker_of(self.server)
-
     @property
     def proxy(self) -> psutil.Process:
         """The process that owns the public port."""
-        [port] = self.server.key_file.parent.glob("d2serve-*.port")
-        return psutil.Process(int(port.read_text()))
+        [owner] = [
+            process
+            for process in living_members(self.server.process.pid)
+            if any(
+                connection.laddr.port == self.server.ports.inference
+                for connection in process.net_connections("tcp")
+                if connection.status == psutil.CONN_LISTEN
+            )
+        ]
+        return owner
 
     @property
     def torchserve(self) -> psutil.Process:
@@ -130,14 +152,34 @@ class Faulty:
         [child] = psutil.Process(self.server.process.pid).children()
         return child
 
-    def connect(self) -> socket.socket:
-        return socket.create_connection((LOOPBACK, self.server.ports.inference), TIMEOUT_S)
+
+@dataclass
+class FaultyAsgi(Faulty):
+    """The ASGI server."""
+
+    server: AsgiServer
+
+    @property
+    def served(self) -> AsgiServer:
+        return self.server
+
+    @property
+    def logging_process(self) -> psutil.Process:
+        return self.worker
+
+    @property
+    def main_log(self) -> str:
+        return self.logs.text(MODEL)
+
+    def wait_for_queue(self, length: int) -> None:
+        """The held image counts as queued as well."""
+        wait_until(lambda: int((self.gate / "queued").read_text()) == length + 1)
 
 
-def is_open(ports: Ports) -> bool:
-    """True if the public port accepts connections."""
+def is_open(url: str) -> bool:
+    """True if the server at the URL accepts connections."""
     try:
-        httpx.get(f"http://{LOOPBACK}:{ports.inference}/ping", trust_env=False)
+        httpx.get(f"{url}/ping", trust_env=False)
     except httpx.TransportError:
         return False
     return True

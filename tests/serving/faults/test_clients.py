@@ -5,8 +5,8 @@ import struct
 from contextlib import ExitStack
 from pathlib import Path
 
-from d2serve.servers.torchserve.launcher.server import REQUESTS
-from tests.serving.faults.faulty import CONNECTIONS, GOOD, Faulty, error_code, wait_until
+from tests.serving.faults.faulty import CONNECTIONS, Faulty, error_code, wait_until
+from tests.serving.faults.injection import GOOD
 from tests.serving.traffic import npy_body, zeros
 
 SLOW_CLIENTS = 20
@@ -41,6 +41,8 @@ def test_clients_that_send_single_bytes_do_not_delay_other_clients(
 def test_requests_of_disconnected_clients_do_not_run(faulty: Faulty) -> None:
     body = npy_body(zeros(GOOD))
     sent = request(body.content, f"Content-Type: {body.content_type}")
+    logged = "the client has disconnected"
+    before = faulty.request_log.count(logged)
     held = faulty.hold()
     for queued, disconnect in enumerate((reset, socket.socket.close, half_close), 1):
         client = faulty.connect()
@@ -55,12 +57,11 @@ def test_requests_of_disconnected_clients_do_not_run(faulty: Faulty) -> None:
     assert response.status_code == 200
     assert 'batch;desc="1"' in response.headers["server-timing"]
     assert faulty.send(GOOD).status_code == 200
-    logged = "the client has disconnected"
-    wait_until(lambda: faulty.server.logs.text(REQUESTS).count(logged) == 3)
+    wait_until(lambda: faulty.request_log.count(logged) == before + 3)
 
 
 def half_close(client: socket.socket) -> None:
-    """It can still receive, but TorchServe does not respond to such a client either."""
+    """It can still receive, but no server responds to such a client."""
     client.shutdown(socket.SHUT_WR)
     with client, client.makefile("rb") as response:
         assert b" 200 " not in response.read()
@@ -84,9 +85,10 @@ def test_requests_beyond_the_connection_limit_are_rejected_and_pings_are_not(
             client.sendall(sent[:-1])
         for _ in range(3):
             rejected = faulty.send(GOOD)
-            assert (rejected.status_code, rejected.headers["retry-after"]) == (503, "1")
+            assert rejected.status_code == 503
+            assert int(rejected.headers["retry-after"]) >= 1
             assert error_code(rejected) == "overloaded"
-            assert "too many connections" in rejected.text
+            assert "too many" in rejected.text
             assert faulty.is_healthy()
         slow[0].sendall(sent[-1:])
         assert slow[0].recv(15) == b"HTTP/1.1 200 OK"

@@ -3,15 +3,14 @@
 import httpx
 import pytest
 
-from tests.serving.faults.faulty import (
+from d2serve.servers.torchserve.launcher.server import MODEL
+from tests.serving.faults.faulty import Faulty, error_code, wait_until
+from tests.serving.faults.injection import (
     EXCEEDS_MEMORY,
     FAULT,
     GOOD,
     MAX_TWO_PER_BATCH,
     ONLY_TWO_FIT,
-    Faulty,
-    error_code,
-    wait_until,
 )
 from tests.serving.traffic import images_run_together, npy_body, zeros
 
@@ -23,7 +22,7 @@ FAULTS = {FAULT: (500, "internal"), EXCEEDS_MEMORY: (507, "out_of_memory")}
 def test_a_server_error_has_its_status_and_reveals_no_internals(
     faulty: Faulty, http: httpx.Client, route: str, side: int
 ) -> None:
-    response = npy_body(zeros(side)).post(http, faulty.server.url + route)
+    response = npy_body(zeros(side)).post(http, faulty.served.url + route)
     assert (response.status_code, error_code(response)) == FAULTS[side]
 
 
@@ -41,7 +40,7 @@ def test_a_batch_that_does_not_fit_is_split_and_the_size_is_remembered(
     faulty: Faulty,
 ) -> None:
     def out_of_memory_errors() -> int:
-        return faulty.server.logs.text("model_log.log").count(f"OutOfMemoryError: {ONLY_TWO_FIT}")
+        return faulty.logs.text(MODEL).count(f"OutOfMemoryError: {ONLY_TWO_FIT}")
 
     before = out_of_memory_errors()
     for _ in range(2):
@@ -51,5 +50,5 @@ def test_a_batch_that_does_not_fit_is_split_and_the_size_is_remembered(
         faulty.release()
         assert [images_run_together(response.result()) for response in responses] == [2] * 4
         assert held.result().status_code == 200
-    wait_until(lambda: out_of_memory_errors() > before)  # TorchServe writes its log with a delay
+    wait_until(lambda: out_of_memory_errors() > before)  # logs are written with a delay
     assert out_of_memory_errors() == before + 1

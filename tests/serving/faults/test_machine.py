@@ -5,11 +5,12 @@ import re
 import psutil
 import pytest
 
-from tests.serving.faults.faulty import GOOD, Faulty, wait_until
+from tests.serving.faults.faulty import Faulty, wait_until
+from tests.serving.faults.injection import GOOD
 
 
 def test_a_jumping_wall_clock_does_not_change_durations(faulty: Faulty) -> None:
-    """The handler's clock jumps by more than a year at every call."""
+    """The clock of the process that runs the model jumps by more than a year at every call."""
     for _ in range(4):
         response = faulty.send(GOOD, {"X-D2serve-Timeout-Ms": "90000"})
         assert response.status_code == 200
@@ -24,15 +25,14 @@ def test_a_jumping_wall_clock_does_not_change_durations(faulty: Faulty) -> None:
 )
 def test_requests_succeed_when_logs_cannot_grow(faulty: Faulty) -> None:
     """A limit on the size of files has the effect of a full disk."""
-    torchserve = faulty.torchserve
-    logs = faulty.server.logs
-    _, limit = torchserve.rlimit(psutil.RLIMIT_FSIZE)
-    torchserve.rlimit(psutil.RLIMIT_FSIZE, (1, limit))
+    process = faulty.logging_process
+    _, limit = process.rlimit(psutil.RLIMIT_FSIZE)
+    process.rlimit(psutil.RLIMIT_FSIZE, (1, limit))
     try:
-        written = logs.text("access_log.log")
+        written = faulty.main_log
         assert [faulty.send(side).status_code for side in (GOOD, GOOD, 10)] == [200] * 3
-        assert logs.text("access_log.log") == written
+        assert faulty.main_log == written
     finally:
-        torchserve.rlimit(psutil.RLIMIT_FSIZE, (limit, limit))
+        process.rlimit(psutil.RLIMIT_FSIZE, (limit, limit))
     assert faulty.send(GOOD).status_code == 200
-    wait_until(lambda: logs.text("access_log.log") != written)
+    wait_until(lambda: faulty.main_log != written)

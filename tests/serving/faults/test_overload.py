@@ -1,6 +1,13 @@
 """More requests than the server can process."""
 
-from tests.serving.faults.faulty import BATCH, GOOD, QUEUE, Faulty, error_code
+import time
+
+import pytest
+
+from tests.serving.faults.faulty import BATCH, QUEUE, Faulty, error_code
+from tests.serving.faults.injection import GOOD
+
+DEADLINE_S = 1.5
 
 
 def test_requests_beyond_the_queue_are_rejected_at_once_and_queued_ones_are_processed(
@@ -12,7 +19,7 @@ def test_requests_beyond_the_queue_are_rejected_at_once_and_queued_ones_are_proc
     for _ in range(3):
         rejected = faulty.send(GOOD)
         assert rejected.status_code == 503
-        assert rejected.headers["retry-after"] == "1"
+        assert int(rejected.headers["retry-after"]) >= 1
         assert error_code(rejected) == "overloaded"
     assert not held.done()
     faulty.release()
@@ -22,15 +29,16 @@ def test_requests_beyond_the_queue_are_rejected_at_once_and_queued_ones_are_proc
 
 def test_a_request_past_its_deadline_does_not_run(faulty: Faulty) -> None:
     held = faulty.hold()
-    expired = faulty.submit(GOOD, {"X-D2serve-Timeout-Ms": "1"})
+    expired = faulty.submit(GOOD, {"X-D2serve-Timeout-Ms": str(1000 * DEADLINE_S)})
     in_time = faulty.submit(GOOD, {"X-D2serve-Timeout-Ms": "90000"})
     faulty.wait_for_queue(2)
+    time.sleep(DEADLINE_S)
     faulty.release()
     rejected = expired.result()
     assert rejected.status_code == 503
-    assert rejected.headers["retry-after"] == "1"
+    assert int(rejected.headers["retry-after"]) >= 1
     assert error_code(rejected) == "overloaded"
-    assert "waited longer than 0.001 s" in rejected.text
+    assert f"waited longer than {DEADLINE_S:g} s" in rejected.text
     assert "forward;dur=0.00" in rejected.headers["server-timing"]
     processed = in_time.result()
     assert processed.status_code == 200
@@ -38,7 +46,8 @@ def test_a_request_past_its_deadline_does_not_run(faulty: Faulty) -> None:
     assert held.result().status_code == 200
 
 
-def test_a_running_batch_does_not_occupy_the_queue(faulty: Faulty) -> None:
+@pytest.mark.parametrize("server_name", ["torchserve"], indirect=True)
+def test_a_running_batch_does_not_occupy_torchserves_queue(faulty: Faulty) -> None:
     """The worker takes its batch out of the queue, so the server accepts one batch more."""
     held = faulty.hold()
     queued = [faulty.submit(GOOD) for _ in range(QUEUE)]

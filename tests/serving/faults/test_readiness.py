@@ -1,4 +1,4 @@
-"""The health of a server behind the reverse proxy, and its shutdown."""
+"""The health of servers from their start to their shutdown."""
 
 import socket
 from collections.abc import Iterator
@@ -10,8 +10,7 @@ import httpx
 import pytest
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
-from d2serve.errors import ServerError
-from d2serve.servers.torchserve.launcher.ports import Ports
+from d2serve.servers.torchserve.launcher.ports import LOOPBACK, Ports
 from d2serve.servers.torchserve.launcher.server import (
     MODEL,
     SERVER,
@@ -19,7 +18,16 @@ from d2serve.servers.torchserve.launcher.server import (
     running_server,
 )
 from tests.serving.archives import HANDLER, alter, unpack
-from tests.serving.faults.faulty import GOOD, HELD, Faulty, faulty_handler, is_open, wait_until
+from tests.serving.faults.conftest import running_faulty_asgi
+from tests.serving.faults.faulty import (
+    QUEUE,
+    FaultyAsgi,
+    FaultyTorchServe,
+    error_code,
+    is_open,
+    wait_until,
+)
+from tests.serving.faults.injection import GOOD, HELD, faulty_handler
 
 
 @pytest.fixture
@@ -37,8 +45,11 @@ def stack() -> Iterator[ExitStack]:
         yield stack
 
 
-def test_health_from_start_to_shutdown(folder: Path, tmp_path: Path, stack: ExitStack) -> None:
+def test_health_of_torchserve_from_start_to_shutdown(
+    folder: Path, tmp_path: Path, stack: ExitStack
+) -> None:
     ports, logs = Ports.free(), tmp_path / "logs"
+    url = f"http://{LOOPBACK}:{ports.inference}"
     pool = stack.enter_context(ThreadPoolExecutor(1))
 
     def start() -> Server:
@@ -48,9 +59,9 @@ def test_health_from_start_to_shutdown(folder: Path, tmp_path: Path, stack: Exit
     # Unreachable before a model is loaded.
     starting = pool.submit(start)
     wait_until(lambda: "Torch worker started" in _text(logs / "model_log.log"))
-    assert not is_open(ports)
+    assert not is_open(url)
     (tmp_path / "load").touch()
-    faulty = Faulty(starting.result(), tmp_path)
+    faulty = FaultyTorchServe(tmp_path, starting.result())
     assert faulty.is_healthy()
 
     # Unhealthy while its last worker cannot start.
@@ -72,7 +83,7 @@ def test_health_from_start_to_shutdown(folder: Path, tmp_path: Path, stack: Exit
     running += [faulty.submit(GOOD) for _ in range(12)]
     faulty.wait_for_queue(12)
     stopping = pool.submit(faulty.server.stop)
-    wait_until(lambda: not is_open(ports))
+    wait_until(lambda: not is_open(url))
     assert not stopping.done()
     faulty.release()
     assert [response.result().status_code for response in running] == [200] * 13
@@ -80,7 +91,43 @@ def test_health_from_start_to_shutdown(folder: Path, tmp_path: Path, stack: Exit
     assert faulty.server.process.returncode is not None
 
 
-def test_a_server_whose_port_is_lost_exits(folder: Path, tmp_path: Path, stack: ExitStack) -> None:
+def test_health_of_the_asgi_server_from_start_to_shutdown(
+    shapes_mar: Path, tmp_path: Path, stack: ExitStack
+) -> None:
+    gate = tmp_path / "gate"
+    gate.mkdir()
+    server = stack.enter_context(running_faulty_asgi(shapes_mar, gate, tmp_path))
+    faulty, url = FaultyAsgi(gate, server), server.url
+
+    # Alive and not ready before the model is loaded.
+    wait_until(lambda: is_open(url))
+    with httpx.Client(trust_env=False) as http:
+        assert http.get(f"{url}/v2/health/live").status_code == 200
+        for path in ("/ping", "/v2/health/ready", "/v2/models/shapes/ready", "/v1/models/shapes"):
+            response = http.get(f"{url}{path}")
+            assert response.status_code == 503, path
+            assert int(response.headers["retry-after"]) >= 1
+    rejected = faulty.send(GOOD)
+    assert (rejected.status_code, error_code(rejected)) == (503, "overloaded")
+    (gate / "load").touch()
+    server.wait_until_ready()
+    assert faulty.send(GOOD).status_code == 200
+
+    # On shutdown it completes running and queued requests and rejects new ones.
+    running = [faulty.hold(), *(faulty.submit(GOOD) for _ in range(QUEUE))]
+    faulty.wait_for_queue(QUEUE)
+    server.process.terminate()
+    wait_until(lambda: not faulty.is_healthy())
+    assert server.process.poll() is None
+    faulty.release()
+    assert [response.result().status_code for response in running] == [200] * (1 + QUEUE)
+    assert server.process.wait(60) == 0
+    assert not is_open(url)
+
+
+def test_torchserve_whose_port_is_lost_serves_again_when_it_is_free(
+    folder: Path, tmp_path: Path, stack: ExitStack
+) -> None:
     (tmp_path / "load").touch()
     short_timeout = (
         "import d2serve.servers.torchserve.proxy.supervisor as supervisor\n"
@@ -88,13 +135,17 @@ def test_a_server_whose_port_is_lost_exits(folder: Path, tmp_path: Path, stack: 
     )
     alter(folder, {HANDLER: short_timeout + (folder / HANDLER).read_text()})
     running = running_server(folder, log_dir=tmp_path / "logs", with_proxy=True)
-    faulty = Faulty(stack.enter_context(running), tmp_path)
+    faulty = FaultyTorchServe(tmp_path, stack.enter_context(running))
+    worker = faulty.worker
     faulty.proxy.kill()
     # Another program takes the port before the proxy is restarted.
-    stack.enter_context(take_port(faulty.server.ports.inference))
-    with pytest.raises(ServerError, match="exited unexpectedly"):
-        faulty.server.wait_for_exit()
-    assert "the proxy cannot be restarted" in faulty.server.logs.text(MODEL)
+    with take_port(faulty.server.ports.inference):
+        wait_until(lambda: not worker.is_running())
+        wait_until(
+            lambda: "the proxy cannot be restarted; the worker exits" in faulty.logs.text(MODEL)
+        )
+    wait_until(faulty.is_healthy)
+    assert faulty.send(GOOD).status_code == 200
 
 
 def take_port(port: int) -> socket.socket:

@@ -43,11 +43,14 @@ def test_the_document_is_openapi_3_1() -> None:
 
 
 def test_all_routes_share_request_bodies_and_responses() -> None:
-    operations = [DOCUMENT["paths"][route]["post"] for route in ROUTES]
-    assert len(ROUTES) == 5
-    for operation in operations:
-        assert operation["requestBody"] == operations[0]["requestBody"]
-        assert operation["responses"] == operations[0]["responses"]
+    operations = {route: DOCUMENT["paths"][route]["post"] for route in ROUTES}
+    first, first_v2 = operations["/invocations"], operations["/v2/models/{name}/infer"]
+    assert len(ROUTES) == 7
+    for route, operation in operations.items():
+        same = first_v2 if route.startswith("/v2") else first
+        assert operation["requestBody"] == first["requestBody"]
+        assert operation["responses"] == same["responses"]
+    assert first_v2["responses"].keys() == first["responses"].keys()
 
 
 def test_the_document_lists_the_values_in_the_code() -> None:
@@ -69,7 +72,10 @@ def test_the_document_lists_the_values_in_the_code() -> None:
     assert set(bodies) == set(REQUEST_TYPES)
     assert COMPONENTS["schemas"]["OutputName"]["enum"] == list(OUTPUT_NAMES)
     codes = set(COMPONENTS["schemas"]["Error"]["properties"]["error"]["properties"]["code"]["enum"])
-    own = {"not_found", "method_not_allowed", "overloaded", "internal", "out_of_memory"}
+    own = {
+        *("unauthorized", "not_found", "method_not_allowed", "request_timeout"),
+        *("headers_too_large", "overloaded", "internal", "out_of_memory"),
+    }
     assert codes == {bad.code for bad in REJECTED.values()} | own
 
 
@@ -78,7 +84,7 @@ def test_the_document_lists_the_values_in_the_code() -> None:
 def test_the_response_to_every_example_conforms(
     server: Server, http: httpx.Client, title: str, route: str
 ) -> None:
-    response = send(http, server.url + route.replace("{name}", NAME), EXAMPLES[title])
+    response = send(http, server.url + route.format(name=NAME, version="1.0"), EXAMPLES[title])
     assert response.status_code == 200, response.text
     assert_conforms(response)
 

@@ -62,7 +62,9 @@ def test_every_request_gets_the_status_of_its_saved_response(
 ) -> None:
     item = REQUESTS[title]
     request = item["request"]
-    url = request["url"]["raw"].replace("{{url}}", server.url).replace("{{name}}", NAME)
+    url = request["url"]["raw"]
+    for name, value in {"url": server.url, "name": NAME, "version": "1.0"}.items():
+        url = url.replace(f"{{{{{name}}}}}", value)
     response = http.request(
         request["method"],
         url,

@@ -34,6 +34,8 @@ def document_for(name: str) -> dict[str, Any]:
     document = read_document()
     components = document["components"]
     components["parameters"]["Name"]["schema"] = {"const": name}
+    # A request with a short deadline gets a 503.
+    components["parameters"]["Timeout"]["schema"] = {"type": "number", "minimum": 60_000}
     # Recursive lists take minutes to generate.
     rows = {"type": "array", "items": {"type": "array", "items": {"type": "number"}}}
     components["schemas"]["Lists"] = rows

@@ -62,7 +62,9 @@ def test_an_operators_own_settings_take_precedence(
         assert too_many_pixels.json()["error"]["code"] == "too_large"
         assert png_of(image[:10, :10]).post(http, url).status_code == 200
         added = counted(
-            container.ports, Counter(), lambda now: sum_of(now, "d2serve_batch_requests_sum") == 2
+            container.ports,
+            Counter(),
+            lambda now: sum_of(now, "d2serve_request_seconds_count") == 2,
         )
         # The container is healthy when the first of the two has started.
         assert sum_of(added, "d2serve_worker_starts_total") >= 1

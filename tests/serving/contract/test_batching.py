@@ -1,3 +1,5 @@
+"""Requests of many clients share batches, and each gets its own response."""
+
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,7 +9,6 @@ import httpx
 import pytest
 
 from tests.conftest import BATCH_SIZE
-from tests.serving.served import Served
 from tests.serving.traffic import (
     Body,
     assert_rejected,
@@ -21,13 +22,6 @@ from tests.serving.traffic import (
 
 CLIENTS = 32
 ROUNDS = 3
-
-
-@pytest.fixture(scope="module", params=["server", "container"])
-def url(request: pytest.FixtureRequest) -> str:
-    """TorchServe alone, and as AWS's toolkit runs it."""
-    served: Served = request.getfixturevalue(request.param)
-    return f"{served.url}/invocations"
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,59 @@
+"""The servers of d2serve, each with one archive, as `d2serve serve` runs them."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+ASGI, TORCHSERVE = "asgi", "torchserve"
+READY_WITHIN_S = 300.0
+
+
+class Served(NamedTuple):
+    """A running server.
+
+    Attributes:
+        url: the URL of its predictions.
+        ready_s: time in seconds from its start until it was ready.
+    """
+
+    url: str
+    ready_s: float = 0.0
+
+
+@contextmanager
+def asgi(archive: Path, log_dir: Path) -> Iterator[Served]:
+    """Serve an archive by the ASGI server on a free port while the block runs."""
+    from d2serve.servers.asgi.config import ServerConfig
+    from d2serve.servers.asgi.supervisor import running_server
+
+    log_dir.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    with (
+        (log_dir / "asgi.log").open("ab") as log,
+        running_server([archive], ServerConfig({}, port=0), log=log) as server,
+    ):
+        server.wait_until_ready(READY_WITHIN_S)
+        ready_s = time.perf_counter() - started
+        yield Served(f"{server.url}/predictions/{server.model_name}", ready_s)
+
+
+@contextmanager
+def torchserve(archive: Path, log_dir: Path, *, with_proxy: bool = True) -> Iterator[Served]:
+    """Serve an archive by TorchServe while the block runs, by default behind its proxy."""
+    from d2serve.servers.torchserve.launcher.server import running_server
+
+    started = time.perf_counter()
+    with running_server(
+        archive, log_dir=log_dir, ready_within_s=READY_WITHIN_S, with_proxy=with_proxy
+    ) as server:
+        ready_s = time.perf_counter() - started
+        yield Served(f"{server.url}/predictions/{server.model_name}", ready_s)
+
+
+# By the names of `d2serve serve --server`.
+SERVERS: dict[str, Callable[[Path, Path], AbstractContextManager[Served]]] = {
+    ASGI: asgi,
+    TORCHSERVE: torchserve,
+}

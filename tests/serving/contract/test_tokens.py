@@ -1,0 +1,96 @@
+"""Section 5 of the contract: servers that require a token."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from d2serve.servers.exposure import ANY
+from d2serve.servers.torchserve.launcher.network import Exposure, read_token
+from d2serve.servers.torchserve.launcher.server import running_server
+from tests.serving.asgi_server import running_asgi_server
+from tests.serving.contract.rows import INFERENCE_ROUTES, Array, png_of
+from tests.serving.served import Served
+
+TOKEN = "a-token-of-the-operator"
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A server and its token."""
+
+    url: str
+    model_name: str
+    token: str
+
+    def at(self, route: str) -> str:
+        return self.url + route.format(model=self.model_name)
+
+
+@pytest.fixture(scope="module")
+def guarded(
+    server_name: str,
+    shapes_mar: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
+) -> Iterator[Guarded]:
+    """A server whose operator has set a token, as far as it has tokens."""
+    folder = tmp_path_factory.mktemp("guarded")
+    if server_name == "torchserve":
+        exposure = Exposure(ANY)
+        with running_server(
+            shapes_mar, log_dir=folder, exposure=exposure, with_proxy=True
+        ) as running:
+            token = read_token(running.key_file, "inference")
+            assert token
+            yield Guarded(running.url, running.model_name, token)
+    elif server_name == "asgi":
+        file = folder / "token"
+        file.write_text(TOKEN)
+        arguments = ["--token-file", str(file)]
+        with running_asgi_server(shapes_mar, log_dir=folder, arguments=arguments) as server:
+            server.wait_until_ready()
+            yield Guarded(server.url, server.model_name, TOKEN)
+    else:
+        served: Served = request.getfixturevalue("served")
+        yield Guarded(served.url, served.model_name, TOKEN)
+
+
+@pytest.mark.parametrize(
+    ("route", "authorization"),
+    [
+        *((route, None) for route in INFERENCE_ROUTES),
+        *(("/invocations", text) for text in ("Bearer AAAAAAAA", "Basic AAAAAAAA", "Bearer")),
+    ],
+)
+def test_a_request_without_the_token_is_a_401(
+    guarded: Guarded, http: httpx.Client, image: Array, route: str, authorization: str | None
+) -> None:
+    headers = {} if authorization is None else {"Authorization": authorization}
+    response = png_of(image, **headers).post(http, guarded.at(route))
+    assert response.status_code == 401, response.text
+    assert response.headers["www-authenticate"].startswith("Bearer")
+    if not route.startswith("/v2/"):
+        assert response.json()["error"]["code"] == "unauthorized"
+    assert guarded.token not in response.text
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
+def test_a_request_with_the_token_is_processed(
+    guarded: Guarded, http: httpx.Client, image: Array, scheme: str
+) -> None:
+    headers = {"Authorization": f"{scheme} {guarded.token}"}
+    response = png_of(image, **headers).post(http, guarded.at("/invocations"))
+    assert response.status_code == 200, response.text
+
+
+def test_a_health_check_with_the_token_succeeds(guarded: Guarded, http: httpx.Client) -> None:
+    headers = {"Authorization": f"Bearer {guarded.token}"}
+    assert http.get(guarded.at("/ping"), headers=headers).json() == {"status": "Healthy"}
+
+
+def test_a_health_check_needs_no_token(guarded: Guarded, http: httpx.Client) -> None:
+    response = http.get(guarded.at("/ping"))
+    assert response.status_code == 200, response.text

@@ -1,0 +1,50 @@
+"""The servers that hostile clients send to."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from d2serve.servers.torchserve.launcher.server import running_server
+from tests.serving.hostile.wire import Address
+
+SERVERS = ("torchserve", "asgi")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A server that serves the bundled model.
+
+    Attributes:
+        name: one of SERVERS.
+        url: base URL.
+    """
+
+    name: str
+    url: str
+
+    @property
+    def address(self) -> Address:
+        """Host and port."""
+        parts = urlsplit(self.url)
+        assert parts.hostname
+        assert parts.port
+        return parts.hostname, parts.port
+
+
+@pytest.fixture(scope="session")
+def proxied_url(shapes_mar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The base URL of TorchServe behind the reverse proxy."""
+    logs = tmp_path_factory.mktemp("proxied")
+    with running_server(shapes_mar, log_dir=logs, with_proxy=True) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session", params=SERVERS)
+def target(request: pytest.FixtureRequest) -> Target:
+    """Each server in turn."""
+    if request.param == "torchserve":
+        return Target(request.param, request.getfixturevalue("proxied_url"))
+    return Target(request.param, request.getfixturevalue("asgi").url)
