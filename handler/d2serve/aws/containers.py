@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 from d2serve.errors import CommandError
-from d2serve.servers.torchserve.launcher.config import openmp_settings
+from d2serve.servers.openmp import openmp_settings
 from d2serve.servers.torchserve.proxy.proxy import PUBLIC_ADDRESS, SERVER_ADDRESS
 
 REPOSITORY = "pytorch-inference"
