@@ -68,9 +68,16 @@ def wait_until(condition: object, timeout_s: float = 30) -> None:
         time.sleep(0.05)
 
 
+@pytest.fixture
+def slow_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading takes longer than the requests of the test."""
+    monkeypatch.setenv("D2SERVE_WARM_UP_SIZES", " ".join(["1280x960"] * 60))
+
+
+@pytest.mark.usefixtures("slow_start")
 def test_http_works_before_the_model_is_loaded(server: Supervisor, image: bytes) -> None:
     assert httpx.get(f"{server.url}/v2/health/live", timeout=30).json() == {"live": True}
-    loading = httpx.get(f"{server.url}/ping")
+    loading = httpx.get(f"{server.url}/ping", timeout=30)
     assert (loading.status_code, loading.headers["retry-after"]) == (503, "2")
     assert predict(server, image).json()["error"]["message"] == "the model is loading"
     server.wait_until_ready(60)

@@ -131,10 +131,11 @@ class Supervisor:
             ServerError: it cannot load them, or the timeout expired.
         """
         for _ in range(max(1, round(timeout_s / POLL_S))):
-            if self._ready.wait(POLL_S):
+            if self._ready.is_set():
                 return
             if self._ended.is_set():
                 raise self._error()
+            time.sleep(POLL_S)
         raise ServerError(f"the server was not ready within {timeout_s:g} s")
 
     def wait_for_exit(self) -> None:
@@ -143,9 +144,10 @@ class Supervisor:
         Raises:
             ServerError: it has ended for another reason.
         """
-        # Not Thread.join: in Python 3.11, a signal during it marks the thread as ended.
-        while not self._ended.wait(POLL_S):
-            continue
+        # Neither Thread.join nor Event.wait: a signal handler that raises an exception could leave
+        # their locks held, and `_monitor` would wait for ever.
+        while not self._ended.is_set():
+            time.sleep(POLL_S)
         if self._failure:
             raise self._error()
 
