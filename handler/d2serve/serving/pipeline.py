@@ -1,5 +1,6 @@
 """Process HTTP requests: parse, decode, run the network in batches, encode."""
 
+import atexit
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -87,6 +88,8 @@ class Pipeline:
             on_prepared=self._batcher.wake,
         )
         self._inference = InferenceThread(detector, self._batcher, self)
+        # Threads that compute while the interpreter ends would abort the process.
+        atexit.register(self._end_threads)
 
     def submit(self, request: HttpRequest) -> "Future[HttpResponse]":
         """Start a request and return at once; may be called from any thread.
@@ -143,6 +146,10 @@ class Pipeline:
     def close(self) -> None:
         """Finish the submitted requests and end the threads; later requests get a 503."""
         self._admission.close()
+        self._end_threads()
+        atexit.unregister(self._end_threads)
+
+    def _end_threads(self) -> None:
         self._batcher.close()
         self._pool.close()
         self._inference.join()
