@@ -96,8 +96,10 @@ class RequestError(D2ServeError):
     def __str__(self) -> str:
         return self.message
 
-    def body(self) -> dict[str, Any]:
-        """The contract's error body."""
+    def body(self, *, is_open_inference: bool = False) -> dict[str, Any]:
+        """The contract's error body, or that of the Open Inference Protocol."""
+        if is_open_inference:
+            return {"error": f"{self.message}; {self.hint}"}
         return {"error": {"code": self.code, "message": self.message, "hint": self.hint}}
 
 

@@ -37,5 +37,5 @@ def error_response(error: RequestError, *, is_open_inference: bool = False) -> H
         >>> error_response(overloaded("the queue is full"), is_open_inference=True).body
         b'{"error": "the queue is full; send the request again later"}'
     """
-    content = {"error": f"{error.message}; {error.hint}"} if is_open_inference else error.body()
+    content = error.body(is_open_inference=is_open_inference)
     return HttpResponse(error.status, JSON, json.dumps(content).encode("ascii"), error.headers)

@@ -25,8 +25,7 @@ MAX_ERROR_BYTES = 1 << 14
 
 def error_body(error: RequestError, is_open_inference: bool) -> bytes:
     """Encode an error as JSON in the contract's form, or in that of the Open Inference Protocol."""
-    content = {"error": f"{error.message}; {error.hint}"} if is_open_inference else error.body()
-    return json.dumps(content).encode("ascii")
+    return json.dumps(error.body(is_open_inference=is_open_inference)).encode("ascii")
 
 
 def translate_error(status: int, body: bytes) -> RequestError | None:
