@@ -1,8 +1,10 @@
 """A server that is sent several times the requests that it can process: its throughput then, how
 fast it rejects the rest, and how soon it has recovered."""
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -108,6 +110,17 @@ def overload(url: str, requests: Sequence[Request], seconds: float, factor: floa
     return Overload(before, load, at_capacity(), recovered_s, 1e3 * normal_s, probes)
 
 
+@contextmanager
+def on_cpus(cpus: Sequence[int]) -> Iterator[None]:
+    """Run this thread, and the processes that it starts, on these CPUs while the block runs."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure a server of our own, or a running one; writes overload-SERVER.json, .md and .png."""
     parser = parser_of("overload", __doc__)
@@ -116,13 +129,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--server", choices=SERVERS, default=TORCHSERVE, help=kinds)
     parser.add_argument("--seconds", type=positive, default=60, help="of each load")
     parser.add_argument("--factor", type=positive, default=4, help="of the capacity")
+    text = "run a started server on half of the CPUs, and the load generator on the others"
+    parser.add_argument("--separate-cpus", action="store_true", help=text)
     given = parser.parse_args(arguments)
     requests, how = image_requests(find_images(given.images)), (given.seconds, given.factor)
     if given.url:
         found, name = overload(given.url, requests, *how), "overload"
     else:
-        with SERVERS[given.server](given.model, LOGS) as server:
-            found, name = overload(server.url, requests, *how), f"overload-{given.server}"
+        name = f"overload-{given.server}" + "-separate-cpus" * given.separate_cpus
+        cpus = sorted(os.sched_getaffinity(0))
+        half = len(cpus) // 2 if given.separate_cpus else 0
+        with ExitStack() as stack:
+            with on_cpus(cpus[half:]):
+                server = stack.enter_context(SERVERS[given.server](given.model, LOGS))
+            with on_cpus(cpus[:half] or cpus):
+                found = overload(server.url, requests, *how)
     x = [each.due for each in found.probes]
     lines = [Line("probes", x, [1e3 * (each.done - each.due) for each in found.probes], "o")]
     title, shaded = "Latency of the probes; the overload is shaded", [(0.0, given.seconds)]

@@ -15,6 +15,7 @@ import uvicorn
 
 from d2serve.errors import RequestError
 from d2serve.servers.asgi.protocol import ConnectionLimits, TimedProtocol
+from d2serve.servers.asgi.rejection import Reject
 from d2serve.servers.exposure import LOOPBACK
 
 LIMITS = ConnectionLimits(head_s=0.6, delivery_s=0.6, linger_s=1.0)
@@ -53,12 +54,17 @@ def running(
     app: Any,
     limits: ConnectionLimits = LIMITS,
     max_connections: Callable[[], int] = lambda: 1024,
+    reject: Reject = lambda _: None,
     **options: Any,
 ) -> Iterator[RunningServer]:
     """Run an application on a free port."""
     errors: list[RequestError] = []
     protocol = partial(
-        TimedProtocol, limits=limits, max_connections=max_connections, on_error=errors.append
+        TimedProtocol,
+        limits=limits,
+        max_connections=max_connections,
+        on_error=errors.append,
+        reject=reject,
     )
     config = uvicorn.Config(
         app,

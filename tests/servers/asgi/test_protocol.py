@@ -14,6 +14,7 @@ import pytest
 
 from d2serve.messages import HttpRequest
 from d2serve.servers.asgi.app import create_app
+from d2serve.servers.asgi.body import MAX_DROPPED_BYTES
 from d2serve.servers.asgi.protocol import SPARE_CONNECTIONS
 from d2serve.serving.requests import HttpResponse
 from d2serve.settings import Settings
@@ -84,6 +85,58 @@ def test_pipelined_bodies_are_kept_apart(server: RunningServer) -> None:
         b'"ab"',
     ]
     assert content.index(b'"one"') < content.index(b'"two"') < content.index(b'"ab"')
+
+
+UNKNOWN = b"POST /unknown HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize("size", [0, 10, MAX_DROPPED_BYTES])
+def test_a_client_that_is_rejected_keeps_its_connection(server: RunningServer, size: int) -> None:
+    """The rest of the body is dropped, whether or not it has arrived before the response."""
+    head = UNKNOWN + b"Content-Length: %d\r\n\r\n" % size
+    with server.connect() as connection:
+        connection.sendall(head)
+        response = connection.recv(4096)
+        assert statuses_of(response) == [404]
+        assert b"connection" not in response.lower()
+        connection.sendall(b"x" * size + head + b"x" * size + LAST_PING)
+        assert statuses_of(read_all(connection)) == [404, 200]
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: %d" % (MAX_DROPPED_BYTES + 1),
+        b"Transfer-Encoding: chunked",
+        b"Content-Length: 5\r\nExpect: 100-continue",
+    ],
+)
+def test_a_rejected_connection_closes_if_the_rest_is_large_or_uncertain(
+    server: RunningServer, framing: bytes
+) -> None:
+    assert error_of(server.exchange(UNKNOWN + framing + b"\r\n\r\n")) == "not_found"
+
+
+def test_the_rest_of_a_dropped_body_must_arrive_in_time(server: RunningServer) -> None:
+    with server.connect() as connection:
+        connection.sendall(UNKNOWN + b"Content-Length: 1000\r\n\r\n")
+        started = time.monotonic()
+        connection.settimeout(0.1)
+        received = bytearray()
+        while time.monotonic() - started < LIMITS.head_s + 5:
+            try:
+                connection.sendall(b"x")  # progress of single bytes does not count
+                chunk = connection.recv(4096)
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+            if not chunk:
+                break
+            received += chunk
+        else:
+            pytest.fail("the connection is still open")
+        assert statuses_of(bytes(received)) == [404]
 
 
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])

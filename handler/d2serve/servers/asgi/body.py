@@ -1,13 +1,18 @@
 """Read request bodies with limits on their size and on the time that they take."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
 from starlette.types import Receive
 
 from d2serve.errors import RequestError, client_closed, request_timeout, too_large
 from d2serve.servers.asgi.body_memory import HeldBody
+
+# The rest of a body up to this size in bytes is read and dropped after an early error response. A
+# client that sends such bodies keeps its connection: under overload, to connect again costs the
+# machine more than the rejection itself.
+MAX_DROPPED_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,19 @@ def declared_length(headers: dict[str, str], limits: BodyLimits) -> int:
     if size > limits.max_bytes:
         raise body_too_large(limits)
     return size
+
+
+def is_short(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """True if the client surely sends a body of at most `MAX_DROPPED_BYTES`, or none.
+
+    With `Expect: 100-continue` it may send the body or the next request after an error response.
+
+    Args:
+        headers: lower-case names and values of a valid request.
+    """
+    fields = dict(headers)
+    is_framed = b"transfer-encoding" not in fields and b"expect" not in fields
+    return is_framed and int(fields.get(b"content-length", 0)) <= MAX_DROPPED_BYTES
 
 
 async def read_chunks(receive: Receive, limits: BodyLimits, held: HeldBody) -> AsyncIterator[bytes]:

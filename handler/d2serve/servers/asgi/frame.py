@@ -2,13 +2,13 @@
 
 import hmac
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from d2serve.errors import RequestError, internal, overloaded, unauthorized
+from d2serve.servers.asgi.body import is_short
 from d2serve.servers.asgi.models import RETRY_AFTER_S, Models, State
 from d2serve.servers.asgi.reading import headers_of, request_id_of
 from d2serve.servers.asgi.responses import OnError, own_error
@@ -118,37 +118,30 @@ class _Exchange:
         self._receive, self._send = receive, send
         self._request_id, self._models = request_id, models
         self._is_http1 = scope["http_version"].startswith("1")
-        self._has_unread_body = _has_body(scope["headers"])
+        self._must_close = not is_short(scope["headers"])
         self.is_started = False
 
     async def receive(self) -> Message:
         """Receive a message, and note the end of the body."""
         message = await self._receive()
         if not message.get("more_body", False):
-            self._has_unread_body = False
+            self._must_close = False
         return message
 
     async def send(self, message: Message) -> None:
         """Send a message; the response gets the request's identifier.
 
-        The connection is closed after a response that does not wait for the rest of the body, and
-        when the server stops.
+        The connection is closed after a response that does not wait for the rest of a large body,
+        and when the server stops.
         """
         if message["type"] == "http.response.start":
             self.is_started = True
             headers = [*message.get("headers", []), (b"x-request-id", self._request_id.encode())]
             is_stopping = self._models.state is State.STOPPING
-            if self._is_http1 and (self._has_unread_body or is_stopping):
+            if self._is_http1 and (self._must_close or is_stopping):
                 headers.append((b"connection", b"close"))
             message = {**message, "headers": headers}
         await self._send(message)
-
-
-def _has_body(headers: Sequence[tuple[bytes, bytes]]) -> bool:
-    return any(
-        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
-        for name, value in headers
-    )
 
 
 def _resolve_absolute_form(scope: Scope) -> None:

@@ -1,6 +1,7 @@
 """h11's parser of HTTP/1.1, without its tolerance of ambiguous requests."""
 
 import re
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -18,14 +19,20 @@ HEAD_END_OR_INVALID = re.compile(
 class Connection(h11.Connection):
     """h11's parser, which also rejects what other servers understand differently.
 
+    Args:
+        head_bytes: maximum size of a request's head.
+        is_rejected: called with each request; returns whether it has its response already. Then
+            the parser returns no event for it, and the rest of its body is to be dropped.
+
     Attributes:
         error: the response to the malformed request; None before there is one.
         body_left: number of bytes of the body that have not been parsed; 0 if it is chunked.
     """
 
-    def __init__(self, head_bytes: int) -> None:
+    def __init__(self, head_bytes: int, is_rejected: Callable[[h11.Request], bool]) -> None:
         super().__init__(h11.SERVER, head_bytes)
         self._head_bytes = head_bytes
+        self._is_rejected = is_rejected
         self._last_bytes = b""
         self.is_chunked = False
         self.body_left = 0
@@ -48,6 +55,8 @@ class Connection(h11.Connection):
             event = super().next_event()
             if isinstance(event, h11.Request):
                 self._begin(event)
+                if self._is_rejected(event):
+                    return self.next_event()
             elif isinstance(event, h11.Data):
                 self.body_left -= len(event.data)
             elif isinstance(event, h11.EndOfMessage) and self.is_chunked:

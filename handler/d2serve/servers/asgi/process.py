@@ -27,6 +27,7 @@ from d2serve.servers.asgi.frame import Access
 from d2serve.servers.asgi.metrics import ServerMetrics
 from d2serve.servers.asgi.models import Models, State
 from d2serve.servers.asgi.protocol import ConnectionLimits, TimedProtocol
+from d2serve.servers.asgi.rejection import Rejection, predictions_of
 from d2serve.servers.asgi.responses import report_error
 from d2serve.servers.asgi.watchdog import exit_unusable, start_watchdog
 from d2serve.serving.log_context import install_request_ids
@@ -182,6 +183,12 @@ class ServerProcess:
             limits=ConnectionLimits(),
             max_connections=lambda: min(self.access.max_requests, self.max_connections),
             on_error=self._on_protocol_error,
+            reject=Rejection(
+                self.models,
+                self.access,
+                predictions_of(self.models.names, app),
+                self.metrics.count_error,
+            ),
         )
         return uvicorn.Config(
             app,

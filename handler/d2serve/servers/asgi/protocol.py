@@ -7,7 +7,7 @@ all that a client has sent at once. The time of a request's body is limited in `
 import asyncio
 import json
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 from http import HTTPStatus
@@ -19,6 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from d2serve.errors import RequestError, request_timeout
 from d2serve.servers.asgi.parser import HEAD_END, Connection, malformed
+from d2serve.servers.asgi.rejection import Reject
 from d2serve.servers.asgi.transport import LingeringTransport, unsent_bytes
 
 CR, CRLF = b"\r", b"\r\n"
@@ -37,7 +38,8 @@ class ConnectionLimits:
 
     Attributes:
         head_bytes: maximum size of a request's head.
-        head_s: maximum time in seconds of a request's head, from its first byte.
+        head_s: maximum time in seconds of a request's head, from its first byte, and of the rest of
+            a body that is dropped.
         delivery_s: time in seconds in which the client must read at least `delivery_bytes` of a
             response, else the connection is reset.
         delivery_bytes: see `delivery_s`.
@@ -63,8 +65,13 @@ class Phase(Enum):
     FIRST_BYTE = auto()
     HEAD = auto()
     DELIVERY = auto()
+    DROPPED_BODY = auto()
     NEXT_REQUEST = auto()
     OTHER = auto()
+
+
+# A timeout in these phases closes the connection without a response.
+UNANSWERABLE = (Phase.FIRST_BYTE, Phase.DROPPED_BODY)
 
 
 class _PausableFlow(FlowControl):
@@ -85,6 +92,7 @@ class TimedProtocol(H11Protocol):
         limits: the limits.
         max_connections: returns the maximum number of connections.
         on_error: called with every error response that the application does not know of.
+        reject: rejects requests before the application does; see `rejection.py`.
         kwargs: uvicorn's.
     """
 
@@ -94,10 +102,12 @@ class TimedProtocol(H11Protocol):
         limits: ConnectionLimits,
         max_connections: Callable[[], int],
         on_error: Callable[[RequestError], None],
+        reject: Reject = lambda _: None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self._parser = Connection(limits.head_bytes)
+        self._reject = reject
+        self._parser = Connection(limits.head_bytes, self._is_rejected)
         self.conn = self._parser
         self._limits, self._max_connections, self._on_error = limits, max_connections, on_error
         self._received = bytearray()
@@ -137,6 +147,9 @@ class TimedProtocol(H11Protocol):
         if self.transport.is_closing():
             return  # the connection only waits until the client has read its response
         self._unset_keepalive_if_required()
+        if not self._received and self._can_parse() and len(data) <= self._parser.body_left:
+            super().data_received(data)
+            return
         self._received += data
         if self._slice_timer is None:
             self._parse()
@@ -222,7 +235,7 @@ class TimedProtocol(H11Protocol):
         waited_s = self.loop.time() - self._progress_at
         if phase is Phase.DELIVERY and waited_s > self._limits.delivery_s:
             self.transport.abort()
-        elif phase is Phase.FIRST_BYTE and waited_s > self._limits.head_s:
+        elif phase in UNANSWERABLE and waited_s > self._limits.head_s:
             self.transport.close()
         elif phase is Phase.NEXT_REQUEST and waited_s > self.timeout_keep_alive:
             # uvicorn's own timer ends with the first byte, even if that is an empty line.
@@ -239,11 +252,27 @@ class TimedProtocol(H11Protocol):
         """The phase, and a number that changes with each progress in it."""
         if unsent := unsent_bytes(self.transport):
             return Phase.DELIVERY, unsent // self._limits.delivery_bytes
-        if self.transport.is_closing() or self.conn.their_state is not h11.IDLE:
+        if self.transport.is_closing():
+            return Phase.OTHER, 0
+        if self.conn.their_state is h11.SEND_BODY and self.conn.our_state is h11.DONE:
+            return Phase.DROPPED_BODY, self._requests
+        if self.conn.their_state is not h11.IDLE:
             return Phase.OTHER, 0
         if self._received or self.conn.trailing_data[0]:
             return Phase.HEAD, self._requests
-        return (Phase.FIRST_BYTE if self.cycle is None else Phase.NEXT_REQUEST), self._requests
+        return (Phase.NEXT_REQUEST if self._requests else Phase.FIRST_BYTE), self._requests
+
+    def _is_rejected(self, request: h11.Request) -> bool:
+        """Respond to a request that is rejected by its head; its body is dropped."""
+        events = self._reject(request)
+        if events is None:
+            return False
+        self._requests += 1
+        self._send(events)
+        return True
+
+    def _send(self, events: Iterable[h11.Event]) -> None:
+        self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
 
     def _refuse(self, error: RequestError) -> None:
         """Send an error response that the application does not know of, and close."""
@@ -276,8 +305,7 @@ class TimedProtocol(H11Protocol):
             headers=[(name.lower().encode(), text.encode()) for name, text in headers.items()],
             reason=reason,
         )
-        for event in (response, h11.Data(data=body), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(event) or b"")
+        self._send((response, h11.Data(data=body), h11.EndOfMessage()))
 
     def _evict_idle_connection(self) -> None:
         """Close the longest-idle connection when there are too many, else this one."""
