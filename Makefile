@@ -49,8 +49,11 @@ help: ## List the commands
 demo: $(SHAPES_MAR) ## Serve the bundled model, send its sample images, write overlays to out/
 	@exec $(D2SERVE) demo
 
-serve: $(if $(MODEL),$(INSTALLED),$(SHAPES_MAR)) ## Serve in the foreground: [MODEL=model-store/NAME.mar] [SERVER=torchserve] [PORT=8080] [ADDRESS=0.0.0.0] [CERTIFICATE= KEY=]
-	@exec $(D2SERVE) serve $${MODEL:+"$$MODEL"} $(call options,SERVER PORT ADDRESS METRICS_ADDRESS CERTIFICATE KEY)
+# The words of MODELS may be patterns, those of CORS_ORIGINS may not.
+serve: $(if $(MODEL)$(MODELS),$(INSTALLED),$(SHAPES_MAR)) ## Serve in the foreground: [MODEL=model-store/NAME.mar] [SERVER=torchserve] [PORT=8080] [ADDRESS=0.0.0.0] [CERTIFICATE= KEY=] [CORS_ORIGINS=] [MODELS= TOKEN_FILE= GRPC_PORT=]
+	@set -- $$MODELS; set -f; exec $(D2SERVE) serve $${MODEL:+"$$MODEL"} "$$@" \
+	  $(call options,SERVER PORT ADDRESS METRICS_ADDRESS CERTIFICATE KEY) $(call repeated,CORS_ORIGINS,--cors-origin) \
+	  $(call options,TOKEN_FILE GRPC_PORT FORWARDED_ALLOW_IPS FORWARD_TIMEOUT)
 
 # A TOKEN in the environment may belong to another program.
 predict: $(INSTALLED) ## Send an image or a folder to a server or endpoint: IMAGE= [URL=] [TOKEN=] [CA=] [OVERLAY=] [ENDPOINT=] [REGION=] [TARGET_MODEL=]
@@ -58,9 +61,10 @@ predict: $(INSTALLED) ## Send an image or a folder to a server or endpoint: IMAG
 	@D2SERVE_TOKEN="$(if $(filter command,$(origin TOKEN)),$$TOKEN,$$D2SERVE_TOKEN)" \
 	  $(D2SERVE) predict "$$IMAGE" $(call options,URL CA OVERLAY ENDPOINT REGION TARGET_MODEL)
 
-archive: $(INSTALLED) ## Detectron2 config and checkpoint to model-store/NAME.mar: CONFIG= WEIGHTS= NAME= [CLASSES=] [WEIGHTS_KEY=model] [RUNTIME=auto]
+archive: $(INSTALLED) ## Detectron2 config and checkpoint to model-store/NAME.mar: CONFIG= WEIGHTS= NAME= [CLASSES=] [WEIGHTS_KEY=model] [RUNTIME=auto] [IGNORE_KEYS='INPUT.SLICE_* WANDB']
 	$(call require,CONFIG WEIGHTS NAME)
-	@$(D2SERVE) archive $(call options,CONFIG WEIGHTS NAME CLASSES WEIGHTS_KEY RUNTIME)
+	@set -f; $(D2SERVE) archive $(call options,CONFIG WEIGHTS NAME CLASSES WEIGHTS_KEY RUNTIME) \
+	  $(call repeated,IGNORE_KEYS,--ignore-key)
 
 package: $(INSTALLED) ## model-store/NAME.mar to NAME.tar.gz for SageMaker's PyTorch container: NAME= [MULTI_MODEL=1]
 	$(call require,NAME)
@@ -111,7 +115,7 @@ test: ## Run all tests, with a real TorchServe: [PROCESSES=3]
 
 environments: $(INSTALLED) $(SDK_INSTALLED) $(CLIENTS_INSTALLED) $(CONTAINER_INSTALLED)
 
-fuzz: $(INSTALLED) ## Send mutated requests to the pipeline, and a tenth of them to a server: [EXAMPLES=20000]
+fuzz: $(INSTALLED) ## Send mutated requests to the pipeline, a tenth of them to a server; read mutated images and checkpoints: [EXAMPLES=20000]
 	@D2SERVE_FUZZ_EXAMPLES="$${EXAMPLES:-20000}" $(RUN) -m pytest -s --hypothesis-show-statistics tests/fuzz
 
 test-pythons: $(INSTALLED) ## Run the unit tests under each installed Python from 3.10 to 3.13

@@ -95,8 +95,8 @@ def write_report(
 ) -> None:
     """Print a run, and write it as `path` with the suffixes .json, .md and .png.
 
-    `data` are all measured values, as JSON types; `machine` is described now by default. Without
-    panels or matplotlib there is no PNG.
+    `data` are all measured values, as JSON types; `machine` is described now by default. The PNG
+    is written only if `panels` is not empty and matplotlib is installed.
     """
     machine = machine or describe_machine()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,27 +3,38 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from d2serve.servers.asgi.supervisor import Supervisor
+    from d2serve.servers.torchserve.launcher.server import Server
 
 ASGI, TORCHSERVE = "asgi", "torchserve"
 READY_WITHIN_S = 300.0
 
 
-class Served(NamedTuple):
+Handle = TypeVar("Handle")
+
+
+@dataclass(frozen=True)
+class Served(Generic[Handle]):
     """A running server.
 
     Attributes:
+        handle: the server itself.
         url: the URL of its predictions.
         ready_s: time in seconds from its start until it was ready.
     """
 
+    handle: Handle
     url: str
-    ready_s: float = 0.0
+    ready_s: float
 
 
 @contextmanager
-def asgi(archive: Path, log_dir: Path) -> Iterator[Served]:
+def asgi(archive: Path, log_dir: Path) -> "Iterator[Served[Supervisor]]":
     """Serve an archive by the ASGI server on a free port while the block runs."""
     from d2serve.servers.asgi.config import ServerConfig
     from d2serve.servers.asgi.supervisor import running_server
@@ -36,11 +47,13 @@ def asgi(archive: Path, log_dir: Path) -> Iterator[Served]:
     ):
         server.wait_until_ready(READY_WITHIN_S)
         ready_s = time.perf_counter() - started
-        yield Served(f"{server.url}/predictions/{server.model_name}", ready_s)
+        yield Served(server, f"{server.url}/predictions/{server.model_name}", ready_s)
 
 
 @contextmanager
-def torchserve(archive: Path, log_dir: Path, *, with_proxy: bool = True) -> Iterator[Served]:
+def torchserve(
+    archive: Path, log_dir: Path, *, with_proxy: bool = True
+) -> "Iterator[Served[Server]]":
     """Serve an archive by TorchServe while the block runs, by default behind its proxy."""
     from d2serve.servers.torchserve.launcher.server import running_server
 
@@ -49,11 +62,11 @@ def torchserve(archive: Path, log_dir: Path, *, with_proxy: bool = True) -> Iter
         archive, log_dir=log_dir, ready_within_s=READY_WITHIN_S, with_proxy=with_proxy
     ) as server:
         ready_s = time.perf_counter() - started
-        yield Served(f"{server.url}/predictions/{server.model_name}", ready_s)
+        yield Served(server, f"{server.url}/predictions/{server.model_name}", ready_s)
 
 
 # By the names of `d2serve serve --server`.
-SERVERS: dict[str, Callable[[Path, Path], AbstractContextManager[Served]]] = {
+SERVERS: dict[str, Callable[[Path, Path], AbstractContextManager[Served[Any]]]] = {
     ASGI: asgi,
     TORCHSERVE: torchserve,
 }

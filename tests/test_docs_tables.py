@@ -13,14 +13,15 @@ import yaml
 from d2serve.building.archive import DEFAULT_MODEL_CONFIG
 from d2serve.cli.serve import ASGI_PANEL, app
 from d2serve.errors import CODES
+from d2serve.messages import MAX_HEAD_BYTES
 from d2serve.servers.asgi.app import create_app
+from d2serve.servers.asgi.limits import ConnectionLimits
 from d2serve.servers.asgi.metrics import SERVER_RESPONSES
 from d2serve.servers.asgi.models import Models
 from d2serve.servers.asgi.process import KEEP_ALIVE_S
-from d2serve.servers.asgi.protocol import SPARE_CONNECTIONS, ConnectionLimits
+from d2serve.servers.asgi.protocol import SPARE_CONNECTIONS
 from d2serve.servers.torchserve.metrics_sink import PROXY_RESPONSES
 from d2serve.servers.torchserve.proxy import limits as proxy_limits
-from d2serve.servers.torchserve.proxy.client import MAX_HEAD_BYTES
 from d2serve.servers.torchserve.proxy.routes import ROUTES
 from d2serve.serving.metrics import IMAGES, METRICS, SECONDS
 from d2serve.settings import SETTING_NAMES, Settings
@@ -174,7 +175,7 @@ def test_every_option_of_serve_is_documented(page: str, heading: str, is_asgi: b
     own = {name for name, is_own in options.items() if is_own == is_asgi} - {"--help"}
     cells = [code for row in rows_of(page, heading) for cell in row[:2] for code in code_in(cell)]
     documented = {code.split(" ")[0] for code in cells if code.startswith("--")}
-    assert len(own) > 4
+    assert len(own) > 3
     assert own <= documented <= set(options)
 
 
@@ -189,9 +190,10 @@ def test_connection_limits_are_those_of_both_servers() -> None:
     limits = {row[0].split(",")[0].split(";")[0]: row[1] for row in rows}
     assert limits["requests in progress"].endswith(f" {Settings().max_connections}")
     assert limits["all connections"].endswith(f"+ {SPARE_CONNECTIONS}")
-    assert limits["size of the request line and headers"] == (
-        f"proxy {MAX_HEAD_BYTES:,} bytes, ASGI server {asgi.head_bytes:,} bytes"
-    )
+    assert asgi.head_bytes == MAX_HEAD_BYTES
+    assert limits["size of the request line and headers"] == f"{MAX_HEAD_BYTES:,} bytes"
+    assert proxy_limits.Limits().queued_bytes == Settings().max_queued_bytes == 1_000_000_000
+    assert limits["size of all request bodies together"].endswith(", 1 GB")
     assert limits["first byte of a connection"] == f"{asgi.head_s:g} s"
     assert limits["rest of a request head"] == f"{asgi.head_s:g} s"
     progress = f"{asgi.delivery_bytes:,} bytes per {asgi.delivery_s:g} s"

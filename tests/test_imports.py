@@ -17,8 +17,8 @@ ALLOWED_IN = {
     "servers/torchserve/handler.py": {"ts"},
     **{f"detector/detectron2/{name}.py": {"detectron2"} for name in ("inference", "model")},
 }
-# The archive carries these packages for TorchServe's proxy.
-PACKED = {"servers/torchserve": set(LIBRARIES)}
+# The archive carries these packages: for TorchServe's proxy, and for forms.
+PACKED = {"servers/torchserve": set(LIBRARIES), "inputs/multipart.py": {"python_multipart"}}
 # Imported when a model needs them, never together with the module.
 OPTIONAL = {"detectron2"}
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from d2serve.inputs.jpeg_operators import DECODE_JPEG
-from d2serve.torchvision_ops import NMS, ROI_ALIGN, Function, Operator, library_operator
+from d2serve.torchvision_ops import NMS, ROI_ALIGN, ROI_POOL, Function, Operator, library_operator
 from tests.bodies import image_bytes, noise
 
 SERVE = """
@@ -90,16 +90,19 @@ def sample_arguments(operator: Operator) -> tuple[object, ...]:
     boxes = torch.cat((corners, corners + 30 * torch.rand(20, 2, generator=random)), dim=1)
     if operator is NMS:
         return boxes, torch.rand(20, generator=random), 0.3
-    if operator is ROI_ALIGN:
+    if operator in (ROI_ALIGN, ROI_POOL):
         rois = torch.cat((torch.zeros(20, 1), boxes), dim=1)
-        return torch.rand(1, 3, 40, 40, generator=random), rois, 0.5, 7, 5, 2, False
+        arguments = torch.rand(1, 3, 40, 40, generator=random), rois, 0.5, 7, 5
+        return (*arguments, 2, False) if operator is ROI_ALIGN else arguments
     return torch.frombuffer(bytearray(image_bytes(noise(9, 7, 3), "JPEG")), dtype=torch.uint8), 3, 0
 
 
 @pytest.mark.parametrize(
     "hidden", [missing, without_library, with_fewer_arguments, with_another_result]
 )
-@pytest.mark.parametrize("operator", [NMS, ROI_ALIGN, DECODE_JPEG], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "operator", [NMS, ROI_ALIGN, ROI_POOL, DECODE_JPEG], ids=lambda each: each.name
+)
 def test_public_function_replaces_an_operator_that_is_not_usable(
     operator: Operator, hidden: Callable[[], Function], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -112,7 +115,9 @@ def test_public_function_replaces_an_operator_that_is_not_usable(
     assert f"operator {operator.name} is not usable: " in record.getMessage()
 
 
-@pytest.mark.parametrize("operator", [NMS, ROI_ALIGN, DECODE_JPEG], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "operator", [NMS, ROI_ALIGN, ROI_POOL, DECODE_JPEG], ids=lambda each: each.name
+)
 def test_installed_torchvision_has_the_private_operator(
     operator: Operator, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from d2serve.settings import PRECISIONS
 
 # d2serve's servers; the ASGI server is always measured, and the others are compared with it.
 ASGI, BARE_LOOP = served.ASGI, "bare-loop"
-OURS: Mapping[str, Callable[[Path, Path], AbstractContextManager[Served]]] = {
+OURS: Mapping[str, Callable[[Path, Path], AbstractContextManager[Served[Any]]]] = {
     **served.SERVERS,
     "torchserve-bare": partial(served.torchserve, with_proxy=False),
 }

@@ -9,12 +9,10 @@ from pathlib import Path
 import httpx
 import psutil
 
+from bench import served
 from bench.processes import ready_workers
-from d2serve.servers.asgi.config import ServerConfig
 from d2serve.servers.asgi.supervisor import Supervisor
-from d2serve.servers.asgi.supervisor import running_server as running_asgi
 from d2serve.servers.torchserve.launcher.processes import living_members
-from d2serve.servers.torchserve.launcher.server import running_server as running_torchserve
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,8 @@ class Target:
 @contextmanager
 def torchserve(model: Path, logs: Path) -> Iterator[Target]:
     """TorchServe behind its proxy."""
-    with running_torchserve(model, log_dir=logs, with_proxy=True) as server:
+    with served.torchserve(model, logs) as running:
+        server = running.handle
         members = partial(living_members, server.process.pid)
         yield Target(server.url, server.model_name, members, partial(ready_workers, server))
 
@@ -47,12 +46,8 @@ def torchserve(model: Path, logs: Path) -> Iterator[Target]:
 @contextmanager
 def asgi(model: Path, logs: Path) -> Iterator[Target]:
     """The ASGI server, whose supervisor runs in this process."""
-    logs.mkdir(parents=True, exist_ok=True)
-    with (
-        (logs / "server.log").open("wb") as log,
-        running_asgi([model], ServerConfig({}, port=0), log=log) as server,
-    ):
-        server.wait_until_ready()
+    with served.asgi(model, logs) as running:
+        server = running.handle
         # A restart replaces the process, which heads a group of its own.
         yield Target(
             server.url,
@@ -64,8 +59,8 @@ def asgi(model: Path, logs: Path) -> Iterator[Target]:
 
 
 SERVERS: Mapping[str, Callable[[Path, Path], AbstractContextManager[Target]]] = {
-    "torchserve": torchserve,
-    "asgi": asgi,
+    served.TORCHSERVE: torchserve,
+    served.ASGI: asgi,
 }
 
 

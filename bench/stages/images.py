@@ -22,7 +22,7 @@ from d2serve.building.config import load_config
 from d2serve.detections import Detections, RGBImage
 from d2serve.inputs.body import decode_item
 from d2serve.inputs.budget import RequestBudget
-from d2serve.inputs.images import decode_on_gpu
+from d2serve.inputs.jpeg_decoders import decode_on_gpu
 from d2serve.inputs.jpeg_operators import nvjpeg_operator
 from d2serve.messages import RESPONSE_TYPES, Options, Part, ResponseEnvelope
 from d2serve.metadata import ModelMetadata

@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -12,15 +13,16 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from d2serve.detections import Detections, RGBImage
 from d2serve.detector.base import Failure, InferenceResult, ModelDetector, PreprocessedImage
-from d2serve.errors import ImageError, RequestError, SettingsError, bad_request, too_large
+from d2serve.errors import ImageError, RequestError, SettingsError, too_large
 from d2serve.inputs.arrays import read_array
 from d2serve.inputs.body import decode_item
 from d2serve.inputs.budget import RequestBudget
-from d2serve.inputs.images import JpegDecoder, decode_with_pillow, jpeg_decoder
+from d2serve.inputs.images import decode_opened
+from d2serve.inputs.jpeg_decoders import JpegDecoder, jpeg_decoder
 from d2serve.inputs.options import OptionReader
 from d2serve.messages import GENERIC_TYPES, Options, Part
 from d2serve.metadata import ModelMetadata
@@ -242,21 +244,17 @@ class Model:
         self, detector: ModelDetector, images: Iterable[Any], options: Options
     ) -> Iterator[PreprocessedImage]:
         for position, image in enumerate(images):
-            try:
-                decoded = self._decode(image, options)
-            except RequestError as error:
-                # Decoders wrap all errors of damaged files, also this one.
-                if isinstance(error.__cause__, MemoryError):
-                    raise error.__cause__ from None
-                raise ImageError(error, position) from error
-            yield from map(detector.preprocess, decoded)
+            with _naming_image(position):
+                yield from map(detector.preprocess, self._decode(image, options))
 
     def _decode(self, image: Any, options: Options) -> Sequence[RGBImage]:
         match image:
             case np.ndarray():
-                return read_array(image, options, self._settings).images
+                settings, channels = self._settings, self.metadata.channels
+                return read_array(image, options, settings, channels=channels).images
             case Image.Image():
-                return [_from_pillow(image, self._settings.max_image_pixels)]
+                limit, keep_alpha = self._settings.max_image_pixels, self.metadata.channels == 4
+                return [_from_pillow(image, limit, keep_alpha)]
             case str() | os.PathLike():
                 content = Path(image).read_bytes()
             case bytes() | bytearray() | memoryview():
@@ -267,7 +265,9 @@ class Model:
                     "a path or bytes"
                 )
         part, budget = Part(GENERIC_TYPES[0], content), RequestBudget(self._settings)
-        return decode_item(part, options, self._settings, budget, self._decode_jpeg).images
+        return decode_item(
+            part, options, self._settings, budget, self._decode_jpeg, self.metadata.channels
+        ).images
 
     def _detections(self, result: InferenceResult, options: Options) -> Detections:
         if isinstance(result.output, Failure):
@@ -277,21 +277,28 @@ class Model:
         return replace(detections, class_names=names)
 
 
+@contextmanager
+def _naming_image(position: int) -> Iterator[None]:
+    """Raise an error of the block as that of the image at this position."""
+    try:
+        yield
+    except RequestError as error:
+        # Decoders wrap all errors of damaged files, also this one.
+        if isinstance(error.__cause__, MemoryError):
+            raise error.__cause__ from None
+        raise ImageError(error, position) from error
+
+
 def _python_number(value: Any) -> Any:
     """Convert numpy's scalars, which are not Python's numbers, and nothing else."""
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _from_pillow(image: Image.Image, max_pixels: int) -> RGBImage:
+def _from_pillow(image: Image.Image, max_pixels: int, keep_alpha: bool) -> RGBImage:
     """Decode an opened image to RGB, upright (EXIF orientation applied)."""
     if image.width * image.height > max_pixels:
         raise too_large(
             f"the image is {image.width}x{image.height}, the limit is {max_pixels} pixels",
             "use a smaller image, or raise the setting max_image_pixels",
         )
-    try:
-        return decode_with_pillow(ImageOps.exif_transpose(image))
-    except (RequestError, MemoryError):
-        raise
-    except Exception as error:  # damaged files make decoders raise almost anything
-        raise bad_request("the image cannot be decoded", "use a complete image") from error
+    return decode_opened(image, keep_alpha=keep_alpha)

@@ -7,7 +7,7 @@ Python arguments are `TypeError`s and `ValueError`s::
     ├── RequestError               one request, or one image of it, fails: HTTP status and code
     │   └── ImageError             an image passed to `Model.predict` cannot be used
     ├── ConfigError                a model config cannot be read or is not supported
-    │   └── MisspelledKeyError     an unknown config key closely matches a known one
+    │   └── UnsupportedConfigError our own network does not support a model config
     ├── CheckpointError            weights cannot be read safely or do not match the network
     ├── ClassNamesError            class names cannot be read or do not match the model
     ├── SettingsError              an operator's setting is unknown or out of range
@@ -30,7 +30,7 @@ Python arguments are `TypeError`s and `ValueError`s::
 handlers of ordinary errors must not catch it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -241,8 +241,31 @@ class ConfigError(D2ServeError, ValueError):
     """A model config that cannot be read or requests something unsupported."""
 
 
-class MisspelledKeyError(ConfigError):
-    """An unknown config key that closely matches a known one (probably a typo)."""
+class UnsupportedConfigError(ConfigError):
+    """A model config that can be read, but that our own network does not support.
+
+    Args:
+        problems: a line for each unsupported key or value.
+        notes: further lines: what is true of all problems, and how to fix them.
+        package_may_run: whether the detectron2 package accepts these keys and values.
+
+    Examples:
+        >>> str(UnsupportedConfigError(["INPUT.FORMAT: 'YUV' (supported: 'BGR')"]))
+        "this config is not supported: INPUT.FORMAT: 'YUV' (supported: 'BGR')"
+    """
+
+    def __init__(
+        self, problems: Sequence[str], notes: Sequence[str] = (), *, package_may_run: bool = False
+    ) -> None:
+        super().__init__(tuple(problems), tuple(notes))
+        self.problems = tuple(problems)
+        self.notes = tuple(notes)
+        self.package_may_run = package_may_run
+
+    def __str__(self) -> str:
+        separator = "\n  " if len(self.problems) > 1 else " "
+        listed = f"this config is not supported:{separator}" + "\n  ".join(self.problems)
+        return "\n".join([listed, *self.notes])
 
 
 class CheckpointError(D2ServeError, ValueError):

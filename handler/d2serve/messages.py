@@ -62,6 +62,15 @@ INPUT_LAYOUTS = ("auto", "hwc", "chw")
 INPUT_COLORS = ("rgb", "bgr")
 INPUT_RANGES = ("auto", "0-255", "0-1", "-1-1")
 
+# Selects the model of `/invocations` in a query string, and is not an option.
+MODEL_NAME = "model_name"
+# Maximum size in bytes of a request line with its headers. TorchServe accepts 8192 bytes of header
+# fields, and its proxy adds some of its own.
+MAX_HEAD_BYTES = 8000
+# Server-Timing of a response that no stage has made: that of `StageTimes()`, whose module imports
+# torch, for which HTTP does not wait.
+NO_STAGES = 'decode;dur=0.00, queue;dur=0.00, forward;dur=0.00, encode;dur=0.00, batch;desc="0"'
+
 # The size in bytes of the JSON of an Open Inference body; tensors in binary follow the JSON.
 BINARY_HEADER = "Inference-Header-Content-Length"
 # Tensors of an Open Inference response; image_ids assigns detections to images.
@@ -98,9 +107,23 @@ def body_type_of(content_type: str) -> str:
     return TYPE_ALIASES.get(media_type, media_type)
 
 
+def is_open_inference(path: str) -> bool:
+    """Return whether a route belongs to the Open Inference Protocol, whose errors have a form of
+    their own.
+
+    Args:
+        path: without the query string.
+
+    Examples:
+        >>> is_open_inference("/v2/models/shapes/infer"), is_open_inference("/v2beta")
+        (True, False)
+    """
+    return path == "/v2" or path.startswith("/v2/")
+
+
 @dataclass(frozen=True)
 class Part:
-    """A request's body, or one file of a multipart request.
+    """A request's body, which may be a form, or one file of a form.
 
     `content_type` is the client's Content-Type; empty if the client sent none.
     """
@@ -116,7 +139,7 @@ class HttpRequest:
     Attributes:
         headers: with lower-case names.
         parts: the parts of the body that may hold images.
-        query: values of the query string and of the form fields that are not files.
+        query: values of the query string, and of form fields that the server has parsed itself.
         request_id: the server's identifier of the request.
         arrived: arrival time in seconds of `time.monotonic`; None for the time of submission.
         deadline: time after which the client does not wait any more, in seconds of

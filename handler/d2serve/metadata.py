@@ -1,14 +1,29 @@
 """Model metadata that clients may see: class names, thresholds and limits."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from d2serve.errors import ClassNamesError
+from d2serve.text_files import decode_text
 
 CLASSES_FILE = "classes.json"
 EXPECTED = 'a list of names, ["cat", "dog"], or {"things": [names], "stuff": [names]}'
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Texts that overlays show for class names with characters beyond ASCII.
+
+    Attributes:
+        texts: the text by class name.
+        font: a TrueType file that draws the texts; None if they are all ASCII.
+    """
+
+    texts: Mapping[str, str] = field(default_factory=dict)
+    font: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -21,6 +36,8 @@ class ModelMetadata:
         score_threshold: the network's own minimum score, 0..1.
         max_detections: the network's maximum number of detections per image.
         stuff_names: names of the classes of `Detections.semantic`, in the order of their indices.
+        labels: of the class names in overlays.
+        channels: of the network's input: 1 (grey), 3 or 4.
     """
 
     name: str
@@ -28,6 +45,8 @@ class ModelMetadata:
     score_threshold: float
     max_detections: int
     stuff_names: tuple[str, ...] = ()
+    labels: Labels = field(default_factory=Labels)
+    channels: int = 3
 
 
 @dataclass(frozen=True)
@@ -67,7 +86,7 @@ def read_class_names(path: Path) -> ClassNames:
         ClassNamesError: the file is missing or has another content.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = decode_text(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ClassNamesError(f"class names {path.name} cannot be read: {error}") from error
     return parse_class_names(text, path.name)

@@ -155,6 +155,31 @@ def _pools(roi_align: Function) -> bool:
     return pooled == [2.5, 4.5, 10.5, 12.5]
 
 
+def _public_roi_pool() -> Function:
+    from torchvision.ops import roi_pool
+
+    def pool(features: Tensor, rois: Tensor, scale: float, height: int, width: int) -> Any:
+        return roi_pool(features, rois, (height, width), scale)
+
+    return pool
+
+
+def _private_roi_pool() -> Function:
+    with_positions = library_operator("_C", "torchvision", "roi_pool")()
+
+    def pool(*arguments: Any) -> Any:
+        return with_positions(*arguments)[0]
+
+    return pool
+
+
+def _takes_maxima(roi_pool: Function) -> bool:
+    features = torch.arange(16.0).view(1, 1, 4, 4)
+    rois = torch.tensor([[0.0, 0.0, 0.0, 6.0, 6.0]])
+    pooled: list[float] = roi_pool(features, rois, 0.5, 2, 2).flatten().tolist()
+    return pooled == [5.0, 7.0, 13.0, 15.0]
+
+
 # Boxes Float[N, 4] xyxy, scores Float[N], maximum IoU -> Int64[K] indices, best first.
 NMS = Operator("nms", [library_operator("_C", "torchvision", "nms"), _public_nms], _suppresses)
 # Features Float[N, C, H, W], regions Float[R, 5], scale, bins per column and row, samples per bin,
@@ -162,3 +187,6 @@ NMS = Operator("nms", [library_operator("_C", "torchvision", "nms"), _public_nms
 ROI_ALIGN = Operator(
     "roi_align", [library_operator("_C", "torchvision", "roi_align"), _public_roi_align], _pools
 )
+# Features Float[N, C, H, W], regions Float[R, 5], scale, bins per column and row ->
+# Float[R, C, bins, bins].
+ROI_POOL = Operator("roi_pool", [_private_roi_pool, _public_roi_pool], _takes_maxima)

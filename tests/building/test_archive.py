@@ -6,7 +6,7 @@ import pickle
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,7 +33,8 @@ from d2serve.errors import (
     SettingsError,
 )
 from d2serve.model.serialization import decode_config, read_model_file
-from d2serve.serving.integrity import parse_sums
+from d2serve.outputs.labels import read_labels
+from d2serve.serving.integrity import parse_sums, verify_folder
 from d2serve.settings import Settings
 from tests.building.checkpoint.saving import Exploit
 from tests.goldens.cases import CONFIGS, GoldenModel
@@ -83,17 +84,12 @@ def test_the_archive_contains_the_model_and_the_serving_code(
         f"d2serve/{path.relative_to(package).as_posix()}"
         for path in (
             *package.glob("*.py"),
-            package / "servers" / "__init__.py",
+            *package.glob("servers/*.py"),
             *(path for name in serving for path in (package / name).rglob("*.py")),
         )
         if "launcher" not in path.parts and path.name != "archive_handler.py"
     }
-    h11 = Path(find_spec("h11").origin or "").parent  # type: ignore[union-attr]
-    libraries = {f"h11/{path.name}" for path in h11.glob("*.py")} | {
-        "h11/py.typed",
-        "h11/LICENSE.txt",
-    }
-    assert names == sources | libraries | {
+    assert names == sources | _files_of("h11") | _files_of("python_multipart") | {
         "handler.py",
         "d2serve/servers/torchserve/metrics.yaml",
         "model/model.json",
@@ -106,12 +102,24 @@ def test_the_archive_contains_the_model_and_the_serving_code(
     }
 
 
-def test_the_archive_carries_the_pinned_h11(unpacked: Path, repo_root: Path) -> None:
+def _files_of(library: str) -> set[str]:
+    folder = Path(find_spec(library).origin or "").parent  # type: ignore[union-attr]
+    modules = {f"{library}/{path.name}" for path in folder.glob("*.py")}
+    return {*modules, f"{library}/py.typed", f"{library}/LICENSE.txt"}
+
+
+@pytest.mark.parametrize(
+    ("library", "version_file"), [("h11", "_version.py"), ("python_multipart", "__init__.py")]
+)
+def test_the_archive_carries_pinned_libraries(
+    unpacked: Path, repo_root: Path, library: str, version_file: str
+) -> None:
     pins = (repo_root / "constraints.txt").read_text().splitlines()
-    [pinned] = [line.partition("==")[2] for line in pins if line.startswith("h11==")]
-    assert f'__version__ = "{pinned}"' in (unpacked / "h11" / "_version.py").read_text()
+    start = f"{library.replace('_', '-')}=="
+    [pinned] = [line.removeprefix(start) for line in pins if line.startswith(start)]
+    assert f'__version__ = "{pinned}"' in (unpacked / library / version_file).read_text()
     sums = (unpacked / "SHA256SUMS").read_text()
-    assert all(f"  h11/{file.name}\n" in sums for file in (unpacked / "h11").iterdir())
+    assert all(f"  {library}/{file.name}\n" in sums for file in (unpacked / library).iterdir())
 
 
 def test_no_reader_of_configs_or_pickles_is_shipped(unpacked: Path) -> None:
@@ -177,9 +185,9 @@ def test_the_runtime_is_chosen_and_reported_once(
 ) -> None:
     configs, lines = [], list[str]()
 
-    def choose(requested: str, config: Path) -> RuntimeChoice:
+    def choose(requested: str, config: Path, ignore_keys: Sequence[str]) -> RuntimeChoice:
         configs.append(config)
-        return choose_runtime(requested, config)
+        return choose_runtime(requested, config, ignore_keys)
 
     monkeypatch.setattr(archive_module, "choose_runtime", choose)
     build_archive(CONFIG, checkpoint, tmp_path / "tiny.mar", report=lines.append)
@@ -303,6 +311,22 @@ def test_class_names_are_stored(checkpoint: Path, tmp_path: Path, given: str) ->
     assert stored_class_names(named) == names
 
 
+def test_names_beyond_ascii_have_labels_and_a_font(checkpoint: Path, tmp_path: Path) -> None:
+    names = ["圆", "треугольник", "naïve", "مثلث", "ball"]
+    named = build_archive(CONFIG, checkpoint, tmp_path / "named.mar", class_names=names)
+    assert stored_class_names(named) == names
+    with zipfile.ZipFile(named) as packed:
+        packed.extractall(tmp_path / "unpacked")
+    verify_folder(tmp_path / "unpacked")
+    sums = (tmp_path / "unpacked" / "SHA256SUMS").read_text()
+    assert "  model/labels.json\n" in sums
+    assert "  model/labels.ttf\n" in sums
+    labels = read_labels(tmp_path / "unpacked" / "model")
+    assert labels.texts == {**dict(zip(names[:3], names[:3], strict=True)), "مثلث": "mthlth"}
+    again = build_archive(CONFIG, checkpoint, tmp_path / "again" / "named.mar", class_names=names)
+    assert again.read_bytes() == named.read_bytes()
+
+
 def test_classes_without_names_are_numbered(archive: Path) -> None:
     assert stored_class_names(archive) == [f"class_{index}" for index in range(5)]
 
@@ -358,8 +382,9 @@ def test_a_checkpoint_of_another_config_is_rejected(checkpoint: Path, tmp_path: 
 
 def test_a_config_that_is_not_supported_is_rejected(checkpoint: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
-    config.write_text(f"_BASE_: {CONFIG}\nMODEL: {{LOAD_PROPOSALS: True}}\n")
-    with pytest.raises(ConfigError, match="LOAD_PROPOSALS: True"):
+    fast_rcnn = "MODEL: {PROPOSAL_GENERATOR: {NAME: PrecomputedProposals}}"
+    config.write_text(f"_BASE_: {CONFIG}\n{fast_rcnn}\n")
+    with pytest.raises(ConfigError, match="Fast R-CNN needs"):
         build_archive(config, checkpoint, tmp_path / "store" / "tiny.mar")
 
 

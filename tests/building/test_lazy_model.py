@@ -12,6 +12,7 @@ from d2serve.building.config import load_config, parse_config, read_config
 from d2serve.errors import ConfigError
 from d2serve.model.backbone_config import BackboneConfig, SimpleFPNConfig
 from d2serve.model.config import RCNNConfig
+from d2serve.model.layers import NO_NORM_NO_BIAS
 from d2serve.model.meta_arch import build_network
 from tests.goldens.cases import CONFIGS
 
@@ -158,7 +159,14 @@ def test_a_resnet_with_fpn() -> None:
         ({"model.roi_heads.box_head.conv_norm": "None.<lambda>"}, "conv_norm: 'None.<lambda>'"),
         ({"model.roi_heads.box_pooler.scales": [0.25]}, "scales: [0.25] (must be [0.25, 0.125,"),
         ({"model.roi_heads.box_pooler.canonical_level": 3}, "canonical_level: 3"),
-        ({"model.pixel_mean": [1.0]}, "model.pixel_mean: [1.0]"),
+        ({"model.pixel_mean": [1.0, 2.0]}, "model.pixel_mean: [1.0, 2.0]"),
+        ({"model.pixel_std": [1.0] * 4}, "must have 3 values, as pixel_mean has"),
+        ({"model.pixel_std": [1.0, 0.0, 1.0]}, "3 or 4 numbers other than 0"),
+        ({f"{NET}.in_chans": 4}, f"{NET}.in_chans: 4 (must be 3, as many as pixel_mean has)"),
+        ({"input.channel_order": "RGBA"}, "requires four values in pixel_mean"),
+        ({"model.backbone.norm": ""}, "must be a norm with the scale factor 4.0"),
+        ({f"{RPN}.anchor_generator.offset": 1.0}, "offset: 1.0 (supported: a number from 0 to b"),
+        ({f"{RPN}.pre_nms_topk": [100, -1]}, "pre_nms_topk: [100, -1]"),
         ({"input.max_size": 300}, "input.max_size: 300 (must be at most 256, the side of"),
         ({"input.min_size": 0}, "input.max_size: 256 (must be at most 256, the side of"),
         ({"input.channel_order": "YUV"}, "input.channel_order: 'YUV'"),
@@ -178,11 +186,12 @@ def test_a_level_is_pooled_from_p5_alone() -> None:
 
 
 def test_all_problems_are_listed() -> None:
-    message = config_error(VITDET, {f"{NET}.depth": 0, f"{RPN}.nms_thresh": 7, "model.more": 1})
+    message = config_error(VITDET, {f"{NET}.depth": 0, f"{RPN}.nms_thresh": -7, "model.more": 1})
     assert message == (
         "this config is not supported:\n"
         "  model.backbone.net.depth: 0 (supported: an integer of at least 1)\n"
-        "  model.proposal_generator.nms_thresh: 7 (supported: a number from 0 to 1)\n"
+        "  model.proposal_generator.nms_thresh: -7 (supported: a number of at least 0; below 0 "
+        "boxes would suppress boxes that they do not overlap)\n"
         "  model.more: 1 (supported: only without it)"
     )
 
@@ -232,3 +241,94 @@ def test_other_resnets_are_named(changes: dict[str, Any], named: str) -> None:
     message = config_error(config, values)
     assert named in message
     assert "\n" not in message
+
+
+NULL = object()
+
+
+def with_null(config: dict[str, Any], *paths: str) -> dict[str, Any]:
+    """The config with None at dotted paths."""
+    config = changed(config, dict.fromkeys(paths, NULL))
+    for dotted in paths:
+        *above, last = dotted.split(".")
+        node: Any = config
+        for step in above:
+            node = node[step]
+        node[last] = None
+    return config
+
+
+@pytest.mark.parametrize(("limit", "most"), [(-1, 50 * 5), (-9, 50 * 5), (0, 1), (7, 7)])
+def test_a_limit_of_detections_below_0_means_all_that_there_can_be(limit: int, most: int) -> None:
+    path = "model.roi_heads.box_predictor.test_topk_per_image"
+    assert parse_config(changed(VITDET, {path: limit})).output.max_detections == most
+
+
+def test_all_detections_of_all_proposals_but_the_worst() -> None:
+    limits = {
+        "model.roi_heads.box_predictor.test_topk_per_image": -1,
+        f"{RPN}.post_nms_topk": [100, -1],
+    }
+    assert parse_config(changed(VITDET, limits)).output.max_detections == 5 * 100 * 5
+
+
+def test_heads_without_norms() -> None:
+    paths = ("model.roi_heads.box_head.conv_norm", "model.roi_heads.mask_head.conv_norm")
+    found = heads(with_null(VITDET, *paths))
+    assert (found.box.norm, found.mask.norm) == ("", "")
+
+
+def test_backbones_without_norms_have_no_biases_in_their_place() -> None:
+    resnet = changed(VITDET, {"model.backbone": RESNET_FPN})
+    stages, stem = "model.backbone.bottom_up.stages", "model.backbone.bottom_up.stem"
+    backbone = parse_config(
+        with_null(resnet, f"{stages}.norm", f"{stem}.norm", "model.backbone.norm")
+    ).backbone
+    assert isinstance(backbone, BackboneConfig)
+    assert backbone.fpn is not None
+    assert (backbone.resnet.norm, backbone.fpn.norm) == (NO_NORM_NO_BIAS, NO_NORM_NO_BIAS)
+
+
+def test_a_simple_pyramid_without_norms() -> None:
+    from_p3 = {
+        "model.backbone.scale_factors": [2.0, 1.0, 0.5],
+        f"{RPN}.in_features": ["p3", "p4", "p5", "p6"],
+        f"{RPN}.anchor_generator.strides": [8, 16, 32, 64],
+        f"{RPN}.anchor_generator.sizes": [[32], [64], [128], [256]],
+        "model.roi_heads.box_in_features": ["p3", "p4", "p5"],
+        "model.roi_heads.mask_in_features": ["p3", "p4", "p5"],
+        "model.roi_heads.box_pooler.scales": [0.125, 0.0625, 0.03125],
+        "model.roi_heads.mask_pooler.scales": [0.125, 0.0625, 0.03125],
+    }
+    config = changed(VITDET, from_p3)
+    for norm, expected in ((None, NO_NORM_NO_BIAS), ("", "")):
+        given = config if norm is None else changed(config, {"model.backbone.norm": norm})
+        given = with_null(given, "model.backbone.norm") if norm is None else given
+        backbone = parse_config(given).backbone
+        assert isinstance(backbone, SimpleFPNConfig)
+        assert backbone.norm == expected
+
+
+@pytest.mark.parametrize(("channels", "order"), [(1, "L"), (1, "RGB"), (4, "RGBA"), (4, "BGR")])
+def test_networks_of_other_channels(channels: int, order: str) -> None:
+    values = {
+        "model.pixel_mean": [100.0] * channels,
+        "model.pixel_std": [50.0] * channels,
+        "input.channel_order": order,
+    }
+    vit = parse_config(changed(VITDET, {**values, f"{NET}.in_chans": channels}))
+    assert build_network(vit).state_dict()["backbone.net.patch_embed.proj.weight"].shape[1] == (
+        channels
+    )
+    resnet = changed(VITDET, {**values, "model.backbone": deepcopy(RESNET_FPN)})
+    stem = "model.backbone.bottom_up.stem.in_channels"
+    assert parse_config(changed(resnet, {stem: channels})).input.channels == channels
+    with pytest.raises(ConfigError, match=rf"in_channels: 3 \(must be {channels}, as many"):
+        parse_config(changed(resnet, {stem: 3}))
+
+
+@pytest.mark.parametrize("sizes", [[0, 0], [9, 0]])
+def test_networks_may_have_no_proposals(sizes: list[int]) -> None:
+    assert parse_config(changed(VITDET, {f"{RPN}.pre_nms_topk": sizes}))
+    assert parse_config(changed(VITDET, {f"{RPN}.post_nms_topk": sizes}))
+    assert parse_config(changed(VITDET, {f"{RPN}.head.conv_dims": []}))

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from d2serve.building.config import load_config, parse_config
-from d2serve.building.yaml_config import merge, read_yaml_config
+from d2serve.building.config import load_config
 from d2serve.errors import ConfigError
 from d2serve.model.config import ModelConfig
 from d2serve.model.serialization import (
@@ -173,6 +172,8 @@ def test_a_file_for_another_runtime_is_rejected(tmp_path: Path) -> None:
 
 
 def test_values_that_json_cannot_represent_are_not_written(tmp_path: Path) -> None:
-    infinite = merge(read_yaml_config(MASK_RCNN), {"MODEL": {"PIXEL_MEAN": [float("inf"), 0, 0]}})
+    config = load_config(MASK_RCNN)
+    # The config's readers reject such values earlier.
+    infinite = replace(config, input=replace(config.input, pixel_mean=(float("inf"), 0.0, 0.0)))
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write_model_file(tmp_path, "native", encode_config(parse_config(infinite)))
+        write_model_file(tmp_path, "native", encode_config(infinite))

@@ -65,7 +65,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["serve", "--server", "ray"], "'ray' is not available in this version"),
         (["serve", "a.mar", "b.mar"], "use --server asgi for several"),
         (["serve", "--grpc-port", "8001"], "'--grpc-port': requires --server asgi"),
-        (["serve", "--cors-origin", "*"], "'--cors-origin': requires --server asgi"),
+        (["serve", "--token-file", "a"], "'--token-file': requires --server asgi"),
         (["serve", "--server", "asgi", "--metrics-address", "::1"], "for '--metrics-address'"),
         (["serve", "--server", "apache"], "'apache' is not one of"),
         (["deploy", "--endpoint", "a"], "give either --name or --package"),
@@ -88,6 +88,14 @@ def test_choices_are_those_of_the_modules() -> None:
     assert options.MODEL_STORE == STORE
     assert predict.TOKEN_VARIABLE == TOKEN_VARIABLE
     assert serve.LOOPBACK == LOOPBACK
+
+
+@pytest.mark.parametrize("kind", ["torchserve", "asgi"])
+@pytest.mark.parametrize("origin", ["example.org", "https://example.org/", "https://*.example.org"])
+def test_an_origin_that_no_browser_sends_is_rejected(kind: str, origin: str) -> None:
+    arguments = ["serve", "--server", kind, "--cors-origin", "https://a", "--cors-origin", origin]
+    with pytest.raises(CommandError, match=r"is not an origin; use .*https://example\.org"):
+        invoke(arguments)
 
 
 @pytest.mark.parametrize("given", ["--certificate", "--key"])

@@ -65,6 +65,13 @@ def test_values_may_contain_spaces_and_quotes(repo_root: Path) -> None:
     assert 'error: /no such/it\'s "here".png does not exist' in failed.stderr
 
 
+def test_patterns_are_not_expanded_to_file_names(repo_root: Path) -> None:
+    model = ("CONFIG=models/shapes/config.yaml", "WEIGHTS=w.pth", "NAME=n")
+    for pattern in ("M*", "NO.SUCH? M*"):
+        failed = make(repo_root, *AS_INSTALLED, "archive", *model, f"IGNORE_KEYS={pattern}")
+        assert f"error: --ignore-key '{pattern.split()[0]}' matches" in failed.stderr
+
+
 @pytest.mark.parametrize(
     ("given", "environment", "passed"),
     [
@@ -89,6 +96,38 @@ def test_token_reaches_predict_only_through_the_environment(
         check=True,
     )
     assert shown.stdout == f"token:{passed} predict a.png\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "passed"),
+    [
+        ([], "--server asgi"),
+        (["MODEL=a b.mar"], "a b.mar|--server|asgi"),
+        (["MODELS=a.mar b.mar"], "a.mar b.mar --server asgi"),
+        (["MODELS=tests/serving/conf*.py"], "tests/serving/conftest.py --server asgi"),
+        (["TOKEN_FILE=my token"], "--server|asgi|--token-file|my token"),
+        (["GRPC_PORT=8001"], "--server asgi --grpc-port 8001"),
+        (["CORS_ORIGINS=*"], "--server asgi --cors-origin *"),
+        (
+            ["CORS_ORIGINS=https://a http://b:1"],
+            "--server asgi --cors-origin https://a --cors-origin http://b:1",
+        ),
+        (
+            ["FORWARDED_ALLOW_IPS=10.0.0.1,*", "FORWARD_TIMEOUT=60"],
+            "--server asgi --forwarded-allow-ips 10.0.0.1,* --forward-timeout 60",
+        ),
+    ],
+)
+def test_serve_passes_every_option(
+    repo_root: Path, tmp_path: Path, given: list[str], passed: str
+) -> None:
+    command = tmp_path / "d2serve"
+    command.write_text('#!/bin/sh\nfor word in "$@"; do echo "$word"; done\n')
+    command.chmod(0o755)
+    variables = (*AS_INSTALLED, "-o", "model-store/shapes.mar", f"D2SERVE={command}")
+    shown = make(repo_root, *variables, "serve", "SERVER=asgi", *given)
+    expected = passed.split("|") if "|" in passed else passed.split()
+    assert shown.stdout.splitlines() == ["serve", *expected], shown.stderr
 
 
 @pytest.fixture

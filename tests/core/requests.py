@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from d2serve.detections import RGBImage
-from d2serve.inputs.images import JpegDecoder, decode_on_cpu
+from d2serve.inputs.jpeg_decoders import JpegDecoder, decode_on_cpu
 from d2serve.messages import HttpRequest, Part
 from d2serve.serving.pipeline import Pipeline
 from d2serve.serving.reporter import SILENT, Reporter

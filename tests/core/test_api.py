@@ -197,7 +197,7 @@ def test_other_errors_are_raised_unchanged(
     with pytest.raises(TypeError, match="an image is a int, expected a numpy array"):
         model.predict([3])  # type: ignore[list-item]
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise MemoryError("no memory to decode")
 
     with monkeypatch.context() as patch:

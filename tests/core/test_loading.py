@@ -14,7 +14,7 @@ from d2serve.detections import RGBImage
 from d2serve.detector.base import Failure
 from d2serve.detector.native import NativeDetector
 from d2serve.errors import RuntimeUnavailableError, SettingsError
-from d2serve.inputs.images import JpegDecoder, decode_on_cpu
+from d2serve.inputs.jpeg_decoders import JpegDecoder, decode_on_cpu
 from d2serve.serving import loading
 from d2serve.serving.loading import load_detector, load_pipeline, warm_up
 from d2serve.serving.pipeline import Pipeline

@@ -11,9 +11,10 @@ import pytest
 from d2serve.detections import RGBImage
 from d2serve.detector.base import InferenceResult, PreprocessedImage
 from d2serve.errors import DeviceLostError
-from d2serve.messages import HttpRequest
+from d2serve.messages import HttpRequest, Part
 from d2serve.serving.pipeline import Pipeline
 from d2serve.serving.requests import HttpResponse
+from tests.bodies import image_bytes, noise
 from tests.core.requests import (
     BAD,
     GOOD,
@@ -233,3 +234,17 @@ def test_callback_may_submit_the_next_request() -> None:
     served.submit(png_request(1)).add_done_callback(next_request)
     assert done.wait(TIMEOUT_S)
     assert reds == [1, 2, 3]
+
+
+def test_device_lost_while_decoding_ends_all_requests() -> None:
+    """nvJPEG decodes on the network's device."""
+
+    def decode(body: bytes) -> RGBImage:
+        raise DeviceLostError("CUDA error: unspecified launch failure")
+
+    served = pipeline(decode_jpeg=decode)
+    jpeg = HttpRequest({}, (Part("", image_bytes(noise(8, 8, 3), "JPEG")),))
+    require_lost(served.submit(jpeg))
+    require_healthy(served, is_healthy=False)
+    assert served.queued == 0
+    require_lost(served.submit(png_request(1)))

@@ -18,7 +18,7 @@ from d2serve.detections import Detections, RGBImage
 from d2serve.detector.detectron2.detector import UpstreamDetector
 from d2serve.detector.detectron2.model import Resizing
 from d2serve.detector.native import NativeDetector
-from d2serve.errors import CheckpointError, ConfigError
+from d2serve.errors import CheckpointError, ConfigError, RequestError
 from d2serve.masks.paste import paste_mask
 from d2serve.serving.loading import load_detector
 from d2serve.serving.model_config import read_settings
@@ -29,7 +29,9 @@ from tests.detector.upstream_models import (
     upstream_outputs,
     write_checkpoint,
 )
-from tests.goldens.cases import TINY
+from tests.goldens.cases import TINY, VARIANTS, GoldenModel
+from tests.goldens.comparison import compare
+from tests.goldens.results import read_result
 
 pytestmark = upstream_marks
 
@@ -236,6 +238,64 @@ def test_both_runtimes_give_the_same_results(
     for ours, theirs in pairs:
         assert len(ours) > 0 or ours.semantic is not None
         assert_same_detections(ours, theirs)
+
+
+# Other channels than three, and limits of proposals that are not above 0.
+OF_EITHER_RUNTIME = [
+    golden
+    for golden in VARIANTS
+    if golden.config.stem
+    in {
+        "all_but_the_worst_proposals",
+        "four_channels",
+        "four_channels_bgr",
+        "grey",
+        "grey_c4",
+        "lazy_grey",
+        "panoptic_without_candidates",
+        "panoptic_without_proposals",
+        "proposals_but_the_worst",
+    }
+]
+
+
+def archived(golden: GoldenModel, tmp_path: Path) -> UpstreamDetector:
+    """Load the detector of an archive of a golden model for the package."""
+    checkpoint = tmp_path / "model_final.pth"
+    torch.save({"model": golden.build().state_dict()}, checkpoint)
+    write_archive(tmp_path / "archive", golden.config, checkpoint, "detectron2")
+    loaded = load_detector(tmp_path / "archive", CPU, Settings(runtime="detectron2"))
+    assert isinstance(loaded, UpstreamDetector)
+    return loaded
+
+
+@pytest.mark.parametrize("golden", OF_EITHER_RUNTIME, ids=lambda golden: golden.config.stem)
+def test_variants_give_the_stored_results(golden: GoldenModel, tmp_path: Path) -> None:
+    upstream = archived(golden, tmp_path)
+    native = NativeDetector(golden.build(), CPU, Settings())
+    for limit in ("channels", "num_classes", "num_stuff_classes", "max_detections"):
+        assert getattr(upstream, limit) == getattr(native, limit), limit
+    [path] = golden.images
+    [found] = found_in(upstream, [golden.pixels(path)])
+    comparison = compare(read_result(golden.result_path(path)), found)
+    assert comparison.within_tolerance, comparison
+
+
+@pytest.mark.parametrize("name", ["four_channels", "four_channels_bgr"])
+def test_a_fourth_channel_is_only_added_where_it_is_alpha(
+    name: str, tmp_path: Path, images: list[RGBImage]
+) -> None:
+    [golden] = [golden for golden in VARIANTS if golden.config.stem == name]
+    detector = archived(golden, tmp_path)
+    if name == "four_channels_bgr":
+        with pytest.raises(RequestError, match="has 3 channels, but the model takes 4"):
+            detector.preprocess(images[0])
+        return
+    opaque = np.full((*images[0].shape[:2], 1), 255, dtype=np.uint8)
+    added = detector.preprocess(images[0]).image
+    sent = detector.preprocess(np.concatenate((images[0], opaque), axis=2)).image
+    assert added.shape[0] == 4
+    assert torch.equal(added, sent)
 
 
 def test_a_checkpoint_of_another_config_is_rejected(tmp_path: Path) -> None:

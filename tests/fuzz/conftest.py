@@ -8,6 +8,8 @@ EXAMPLES = "D2SERVE_FUZZ_EXAMPLES"
 DEFAULT_EXAMPLES = 600
 PIPELINE_EXAMPLES = int(os.environ.get(EXAMPLES, DEFAULT_EXAMPLES))
 HTTP_EXAMPLES = PIPELINE_EXAMPLES // 10
+# Of each of the four tests of image files.
+FILE_EXAMPLES = PIPELINE_EXAMPLES // 4
 
 settings.register_profile(
     "fuzz",

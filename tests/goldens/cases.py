@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from PIL import Image
 
 from d2serve.building.checkpoint import read_checkpoint
 from d2serve.building.checkpoint_loading import build_from_checkpoint
@@ -16,6 +19,7 @@ from tests.goldens.seeded_weights import seeded_weights
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = Path(__file__).parent / "configs"
+VARIANT_CONFIGS = CONFIGS / "variants"
 RESULTS = Path(__file__).parent / "answers"
 SHAPES = REPOSITORY / "models" / "shapes"
 SAMPLES = sorted((SHAPES / "samples").iterdir())
@@ -40,6 +44,14 @@ class GoldenModel:
         """Path of upstream's result for an image."""
         return RESULTS / f"{self.name}-{image.stem}.json"
 
+    def pixels(self, image: Path) -> npt.NDArray[np.uint8]:
+        """Read an image as UInt8[H, W, 3] RGB, or with a fourth channel if the network has four."""
+        rgb = np.array(Image.open(image).convert("RGB"))
+        if len(load_config(self.config).input.pixel_mean) < 4:
+            return rgb
+        fourth = 255 - rgb.max(axis=2, keepdims=True) // 2
+        return np.concatenate((rgb, fourth), axis=2)
+
 
 def _seeded(config: ModelConfig) -> Weights:
     state = build_network(config).state_dict()
@@ -57,3 +69,8 @@ TINY = [
     _tiny(config.stem) for config in sorted(CONFIGS.glob("*.yaml")) if "base" not in config.stem
 ]
 MODELS = [TRAINED, *TINY]
+# Values of single keys that Detectron2 accepts besides those of its own configs.
+VARIANTS = [
+    GoldenModel(f"variants/{config.stem}", config, None, (SAMPLES[1],))
+    for config in sorted(VARIANT_CONFIGS.glob("*.yaml"))
+]

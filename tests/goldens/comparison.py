@@ -37,7 +37,8 @@ class Comparison:
     """Numbers of detections and the largest deviations between them.
 
     expected, found: detections of upstream and of d2serve; matched: pairs of the same class without
-    a side farther apart than MAX_MATCH_DISTANCE_PX; agreements: shares of pixels, 0..1, with the
+    a side farther apart than MAX_MATCH_DISTANCE_PX; mask_iou: the lowest one; mask_error_px: the
+    most pixels in which two masks differ; agreements: shares of pixels, 0..1, with the
     same class or segment. Deviations are None if the model has no such output.
     """
 
@@ -47,6 +48,7 @@ class Comparison:
     box_error_px: float
     score_error: float
     mask_iou: float | None
+    mask_error_px: int | None
     keypoint_error_px: float | None
     semantic_agreement: float | None
     panoptic_agreement: float | None
@@ -82,6 +84,7 @@ def compare(expected: UpstreamResult, found: Detections) -> Comparison:
             raise ValueError(f"only one of the two has {name}")
     boxes = [np.abs(expected.boxes_xyxy[e] - found.boxes_xyxy[f]).max() for e, f in matched]
     scores = [abs(expected.scores[e] - found.scores[f]) for e, f in matched]
+    masks = _masks(expected, found, matched)
     scores += [np.abs(e - f).max() for e, f in _keypoint_scores(expected, found, matched)]
     return Comparison(
         expected=len(expected.scores),
@@ -89,7 +92,10 @@ def compare(expected: UpstreamResult, found: Detections) -> Comparison:
         matched=len(matched),
         box_error_px=float(max(boxes, default=0.0)),
         score_error=float(max(scores, default=0.0)),
-        mask_iou=_worst_mask(expected, found, matched),
+        mask_iou=None if masks is None else min((mask_iou(*both) for both in masks), default=1.0),
+        mask_error_px=None
+        if masks is None
+        else max((mask_error_px(*both) for both in masks), default=0),
         keypoint_error_px=_worst_keypoint(expected, found, matched),
         semantic_agreement=_agreement(expected.semantic, found.semantic),
         panoptic_agreement=_agreement(expected.panoptic, panoptic),
@@ -116,13 +122,13 @@ def pairs(expected: Boxes, found: Boxes) -> list[tuple[int, int]]:
     return [(int(e), int(f)) for e, f in nearest if distances[e, f] <= MAX_MATCH_DISTANCE_PX]
 
 
-def _worst_mask(
+def _masks(
     expected: UpstreamResult, found: Detections, pairs: list[tuple[int, int]]
-) -> float | None:
+) -> list[tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]] | None:
     if expected.masks is None or found.masks is None:
         return None
-    overlaps = [
-        _mask_iou(
+    return [
+        (
             expected.masks[theirs],
             paste_mask(found.masks[ours], found.boxes_xyxy[ours], found.size_hw).full(
                 found.size_hw
@@ -130,12 +136,17 @@ def _worst_mask(
         )
         for theirs, ours in pairs
     ]
-    return min(overlaps, default=1.0)
 
 
-def _mask_iou(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float:
+def mask_iou(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float:
+    """IoU of two Bool[H, W]; 1 if both are empty."""
     union = np.logical_or(one, other).sum()
     return float(np.logical_and(one, other).sum() / union) if union else 1.0
+
+
+def mask_error_px(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> int:
+    """Number of pixels in which two Bool[H, W] differ."""
+    return int(np.logical_xor(one, other).sum())
 
 
 def _keypoint_scores(

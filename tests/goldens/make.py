@@ -2,22 +2,19 @@
 
 import sys
 
-import numpy as np
-from PIL import Image
-
-from tests.goldens.cases import MODELS
+from tests.goldens.cases import MODELS, VARIANTS
 from tests.goldens.results import write_result
 from tests.goldens.upstream import UpstreamModel
 
 
 def main(names: list[str]) -> None:
     """Write the results of the named models, or of all."""
-    for model in MODELS:
+    for model in (*MODELS, *VARIANTS):
         if names and model.name not in names:
             continue
         upstream = UpstreamModel(model.config, model.checkpoint)
         for path in model.images:
-            result = upstream.predict(np.array(Image.open(path).convert("RGB")))
+            result = upstream.predict(model.pixels(path))
             write_result(model.result_path(path), result)
             print(f"{model.name} {path.name}: {len(result.scores)} detections")
 

@@ -26,8 +26,16 @@ GAINS = {
     "predictor.weight": 6.0,
     "pos_embed": 30.0,
 }
-# Scales and variances of norms, with values about 1; ViTDet numbers its norms.
-ABOUT_ONE = ("running_var", "norm.weight", "norm1.weight", "norm2.weight", "simfp_2.1.weight")
+# Scales and variances of norms, with values about 1; ViTDet and RetinaNet number their norms.
+ABOUT_ONE = (
+    "running_var",
+    "norm.weight",
+    "norm1.weight",
+    "norm2.weight",
+    "simfp_2.1.weight",
+    "subnet.1.weight",
+    "subnet.4.weight",
+)
 
 
 def seeded_weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, FloatArray]:
@@ -38,7 +46,7 @@ def seeded_weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, FloatArra
 def _draw(name: str, shape: tuple[int, ...]) -> FloatArray:
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
     random = np.random.default_rng(seed)
-    if name.endswith(ABOUT_ONE):
+    if len(shape) == 1 and name.endswith(ABOUT_ONE):
         return random.uniform(0.6, 1.4, shape).astype(np.float32)
     if len(shape) == 1:
         return random.normal(0.0, 0.1, shape).astype(np.float32)

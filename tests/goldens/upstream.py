@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 
 from d2serve.building.lazy_yaml import is_lazy_config
 from d2serve.detector.detectron2.model import Resizing
@@ -69,15 +70,21 @@ class UpstreamModel:
         self.model.load_state_dict({**state, **weights}, strict=True)
 
     def predict(self, image: npt.NDArray[np.uint8]) -> UpstreamResult:
-        """Detect in UInt8[H, W, 3] RGB."""
-        ordered = image[:, :, ::-1] if self.input_format == "BGR" else image
-        ordered = np.ascontiguousarray(ordered)
+        """Detect in UInt8[H, W, 3] RGB, or with any fourth channel in UInt8[H, W, 4]."""
+        ordered = np.ascontiguousarray(_ordered(image, self.input_format))
         resized = self.resize.get_transform(ordered).apply_image(ordered)
         tensor = torch.as_tensor(resized.astype("float32").transpose(2, 0, 1))
         height, width = image.shape[:2]
         with torch.no_grad():
             [output] = self.model([{"image": tensor, "height": height, "width": width}])
         return _result(output)
+
+
+def _ordered(image: npt.NDArray[np.uint8], input_format: str) -> npt.NDArray[np.uint8]:
+    """The channels of an image as upstream's `read_image` orders them."""
+    if input_format == "L":
+        return np.array(Image.fromarray(image[:, :, :3]).convert("L"))[:, :, None]
+    return image[:, :, [2, 1, 0, 3][: image.shape[2]]] if input_format == "BGR" else image
 
 
 def _build(config: Path) -> tuple[Any, Resizing]:

@@ -83,6 +83,52 @@ def test_aliases_of_json_lines(content_type: str) -> None:
     assert len(read(Part(content_type, line + b"\n" + line)).items) == 2
 
 
+@pytest.mark.parametrize("content_type", [*GENERIC, "image/png", "image/*"])
+@pytest.mark.parametrize(
+    "separator", [b"\n", b"\r\n", b"\n\n", b" \t\r\n "], ids=["lf", "crlf", "empty", "white-space"]
+)
+@pytest.mark.parametrize("line", [f'"{TEXT}"', f'{{"b64": "{TEXT}"}}', f'["{TEXT}"]'])
+def test_json_lines_are_detected_for_image_and_generic_types(
+    content_type: str, separator: bytes, line: str
+) -> None:
+    body = separator.join([b"", line.encode(), b'{"image": 5}', line.encode(), b""])
+    first, second, third = read(Part(content_type, body)).items
+    assert first == third == Base64Text(TEXT)
+    assert isinstance(second, RequestError)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(json.dumps(json.loads(DOCUMENT), indent=2).encode(), id="indented"),
+        pytest.param(f'["{TEXT}"\n]'.encode(), id="string-at-the-end-of-a-line"),
+        pytest.param(DOCUMENT + b"\n\n", id="empty-lines-at-the-end"),
+        pytest.param(f'{{"instances":\n["{TEXT}"]\n}}'.encode(), id="list-on-a-line"),
+    ],
+)
+def test_a_document_of_several_lines_is_one_document(body: bytes) -> None:
+    assert read(Part("", body)).items == (Base64Text(TEXT),)
+    assert read(Part("application/json", body)).items == (Base64Text(TEXT),)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(f'{{"instances": ["{TEXT}"]\n{{"b64": 1}}'.encode(), id="unclosed-line"),
+        pytest.param(f'[\n{{"b64": "{TEXT}"}}\n{{"b64": "{TEXT}"}}\n]'.encode(), id="no-comma"),
+        pytest.param(DOCUMENT + b"\nhello", id="text-after-a-document"),
+    ],
+)
+def test_a_damaged_document_of_several_lines_is_a_400(body: bytes) -> None:
+    with pytest.raises(RequestError, match="the JSON is invalid"):
+        read(Part("", body))
+
+
+def test_json_lines_declared_as_json_are_a_400() -> None:
+    with pytest.raises(RequestError, match="the JSON is invalid"):
+        read(Part("application/json", DOCUMENT + b"\n" + DOCUMENT))
+
+
 def test_json_document_as_a_file_of_a_form() -> None:
     parsed = read(Part("application/octet-stream", DOCUMENT), headers={"content-type": MULTIPART})
     assert parsed.parameters == {"masks": "none"}
@@ -96,7 +142,9 @@ def test_web_form_that_the_server_has_parsed_is_a_415_with_a_curl_hint() -> None
     assert "--data-binary" in raised.value.hint
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "identity, deflate", "zstd"])
+@pytest.mark.parametrize(
+    "encoding", ["gzip", "GZIP", "br", "identity, deflate", "zstd", "aws-chunked", "UTF-8"]
+)
 def test_content_encoding_is_a_415_that_names_it(encoding: str) -> None:
     with pytest.raises(RequestError) as raised:
         read(Part("image/png", b"any bytes"), headers={"content-encoding": encoding})

@@ -10,12 +10,8 @@ import pytest
 from PIL import Image
 
 from d2serve.errors import RequestError
-from d2serve.inputs.images import (
-    decode_image,
-    decode_on_cpu,
-    decode_with_pillow,
-    is_for_torchvision,
-)
+from d2serve.inputs.images import decode_image, decode_with_pillow, is_for_torchvision
+from d2serve.inputs.jpeg_decoders import decode_on_cpu
 from tests.bodies import image_bytes
 
 MAX_PIXELS = 50_000_000

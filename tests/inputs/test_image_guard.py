@@ -2,21 +2,16 @@
 
 import io
 import struct
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from d2serve.errors import RequestError
-from d2serve.inputs.image_guard import (
-    MAX_JPEG_SCANS,
-    MAX_JPEG_SEGMENTS,
-    MAX_PNG_CHUNKS,
-    MAX_PNG_DEFLATED,
-    MAX_READS,
-    ReadLimitedFile,
-    guarded_file,
-)
+from d2serve.inputs.formats.image_parts import MAX_PARTS, MAX_SUB_BLOCKS
+from d2serve.inputs.formats.jpeg import MAX_SCANS
+from d2serve.inputs.image_guard import MAX_READS, ReadLimitedFile, image_parts
 from d2serve.inputs.images import decode_image
 from tests.bad_requests import png_chunk, png_of, zeros
 from tests.bodies import image_bytes, noise
@@ -25,6 +20,7 @@ MAX_PIXELS = 50_000_000
 GRAY = noise(64, 64)
 JPEG = image_bytes(GRAY, "JPEG")
 PROGRESSIVE = image_bytes(GRAY, "JPEG", progressive=True)
+WEBP = image_bytes(GRAY, "WEBP", lossless=True)
 GIF = image_bytes(Image.fromarray(GRAY).convert("P"), "GIF")
 PIXELS = png_chunk(b"IDAT", zeros(64 * 65))
 COMMENT = b"\xff\xfe\x00\x02"
@@ -51,21 +47,23 @@ def gif_with_comments(count: int) -> bytes:
     return GIF[:head] + b"\x21\xfe\x00" * count + GIF[head:]
 
 
+def webp_with(chunk: bytes, count: int) -> bytes:
+    added = WEBP[12:] + chunk * count
+    return b"RIFF" + struct.pack("<I", len(added) + 4) + b"WEBP" + added
+
+
 def png_with(kind: bytes, count: int, content: bytes = b"a\0b") -> bytes:
     return png_of(64, 64, *[png_chunk(kind, content)] * count, PIXELS)
 
 
 MANY_PARTS = {
-    "jpeg-scans": with_more_scans(MAX_JPEG_SCANS + 1),
-    "jpeg-segments": with_more_segments(MAX_JPEG_SEGMENTS),
-    "jpeg-of-comments": JPEG[:2] + COMMENT * 100_000,
-    "png-profiles": png_with(b"iCCP", MAX_PNG_DEFLATED + 1, b"a\0\0" + zeros(1_000)),
-    "png-texts": png_with(b"zTXt", MAX_PNG_DEFLATED + 1, b"a\0\0" + zeros(1_000)),
-    "png-texts-after-the-pixels": png_of(
-        64, 64, PIXELS, *[png_chunk(b"iTXt", b"a\0\1\0\0\0" + zeros(10))] * (MAX_PNG_DEFLATED + 1)
-    ),
-    "png-chunks": png_with(b"tEXt", MAX_PNG_CHUNKS),
-    "gif-comments": gif_with_comments(MAX_READS),
+    "jpeg-scans": with_more_scans(MAX_SCANS + 1),
+    "jpeg-comments": with_more_segments(MAX_PARTS),
+    "png-texts": png_with(b"tEXt", MAX_PARTS),
+    "png-texts-after-the-pixels": png_of(64, 64, PIXELS, *[png_chunk(b"tEXt", b"")] * MAX_PARTS),
+    "gif-comments": gif_with_comments(MAX_PARTS + 1),
+    "gif-sub-blocks": GIF[:-1] + b"\x21\xfe" + b"\1 " * (MAX_SUB_BLOCKS + 1) + b"\0;",
+    "webp-chunks": webp_with(b"TEXT" + bytes(4), MAX_PARTS),
 }
 
 
@@ -76,15 +74,27 @@ def test_too_many_segments_or_chunks_is_a_400(name: str) -> None:
     assert (raised.value.status, raised.value.code) == (400, "bad_request")
 
 
+# Extended XMP, as in images with depth: 323 segments of the largest size.
+EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
+LARGE_SEGMENT = b"\xff\xe1\xff\xff" + EXTENDED_XMP.ljust(65_533, b"a")
+PROFILE = png_chunk(b"iCCP", b"a\0\0" + zeros(100_000_000))
 FEW_PARTS = {
     "jpeg": JPEG,
-    "jpeg-scans": with_more_scans(MAX_JPEG_SCANS),
-    "jpeg-segments": with_more_segments(MAX_JPEG_SEGMENTS // 2),
+    "jpeg-scans": with_more_scans(MAX_SCANS),
+    "jpeg-comments": with_more_segments(50_000),
+    "jpeg-extended-xmp": JPEG[:2] + LARGE_SEGMENT * 323 + JPEG[2:],
     "jpeg-with-an-appended-video": JPEG + b"\xff\xda\x00\x02" * 100_000,
     "png": png_of(64, 64, PIXELS),
-    "png-texts": png_with(b"zTXt", 10, b"a\0\0" + zeros(1_000)),
-    "png-chunks": png_with(b"tEXt", 1_000),
-    "gif-comments": gif_with_comments(1_000),
+    "png-deflated-texts": png_with(b"zTXt", 100, b"a\0\0" + zeros(1_000)),
+    "png-profiles": png_of(64, 64, *[PROFILE] * 100, PIXELS),
+    "png-profiles-in-texts": png_with(
+        b"zTXt", 1_000, b"Raw profile type exif\0\0" + zeros(1_000_000)
+    ),
+    "png-texts-after-the-pixels": png_of(64, 64, PIXELS, *[png_chunk(b"zTXt", b"a")] * 5_000),
+    "png-large-texts": png_with(b"tEXt", 100, b"a\0" + b"b" * 1_000_000),
+    "png-chunks": png_with(b"tEXt", 50_000),
+    "gif-comments": gif_with_comments(50_000),
+    "webp-chunks": webp_with(b"TEXT" + bytes(4), 50_000),
 }
 
 
@@ -114,13 +124,13 @@ def test_large_icc_profile_is_decoded() -> None:
     ],
 )
 def test_truncated_file_passes_the_guard(body: bytes) -> None:
-    assert guarded_file(body).read() == body
+    assert image_parts(body).body == body
 
 
 def test_standalone_marker_does_not_hide_scans() -> None:
-    hidden = b"\xff\x01" + last_scan(PROGRESSIVE) * MAX_JPEG_SCANS
+    hidden = b"\xff\x01" + last_scan(PROGRESSIVE) * MAX_SCANS
     with pytest.raises(RequestError, match="has more than"):
-        guarded_file(PROGRESSIVE[: PROGRESSIVE.rindex(END)] + hidden + END)
+        image_parts(PROGRESSIVE[: PROGRESSIVE.rindex(END)] + hidden + END)
 
 
 def test_number_of_reads_is_limited() -> None:
@@ -200,3 +210,18 @@ def test_cyclic_tiff_directory_terminates() -> None:
 def test_png_data_after_the_last_row_is_not_inflated() -> None:
     body = png_of(64, 64, png_chunk(b"IDAT", zeros(200_000_000)))
     assert decode_image(body, MAX_PIXELS).shape == (64, 64, 3)
+
+
+def exif_of_overlapping_values(size: int) -> bytes:
+    """EXIF data with 65,535 tags that each claim `size` bytes."""
+    entry = struct.pack("<HHII", 65_000, 7, size, 8)
+    directory = struct.pack("<H", 65_535) + entry * 65_535 + bytes(4)
+    return (b"II*\0\x08\0\0\0" + directory).ljust(size + 8, b"\0")
+
+
+def test_overlapping_values_in_metadata_are_not_copied() -> None:
+    """65,535 copies of 20 MB would take minutes."""
+    body = png_of(64, 64, png_chunk(b"eXIf", exif_of_overlapping_values(20_000_000)), PIXELS)
+    started = time.process_time()
+    assert decode_image(body, MAX_PIXELS).shape == (64, 64, 3)
+    assert time.process_time() - started < 5

@@ -1,5 +1,7 @@
 """Choice of the JPEG decoder; without a GPU, the CPU stands in for nvJPEG."""
 
+import logging
+import threading
 from collections.abc import Sequence
 from contextlib import nullcontext
 
@@ -9,9 +11,11 @@ import torch
 from torch import Tensor
 
 from d2serve.detections import RGBImage
-from d2serve.errors import SettingsError
-from d2serve.inputs.image_guard import jpeg_has_end, jpeg_is_rgb
-from d2serve.inputs.images import decode_image, decode_on_cpu, decode_on_gpu, jpeg_decoder
+from d2serve.errors import DeviceLostError, SettingsError
+from d2serve.inputs import jpeg_decoders
+from d2serve.inputs.formats.jpeg import jpeg_has_end, jpeg_is_rgb
+from d2serve.inputs.images import decode_image
+from d2serve.inputs.jpeg_decoders import decode_on_cpu, decode_on_gpu, jpeg_decoder
 from d2serve.inputs.jpeg_operators import DECODE_JPEG, nvjpeg_operator
 from d2serve.torchvision_ops import Operator
 from tests.bodies import image_bytes, noise
@@ -23,11 +27,13 @@ GPU = torch.device("cuda", 1)
 
 
 class NvJpeg:
-    """A stand-in for torchvision's operator on a machine with a GPU."""
+    """A stand-in for torchvision's operator, and for torch, on a machine with a GPU."""
 
     def __init__(self, failure: str = "") -> None:
         self.failure = failure
+        self.device_failure = ""
         self.decoded: list[bytes] = []
+        self.streams: list[object] = []
 
     def __call__(self, encoded: Sequence[Tensor], mode: int, device: torch.device) -> list[Tensor]:
         assert device == GPU
@@ -36,6 +42,18 @@ class NvJpeg:
             raise RuntimeError(self.failure)
         # Inverted, to distinguish them from the CPU's pixels.
         return [255 - DECODE_JPEG(each, mode, False) for each in encoded]
+
+    def stream(self, device: torch.device) -> object:
+        """As torch.cuda.Stream."""
+        assert device == GPU
+        self.streams.append(object())
+        return self.streams[-1]
+
+    def synchronize(self, device: torch.device) -> None:
+        """As torch.cuda.synchronize."""
+        assert device == GPU
+        if self.device_failure:
+            raise RuntimeError(self.device_failure)
 
     def operator(self, device: torch.device) -> Operator:
         """As `nvjpeg_operator`, without its check."""
@@ -46,8 +64,10 @@ class NvJpeg:
 @pytest.fixture
 def nvjpeg(monkeypatch: pytest.MonkeyPatch) -> NvJpeg:
     operators = NvJpeg()
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: device)
+    monkeypatch.setattr(torch.cuda, "Stream", operators.stream)
     monkeypatch.setattr(torch.cuda, "stream", nullcontext)
+    monkeypatch.setattr(torch.cuda, "synchronize", operators.synchronize)
+    monkeypatch.setattr(jpeg_decoders, "STREAMS", jpeg_decoders.ThreadStreams())
     return operators
 
 
@@ -99,6 +119,66 @@ def test_cpu_decodes_files_that_nvjpeg_rejects(nvjpeg: NvJpeg) -> None:
     for body in (BODY, ARITHMETIC):
         np.testing.assert_array_equal(decode_on_gpu(body, GPU, nvjpeg), decode_on_cpu(body))
     assert nvjpeg.decoded == [BODY, ARITHMETIC]
+
+
+def test_rejected_files_are_logged_at_info(
+    nvjpeg: NvJpeg, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    nvjpeg.device_failure = "CUDA error: the device is not checked"
+    for status in (3, 4, 9, 10):
+        nvjpeg.failure = f"nvjpegJpegStreamParse failed: {status}"
+        decode_on_gpu(BODY, GPU, nvjpeg)
+    assert [record.levelno for record in caplog.records] == [logging.INFO] * 4
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        "nvjpegDecodeBatched failed: 8",
+        "nvjpegDecodeJpegHost failed: 30",
+        "CUDA out of memory. Tried to allocate 2.00 GiB",
+        "nvjpegCreate failed: 5",
+    ],
+)
+def test_other_errors_of_a_working_gpu_are_warnings_with_a_traceback(
+    nvjpeg: NvJpeg, caplog: pytest.LogCaptureFixture, failure: str
+) -> None:
+    nvjpeg.failure = failure
+    np.testing.assert_array_equal(decode_on_gpu(BODY, GPU, nvjpeg), decode_on_cpu(BODY))
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.exc_info
+
+
+@pytest.mark.parametrize(
+    ("failure", "device_failure"),
+    [
+        ("CUDA error: an illegal memory access was encountered", ""),
+        ("CUDA error: unspecified launch failure", "CUDA error: unspecified launch failure"),
+        ("nvjpegDecodeBatched failed: 8", "CUDA error: an illegal memory access was encountered"),
+        ("an unknown error", "CUDA error: uncorrectable ECC error encountered"),
+    ],
+)
+def test_lost_gpu_is_not_hidden(nvjpeg: NvJpeg, failure: str, device_failure: str) -> None:
+    nvjpeg.failure, nvjpeg.device_failure = failure, device_failure
+    with pytest.raises(DeviceLostError, match=device_failure or failure):
+        decode_on_gpu(BODY, GPU, nvjpeg)
+
+
+def test_each_thread_has_one_stream(nvjpeg: NvJpeg) -> None:
+    def decode_three() -> None:
+        for _ in range(3):
+            decode_on_gpu(BODY, GPU, nvjpeg)
+
+    decode_three()
+    assert len(nvjpeg.streams) == 1
+    threads = [threading.Thread(target=decode_three) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+        thread.join(timeout=30)
+    assert len(nvjpeg.decoded) == 9
+    assert len(nvjpeg.streams) == 3
 
 
 def test_truncated_file_is_rejected_by_the_cpu(nvjpeg: NvJpeg) -> None:

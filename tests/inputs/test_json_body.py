@@ -55,6 +55,10 @@ PLAIN: dict[str, tuple[Any, list[Any]]] = {
     "bare-instance": ({"b64": TEXT}, [BODY]),
     "bare-base64": ({"base64": TEXT, "target": 0}, [BODY]),
     "bare-image-bytes": ({"image_bytes": {"b64": TEXT}}, [BODY]),
+    "bare-image-text": ({"image_bytes": TEXT, "key": "1"}, [BODY]),
+    "image-object": ({"image": {"b64": TEXT}}, [BODY]),
+    "image-object-in-a-list": ({"images": [{"image": {"base64": TEXT}}]}, [BODY]),
+    "data-image-object": ({"data": {"image": {"b64": TEXT, "type": "png"}}}, [BODY]),
     "one-bad": ({"images": [TEXT, "?", 7, None, {}, LISTS]}, [BODY, 400, 400, 400, 400, (1, 2, 3)]),
     "other-keys": ({"image": TEXT, "signature_name": "serving_default"}, [BODY]),
 }
@@ -161,3 +165,29 @@ def test_json_lines_are_parsed(body: bytes, expected: list[Any]) -> None:
 def test_no_lines_is_a_400() -> None:
     with pytest.raises(RequestError, match="no line"):
         read_json_lines(b"\n \n", SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        pytest.param(b'{"image": }', "character 10", id="no-value"),
+        pytest.param(b"{'image': 1}", "character 1", id="single-quotes"),
+        pytest.param(b'{"image": "a"}\n{"image": "b"}', "character 15", id="two-documents"),
+        pytest.param('{"image": "é"}'.encode("latin-1"), "not UTF-8", id="latin-1"),
+        pytest.param(b"\xff\xd8\xff\xe0" + bytes(40), "not UTF-8", id="jpeg"),
+    ],
+)
+def test_invalid_json_is_located(body: bytes, place: str) -> None:
+    with pytest.raises(RequestError, match="the JSON is invalid") as raised:
+        read_json(body, SETTINGS)
+    assert raised.value.status == 400
+    assert place in raised.value.message
+
+
+@pytest.mark.parametrize("text", ["https://example.org/a.jpg", "s3://bucket/a.jpg", "a.jpg"])
+def test_places_of_images_are_not_read(text: str) -> None:
+    (item,) = read({"image": text}).items
+    assert isinstance(item, Base64Text)
+    with pytest.raises(RequestError, match="not valid base64") as raised:
+        item.decode()
+    assert "URLs and file names are not read" in raised.value.hint

@@ -33,6 +33,9 @@ def nesting_limit_of_4(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param(encodebytes(BYTES).decode(), id="in-lines"),
         pytest.param(f"  {b64encode(BYTES).decode()}\r\n", id="with-white-space"),
         pytest.param("data:image/png;base64," + b64encode(BYTES).decode(), id="data-uri"),
+        pytest.param(
+            "\n data:image/png;base64,\n" + encodebytes(BYTES).decode(), id="data-uri-in-lines"
+        ),
         pytest.param("DATA:;base64," + b64encode(BYTES).decode(), id="data-uri-without-a-type"),
         pytest.param(
             "data:image/png;charset=utf-8;base64," + b64encode(BYTES).decode(),

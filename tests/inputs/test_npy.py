@@ -128,9 +128,10 @@ def test_value_range_is_that_of_the_whole_array() -> None:
     assert second.min() == 200
 
 
-def test_npy_version_2_is_read() -> None:
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+def test_all_npy_versions_are_read(version: tuple[int, int]) -> None:
     file = io.BytesIO()
-    np.lib.format.write_array(file, RGB, version=(2, 0))  # type: ignore[no-untyped-call]
+    np.lib.format.write_array(file, RGB, version=version)  # type: ignore[no-untyped-call]
     (image,) = decode(file.getvalue())
     np.testing.assert_array_equal(image, RGB)
 
@@ -263,7 +264,7 @@ def test_truncated_npy_is_a_400(array: npt.NDArray[Any]) -> None:
     [
         pytest.param(b"", id="empty"),
         pytest.param(b"\x93NUMPY", id="only-the-magic"),
-        pytest.param(b"\x93NUMPY\x03\x00" + npy_bytes(RGB)[8:], id="third-version"),
+        pytest.param(b"\x93NUMPY\x04\x00" + npy_bytes(RGB)[8:], id="fourth-version"),
         pytest.param(b"\x93NUMPY\x00\x00" + npy_bytes(RGB)[8:], id="version-zero"),
         pytest.param(b"\x93NUMPY\xff\xff" + npy_bytes(RGB)[8:], id="version-255"),
         pytest.param(b"\x94NUMPY" + npy_bytes(RGB)[6:], id="wrong-magic"),

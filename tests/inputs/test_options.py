@@ -1,10 +1,11 @@
 import json
+import time
 from typing import Any
 
 import pytest
 
 from d2serve.errors import RequestError, SettingsError
-from d2serve.inputs.options import OptionReader, read_custom_attributes
+from d2serve.inputs.options import OptionReader, merged, read_custom_attributes
 from d2serve.messages import Options
 from tests.fakes import metadata_of
 
@@ -69,6 +70,8 @@ def test_valid_value_is_accepted(name: str, given: Any, expected: Any) -> None:
         ("score_threshold", 0.2499, "0.25 to 1"),
         ("score_threshold", 1.0001, "0.25 to 1"),
         ("score_threshold", "nan", "0.25 to 1"),
+        ("score_threshold", "0_1", "0.25 to 1"),
+        ("max_detections", "1_0", "1 to 50"),
         ("score_threshold", "1e999", "0.25 to 1"),
         ("score_threshold", CANARY, "0.25 to 1"),
         ("score_threshold", True, "0.25 to 1"),
@@ -118,6 +121,47 @@ def test_last_source_wins() -> None:
     assert (options.masks, options.format) == ("polygon", "coco")
 
 
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        pytest.param(("naïve",), "nai\u0308ve", id="decomposed"),
+        pytest.param(("nai\u0308ve",), "naïve", id="decomposed-in-the-model"),
+        pytest.param(("\u212b", "\u00c5"), "\u00c5", id="equal-names-first"),
+        pytest.param(("\uac01",), "\u1100\u1161\u11a8", id="Korean"),
+    ],
+)
+def test_class_names_match_in_any_unicode_normal_form(names: tuple[str, ...], text: str) -> None:
+    expected = names.index(text) if text in names else 0
+    options = OptionReader(metadata_of(*names), {}).read({"classes": text})
+    assert options.classes == frozenset({expected})
+
+
+def test_long_class_names_take_linear_time() -> None:
+    marks = "a" + "\u0301\u0316" * 100_000  # composing them takes minutes
+    started = time.process_time()
+    error = rejected(classes=marks)
+    assert error.status == 400
+    assert time.process_time() - started < 1.0
+
+
+@pytest.mark.parametrize(
+    "text", ["classes=圆,naïve", '{"classes": "圆,naïve"}', "classes=треугольник;masks=none"]
+)
+def test_custom_attributes_in_utf_8_are_decoded(text: str) -> None:
+    received = text.encode().decode("latin-1")  # as servers decode headers
+    assert read_custom_attributes(received) == read_custom_attributes(text)
+    assert read_custom_attributes(text)["classes"] in text
+
+
+def test_custom_attributes_in_latin_1_stay_as_they_are() -> None:
+    assert read_custom_attributes("classes=naïve") == {"classes": "naïve"}
+
+
+def test_repeated_classes_are_a_list() -> None:
+    pairs = [("classes", "cat"), ("masks", "rle"), ("classes", "dog"), ("masks", "none")]
+    assert merged(pairs) == {"classes": "cat,dog", "masks": "none"}
+
+
 def test_archive_defaults_apply_without_options() -> None:
     reader = OptionReader(MODEL, {"score_threshold": 0.7, "classes": ["cat"]})
     assert reader.read({}).score_threshold == 0.7
@@ -143,6 +187,7 @@ def test_invalid_archive_default_is_a_settings_error() -> None:
         ("classes=cat,dog;masks=none", {"classes": "cat,dog", "masks": "none"}),
         ("masks=none;classes=cat,dog", {"classes": "cat,dog", "masks": "none"}),
         ("masks=rle;masks=none", {"masks": "none"}),
+        ("classes=cat;masks=none;classes=dog", {"classes": "cat,dog", "masks": "none"}),
         ("classes=a=b", {"classes": "a=b"}),
         ("classes=cat;dog", {"classes": "cat,dog"}),
         ("score_threshold=", {"score_threshold": ""}),
@@ -153,6 +198,9 @@ def test_invalid_archive_default_is_a_settings_error() -> None:
         ("masks=none;1c32b7a4", {"masks": "none"}),
         ("https://example.com/?trace=1", {}),
         ("[1, 2]", {}),
+        ("ZDJzZXJ2ZQ==", {}),
+        ("dHJhY2U=;masks=none", {"masks": "none"}),
+        ("masks=none,c29tZSBpZA==", {"masks": "none"}),
         ("accept_eula=true", {}),
         ("accept_eula=true,masks=none", {"masks": "none"}),
         ('{"accept_eula": true, "masks": "none"}', {"masks": "none"}),

@@ -13,11 +13,15 @@ from d2serve.detections import Detections
 from d2serve.detector.native import NativeDetector
 from d2serve.errors import ConfigError
 from d2serve.model import semantic_seg
+from d2serve.model.backbone_config import ResNetConfig
 from d2serve.model.config import OutputConfig
 from d2serve.model.fpn import ConvolvedTop
 from d2serve.model.keypoint_head import KeypointHead
+from d2serve.model.layers import NO_NORM_NO_BIAS
 from d2serve.model.meta_arch import build_network
 from d2serve.model.optimize import optimize
+from d2serve.model.packed_conv import pack
+from d2serve.model.resnet import ResNet
 from d2serve.model.semantic_seg import pixel_classes
 from d2serve.settings import Settings
 from tests.goldens.cases import CONFIGS, TINY
@@ -117,8 +121,12 @@ def assert_close(alone: Detections, together: Detections) -> None:
             {"RESNETS": {"OUT_FEATURES": ["res6"]}},
             r"OUT_FEATURES: \['res6'\] \(supported: res2, res3",
         ),
-        ("mask_rcnn_r50", {"LOAD_PROPOSALS": True}, "Fast R-CNN needs the proposals"),
-        ("retinanet", {"RETINANET": {"NORM": "SyncBN"}}, r"RETINANET\.NORM: 'SyncBN'"),
+        (
+            "mask_rcnn_r50",
+            {"PROPOSAL_GENERATOR": {"NAME": "PrecomputedProposals"}},
+            "Fast R-CNN needs the proposals",
+        ),
+        ("retinanet", {"RETINANET": {"NORM": "IN"}}, r"RETINANET\.NORM: 'IN'"),
         ("semantic_fpn", {"SEM_SEG_HEAD": {"NAME": "Mine"}}, r"SEM_SEG_HEAD\.NAME: 'Mine'"),
     ],
 )
@@ -132,7 +140,7 @@ def test_inconsistent_configs_are_rejected(
 
 def test_settings_of_heads_that_a_family_lacks_are_ignored() -> None:
     explicit = read_yaml_config(CONFIGS / "retinanet.yaml")
-    unread = {"MODEL": {"ROI_HEADS": {"NAME": "Mine"}, "LOAD_PROPOSALS": True}}
+    unread = {"MODEL": {"ROI_HEADS": {"NAME": "Mine"}, "PROPOSAL_GENERATOR": {"NAME": "Mine"}}}
     assert parse_config(merge(explicit, unread)) == parse_config(explicit)
 
 
@@ -221,3 +229,23 @@ def test_without_a_pyramid_only_equal_sizes_are_batched() -> None:
     images = [np.full((side, 150, 3), 90, dtype=np.uint8) for side in (120, 121, 120)]
     results = detector_of("mask_rcnn_c4", INPUT={"MIN_SIZE_TEST": 0}).detect(images)
     assert [result.batch for result in results] == [2, 1, 2]
+
+
+def test_a_stage_does_not_overwrite_the_stem() -> None:
+    deform = (None,) * 4
+    config = ResNetConfig(18, 1, 64, True, 64, 64, NO_NORM_NO_BIAS, 1, deform, 2, stem_feature=True)
+    torch.manual_seed(0)
+    resnet = ResNet(config).requires_grad_(False)
+    pack(resnet)  # packed convolutions add to the shortcut in place
+    images = torch.rand(1, 3, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(resnet(images)["stem"], resnet.stem(images), rtol=0, atol=0)
+
+
+def test_a_retinanet_without_candidates_finds_nothing() -> None:
+    base = read_yaml_config(CONFIGS / "retinanet.yaml")
+    config = parse_config(merge(base, {"MODEL": {"RETINANET": {"TOPK_CANDIDATES_TEST": 0}}}))
+    detector = NativeDetector(build_network(config).eval(), torch.device("cpu"), Settings())
+    [result] = detector.detect([np.zeros((*SIZES_HW[0], 3), dtype=np.uint8)])
+    assert isinstance(result.output, Detections)
+    assert len(result.output) == 0

@@ -8,15 +8,14 @@ import torch
 
 from d2serve.detections import Detections
 from d2serve.detector.native import NativeDetector
-from d2serve.inputs.images import decode_image
 from d2serve.settings import Settings
-from tests.goldens.cases import MODELS, GoldenModel
+from tests.goldens.cases import MODELS, VARIANTS, GoldenModel
 from tests.goldens.comparison import compare
 from tests.goldens.results import read_result
 
 ROWS = [
     pytest.param(model, image, id=f"{model.name}-{image.stem}")
-    for model in MODELS
+    for model in (*MODELS, *VARIANTS)
     for image in model.images
 ]
 
@@ -28,8 +27,7 @@ def detector_for(model: GoldenModel) -> NativeDetector:
 
 @pytest.mark.parametrize(("model", "image"), ROWS)
 def test_results_equal_upstream(model: GoldenModel, image: Path) -> None:
-    pixels = decode_image(image.read_bytes(), max_pixels=10_000_000)
-    [result] = detector_for(model).detect([pixels])
+    [result] = detector_for(model).detect([model.pixels(image)])
     assert isinstance(result.output, Detections)
     expected = read_result(model.result_path(image))
     assert expected.has_content

@@ -1,5 +1,7 @@
 """Batched NMS equals NMS of each group."""
 
+from collections.abc import Callable, Sequence
+
 import pytest
 import torch
 from torch import Tensor
@@ -13,6 +15,8 @@ from d2serve.model.nms import (
     class_wise_nms_cpu,
     class_wise_nms_gpu,
     nms_per_level,
+    nms_per_level_cpu,
+    nms_per_level_gpu,
     parallel_nms,
     select_best,
 )
@@ -180,3 +184,9 @@ def test_the_best_of_several_images_are_those_of_each_alone() -> None:
         assert torch.equal(image.boxes, alone.boxes)
         assert torch.equal(image.scores, alone.scores)
         assert torch.equal(image.classes, alone.classes)
+
+
+@pytest.mark.parametrize("suppress", [nms_per_level_cpu, nms_per_level_gpu])
+def test_levels_without_boxes(suppress: Callable[[Sequence[Tensor], float], list[Tensor]]) -> None:
+    kept = suppress([torch.zeros(2, 0, 4), torch.zeros(2, 0, 4)], 0.5)
+    assert [tuple(mask.shape) for mask in kept] == [(2, 0), (2, 0)]

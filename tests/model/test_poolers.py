@@ -1,4 +1,4 @@
-"""RoIAlign on a CPU equals torchvision's."""
+"""RoIAlign and RoIPool on a CPU equal torchvision's."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torchvision.ops
 from torch import Tensor
 
 from d2serve.model import poolers as module
-from d2serve.model.poolers import roi_align
+from d2serve.model.poolers import roi_align, roi_pool
 
 HEIGHT, WIDTH, SCALE = 40, 56, 0.25
 
@@ -71,3 +71,14 @@ def test_bfloat16_differs_from_float32_by_rounding() -> None:
 
 def test_no_regions_give_no_features() -> None:
     assert roi_align(features(), regions()[:0], 7, SCALE, 0, True).shape == (0, 8, 7, 7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_maxima_equal_torchvisions(dtype: torch.dtype, layout: torch.memory_format) -> None:
+    # Maxima of bfloat16 are exact.
+    maps = features().to(dtype)
+    expected = torchvision.ops.roi_pool(maps.float(), regions(), 7, SCALE)
+    pooled = roi_pool(maps.to(memory_format=layout), regions(), 7, SCALE)
+    assert pooled.dtype == dtype
+    torch.testing.assert_close(pooled.float(), expected, rtol=0, atol=0)

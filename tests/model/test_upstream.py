@@ -1,17 +1,14 @@
 """Networks reproduce the results of the upstream package, if that is installed."""
 
 from importlib.util import find_spec
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from d2serve.detections import Detections
 from d2serve.detector.native import NativeDetector
 from d2serve.settings import Settings
-from tests.goldens.cases import MODELS, GoldenModel
+from tests.goldens.cases import MODELS, VARIANTS, GoldenModel
 from tests.goldens.comparison import compare
 from tests.goldens.upstream import UpstreamModel
 
@@ -25,19 +22,15 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("golden", MODELS, ids=lambda golden: golden.name)
+@pytest.mark.parametrize("golden", [*MODELS, *VARIANTS], ids=lambda golden: golden.name)
 def test_results_equal_the_installed_upstream(golden: GoldenModel) -> None:
     upstream = UpstreamModel(golden.config, golden.checkpoint)
     ours = NativeDetector(golden.build(), torch.device("cpu"), Settings())
     for path in golden.images:
-        image = read(path)
+        image = golden.pixels(path)
         [result] = ours.detect([image])
         assert isinstance(result.output, Detections)
         expected = upstream.predict(image)
         assert expected.has_content
         comparison = compare(expected, result.output)
         assert comparison.within_tolerance, (path.name, comparison)
-
-
-def read(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    return np.array(Image.open(path).convert("RGB"))

@@ -6,17 +6,18 @@ import pytest
 from PIL import Image, ImageDraw
 
 from d2serve.masks.paste import MaskRegion
+from d2serve.metadata import Labels
 from d2serve.outputs.drawing import (
     Circle,
     draw_keypoints,
     draw_name,
     draw_region,
     instance_color,
-    label_font,
     largest_circle,
     readable_on,
     stuff_color,
 )
+from d2serve.outputs.labels import LabelFonts
 
 
 def test_successive_instances_differ_clearly() -> None:
@@ -100,11 +101,22 @@ def test_other_keypoint_counts_have_no_skeleton() -> None:
     assert (drawn(np.vstack((ends, ends[:1])))[40, 20] == GRAY).all()
 
 
-@pytest.mark.parametrize("place", [(0, 0), (100, 100), (-5, 300), (100, 50)])
+@pytest.mark.parametrize(
+    "place",
+    [
+        *((0, 0), (100, 100), (-5, 300), (100, 50), (1e6, 50), (-1e6, -1e6)),
+        *((1e9, 50), (50, -1e9), (1e20, 1e20), (3e38, -3e38)),
+    ],
+)
 def test_keypoints_at_the_edge_and_outside_are_clipped(
     place: tuple[float, float],
 ) -> None:
-    assert drawn([(*place, 0.9)]).shape == (100, 100, 3)
+    near = person(shoulder=(20, 20), elbow=(20, 60))
+    far = person(shoulder=(20, 20), elbow=(20, 60), wrist=place)
+    canvas = drawn(far)
+    assert (canvas[40, 20] == GREEN).all()
+    if max(map(abs, place)) > 1e6:
+        np.testing.assert_array_equal(canvas, drawn(near))
 
 
 SIZE_HW = (100, 200)
@@ -112,7 +124,7 @@ SIZE_HW = (100, 200)
 
 def drawn_name(circle: Circle, name: str = "grass") -> npt.NDArray[np.uint8]:
     image = Image.new("RGB", SIZE_HW[::-1], (127, 127, 127))
-    draw_name(ImageDraw.Draw(image), circle, name, label_font(SIZE_HW))
+    draw_name(ImageDraw.Draw(image), circle, name, LabelFonts(SIZE_HW, Labels()).of(name))
     return np.asarray(image)
 
 

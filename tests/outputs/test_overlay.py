@@ -3,16 +3,20 @@
 import io
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from d2serve.building.label_font import write_labels
 from d2serve.detections import Detections
 from d2serve.errors import RequestError
 from d2serve.masks.panoptic import Panoptic, Segment
+from d2serve.metadata import ClassNames, Labels
 from d2serve.outputs.drawing import instance_color, stuff_color
+from d2serve.outputs.labels import drawn_name, read_labels
 from d2serve.outputs.overlay import draw_detections, overlay_body, stuff_regions
 from tests.bodies import noise
 from tests.fakes import detections_of, metadata_of
@@ -148,6 +152,54 @@ def test_label_is_inside_the_image(box: tuple[int, int, int, int]) -> None:
     assert count_text_pixels(at_the_edge) == count_text_pixels(inside) > 0
 
 
+def test_labels_of_the_same_box_do_not_cover_each_other() -> None:
+    black = np.zeros((*SIZE_HW, 3), dtype=np.uint8)
+    twice = detections_of(SIZE_HW, [BOX, BOX], mask_side=None)
+    drawn = draw_detections(black, twice, MODEL)
+    areas = [int((drawn == instance_color(index)).all(axis=2).sum()) for index in (0, 1)]
+    assert min(areas) > 400
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("圆", id="Chinese"),
+        pytest.param("треугольник", id="Cyrillic"),
+        pytest.param("مثلث", id="Arabic"),
+        pytest.param("🐶", id="emoji"),
+        pytest.param("a\nb\x00", id="control-characters"),
+        pytest.param("\ud800", id="half-a-surrogate-pair"),
+        pytest.param("long " * 1_000_000, id="five-million-characters"),
+    ],
+)
+@pytest.mark.parametrize("is_stuff", [False, True], ids=["thing", "stuff"])
+def test_names_without_labels_are_drawn_in_ascii(name: str, is_stuff: bool) -> None:
+    """The same pixels as those of the index, or of what is left in ASCII."""
+    image = np.full((*SIZE_HW, 3), 100, dtype=np.uint8)
+    found = panoptic_halves() if is_stuff else detections_of(SIZE_HW, [BOX], mask_side=None)
+    shown = drawn_name(name, 1 if is_stuff else 0, Labels())
+    given, expected = (
+        draw_detections(
+            image, found, replace(MODEL, class_names=(each,), stuff_names=("things", each))
+        )
+        for each in (name, shown)
+    )
+    assert shown.isascii()
+    np.testing.assert_array_equal(given, expected)
+
+
+def test_labels_of_the_archive_are_drawn_with_its_font(tmp_path: Path) -> None:
+    image = np.full((*SIZE_HW, 3), 100, dtype=np.uint8)
+    found = detections_of(SIZE_HW, [(60, 50, 120, 100)], mask_side=None)
+    write_labels(tmp_path, ClassNames(("圆", "三")))
+    labels = read_labels(tmp_path)
+    drawings = [
+        draw_detections(image, found, replace(MODEL, class_names=(name,), labels=labels)).tobytes()
+        for name in ("圆", "三", "class 0")
+    ]
+    assert len(set(drawings)) == 3
+
+
 def count_text_pixels(drawn: npt.NDArray[np.uint8]) -> int:
     """Label pixels of one box on black: neither black nor in the box's color."""
     is_box = (drawn == instance_color(0)).all(axis=2)
@@ -221,12 +273,12 @@ def test_stuff_is_below_instances() -> None:
 def test_keypoints_are_above_masks_with_the_best_on_top() -> None:
     same_place = full_masks(SIZE_HW, [BOX, BOX])
     people = np.zeros((2, 17, 3), dtype=np.float32)
-    people[:, 5], people[:, 7] = (70, 60, 0.9), (110, 90, 0.9)
+    people[:, 5], people[:, 7] = (70, 75, 0.9), (110, 95, 0.9)
     drawn = draw_detections(
         np.zeros((*SIZE_HW, 3), np.uint8), replace(same_place, keypoints=people), MODEL
     )
-    assert (drawn[60, 70] > 250).all()
-    assert (drawn[75, 90] == instance_color(0)).all()
+    assert (drawn[75, 70] > 250).all()
+    assert (drawn[85, 90] == instance_color(0)).all()
 
 
 def test_stuff_without_a_name_is_an_error() -> None:

@@ -18,6 +18,7 @@ from d2serve.outputs.formats import FORMATS, Format
 from d2serve.outputs.response import ResponseContent, instances_body, lines_body, plain_body, render
 from d2serve.outputs.result import Result, segmentations
 from tests.bodies import noise
+from tests.fakes import detections_of
 from tests.outputs.results import (
     ALL,
     BROKEN,
@@ -287,4 +288,43 @@ def test_line_breaks_in_names_are_escaped() -> None:
 @pytest.mark.parametrize("body", [plain_body, instances_body, lines_body])
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_works_in_every_body(body: Body, name: str) -> None:
-    assert b"NaN" not in body([result_of(TWO), BROKEN, LAST], FORMATS[name])
+    lines = body([result_of(TWO), BROKEN, LAST], FORMATS[name]).splitlines()
+    assert all(parsed(line) for line in lines)
+
+
+@pytest.mark.parametrize("envelope", [PLAIN, V1, V2], ids=["plain", "v1", "v2"])
+@pytest.mark.parametrize("media_type", [JSON, JSON_LINES, JPEG, PNG, NPY, NPZ])
+@pytest.mark.parametrize("name", FORMATS)
+def test_values_that_are_not_finite_are_in_no_response(
+    name: str, media_type: str, envelope: ResponseEnvelope
+) -> None:
+    """Detectron2 drops such instances itself; other networks may not."""
+    boxes, scores = TWO.boxes_xyxy.copy(), TWO.scores.copy()
+    boxes[0, 0], scores[1] = np.nan, np.inf
+    assert TWO_OF_ALL.keypoints is not None
+    found = replace(
+        TWO_OF_ALL,
+        boxes_xyxy=boxes,
+        scores=scores,
+        keypoints=np.full_like(TWO_OF_ALL.keypoints, np.nan),
+    )
+    options = replace(ALL, format=name)
+    content = content_of(found, options=options, media_type=media_type, envelope=envelope)
+    clean = content_of(
+        replace(TWO_OF_ALL.select([])), options=options, media_type=media_type, envelope=envelope
+    )
+    assert render(content, MODEL, PLENTY).body == render(clean, MODEL, PLENTY).body
+
+
+def test_image_that_a_format_cannot_hold_is_an_error_in_its_place() -> None:
+    too_long = detections_of((1, 65_501), [(0, 0, 9, 1)])
+    options = replace(ALL, format="jumpstart")
+    first, second = json_of(TWO, too_long, options=options)["predictions"]
+    assert len(first["scores"]) == 2
+    assert (second["error"]["code"], len(second)) == ("not_acceptable", 1)
+    [line, error] = body_of(TWO, too_long, options=options, media_type=JSON_LINES).splitlines()
+    assert "scores" in parsed(line)
+    assert "error" in parsed(error)
+    for envelope in (PLAIN, V1):
+        with pytest.raises(RequestError, match="65500"):
+            body_of(too_long, options=options, envelope=envelope)

@@ -82,6 +82,33 @@ def test_network_threshold_drops_nothing(
     assert len(filter_detections(found, Options(threshold, max_detections=9))) == 1
 
 
+NOT_FINITE = (np.nan, np.inf, -np.inf)
+
+
+@pytest.mark.parametrize("value", NOT_FINITE)
+@pytest.mark.parametrize("field", ["boxes_xyxy", "scores"])
+def test_instances_that_are_not_finite_are_dropped(field: str, value: float) -> None:
+    changed = getattr(FIVE, field).copy()
+    changed[1] = value
+    kept = filter_detections(replace(FIVE, **{field: changed}), ALL)
+    np.testing.assert_array_equal(kept.classes, FIVE.classes[[0, 2, 3, 4]])
+
+
+@pytest.mark.parametrize("value", NOT_FINITE)
+@pytest.mark.parametrize("column", [0, 1, 2])
+def test_keypoints_that_are_not_finite_have_no_place_and_no_score(
+    value: float, column: int
+) -> None:
+    keypoints = np.full((5, 2, 3), 0.5, np.float32)
+    keypoints[1, 0, column] = value
+    kept = filter_detections(replace(FIVE, keypoints=keypoints), ALL).keypoints
+    assert kept is not None
+    expected = np.full((5, 2, 3), 0.5, np.float32)
+    expected[1, 0] = 0
+    np.testing.assert_array_equal(kept, expected)
+    assert not np.isfinite(keypoints[1, 0, column])
+
+
 @pytest.mark.parametrize("encoding", ["rle", "polygon"])
 def test_requested_masks_are_kept(encoding: str) -> None:
     assert filter_detections(FIVE, replace(ALL, masks=encoding)).masks is not None

@@ -95,6 +95,12 @@ def as_request(fields: Sequence[Field], headers: Mapping[str, str]) -> HttpReque
             id="a-query-parameter-named-body",
         ),
         pytest.param(
+            [("body", bytearray(b"--x"), "")],
+            {"X-D2serve-Content-Type": "multipart/form-data; boundary=x"},
+            (Part("multipart/form-data; boundary=x", b"--x"),),
+            id="a-form-behind-the-proxy",
+        ),
+        pytest.param(
             [("data", bytearray(PNG), "image/png")],
             {"Content-Type": "multipart/form-data; boundary=x"},
             (Part("image/png", PNG),),
@@ -229,7 +235,9 @@ def test_each_request_of_a_batch_gets_its_own_response() -> None:
         wire_request([("body", bytearray(PNG), "image/png")], {"Content-Type": "image/png"}),
         wire_request([("body", bytearray(b"?"), "text/plain")], {"Content-Type": "text/plain"}),
         wire_request([("data", bytearray(NPY), "application/x-npy")], {"ACCEPT": "image/png"}),
-        wire_request([("body", {"image": b64encode(PNG).decode()}, "application/json")], {}),
+        wire_request(
+            [("body", {"image": b64encode(PNG).decode()}, "application/json")], {"host": "a"}
+        ),
         wire_request([("body", bytearray(PNG), "")], {"accept": "audio/*"}),
     )
     bodies = loaded_worker(detector).handle(rows, context)
@@ -280,6 +288,17 @@ def test_a_worker_has_torchserves_name(address: Any, number: str) -> None:
     assert worker_name(context) == f"W-{number}-shapes_1.0"
 
 
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_a_request_over_grpc_gets_an_error_in_its_place(position: int) -> None:
+    requests = [wire_request([("body", bytearray(PNG), "")], {"host": "a"})] * 2
+    requests.insert(position, wire_request([("data", bytearray(PNG), "")], {}))
+    rows, context = batch_in_context(*requests)
+    bodies = [json.loads(body) for body in loaded_worker(FakeDetector()).handle(rows, context)]
+    assert "gRPC" in bodies.pop(position)["error"]["message"]
+    assert [body["names"] for body in bodies] == [["ball"]] * 2
+    assert context.get_response_status(position)[0] == 400
+
+
 def test_a_worker_outside_a_server_has_no_number() -> None:
     _, context = batch_in_context()
     assert worker_name(context) == "W--shapes_1.0"
@@ -293,7 +312,7 @@ def test_a_worker_is_active_while_a_batch_runs() -> None:
         return False
 
     worker = loaded_worker(FakeDetector(fails))
-    rows, context = batch_in_context(wire_request([("body", bytearray(PNG), "")], {}))
+    rows, context = batch_in_context(wire_request([("body", bytearray(PNG), "")], {"host": "a"}))
     worker.handle(rows, context)
     assert idle_s == [0]
     assert worker.activity.idle_s() > 0
@@ -332,6 +351,7 @@ def test_a_worker_runs_on_its_assigned_gpu() -> None:
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
+        ("classes=cat&masks=rle&classes=dog&masks=none", {"classes": "cat,dog", "masks": "none"}),
         ("", {}),
         ("masks=none", {"masks": "none"}),
         ("classes=a%20b,c&masks=", {"classes": "a b,c", "masks": ""}),

@@ -12,6 +12,7 @@ import torch
 import d2serve
 from d2serve.building.checkpoint import Checkpoint, open_checkpoint
 from d2serve.building.class_names import choose_class_names
+from d2serve.building.label_font import write_labels
 from d2serve.building.lazy_config import as_yaml
 from d2serve.building.members import check_checkpoint_size
 from d2serve.building.packing import (
@@ -22,7 +23,13 @@ from d2serve.building.packing import (
     pack,
     write_yaml,
 )
-from d2serve.building.runtimes import AUTO, RUNTIME_CHOICES, choose_runtime, write_model_folder
+from d2serve.building.runtimes import (
+    AUTO,
+    RUNTIME_CHOICES,
+    WrittenModel,
+    choose_runtime,
+    write_model_folder,
+)
 from d2serve.errors import CommandError, ConfigError
 from d2serve.metadata import CLASSES_FILE, class_names_text
 from d2serve.serving.loading import MODEL_FOLDER, load_detector
@@ -38,7 +45,7 @@ SERVING_PACKAGES = (
     "servers/torchserve",
 )
 # Pure-Python packages that workers import and SageMaker's container lacks.
-LIBRARIES = ("h11",)
+LIBRARIES = ("h11", "python_multipart")
 NOT_SERVED = ("__pycache__", "launcher", ENTRY_POINT.name)
 DEFAULT_MODEL_CONFIG: dict[str, Any] = {
     # On a CPU two workers with half of the threads each have a higher throughput than one
@@ -65,6 +72,7 @@ def build_archive(
     class_names: str | Path | Sequence[str] | None = None,
     weights_key: str | None = None,
     runtime: str = AUTO,
+    ignore_keys: Sequence[str] = (),
     model_config: Mapping[str, Any] | None = None,
     report: Callable[[str], None] = logger.info,
 ) -> Path:
@@ -81,6 +89,8 @@ def build_archive(
         weights_key: the key of the weights in a checkpoint with several; see `open_checkpoint`.
         runtime: `native`, our own network; `detectron2`, the upstream package; or `auto`, native if
             it supports the config.
+        ignore_keys: names, or patterns such as `INPUT.SLICE_*`, of keys of the config that
+            Detectron2 does not define and that the network does not depend on.
         model_config: keys of model-config.yaml that differ from DEFAULT_MODEL_CONFIG.
         report: receives a line on each choice: runtime, class names and weights.
 
@@ -116,7 +126,7 @@ def build_archive(
         as_yaml(Path(config)) as yaml_config,
         tempfile.TemporaryDirectory(prefix="d2serve-archive-") as temporary,
     ):
-        choice = choose_runtime(runtime, yaml_config)
+        choice = choose_runtime(runtime, yaml_config, ignore_keys)
         report(f"runtime: {choice.runtime} ({choice.reason})")
         content = Path(temporary) / "content"
         _write_model(
@@ -126,6 +136,7 @@ def build_archive(
             _open_class_names(class_names),
             weights_key,
             choice.runtime,
+            ignore_keys,
             report,
         )
         _write_code(content)
@@ -150,18 +161,24 @@ def _write_model(
     class_names: Path | Sequence[str] | None,
     weights_key: str | None,
     runtime: str,
+    ignore_keys: Sequence[str],
     report: Callable[[str], None],
 ) -> None:
     folder.mkdir(parents=True)
     check_checkpoint_size(weights)
     checkpoint = open_checkpoint(weights, weights_key)
-    model = write_model_folder(folder, config, checkpoint.weights, runtime)
+    model = write_model_folder(folder, config, checkpoint.weights, runtime, ignore_keys)
     chosen = choose_class_names(
         class_names, model.explicit, model.num_classes, model.num_stuff_classes
     )
     (folder / CLASSES_FILE).write_text(class_names_text(chosen.names), encoding="utf-8")
-    for line in (*chosen.sources, *_weights_source(checkpoint)):
+    write_labels(folder, chosen.names)
+    for line in (*_ignored_keys(model), *chosen.sources, *_weights_source(checkpoint)):
         report(line)
+
+
+def _ignored_keys(model: WrittenModel) -> list[str]:
+    return [f"ignored keys: {', '.join(model.ignored)}"] if model.ignored else []
 
 
 def _weights_source(checkpoint: Checkpoint) -> list[str]:
@@ -178,7 +195,7 @@ def _write_code(folder: Path) -> None:
     target = folder / PACKAGE.name
     for name in SERVING_PACKAGES:
         shutil.copytree(PACKAGE / name, target / name, ignore=shutil.ignore_patterns(*NOT_SERVED))
-    for module in (*PACKAGE.glob("*.py"), PACKAGE / "servers" / "__init__.py"):
+    for module in (*PACKAGE.glob("*.py"), *PACKAGE.glob("servers/*.py")):
         shutil.copyfile(module, target / module.relative_to(PACKAGE))
     shutil.copyfile(ENTRY_POINT, folder / HANDLER_FILE)
     for library in LIBRARIES:

@@ -1,5 +1,6 @@
 """Read checkpoints of Detectron2 and Detectron1 without running code from them."""
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from d2serve.building.caffe2 import convert_caffe2, has_caffe2_names
 from d2serve.building.checkpoint_files import read_content
+from d2serve.building.opaque import describe, shortened
 from d2serve.errors import CheckpointError
 from d2serve.model.weights import Weights
 
@@ -79,8 +81,9 @@ def to_weights(state: Mapping[Any, Any]) -> Weights:
 def _select(content: Any, key: str | None) -> Checkpoint:
     if not isinstance(content, Mapping) or not content:
         raise CheckpointError(
-            f"it contains a {type(content).__name__} of length {_length(content)}, expected "
-            '{"model": weights} or a dict of weights'
+            f"it contains a {describe(content)} of length {_length(content)}, expected "
+            '{"model": weights} or a dict of weights; save it with '
+            'torch.save({"model": model.state_dict()}, path)'
         )
     states = _states(content) or {"": content}
     if key is not None and key not in states:
@@ -133,9 +136,10 @@ def _is_wrapped(weights: Weights) -> bool:
 
 def _tensor(key: Any, value: Any) -> Tensor:
     if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
-        value = torch.from_numpy(np.ascontiguousarray(value))
+        value = torch.from_numpy(np.asarray(value, order="C"))
     if not isinstance(key, str) or not isinstance(value, Tensor):
         raise CheckpointError(
-            f"entry {key!r} is a {type(value).__name__}, expected an array of numbers"
+            f"entry {shortened(reprlib.repr(key))} is a {describe(value)}, expected an array of "
+            'numbers; save the weights only: torch.save({"model": model.state_dict()}, path)'
         )
     return value

@@ -1,53 +1,36 @@
 """Read torch files, numpy pickles and safetensors without running code from them."""
 
-import importlib
-import pickle
-import re
+import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from d2serve.building import restricted_pickle
+from d2serve.building.file_kinds import (
+    PICKLE,
+    SAFETENSORS,
+    TORCH_LEGACY,
+    TORCH_ZIP,
+    kind_of,
+    reject_non_binary,
+)
 from d2serve.errors import CheckpointError
 
-# All globals that a pickle of numpy arrays in plain containers needs, for numpy 1 and 2.
-NUMPY_GLOBALS = {
-    ("collections", "OrderedDict"),
-    ("_codecs", "encode"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    *(
-        (f"numpy.{core}.{module}", name)
-        for core in ("core", "_core")
-        for module, name in (
-            ("multiarray", "_reconstruct"),
-            ("multiarray", "scalar"),
-            ("numeric", "_frombuffer"),
-        )
-    ),
-}
-IS_NUMPY_2 = np.lib.NumpyVersion(np.__version__) >= "2.0.0"
-# The name in torch.load's error for a global that it does not import.
-REFUSED_GLOBAL = re.compile(r"GLOBAL (\S+)")
+# Makes torch.load reject every unpickler but its own.
+FORCED = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
-class NumpyUnpickler(pickle.Unpickler):
-    """Unpickler for numpy arrays and plain containers; rejects everything else before it runs."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return a global of NUMPY_GLOBALS."""
-        if (module, name) in NUMPY_GLOBALS:
-            return super().find_class(module, name)
-        raise CheckpointError(
-            f"the pickle imports {module}.{name}, which could run code; accepted are only numpy "
-            "arrays and plain containers"
-        )
+class DamagedError(CheckpointError):
+    """The bytes are not those of the format."""
 
 
 def read_content(path: Path) -> Any:
     """Read the content of a checkpoint file.
+
+    The content decides, not the name: a torch file may be called .pkl.
 
     Raises:
         CheckpointError: the file is missing, damaged, of another kind, or could run code.
@@ -56,39 +39,42 @@ def read_content(path: Path) -> Any:
     if not path.is_file():
         problem = "is a folder" if path.is_dir() else "does not exist"
         raise CheckpointError(f"it {problem}; use a file that ends in {suffixes}")
+    try:
+        kind = kind_of(path)
+    except OSError as error:
+        raise CheckpointError(f"it cannot be read: {error.strerror}") from error
     if path.suffix not in READERS:
         raise CheckpointError(f"its name ends in {path.suffix!r}, accepted are {suffixes}")
-    return READERS[path.suffix](path)
+    try:
+        return READERS_BY_KIND.get(kind or "", READERS[path.suffix])(path)
+    except DamagedError:
+        reject_non_binary(path)
+        raise
 
 
 def _read_torch(path: Path) -> Any:
     try:
-        with torch.serialization.safe_globals(_numpy_scalars()):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the sources of pickled modules
+            return torch.load(path, map_location="cpu", **_unpickler())
+    except CheckpointError:
+        raise
     except Exception as error:  # torch raises almost any type for damaged bytes
-        refused = REFUSED_GLOBAL.search(str(error))
-        if isinstance(error, pickle.UnpicklingError) and refused:
-            raise CheckpointError(
-                f"it imports {refused[1]}, which could run code; save only tensors: "
-                'torch.save({"model": model.state_dict()}, path)'
-            ) from error
         raise _damaged("torch file", error) from error
 
 
-def _numpy_scalars() -> list[Any]:
-    """The types of numpy numbers, such as best metrics in Detectron2's training state."""
-    core = importlib.import_module(
-        "numpy._core.multiarray" if IS_NUMPY_2 else "numpy.core.multiarray"
-    )
-    kinds = (np.float64, np.float32, np.int64, np.int32, np.bool_)
-    return [core.scalar, np.dtype, *(type(np.dtype(kind)) for kind in kinds)]
+def _unpickler() -> dict[str, Any]:
+    """Our unpickler imports nothing, and skips what torch's own rejects."""
+    if os.environ.get(FORCED, "").lower() in ("1", "y", "yes", "true"):
+        return {"weights_only": True}
+    return {"weights_only": False, "pickle_module": restricted_pickle}
 
 
 def _read_pickle(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             # Detectron's converters ran under Python 2 and 3.
-            return NumpyUnpickler(file, encoding="latin1").load()
+            return restricted_pickle.load(file, encoding="latin1")
     except CheckpointError:
         raise
     except Exception as error:  # pickle raises almost any type for damaged bytes
@@ -110,8 +96,8 @@ def _read_safetensors(path: Path) -> Any:
         raise _damaged("safetensors file", error) from error
 
 
-def _damaged(kind: str, error: Exception) -> CheckpointError:
-    return CheckpointError(
+def _damaged(kind: str, error: Exception) -> DamagedError:
+    return DamagedError(
         f"it is truncated, damaged or not a {kind} ({type(error).__name__}); copy it again from "
         "its source"
     )
@@ -123,4 +109,10 @@ READERS: dict[str, Callable[[Path], Any]] = {
     ".ckpt": _read_torch,
     ".pkl": _read_pickle,
     ".safetensors": _read_safetensors,
+}
+READERS_BY_KIND: dict[str, Callable[[Path], Any]] = {
+    TORCH_ZIP: _read_torch,
+    TORCH_LEGACY: _read_torch,
+    PICKLE: _read_pickle,
+    SAFETENSORS: _read_safetensors,
 }

@@ -1,5 +1,6 @@
 """Read a Detectron2 config, keyed or lazy, as a ModelConfig."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,24 @@ def _parse_keyed(explicit: dict[str, Any]) -> ModelConfig:
 
 
 def _read_input(values: ConfigValues) -> InputConfig:
-    return InputConfig(
+    config = InputConfig(
         channel_order=values["INPUT.FORMAT"],
         min_size=values["INPUT.MIN_SIZE_TEST"],
         max_size=values["INPUT.MAX_SIZE_TEST"],
         pixel_mean=tuple(values["MODEL.PIXEL_MEAN"]),
         pixel_std=tuple(values["MODEL.PIXEL_STD"]),
     )
+    if config.min_size and config.max_size < 1:
+        values.add_conflict("INPUT.MAX_SIZE_TEST", "must be at least 1 unless MIN_SIZE_TEST is 0")
+    if len(config.pixel_std) == 1:
+        config = replace(config, pixel_std=config.pixel_std * config.channels)
+    if len(config.pixel_std) != config.channels:
+        values.add_conflict(
+            "MODEL.PIXEL_STD", f"must have {config.channels} values, as MODEL.PIXEL_MEAN has"
+        )
+    if config.channel_order == "RGBA" and config.channels != 4:
+        values.add_conflict("INPUT.FORMAT", "requires four values in MODEL.PIXEL_MEAN")
+    return config
 
 
 def _read_family(values: ConfigValues, backbone: BackboneConfig) -> Family:
@@ -81,7 +93,8 @@ def _read_family(values: ConfigValues, backbone: BackboneConfig) -> Family:
 
 
 def _read_rcnn(values: ConfigValues, backbone: BackboneConfig) -> RCNNConfig:
-    return RCNNConfig(read_rpn(values, backbone), read_roi_heads(values, backbone))
+    rpn = read_rpn(values, backbone)
+    return RCNNConfig(rpn, read_roi_heads(values, backbone, rpn.max_proposals))
 
 
 def _read_panoptic(values: ConfigValues, backbone: BackboneConfig) -> PanopticConfig:

@@ -1,14 +1,44 @@
 """Read the values of a keyed config and collect the unsupported ones."""
 
 from collections.abc import Iterator
-from difflib import get_close_matches
 from typing import Any
 
 from d2serve.building.config_keys import IGNORED, KEYS
-from d2serve.errors import ConfigError, MisspelledKeyError
+from d2serve.building.projects import package_accepts
+from d2serve.building.python_tags import find_opaque
+from d2serve.building.unknown_keys import (
+    class_notes,
+    describe_unknown,
+    find_owners,
+    ignore_hint,
+    project_notes,
+)
+from d2serve.errors import UnsupportedConfigError
+from d2serve.model.backbone_config import BASIC_BLOCK_DEPTHS
 
-# Minimum similarity of a typo, 0..1: a letter or two of a word differ.
-MIN_SIMILARITY = 0.8
+# `MODEL.RPN` and `MODEL` of `MODEL.RPN.NMS_THRESH`.
+SECTIONS = {
+    ".".join(steps[:count])
+    for steps in (name.split(".") for name in (*KEYS, *IGNORED))
+    for count in range(1, len(steps))
+}
+GROUP_WIDTH = "MODEL.RESNETS.WIDTH_PER_GROUP"
+# Keys of a norm and of the numbers of channels that it normalizes.
+NORMALIZED = {
+    "MODEL.RESNETS.NORM": (
+        "MODEL.RESNETS.STEM_OUT_CHANNELS",
+        "MODEL.RESNETS.RES2_OUT_CHANNELS",
+        GROUP_WIDTH,
+    ),
+    "MODEL.FPN.NORM": ("MODEL.FPN.OUT_CHANNELS",),
+    "MODEL.RETINANET.NORM": ("MODEL.FPN.OUT_CHANNELS",),
+    "MODEL.ROI_BOX_HEAD.NORM": ("MODEL.ROI_BOX_HEAD.CONV_DIM",),
+    "MODEL.ROI_MASK_HEAD.NORM": ("MODEL.ROI_MASK_HEAD.CONV_DIM",),
+    "MODEL.SEM_SEG_HEAD.NORM": ("MODEL.SEM_SEG_HEAD.CONVS_DIM",),
+}
+GROUP_NORM, NUM_GROUPS = "GN", 32
+# A head without them has no channels to normalize.
+NUM_LAYERS = {"MODEL.ROI_BOX_HEAD.NORM": "NUM_CONV", "MODEL.ROI_MASK_HEAD.NORM": "NUM_CONV"}
 
 
 class ConfigValues:
@@ -19,17 +49,19 @@ class ConfigValues:
     """
 
     def __init__(self, explicit: dict[str, Any]) -> None:
-        self.given = dict(_flatten(explicit))
+        self.given = dict(flatten(explicit))
         self.problems: dict[str, str] = {}
         self.conflicts: dict[str, str] = {}
+        self.read: set[str] = set()
 
     def __getitem__(self, name: str) -> Any:
         """The value of a key; its default if the value is not supported."""
         key = KEYS[name]
-        value = self.given.get(name, key.default)
+        self.read.add(name)
+        value = self._value(name)
         if key.check(value):
             return value
-        self.problems[name] = f"{name}: {value!r} (supported: {key.allowed})"
+        self.problems[name] = f"{name}: {value!r} (supported: {key.describe(value)})"
         return key.default
 
     def add_conflict(self, name: str, reason: str) -> None:
@@ -40,46 +72,67 @@ class ConfigValues:
         """Raise all problems, after all keys have been read.
 
         Raises:
-            ConfigError: values are unsupported or keys unknown, else values conflict.
+            UnsupportedConfigError: values are unsupported or keys unknown, else values conflict.
         """
-        unknown = [name for name in self.given if name not in KEYS and not _is_ignored(name)]
-        intended = {name: _similar_key(name) for name in unknown}
-        problems = [
-            *self.problems.values(),
-            *(_describe_unknown(name, self.given[name], intended[name]) for name in unknown),
-        ]
-        error = MisspelledKeyError if any(intended.values()) else ConfigError
-        raise_unsupported(problems or [*self.conflicts.values()], error)
+        unknown = {name: self.given[name] for name in self.given if is_unknown(name)}
+        sections = {name: self.given[name] for name in self.given if name in SECTIONS}
+        for name, value in sections.items():
+            self.problems[name] = f"{name}: {value!r} (supported: a mapping of its keys)"
+        if self.problems or unknown:
+            problems = {name: self._value(name) for name in self.problems}
+            values = problems | unknown
+            owners = find_owners(values)
+            notes = [*project_notes(owners), *class_notes(problems, owners)]
+            if unknown and not self.problems:
+                notes += ignore_hint(unknown, owners)
+            raise UnsupportedConfigError(
+                [*self.problems.values(), *describe_unknown(unknown, owners)],
+                notes,
+                package_may_run=self._package_accepts(values),
+            )
+        self._check_group_norms()
+        if self.conflicts:  # Detectron2 cannot build these either
+            raise UnsupportedConfigError([*self.conflicts.values()])
+
+    def _value(self, name: str) -> Any:
+        """The value of a key or a section, supported or not."""
+        return self.given[name] if name in self.given else KEYS[name].default
+
+    def _check_group_norms(self) -> None:
+        for norm, channels in NORMALIZED.items():
+            if norm not in self.read or self[norm] != GROUP_NORM:
+                continue
+            if norm in NUM_LAYERS and self[f"{norm.removesuffix('NORM')}{NUM_LAYERS[norm]}"] == 0:
+                continue
+            for name in self.read.intersection(channels):
+                if name == GROUP_WIDTH and self["MODEL.RESNETS.DEPTH"] in BASIC_BLOCK_DEPTHS:
+                    continue
+                groups = self["MODEL.RESNETS.NUM_GROUPS"] if name == GROUP_WIDTH else 1
+                if self[name] * groups % NUM_GROUPS:
+                    times = f" after multiplication by {groups} groups" if groups > 1 else ""
+                    self.add_conflict(
+                        name, f"must be a multiple of {NUM_GROUPS}{times} with {norm} {GROUP_NORM}"
+                    )
+
+    def _package_accepts(self, values: dict[str, Any]) -> bool:
+        return find_opaque(values) is None and package_accepts(values)
 
 
-def raise_unsupported(problems: list[str], error: type[ConfigError] = ConfigError) -> None:
-    """Raise `error` with all problems, if there are any."""
-    if problems:
-        separator = "\n  " if len(problems) > 1 else " "
-        raise error(f"this config is not supported:{separator}" + "\n  ".join(problems))
-
-
-def _describe_unknown(name: str, value: Any, intended: str | None) -> str:
-    hint = f", did you mean {intended}?" if intended else ""
-    return f"{name}: {value!r} (not a key of Detectron2's own config{hint})"
-
-
-def _similar_key(name: str) -> str | None:
-    """A known key of the same section with a similar name; keys of projects are not similar."""
-    section, _, last = name.rpartition(".")
-    siblings = [key.rpartition(".")[2] for key in KEYS if key.rpartition(".")[0] == section]
-    close = get_close_matches(last, siblings, n=1, cutoff=MIN_SIMILARITY)
-    return f"{section}.{close[0]}" if close else None
-
-
-def _flatten(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted names and values; a mapping given for a key is its value."""
     for key, value in node.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict) and name not in KEYS:
-            yield from _flatten(value, f"{name}.")
+            yield from flatten(value, f"{name}.")
         else:
             yield name, value
 
 
-def _is_ignored(name: str) -> bool:
+def is_training_only(name: str) -> bool:
+    """Return whether a key or its section affects training only."""
     return any(name == known or name.startswith(f"{known}.") for known in IGNORED)
+
+
+def is_unknown(name: str) -> bool:
+    """Return whether Detectron2 does not define a key."""
+    return name not in KEYS and name not in SECTIONS and not is_training_only(name)

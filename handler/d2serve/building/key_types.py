@@ -1,31 +1,51 @@
 """Types of config values: default, accepted values and their description."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+# Larger integers exceed those of the operators; larger numbers exceed float32.
+MAX_INTEGER = 2**31 - 1
+MAX_NUMBER = 1e30
 Check = Callable[[Any], bool]
 
 
 @dataclass(frozen=True)
 class Key:
-    """A config key that inference reads: its default, and a check and description of its values."""
+    """A config key that inference reads: its default, and a check and description of its values.
+
+    `reasons` explain why single values are not supported.
+    """
 
     default: Any
     check: Check
     allowed: str
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+    def describe(self, value: Any) -> str:
+        """Describe the supported values to the author of an unsupported one."""
+        reason = self.reasons.get(value) if isinstance(value, str) else None
+        return f"{self.allowed}; {reason}" if reason else self.allowed
 
 
 def one_of(default: Any, *others: Any) -> Key:
     """One of several values, the first by default."""
     choices = (default, *others)
-    return Key(default, lambda value: value in choices, " or ".join(map(repr, choices)))
+    return Key(
+        default,
+        lambda value: any(_is_same(value, choice) for choice in choices),
+        " or ".join(map(repr, choices)),
+    )
 
 
-def only(value: Any, default: Any = None, why: str = "") -> Key:
+def only(value: Any, default: Any = None, reasons: Mapping[str, str] | None = None) -> Key:
     """A key with one supported value; `default` if Detectron2's own default is another one."""
-    allowed = f"only {value!r}; {why}" if why else f"only {value!r}"
-    return Key(value if default is None else default, lambda given: given == value, allowed)
+    return Key(
+        value if default is None else default,
+        lambda given: _is_same(given, value),
+        f"only {value!r}",
+        reasons or {},
+    )
 
 
 def flag(default: bool) -> Key:
@@ -34,26 +54,72 @@ def flag(default: bool) -> Key:
 
 
 def flags(default: list[bool]) -> Key:
-    """A list of True or False with the length of the default."""
+    """A list of True or False, at least as long as the default; a number is True unless it is 0."""
 
     def check(value: Any) -> bool:
-        return is_list(value) and len(value) == len(default) and all(map(_is_bool, value))
+        return (
+            is_list(value)
+            and len(value) >= len(default)
+            and all(_is_bool(item) or is_number(item) for item in value)
+        )
 
     return Key(default, check, f"a list of {len(default)} of True or False")
 
 
-def integer(default: int, minimum: int) -> Key:
+def integer(default: int, minimum: int = -MAX_INTEGER, maximum: int = MAX_INTEGER) -> Key:
     """An integer."""
+    least = "" if minimum == -MAX_INTEGER else f" of at least {minimum}"
+    most = "" if maximum == MAX_INTEGER else f" and at most {maximum}"
     return Key(
         default,
-        lambda value: is_integer(value) and value >= minimum,
-        f"an integer of at least {minimum}",
+        lambda value: is_integer(value) and minimum <= value <= maximum,
+        f"an integer{least}{most}",
     )
 
 
-def fraction(default: float) -> Key:
-    """A number from 0 to 1."""
-    return Key(default, lambda value: is_number(value) and 0 <= value <= 1, "a number from 0 to 1")
+def number(default: float, minimum: float = -MAX_NUMBER) -> Key:
+    """A number."""
+    least = "" if minimum == -MAX_NUMBER else f" of at least {minimum:g}"
+    return Key(default, lambda value: is_number(value) and value >= minimum, f"a number{least}")
+
+
+def overlap(default: float) -> Key:
+    """A threshold of non-maximum suppression.
+
+    Below 0 boxes without overlap suppress each other, in Detectron2 also those of other classes
+    unless there are more than 1,000 boxes.
+    """
+    allowed = "a number of at least 0; below 0 boxes would suppress boxes that they do not overlap"
+    return Key(default, lambda value: is_number(value) and value >= 0, allowed)
+
+
+def integers(default: list[int]) -> Key:
+    """A list of integers above 0, which may be empty."""
+
+    def check(value: Any) -> bool:
+        return is_list(value) and all(
+            is_integer(item) and 0 < item <= MAX_INTEGER for item in value
+        )
+
+    return Key(default, check, "a list of integers above 0")
+
+
+def widths(default: list[int]) -> Key:
+    """Output channels of convolutions, which may be none; -1 keeps the number of channels."""
+
+    def check(value: Any) -> bool:
+        return is_list(value) and all(
+            is_integer(item) and (0 < item <= MAX_INTEGER or item == -1) for item in value
+        )
+
+    return Key(default, check, "a list of integers above 0 or -1")
+
+
+def offset(default: float) -> Key:
+    """A number from 0 to 1, 1 excluded."""
+    return Key(
+        default, lambda value: is_number(value) and 0 <= value < 1, "a number from 0 to below 1"
+    )
 
 
 def numbers(default: list[float], count: int | None = None, positive: bool = False) -> Key:
@@ -71,14 +137,51 @@ def numbers(default: list[float], count: int | None = None, positive: bool = Fal
     return Key(default, check, f"a list of {count or 'one or more'} {kind}")
 
 
-def number_lists(default: list[list[float]], count: int | None = None) -> Key:
-    """A list of lists of numbers above 0, each with `count` numbers if given."""
-    inner = numbers([], count, positive=True)
+def divisors(default: list[float], count: int | None = None) -> Key:
+    """A list of `count` numbers other than 0, by default of one or more."""
+    any_number = numbers(default, count)
+    return Key(
+        default,
+        lambda value: any_number.check(value) and all(value),
+        f"a list of {count or 'one or more'} numbers other than 0",
+    )
 
-    def check(value: Any) -> bool:
-        return is_list(value) and len(value) > 0 and all(map(inner.check, value))
 
-    return Key(default, check, "a list of lists of numbers above 0")
+def per_channel(default: list[float], divides: bool = False) -> Key:
+    """A list with a number for each of 1, 3 or 4 channels, other than 0 if it `divides`."""
+    every = divisors(default) if divides else numbers(default)
+    kind = "numbers other than 0" if divides else "numbers"
+    return Key(
+        default,
+        lambda value: every.check(value) and len(value) in (1, 3, 4),
+        f"a list of 1, 3 or 4 {kind}",
+    )
+
+
+def numbers_per_level(default: list[list[float]]) -> Key:
+    """A list of numbers above 0 for all levels, or a list of such lists."""
+    flat, lists = numbers([], positive=True), number_lists(default)
+    return Key(
+        default,
+        lambda value: flat.check(value) or lists.check(value),
+        "a list of numbers above 0, or a list of such lists",
+    )
+
+
+def number_lists(default: list[list[float]]) -> Key:
+    """A list of lists of numbers above 0."""
+    inner = numbers([], positive=True)
+    return Key(default, lambda value: _all_in(value, inner), "a list of lists of numbers above 0")
+
+
+def divisor_lists(default: list[list[float]], count: int) -> Key:
+    """A list of lists of `count` numbers other than 0."""
+    inner = divisors([], count)
+    return Key(default, lambda value: _all_in(value, inner), f"a list with entries {inner.allowed}")
+
+
+def _all_in(value: Any, inner: Key) -> bool:
+    return is_list(value) and len(value) > 0 and all(map(inner.check, value))
 
 
 def names(default: list[str]) -> Key:
@@ -101,8 +204,17 @@ def is_integer(value: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a value is an integer or a float; True and False are not."""
-    return isinstance(value, (int, float)) and not _is_bool(value)
+    """Return whether a value is a finite integer or float; True and False are not."""
+    return (
+        isinstance(value, (int, float))
+        and not _is_bool(value)
+        and -MAX_NUMBER <= value <= MAX_NUMBER
+    )
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    """Return whether values have the same type too, as 1, 1.0 and True do not."""
+    return type(value) is type(other) and bool(value == other)
 
 
 def _is_bool(value: Any) -> bool:

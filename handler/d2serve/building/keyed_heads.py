@@ -29,8 +29,8 @@ KEYPOINT = "MODEL.ROI_KEYPOINT_HEAD"
 
 def read_rpn(values: ConfigValues, backbone: BackboneConfig) -> RPNConfig:
     """Read MODEL.RPN and MODEL.ANCHOR_GENERATOR."""
-    for name in ("MODEL.LOAD_PROPOSALS", "MODEL.PROPOSAL_GENERATOR.NAME", "MODEL.RPN.HEAD_NAME"):
-        values[name]
+    values["MODEL.PROPOSAL_GENERATOR.NAME"]
+    values["MODEL.RPN.HEAD_NAME"]
     features = read_features("MODEL.RPN.IN_FEATURES", values, backbone)
     return RPNConfig(
         in_features=features,
@@ -51,7 +51,7 @@ def read_retinanet(values: ConfigValues, backbone: BackboneConfig) -> RetinaNetC
         in_features=features,
         num_classes=values["MODEL.RETINANET.NUM_CLASSES"],
         num_convs=values["MODEL.RETINANET.NUM_CONVS"],
-        norm=values["MODEL.RETINANET.NORM"],
+        norm=values["MODEL.RETINANET.NORM"] or "",
         box_weights=tuple(values["MODEL.RETINANET.BBOX_REG_WEIGHTS"]),
         score_threshold=values["MODEL.RETINANET.SCORE_THRESH_TEST"],
         topk_per_level=values["MODEL.RETINANET.TOPK_CANDIDATES_TEST"],
@@ -64,51 +64,98 @@ def read_retinanet(values: ConfigValues, backbone: BackboneConfig) -> RetinaNetC
 def read_semantic(values: ConfigValues, backbone: BackboneConfig) -> SemanticConfig:
     """Read MODEL.SEM_SEG_HEAD."""
     values["MODEL.SEM_SEG_HEAD.NAME"]
+    features = _read_semantic_features(values, backbone)
+    levels = [backbone.levels[backbone.features.index(name)] for name in features]
+    if values["MODEL.SEM_SEG_HEAD.COMMON_STRIDE"] not in [2**n for n in range(min(levels) + 1)]:
+        values.add_conflict(
+            "MODEL.SEM_SEG_HEAD.COMMON_STRIDE",
+            f"must be a power of 2 of at most {2 ** min(levels)}, the stride of {features[0]}",
+        )
     return SemanticConfig(
-        in_features=read_features("MODEL.SEM_SEG_HEAD.IN_FEATURES", values, backbone),
+        in_features=features,
         num_classes=values["MODEL.SEM_SEG_HEAD.NUM_CLASSES"],
         conv_dim=values["MODEL.SEM_SEG_HEAD.CONVS_DIM"],
         common_stride=values["MODEL.SEM_SEG_HEAD.COMMON_STRIDE"],
-        norm=values["MODEL.SEM_SEG_HEAD.NORM"],
+        norm=values["MODEL.SEM_SEG_HEAD.NORM"] or "",
     )
 
 
+def _read_semantic_features(values: ConfigValues, backbone: BackboneConfig) -> tuple[str, ...]:
+    """Read the feature maps that are added, as in Detectron2 finest first, other names left out."""
+    name = "MODEL.SEM_SEG_HEAD.IN_FEATURES"
+    given, available = values[name], _available(values, backbone)
+    features = tuple(feature for feature in available if feature in given)
+    if not features:
+        values.add_conflict(name, f"supported: levels of {list(available)!r}")
+        return available[:1]
+    # Images are padded for res5; coarser maps have its size only for some images.
+    if backbone.fpn is not None and len(features) > 1 and not {"p6", "p7"}.isdisjoint(features):
+        values.add_conflict(name, "must be at most 'p5' if there are several levels")
+    return features
+
+
 def read_features(name: str, values: ConfigValues, backbone: BackboneConfig) -> tuple[str, ...]:
-    """Read the names of a head's feature maps, which are consecutive levels of the backbone."""
-    features, available = tuple(values[name]), backbone.features
-    first = available.index(features[0]) if features[0] in available else 0
-    if features != available[first : first + len(features)]:
-        values.add_conflict(name, f"supported: consecutive levels of {list(available)!r}")
+    """Read the names of a head's feature maps, which are of the backbone."""
+    features, available = tuple(values[name]), _available(values, backbone)
+    if not set(features) <= {*available}:
+        values.add_conflict(name, f"supported: levels of {list(available)!r}")
+        return available[-1:]
+    return features
+
+
+def _available(values: ConfigValues, backbone: BackboneConfig) -> tuple[str, ...]:
+    """The feature maps that the backbone returns: without an FPN only those that are requested."""
+    if backbone.fpn is not None:
+        return backbone.features
+    returned = values["MODEL.RESNETS.OUT_FEATURES"]
+    return tuple(name for name in backbone.features if name in returned) or backbone.features
+
+
+def _read_pyramid(name: str, values: ConfigValues, backbone: BackboneConfig) -> tuple[str, ...]:
+    """Read the names of the feature maps that regions are pooled from, of consecutive strides."""
+    features = read_features(name, values, backbone)
+    levels = [backbone.levels[backbone.features.index(feature)] for feature in features]
+    if levels != [*range(levels[0], levels[0] + len(levels))]:
+        available = list(backbone.features)
+        values.add_conflict(name, f"supported: consecutive levels of {available!r}")
     return features
 
 
 def _read_anchors(values: ConfigValues, levels: int) -> AnchorConfig:
     values[f"{ANCHORS}.NAME"]
-    return AnchorConfig(
-        sizes=_per_level(f"{ANCHORS}.SIZES", values, levels),
-        ratios=_per_level(f"{ANCHORS}.ASPECT_RATIOS", values, levels),
-        offset=values[f"{ANCHORS}.OFFSET"],
-    )
+    sizes = _per_level(f"{ANCHORS}.SIZES", values, levels)
+    ratios = _per_level(f"{ANCHORS}.ASPECT_RATIOS", values, levels)
+    # A conflict leaves the two of different lengths.
+    if len({len(one) * len(other) for one, other in zip(sizes, ratios, strict=False)}) > 1:
+        values.add_conflict(
+            f"{ANCHORS}.SIZES", f"with {ANCHORS}.ASPECT_RATIOS must give each level equally many"
+        )
+    return AnchorConfig(sizes, ratios, values[f"{ANCHORS}.OFFSET"])
 
 
 def _per_level(name: str, values: ConfigValues, levels: int) -> tuple[tuple[float, ...], ...]:
-    rows = tuple(tuple(row) for row in values[name])
-    if len(rows) not in (1, levels) or len({len(row) for row in rows}) > 1:
-        values.add_conflict(name, "must be one list, or a list of equal length per level")
-    return rows * levels if len(rows) == 1 else rows
+    given = values[name]
+    # One list is for all levels.
+    rows = given if isinstance(given[0], (list, tuple)) else [given]
+    if len(rows) not in (1, levels):
+        values.add_conflict(name, f"must be one list, or one for each of {levels} levels")
+    return tuple(tuple(row) for row in (rows * levels if len(rows) == 1 else rows))
 
 
-def read_roi_heads(values: ConfigValues, backbone: BackboneConfig) -> ROIHeadsConfig:
+def read_roi_heads(
+    values: ConfigValues, backbone: BackboneConfig, max_proposals: int
+) -> ROIHeadsConfig:
     """Read MODEL.ROI_HEADS and the heads on top."""
     name = values[f"{HEADS}.NAME"]
-    features = read_features(f"{HEADS}.IN_FEATURES", values, backbone)
+    features = _read_pyramid(f"{HEADS}.IN_FEATURES", values, backbone)
+    num_classes, limit = values[f"{HEADS}.NUM_CLASSES"], values["TEST.DETECTIONS_PER_IMAGE"]
     heads = ROIHeadsConfig(
         name=name,
         in_features=features,
         pooler=_read_pooler(values, BOX),
         box=_read_box_head(values) if name != RES5_HEADS else NO_LAYERS,
         predictor=BoxPredictorConfig(
-            num_classes=values[f"{HEADS}.NUM_CLASSES"],
+            num_classes=num_classes,
             class_agnostic=values[f"{BOX}.CLS_AGNOSTIC_BBOX_REG"],
             sigmoid_scores=values[f"{BOX}.USE_SIGMOID_CE"],
             box_weights=tuple(values[f"{BOX}.BBOX_REG_WEIGHTS"]),
@@ -117,9 +164,10 @@ def read_roi_heads(values: ConfigValues, backbone: BackboneConfig) -> ROIHeadsCo
         selection=SelectionConfig(
             score_threshold=values[f"{HEADS}.SCORE_THRESH_TEST"],
             nms_threshold=values[f"{HEADS}.NMS_THRESH_TEST"],
-            max_detections=values["TEST.DETECTIONS_PER_IMAGE"],
+            # As many as there are proposals and classes if it is negative.
+            max_detections=limit if limit >= 0 else max_proposals * num_classes,
         ),
-        mask=_read_mask_head(values) if values["MODEL.MASK_ON"] else None,
+        mask=_read_mask_head(values, name) if values["MODEL.MASK_ON"] else None,
         keypoint=_read_keypoint_head(values) if values["MODEL.KEYPOINT_ON"] else None,
     )
     if name == RES5_HEADS:
@@ -129,15 +177,16 @@ def read_roi_heads(values: ConfigValues, backbone: BackboneConfig) -> ROIHeadsCo
 
 def _read_box_head(values: ConfigValues) -> BoxHeadConfig:
     values[f"{BOX}.NAME"]
+    num_conv, num_fc = max(0, values[f"{BOX}.NUM_CONV"]), max(0, values[f"{BOX}.NUM_FC"])
     head = BoxHeadConfig(
-        num_conv=values[f"{BOX}.NUM_CONV"],
-        conv_dim=values[f"{BOX}.CONV_DIM"],
-        num_fc=values[f"{BOX}.NUM_FC"],
-        fc_dim=values[f"{BOX}.FC_DIM"],
-        norm=values[f"{BOX}.NORM"],
+        num_conv=num_conv,
+        conv_dim=values[f"{BOX}.CONV_DIM"] if num_conv else 0,
+        num_fc=num_fc,
+        fc_dim=values[f"{BOX}.FC_DIM"] if num_fc else 0,
+        norm=(values[f"{BOX}.NORM"] or "") if num_conv else "",
     )
     if head.num_conv + head.num_fc == 0:
-        values.add_conflict(f"{BOX}.NUM_FC", f"must be at least 1 if {BOX}.NUM_CONV is 0")
+        values.add_conflict(f"{BOX}.NUM_FC", f"must be at least 1 if {BOX}.NUM_CONV is not")
     return head
 
 
@@ -152,13 +201,15 @@ def _read_cascade_weights(values: ConfigValues) -> tuple[tuple[float, ...], ...]
     return weights
 
 
-def _read_mask_head(values: ConfigValues) -> MaskHeadConfig:
+def _read_mask_head(values: ConfigValues, heads: str) -> MaskHeadConfig:
     values[f"{MASK}.NAME"]
+    num_conv = values[f"{MASK}.NUM_CONV"]
     return MaskHeadConfig(
-        pooler=_read_pooler(values, MASK),
-        num_conv=values[f"{MASK}.NUM_CONV"],
+        # Res5 heads have one pooler for boxes and masks.
+        pooler=_read_pooler(values, BOX if heads == RES5_HEADS else MASK),
+        num_conv=num_conv,
         conv_dim=values[f"{MASK}.CONV_DIM"],
-        norm=values[f"{MASK}.NORM"],
+        norm=(values[f"{MASK}.NORM"] or "") if num_conv else "",
         class_agnostic=values[f"{MASK}.CLS_AGNOSTIC_MASK"],
     )
 
@@ -173,10 +224,12 @@ def _read_keypoint_head(values: ConfigValues) -> KeypointHeadConfig:
 
 
 def _read_pooler(values: ConfigValues, head: str) -> PoolerConfig:
+    kind = values[f"{head}.POOLER_TYPE"]
     return PoolerConfig(
         resolution=values[f"{head}.POOLER_RESOLUTION"],
         sampling_ratio=values[f"{head}.POOLER_SAMPLING_RATIO"],
-        aligned=values[f"{head}.POOLER_TYPE"] == "ROIAlignV2",
+        aligned=kind == "ROIAlignV2",
+        takes_maximum=kind == "ROIPool",
     )
 
 

@@ -1,6 +1,6 @@
 """Backbone of a lazy config as typed configuration."""
 
-from d2serve.building.config_keys import NORMS
+from d2serve.building.config_keys import ANY_NORM
 from d2serve.building.key_types import Key, flag, integer, is_number, one_of, only
 from d2serve.building.lazy_node import NORM, LazyNode, integers
 from d2serve.model.backbone_config import (
@@ -12,6 +12,7 @@ from d2serve.model.backbone_config import (
     SimpleFPNConfig,
     ViTConfig,
 )
+from d2serve.model.layers import NO_NORM_NO_BIAS
 
 SCALES = [4.0, 2.0, 1.0, 0.5]
 # The level that `LastLevelMaxPool` pools.
@@ -19,7 +20,10 @@ LEVEL_BELOW_POOLED = 5
 LAYER_NORM = r"torch\.nn\.(?:modules\.normalization\.)?LayerNorm"
 POSITIVE = Key(4.0, lambda value: is_number(value) and value > 0, "a number above 0")
 # The default of `detectron2.modeling.backbone.resnet`.
-RESNET_NORM = one_of("BN", "FrozenBN", *NORMS)
+RESNET_NORM = one_of("BN", *ANY_NORM)
+PYRAMID_NORM = one_of("LN", *ANY_NORM)
+# Detectron2 normalizes between the two upsamplings of this scale.
+NORMALIZED_SCALE = 4.0
 
 
 def _are_consecutive(value: object) -> bool:
@@ -32,33 +36,47 @@ def _are_consecutive(value: object) -> bool:
 CONSECUTIVE_SCALES = Key(SCALES, _are_consecutive, f"consecutive values of {SCALES!r}")
 
 
-def read_backbone(node: LazyNode) -> AnyBackboneConfig:
-    """Read `model.backbone`."""
+def read_backbone(node: LazyNode, channels: int) -> AnyBackboneConfig:
+    """Read `model.backbone`, for images of `channels` channels."""
     if node.target("SimpleFeaturePyramid", "FPN") == "FPN":
-        return _read_fpn(node)
-    return _read_simple_fpn(node)
+        return _read_fpn(node, channels)
+    return _read_simple_fpn(node, channels)
 
 
-def _read_simple_fpn(node: LazyNode) -> SimpleFPNConfig:
+def _read_simple_fpn(node: LazyNode, channels: int) -> SimpleFPNConfig:
     node.ignore("in_feature")  # a ViT has only one
+    norm = node.value("norm", PYRAMID_NORM)
     config = SimpleFPNConfig(
-        vit=_read_vit(node.child("net")),
+        vit=_read_vit(node.child("net"), channels),
         out_channels=node.required("out_channels", integer(256, 1)),
         scale_factors=tuple(node.required("scale_factors", CONSECUTIVE_SCALES)),
-        norm=node.value("norm", one_of("LN", *NORMS)),
+        norm=_without_bias(norm),
         pooled_top=_has_pooled_top(node),
         # Without a square, a narrow image could be smaller than a patch.
         square_size=node.required("square_pad", integer(1024, 1)),
     )
     if config.pooled_top and config.levels[-1] != LEVEL_BELOW_POOLED:
         node.add_conflict("scale_factors", f"the last level must be p{LEVEL_BELOW_POOLED}")
+    if not norm and NORMALIZED_SCALE in config.scale_factors:
+        node.add_conflict("norm", f"must be a norm with the scale factor {NORMALIZED_SCALE}")
     return config
 
 
-def _read_vit(node: LazyNode) -> ViTConfig:
+def _without_bias(norm: str | None) -> str:
+    """The norm of a pyramid: in Detectron2 only "" has a bias in its place, None has not."""
+    return NO_NORM_NO_BIAS if norm is None else norm
+
+
+def _check_channels(node: LazyNode, name: str, channels: int) -> None:
+    if node.value(name, integer(3, 1)) != channels:
+        node.given = {name: 3, **node.given}
+        node.add_conflict(name, f"must be {channels}, as many as pixel_mean has")
+
+
+def _read_vit(node: LazyNode, channels: int) -> ViTConfig:
     node.target("ViT")
     node.ignore("drop_path_rate", "rel_pos_zero_init", "use_act_checkpoint", "out_feature")
-    node.value("in_chans", only(3))
+    _check_channels(node, "in_chans", channels)
     node.value("residual_block_indexes", only([]))
     config = ViTConfig(
         image_size=node.value("img_size", integer(1024, 1)),
@@ -100,8 +118,8 @@ def _has_pooled_top(node: LazyNode) -> bool:
     return True
 
 
-def _read_fpn(node: LazyNode) -> BackboneConfig:
-    resnet = _read_resnet(node.child("bottom_up"))
+def _read_fpn(node: LazyNode, channels: int) -> BackboneConfig:
+    resnet = _read_resnet(node.child("bottom_up"), channels)
     node.value("square_pad", only(0))
     node.required("in_features", only([*STAGES]))
     if not _has_pooled_top(node):
@@ -110,22 +128,23 @@ def _read_fpn(node: LazyNode) -> BackboneConfig:
         in_features=STAGES,
         out_channels=node.required("out_channels", integer(256, 1)),
         fuse_type=node.value("fuse_type", one_of("sum", "avg")),
-        norm=node.value("norm", NORM),
+        norm=_without_bias(node.value("norm", NORM)),
         top_convolutions=False,
     )
     return BackboneConfig(resnet, fpn)
 
 
-def _read_resnet(node: LazyNode) -> ResNetConfig:
+def _read_resnet(node: LazyNode, channels: int) -> ResNetConfig:
     node.target("ResNet")
     node.ignore("freeze_at")
     node.required("out_features", only([*STAGES]))
     stem, stages = node.child("stem"), node.child("stages")
     stem.target("BasicStem")
     stages.target("ResNet.make_default_stages")
-    stem.value("in_channels", only(3))
+    _check_channels(stem, "in_channels", channels)
     norm = stages.value("norm", RESNET_NORM)
-    stem.check_equal("norm", norm)
+    if stem.value("norm", RESNET_NORM) != norm:
+        stem.add_conflict("norm", f"must be {norm!r}")
     return ResNetConfig(
         depth=stages.required("depth", one_of(50, 101, 152)),
         num_groups=1,
@@ -133,7 +152,7 @@ def _read_resnet(node: LazyNode) -> ResNetConfig:
         stride_in_1x1=stages.value("stride_in_1x1", flag(False)),
         res2_out_channels=256,
         stem_out_channels=stem.value("out_channels", only(64)),
-        norm=norm,
+        norm=norm or NO_NORM_NO_BIAS,
         res5_dilation=1,
         deform=(None,) * len(STAGES),
         last_stage=5,

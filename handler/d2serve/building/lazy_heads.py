@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from d2serve.building.key_types import flag, fraction, integer, one_of, only
+from d2serve.building.key_types import flag, integer, number, one_of, only, overlap
 from d2serve.building.lazy_node import NORM, LazyNode, equal_integers
 from d2serve.building.lazy_rpn import read_box_weights, read_features, stride_of
 from d2serve.model.backbone_config import AnyBackboneConfig
@@ -45,7 +45,9 @@ class Predictor:
     selection: SelectionConfig
 
 
-def read_roi_heads(node: LazyNode, backbone: AnyBackboneConfig) -> ROIHeadsConfig:
+def read_roi_heads(
+    node: LazyNode, backbone: AnyBackboneConfig, max_proposals: int
+) -> ROIHeadsConfig:
     """Read `model.roi_heads`."""
     name = node.target(STANDARD_HEADS, CASCADE_HEADS)
     node.ignore(*TRAINING_KEYS_OF_HEADS)
@@ -56,6 +58,8 @@ def read_roi_heads(node: LazyNode, backbone: AnyBackboneConfig) -> ROIHeadsConfi
     predictors = _predictors(node, cascaded, num_classes)
     # The detections come from the last stage of a cascade.
     predictor, selection = predictors[-1].config, predictors[-1].selection
+    if selection.max_detections < 0:
+        selection = replace(selection, max_detections=max_proposals * num_classes)
     return ROIHeadsConfig(
         name=name,
         in_features=features,
@@ -85,7 +89,8 @@ def _predictors(node: LazyNode, cascaded: bool, num_classes: int) -> list[Predic
             "box_predictors",
             [replace(each.config, box_weights=()) for each in predictors],
         )
-        if len(node.given.get("box_heads", nodes)) != len(nodes):
+        heads = node.given.get("box_heads", nodes)
+        if isinstance(heads, list) and len(heads) != len(nodes):
             node.add_conflict("box_predictors", "must have one entry per entry of box_heads")
         if not predictors[-1].config.class_agnostic:
             nodes[-1].add_conflict("cls_agnostic_bbox_reg", f"must be True for {CASCADE_HEADS}")
@@ -109,7 +114,7 @@ def _read_box_head(node: LazyNode) -> BoxHeadConfig:
         conv_dim=conv_dims[0] if conv_dims else 0,
         num_fc=len(fc_dims),
         fc_dim=fc_dims[0] if fc_dims else 0,
-        norm=node.value("conv_norm", NORM),
+        norm=node.value("conv_norm", NORM) or "",
     )
 
 
@@ -124,9 +129,9 @@ def _read_predictor(node: LazyNode, num_classes: int) -> Predictor:
         box_weights=read_box_weights(node),
     )
     selection = SelectionConfig(
-        score_threshold=node.value("test_score_thresh", fraction(0.0)),
-        nms_threshold=node.value("test_nms_thresh", fraction(0.5)),
-        max_detections=node.value("test_topk_per_image", integer(100, 1)),
+        score_threshold=node.value("test_score_thresh", number(0.0)),
+        nms_threshold=node.value("test_nms_thresh", overlap(0.5)),
+        max_detections=node.value("test_topk_per_image", integer(100)),
     )
     return Predictor(config, selection)
 
@@ -150,7 +155,7 @@ def _read_mask_head(
         pooler=_read_pooler(node.child("mask_pooler"), features),
         num_conv=len(conv_dims) - 1,
         conv_dim=conv_dims[0],
-        norm=head.value("conv_norm", NORM),
+        norm=head.value("conv_norm", NORM) or "",
         class_agnostic=masks != num_classes,
     )
 
@@ -160,9 +165,10 @@ def _read_pooler(node: LazyNode, features: tuple[str, ...]) -> PoolerConfig:
     node.check_equal("scales", [1 / stride_of(name) for name in features])
     node.value("canonical_box_size", only(224))
     node.value("canonical_level", only(4))
-    pooler_type = node.required("pooler_type", one_of("ROIAlignV2", "ROIAlign"))
+    pooler_type = node.required("pooler_type", one_of("ROIAlignV2", "ROIAlign", "ROIPool"))
     return PoolerConfig(
         resolution=node.required("output_size", integer(7, 1)),
         sampling_ratio=node.required("sampling_ratio", integer(0, 0)),
         aligned=pooler_type == "ROIAlignV2",
+        takes_maximum=pooler_type == "ROIPool",
     )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from d2serve.building.key_types import integer, numbers, one_of
+from d2serve.building.key_types import integer, one_of, per_channel
 from d2serve.building.lazy_backbone import read_backbone
 from d2serve.building.lazy_heads import read_roi_heads
 from d2serve.building.lazy_node import LazyNode, Problems
@@ -16,8 +16,8 @@ INPUT_KEY = "input"
 def parse_lazy(explicit: dict[str, Any]) -> ModelConfig:
     """Check the sections `model` and `input` of a lazy config.
 
-    `input` has `channel_order` (RGB or BGR), and `min_size` and `max_size` in pixels, to which
-    images are resized.
+    `input` has `channel_order` (RGB, BGR, RGBA or L), and `min_size` and `max_size` in pixels, to
+    which images are resized.
 
     Raises:
         ConfigError: the config is not supported; the message lists every unsupported value.
@@ -28,23 +28,28 @@ def parse_lazy(explicit: dict[str, Any]) -> ModelConfig:
     model, sizes = root.child(MODEL_KEY), root.child(INPUT_KEY)
     model.target("GeneralizedRCNN")
     model.ignore("input_format", "vis_period")
-    backbone = read_backbone(model.child("backbone"))
-    config = ModelConfig(
-        input=InputConfig(
-            channel_order=sizes.required("channel_order", one_of("RGB", "BGR")),
-            min_size=sizes.required("min_size", integer(800, 0)),
-            max_size=sizes.required("max_size", integer(1333, 1)),
-            pixel_mean=tuple(model.required("pixel_mean", numbers([0.0] * 3, count=3))),
-            pixel_std=tuple(model.required("pixel_std", numbers([1.0] * 3, 3, positive=True))),
-        ),
-        backbone=backbone,
-        family=RCNNConfig(
-            read_rpn(model.child("proposal_generator"), backbone),
-            read_roi_heads(model.child("roi_heads"), backbone),
-        ),
-    )
+    images = _read_input(model, sizes)
+    backbone = read_backbone(model.child("backbone"), images.channels)
+    rpn = read_rpn(model.child("proposal_generator"), backbone)
+    heads = read_roi_heads(model.child("roi_heads"), backbone, rpn.max_proposals)
+    config = ModelConfig(images, backbone, RCNNConfig(rpn, heads))
     _check_square(sizes, config)
     root.raise_problems()
+    return config
+
+
+def _read_input(model: LazyNode, sizes: LazyNode) -> InputConfig:
+    config = InputConfig(
+        channel_order=sizes.required("channel_order", one_of("RGB", "BGR", "RGBA", "L")),
+        min_size=sizes.required("min_size", integer(800, 0)),
+        max_size=sizes.required("max_size", integer(1333, 1)),
+        pixel_mean=tuple(model.required("pixel_mean", per_channel([0.0] * 3))),
+        pixel_std=tuple(model.required("pixel_std", per_channel([1.0] * 3, divides=True))),
+    )
+    if len(config.pixel_std) != config.channels:
+        model.add_conflict("pixel_std", f"must have {config.channels} values, as pixel_mean has")
+    if config.channel_order == "RGBA" and config.channels != 4:
+        sizes.add_conflict("channel_order", "requires four values in pixel_mean")
     return config
 
 

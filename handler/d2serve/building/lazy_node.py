@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from d2serve.building.config_keys import NORMS
-from d2serve.building.config_values import raise_unsupported
-from d2serve.building.key_types import Key, is_integer, one_of
+from d2serve.building.config_keys import ANY_NORM
+from d2serve.building.key_types import MAX_INTEGER, Key, is_integer, is_list, is_number, one_of
 from d2serve.building.lazy_yaml import TARGET_KEY
+from d2serve.errors import UnsupportedConfigError
 
-NORM = one_of("", "LN", "FrozenBN", *NORMS)
+NORM = one_of("", *ANY_NORM)
 # Detectron2 exports its classes under several names; the classes of its projects are other ones.
 LIBRARY = r"detectron2\.(?:modeling|layers)\.(?:\w+\.)*"
 # Given for the arguments of an unknown class, which are not checked.
@@ -35,13 +35,14 @@ def equal_integers(default: list[int], min_count: int) -> Key:
     return Key(default, check, f"a list of {min_count} or more equal integers above 0")
 
 
-def train_and_test(default: int) -> Key:
-    """Two integers above 0, the second for inference."""
-    positive = integers(1)
+def train_and_test(default: int, minimum: int = -MAX_INTEGER) -> Key:
+    """Two integers, the second for inference."""
+    either = integers(minimum)
+    least = "" if minimum == -MAX_INTEGER else f" of at least {minimum}"
     return Key(
         [default, default],
-        lambda value: positive.check(value) and len(value) == 2,
-        "a list of two integers above 0, the second for inference",
+        lambda value: either.check(value) and len(value) == 2,
+        f"a list of two integers{least}, the second for inference",
     )
 
 
@@ -51,6 +52,8 @@ class Problems:
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
         self.conflicts: dict[str, str] = {}
+        # Values of a type that no class accepts.
+        self.has_wrong_types = False
 
 
 class LazyNode:
@@ -78,7 +81,8 @@ class LazyNode:
         value = self.given[name]
         if key.check(value):
             return value
-        self.add_problem(name, f"supported: {key.allowed}")
+        self.problems.has_wrong_types |= not _is_same_kind(value, key.default)
+        self.add_problem(name, f"supported: {key.describe(value)}")
         return key.default
 
     def required(self, name: str, key: Key) -> Any:
@@ -150,10 +154,14 @@ class LazyNode:
         """Raise all problems, after all arguments have been read.
 
         Raises:
-            ConfigError: arguments are unsupported, else arguments conflict.
+            UnsupportedConfigError: arguments are unsupported, else arguments conflict.
         """
         problems = [*self.problems.values.values(), *self.unread()]
-        raise_unsupported(problems or [*self.problems.conflicts.values()])
+        problems = problems or [*self.problems.conflicts.values()]
+        if problems:
+            raise UnsupportedConfigError(
+                problems, package_may_run=not self.problems.has_wrong_types
+            )
 
     def _add_child(self, name: str, given: Any) -> "LazyNode":
         child = LazyNode(self._path_of(name), given, self.problems)
@@ -167,3 +175,12 @@ class LazyNode:
 
     def _path_of(self, name: str) -> str:
         return f"{self.path}.{name}" if self.path else name
+
+
+def _is_same_kind(value: Any, default: Any) -> bool:
+    """Return whether a value has the type of a default, any if that is None."""
+    if default is None:
+        return True
+    if is_list(default) or is_number(default):
+        return is_list(value) if is_list(default) else is_number(value)
+    return type(value) is type(default)

@@ -1,16 +1,15 @@
 """Region proposals of a lazy config as typed configuration."""
 
-from typing import Any
-
 from d2serve.building.key_types import (
-    Key,
-    fraction,
-    is_integer,
-    is_number,
+    divisors,
     names,
+    number,
     number_lists,
     numbers,
+    offset,
     only,
+    overlap,
+    widths,
 )
 from d2serve.building.lazy_node import LazyNode, train_and_test
 from d2serve.model.backbone_config import AnyBackboneConfig
@@ -25,20 +24,8 @@ TRAINING_KEYS_OF_RPN = (
     "box_reg_loss_type",
     "smooth_l1_beta",
 )
-NOT_NEGATIVE = Key(0.0, lambda value: is_number(value) and value >= 0, "a number of at least 0")
 NUMBERS = numbers([1.0], positive=True)
 NUMBER_LISTS = number_lists([[1.0]])
-
-
-def _are_conv_dims(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) > 0
-        and all(is_integer(item) and (item == -1 or item > 0) for item in value)
-    )
-
-
-CONV_DIMS = Key([-1], _are_conv_dims, "a list of integers above 0, or -1")
 
 
 def read_rpn(node: LazyNode, backbone: AnyBackboneConfig) -> RPNConfig:
@@ -52,12 +39,12 @@ def read_rpn(node: LazyNode, backbone: AnyBackboneConfig) -> RPNConfig:
     features = read_features("in_features", node, backbone)
     return RPNConfig(
         in_features=features,
-        conv_dims=tuple(head.value("conv_dims", CONV_DIMS)),
+        conv_dims=tuple(head.value("conv_dims", widths([-1]))),
         box_weights=read_box_weights(node),
-        pre_nms_topk=node.required("pre_nms_topk", train_and_test(1000))[1],
+        pre_nms_topk=node.required("pre_nms_topk", train_and_test(1000, 0))[1],
         post_nms_topk=node.required("post_nms_topk", train_and_test(1000))[1],
-        nms_threshold=node.value("nms_thresh", fraction(0.7)),
-        min_box_size=node.value("min_box_size", NOT_NEGATIVE),
+        nms_threshold=node.value("nms_thresh", overlap(0.7)),
+        min_box_size=node.value("min_box_size", number(0.0)),
         anchors=_read_anchors(node.child("anchor_generator"), features),
     )
 
@@ -77,7 +64,7 @@ def read_box_weights(node: LazyNode) -> tuple[float, ...]:
     """Read the weights of `box2box_transform`."""
     transform = node.child("box2box_transform")
     transform.target("Box2BoxTransform")
-    return tuple(transform.required("weights", numbers([1.0] * 4, count=4, positive=True)))
+    return tuple(transform.required("weights", divisors([1.0] * 4, count=4)))
 
 
 def stride_of(feature: str) -> int:
@@ -91,7 +78,7 @@ def _read_anchors(node: LazyNode, features: tuple[str, ...]) -> AnchorConfig:
     return AnchorConfig(
         sizes=_per_level("sizes", node, len(features)),
         ratios=_per_level("aspect_ratios", node, len(features)),
-        offset=node.value("offset", fraction(0.5)),
+        offset=node.value("offset", offset(0.5)),
     )
 
 

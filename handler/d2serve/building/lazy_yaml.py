@@ -31,7 +31,7 @@ def is_lazy_config(path: Path) -> bool:
     """Return whether a YAML file has the shape of a lazy config; False if it cannot be read."""
     try:
         root = yaml.compose(read_yaml_text(path), BoundedLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+    except (OSError, UnicodeError, yaml.YAMLError):
         return False
     return isinstance(root, yaml.MappingNode) and any(
         key.value == MODEL_KEY for key, _ in root.value

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,12 @@ from d2serve.errors import ArchiveError
 from d2serve.serving.archive_files import check_unpacked_size, check_zip, content_of
 from d2serve.serving.integrity import SUMS_FILE, missing_sums, parse_sums, verify_sums
 from d2serve.serving.model_config import MODEL_CONFIG_FILE
+
+# Errors of zipfile for damaged files; names that are not text are ValueErrors.
+ZIP_ERRORS = (
+    *(zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError),
+    *(zlib.error, EOFError),
+)
 
 
 def read_archive(archive: Path) -> dict[str, bytes]:
@@ -31,7 +38,7 @@ def read_archive(archive: Path) -> dict[str, bytes]:
             }
     except ArchiveError:
         raise
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except ZIP_ERRORS as error:
         raise ArchiveError(f"{archive} is damaged ({error}); build it again") from error
     for name in (MANIFEST, MODEL_CONFIG_FILE):
         if name not in files:
@@ -71,7 +78,9 @@ def check_checkpoint_size(checkpoint: Path) -> None:
     try:
         with zipfile.ZipFile(checkpoint) as packed:
             check_unpacked_size(packed, checkpoint)
-    except (OSError, zipfile.BadZipFile):  # `open_checkpoint` reports the problem
+    except ArchiveError:
+        raise
+    except (OSError, *ZIP_ERRORS):  # `open_checkpoint` reports the problem
         return
 
 

@@ -1,6 +1,7 @@
 """Choose the runtime of a model and write the model folder of an archive for it."""
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,23 @@ from torch import Tensor
 
 from d2serve.building.checkpoint_loading import build_from_checkpoint, is_derived
 from d2serve.building.config import parse_config
+from d2serve.building.ignored_keys import IGNORED_KEYS_FILE, split_ignored
 from d2serve.building.lazy_config import DATASETS_KEY, read_saved_config, save_lazy_config
 from d2serve.building.lazy_yaml import is_lazy_config, read_lazy_config
+from d2serve.building.package_config import for_package
 from d2serve.building.packing import write_yaml
+from d2serve.building.python_tags import as_text
+from d2serve.building.weight_values import check_values
 from d2serve.building.yaml_config import read_yaml_config
 from d2serve.detector import native
 from d2serve.detector.detectron2 import model as upstream
 from d2serve.detector.detectron2.detector import limits_of
 from d2serve.detector.detectron2.model import DETECTRON2_CONFIG_FILE, package_version
-from d2serve.errors import ConfigError, MisspelledKeyError, RuntimeUnavailableError
+from d2serve.errors import (
+    ConfigError,
+    RuntimeUnavailableError,
+    UnsupportedConfigError,
+)
 from d2serve.model.optimize import optimize
 from d2serve.model.serialization import encode_config, write_model_file
 from d2serve.model.weights import WEIGHTS_FILE, Weights, write_weights
@@ -44,19 +53,22 @@ class WrittenModel:
         explicit: the keys that its config sets; of a lazy config only the datasets.
         num_classes: number of thing classes.
         num_stuff_classes: number of stuff classes.
+        ignored: the keys that were ignored on request, by dotted name.
     """
 
     explicit: Mapping[str, Any]
     num_classes: int
     num_stuff_classes: int
+    ignored: Mapping[str, Any]
 
 
-def choose_runtime(requested: str, config: Path) -> RuntimeChoice:
-    """Choose our own network if it supports the config, else the package if it is installed.
+def choose_runtime(requested: str, config: Path, ignore_keys: Sequence[str] = ()) -> RuntimeChoice:
+    """Choose our own network if it supports the config, else the package if it can run it.
 
     Args:
         requested: one of RUNTIME_CHOICES; any but AUTO is the choice.
         config: a YAML config; see `as_yaml` for Python ones.
+        ignore_keys: patterns of keys to ignore; see `split_ignored`.
 
     Raises:
         ConfigError: the config cannot be read, or the runtimes do not support it; the message lists
@@ -69,64 +81,92 @@ def choose_runtime(requested: str, config: Path) -> RuntimeChoice:
         )
     if requested == DETECTRON2:
         return RuntimeChoice(DETECTRON2, f"requested, version {package_version()}")
-    error = _unsupported(config)
+    error = _unsupported(config, ignore_keys)
     if error is None:
         reason = "the config is supported" if requested == AUTO else "requested"
         return RuntimeChoice(NATIVE, reason)
-    if requested == NATIVE or isinstance(error, MisspelledKeyError):
+    if requested == NATIVE:
         raise error
     try:
         version = package_version()
     except RuntimeUnavailableError as unavailable:
+        if not error.package_may_run:
+            raise error from unavailable
         raise ConfigError(
             f"{error}\nOnly the detectron2 package could run it: {unavailable}"
         ) from unavailable
+    if not error.package_may_run:
+        _try_package(config, ignore_keys, error)
     return RuntimeChoice(
         DETECTRON2, f"version {version}; not possible with native: {_in_one_line(error)}"
     )
 
 
-def write_model_folder(folder: Path, config: Path, weights: Weights, runtime: str) -> WrittenModel:
+def write_model_folder(
+    folder: Path, config: Path, weights: Weights, runtime: str, ignore_keys: Sequence[str] = ()
+) -> WrittenModel:
     """Write model.json, weights.pt and detectron2.yaml for a runtime.
 
+    Keys that are ignored on request are recorded in IGNORED_KEYS_FILE.
+
     Raises:
-        ConfigError, CheckpointError: the config is not supported or the weights do not match it.
+        ConfigError, CheckpointError: the config is not supported, or the weights do not match it or
+            are not finite.
         RuntimeUnavailableError: the runtime cannot be imported.
     """
+    check_values(weights)
     write = {NATIVE: _write_native, DETECTRON2: _write_detectron2}[runtime]
-    return write(folder, config, weights)
+    written = write(folder, config, weights, ignore_keys)
+    if written.ignored:
+        write_yaml(folder / IGNORED_KEYS_FILE, as_text(written.ignored))
+    return written
 
 
-def write_detectron2_config(folder: Path, config: Path) -> Mapping[str, Any]:
-    """Write model.json and detectron2.yaml for the package; return the keys of the config."""
+def write_detectron2_config(
+    folder: Path, config: Path, ignore_keys: Sequence[str] = ()
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Write model.json and detectron2.yaml for the package; return keys and ignored keys.
+
+    Raises:
+        ConfigError: the config cannot be read, or has values that only running code yields.
+    """
     target, lazy = folder / DETECTRON2_CONFIG_FILE, is_lazy_config(config)
     upstream.write_config_format(folder, lazy=lazy)
     if lazy:
+        _check_nothing_ignored(ignore_keys)
         save_lazy_config(config, target)
-        return read_lazy_config(target)
-    explicit = read_yaml_config(config)
-    write_yaml(target, explicit)
-    return explicit
+        return read_lazy_config(target), {}
+    explicit, ignored = split_ignored(read_yaml_config(config), ignore_keys)
+    write_yaml(target, for_package(explicit))
+    return explicit, ignored
 
 
-def _write_native(folder: Path, config: Path, weights: Weights) -> WrittenModel:
-    explicit = _read(config)
+def _write_native(
+    folder: Path, config: Path, weights: Weights, ignore_keys: Sequence[str]
+) -> WrittenModel:
+    explicit, ignored = _read(config, ignore_keys)
     model_config = parse_config(explicit)
     model = build_from_checkpoint(model_config, weights, CPU)
     write_model_file(folder, NATIVE, encode_config(model_config))
     write_weights(folder / WEIGHTS_FILE, optimize(model))
-    write_yaml(folder / DETECTRON2_CONFIG_FILE, explicit)
+    write_yaml(folder / DETECTRON2_CONFIG_FILE, as_text(explicit))
     output = model_config.output
-    return WrittenModel(_with_datasets(explicit), output.num_classes, output.num_stuff_classes)
+    return WrittenModel(
+        _with_datasets(explicit), output.num_classes, output.num_stuff_classes, ignored
+    )
 
 
-def _write_detectron2(folder: Path, config: Path, weights: Weights) -> WrittenModel:
-    explicit = write_detectron2_config(folder, config)
+def _write_detectron2(
+    folder: Path, config: Path, weights: Weights, ignore_keys: Sequence[str]
+) -> WrittenModel:
+    explicit, ignored = write_detectron2_config(folder, config, ignore_keys)
     model, _ = upstream.build_model(folder, CPU)
     upstream.load_weights(model, _complete(weights, model.state_dict()))
     write_weights(folder / WEIGHTS_FILE, model)
     limits = limits_of(model)
-    return WrittenModel(_with_datasets(explicit), limits.num_classes, limits.num_stuff_classes)
+    return WrittenModel(
+        _with_datasets(explicit), limits.num_classes, limits.num_stuff_classes, ignored
+    )
 
 
 def _complete(weights: Weights, state: Mapping[str, Tensor]) -> Weights:
@@ -138,19 +178,46 @@ def _complete(weights: Weights, state: Mapping[str, Tensor]) -> Weights:
     return derived | kept
 
 
-def _unsupported(config: Path) -> ConfigError | None:
+def _unsupported(config: Path, ignore_keys: Sequence[str]) -> UnsupportedConfigError | None:
     """The reason why our own network does not support a readable config."""
-    explicit = _read(config)
+    explicit, _ = _read(config, ignore_keys)
     try:
         parse_config(explicit)
-    except ConfigError as error:
+    except UnsupportedConfigError as error:
         return error
     return None
 
 
-def _read(config: Path) -> dict[str, Any]:
-    """The keys of a config, or the model and the input of a lazy one."""
-    return read_saved_config(config) if is_lazy_config(config) else read_yaml_config(config)
+def _try_package(config: Path, ignore_keys: Sequence[str], error: UnsupportedConfigError) -> None:
+    """Build the package's network, without weights.
+
+    Raises:
+        UnsupportedConfigError: `error`, if the package cannot build or run it either.
+    """
+    with tempfile.TemporaryDirectory(prefix="d2serve-config-") as folder:
+        try:
+            write_detectron2_config(Path(folder), config, ignore_keys)
+            model, _ = upstream.build_model(Path(folder), CPU)
+        except (ConfigError, RuntimeUnavailableError) as refusal:
+            raise error from refusal
+    if getattr(model, "proposal_generator", model) is None:  # Fast R-CNN, whose images need boxes
+        raise error
+
+
+def _read(config: Path, ignore_keys: Sequence[str]) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """The keys of a config, or the model and the input of a lazy one; and the ignored keys."""
+    if is_lazy_config(config):
+        _check_nothing_ignored(ignore_keys)
+        return read_saved_config(config), {}
+    return split_ignored(read_yaml_config(config), ignore_keys)
+
+
+def _check_nothing_ignored(ignore_keys: Sequence[str]) -> None:
+    if ignore_keys:
+        raise ConfigError(
+            f"--ignore-key {ignore_keys[0]!r} is for configs with keys such as MODEL.MASK_ON; this "
+            "is a lazy config, whose values are arguments of classes; remove the option"
+        )
 
 
 def _with_datasets(explicit: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -158,8 +225,8 @@ def _with_datasets(explicit: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"DATASETS": explicit[DATASETS_KEY]} if DATASETS_KEY in explicit else explicit
 
 
-def _in_one_line(error: ConfigError) -> str:
+def _in_one_line(error: UnsupportedConfigError) -> str:
     """The first unsupported value and the number of further ones."""
-    head, *values = (line.strip() for line in str(error).splitlines())
-    more = f" and {len(values) - 1} more" if len(values) > 1 else ""
-    return " ".join([head, *values[:1]]) + more
+    first, *others = error.problems
+    more = f" and {len(others)} more" if others else ""
+    return f"{UnsupportedConfigError([first])}{more}"

@@ -8,33 +8,14 @@ from typing import Any
 
 import yaml
 
-from d2serve.building.arithmetic import evaluate
+from d2serve.building.old_versions import upgrade
+from d2serve.building.python_tags import ConfigLoader
 from d2serve.errors import ConfigError
 from d2serve.serving.safe_yaml import BoundedLoader, read_yaml_text
 
 BASE_KEY = "_BASE_"
 # Detectron2's own configs have two bases at most.
 MAX_FILES = 32
-EVAL_TAG = "tag:yaml.org,2002:python/object/apply:eval"
-
-
-class ConfigLoader(BoundedLoader):
-    """Plain YAML, and the only tag in Detectron2's own configs."""
-
-
-def _construct_eval(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
-    try:
-        match node:
-            case yaml.SequenceNode(value=[yaml.ScalarNode(value=str() as text)]):
-                return evaluate(text)
-        raise ValueError("the tag needs a list with one string")
-    except ValueError as error:
-        raise yaml.constructor.ConstructorError(
-            None, None, f"only arithmetic on numbers is evaluated: {error}", node.start_mark
-        ) from error
-
-
-ConfigLoader.add_constructor(EVAL_TAG, _construct_eval)
 
 
 def read_yaml_config(path: Path) -> dict[str, Any]:
@@ -42,12 +23,13 @@ def read_yaml_config(path: Path) -> dict[str, Any]:
 
     As in fvcore's CfgNode, `_BASE_` is a path or a list of paths, relative to the file that
     contains it, and a string that is a Python literal ("(640, 672)", "1e-3") becomes its value.
+    Python tags are data, see `python_tags`; keys of older versions get their current names.
 
     Raises:
-        ConfigError: a file is missing, is not a YAML mapping, contains a tag that would run code,
-            or is its own base; or there are more than MAX_FILES files.
+        ConfigError: a file is missing, is not a YAML mapping, or is its own base; or there are more
+            than MAX_FILES files.
     """
-    return _read(path, (), count(1))
+    return upgrade(_read(path, (), count(1)))
 
 
 def merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
@@ -74,29 +56,57 @@ def _read(path: Path, children: tuple[Path, ...], reads: Iterator[int]) -> dict[
         children: the files that it is a base of, directly or indirectly.
         reads: counts the files; the base of two files is read twice.
     """
-    path = path.expanduser().resolve()
-    if path in children:
+    real = _real_path(path)
+    if real in children:
         raise ConfigError(f"{BASE_KEY} is circular: {path.name} is its own base; remove one base")
     if next(reads) > MAX_FILES:
         raise ConfigError(
             f"{BASE_KEY} leads to more than {MAX_FILES} files, the last is {path.name}; "
             "combine them in one file"
         )
-    own = _parse(path)
+    own = _parse(path.expanduser())
     bases = own.pop(BASE_KEY, [])
     merged: dict[str, Any] = {}
     for base in bases if isinstance(bases, list) else [bases]:
-        merged = merge(merged, _read(_base_path(base, path), (*children, path), reads))
+        merged = merge(merged, _read(_base_path(base, path), (*children, real), reads))
     return merge(merged, own)
 
 
 def _base_path(base: Any, child: Path) -> Path:
+    """The path of a base; relative ones start where the child is, or the link to it."""
     if not isinstance(base, str) or "://" in base:
         raise ConfigError(
             f"{child.name}: {BASE_KEY} is {base!r}, expected the path of a local file such as "
             "../Base-RCNN-FPN.yaml"
         )
-    return child.parent / Path(base).expanduser()
+    path = child.parent / _expand_user(base)
+    if not _exists(path):
+        raise ConfigError(
+            f"config {child}: {BASE_KEY} is {base!r}, but {path} does not exist; copy the file "
+            f"there or correct the path in {child.name}"
+        )
+    return path
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a folder without access, a null byte
+        return False
+
+
+def _expand_user(base: str) -> Path:
+    try:
+        return Path(base).expanduser()
+    except RuntimeError:  # there is no such user
+        return Path(base)
+
+
+def _real_path(path: Path) -> Path:
+    try:
+        return path.expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"config {path} cannot be read: {error}") from error
 
 
 def read_mapping(path: Path, loader: type[BoundedLoader], description: str) -> dict[Any, Any]:
@@ -112,7 +122,7 @@ def read_mapping(path: Path, loader: type[BoundedLoader], description: str) -> d
     """
     try:
         content = yaml.load(read_yaml_text(path), loader)  # noqa: S506, a safe loader
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeError) as error:
         raise ConfigError(f"config {path} cannot be read: {error}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"config {path} is not {description}: {error}") from error

@@ -27,6 +27,8 @@ class Runtime(str, Enum):
         "d2serve archive --config config.yaml --weights model_final.pth --name my-model",
         "d2serve archive --config mask_rcnn.py --weights model.pkl --name coco "
         "--classes classes.json",
+        "d2serve archive --config config.yaml --weights model_final.pth --name my-model "
+        "--ignore-key 'INPUT.SLICE_*' --ignore-key WANDB",
     ),
 )
 def archive(
@@ -41,6 +43,13 @@ def archive(
     runtime: Annotated[
         Runtime, typer.Option(help="Network to run: this package's or Detectron2's.")
     ] = Runtime.AUTO,
+    ignore_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Key that Detectron2 does not define and the network does not depend on, or a "
+            "pattern such as 'INPUT.SLICE_*'; repeatable."
+        ),
+    ] = None,
     model_store: ModelStore = MODEL_STORE,
 ) -> None:
     """Build an archive (.mar) from a Detectron2 config and checkpoint.
@@ -57,6 +66,7 @@ def archive(
         class_names=classes,
         weights_key=weights_key,
         runtime=runtime.value,
+        ignore_keys=ignore_key or (),
         report=typer.echo,
     )
     megabytes = built.stat().st_size / 1e6

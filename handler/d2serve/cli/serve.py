@@ -12,6 +12,7 @@ from d2serve.errors import CommandError
 
 if TYPE_CHECKING:
     from d2serve.servers.exposure import Certificate
+    from d2serve.servers.torchserve.launcher.network import Exposure
     from d2serve.servers.torchserve.launcher.server import Server
 
 PANEL = "Serving"
@@ -78,7 +79,6 @@ def serve(
             metavar="ORIGIN",
             help="Origin whose web pages may send requests, such as https://example.org, or *; "
             "repeatable.",
-            rich_help_panel=ASGI_PANEL,
         ),
     ] = None,
     forwarded_allow_ips: Annotated[
@@ -142,7 +142,11 @@ def serve(
             "one process of TorchServe serves one model here; use --server asgi for several",
             param_hint="'MODEL...'",
         )
-    _serve_torchserve(archives[0], address, port, metrics_address, pair)
+    with requires_extra("torchserve"):
+        from d2serve.servers.torchserve.launcher.network import Exposure
+
+        exposure = Exposure(address, metrics_address, pair, tuple(cors_origin or ()))
+    _serve_torchserve(archives[0], port, exposure)
 
 
 def _reject_asgi_options(context: typer.Context) -> None:
@@ -158,15 +162,11 @@ def _reject_asgi_options(context: typer.Context) -> None:
             raise typer.BadParameter("requires --server asgi", param_hint=repr(parameter.opts[0]))
 
 
-def _serve_torchserve(
-    model: Path, address: str, port: int, metrics_address: str, certificate: "Certificate | None"
-) -> None:
+def _serve_torchserve(model: Path, port: int, exposure: "Exposure") -> None:
     with requires_extra("torchserve"):
-        from d2serve.servers.torchserve.launcher.network import Exposure
         from d2serve.servers.torchserve.launcher.ports import Ports
         from d2serve.servers.torchserve.launcher.server import running_server
 
-        exposure = Exposure(address, metrics_address, certificate)
     try:
         with running_server(
             model,

@@ -16,10 +16,11 @@ from d2serve.errors import CommandError
 from d2serve.servers.asgi.config import LOG_FORMAT, TOKEN_VARIABLE, ServerConfig
 from d2serve.servers.asgi.supervisor import Supervisor, running_server
 from d2serve.servers.asgi.token import given_token, new_token, write_token
+from d2serve.servers.cors import Cors
 from d2serve.servers.exposure import Certificate, url_host
 
 # The packages of the extra `asgi`, which only the server process imports.
-PACKAGES = ("starlette", "uvicorn", "h11", "python_multipart", "prometheus_client")
+PACKAGES = ("starlette", "uvicorn", "h11", "prometheus_client")
 GRPC_PACKAGES = ("grpc",)
 # When a terminal stops make and its child together, make sends the child a second signal at once.
 SAME_SIGNAL_S = 1.0
@@ -60,7 +61,7 @@ def serve_asgi(
         chain=str(certificate.chain.resolve()) if certificate else "",
         key=str(certificate.key.resolve()) if certificate else "",
         forwarded_allow_ips=options.forwarded_allow_ips,
-        cors_origins=options.cors_origins,
+        cors_origins=Cors.of(options.cors_origins).origins,
         forward_timeout_s=options.forward_timeout_s,
         grpc_port=options.grpc_port,
     )

@@ -26,7 +26,7 @@ class PreprocessedImage:
     """An image as it enters the network.
 
     Attributes:
-        image: UInt8[3, H, W] in the network's channel order; resized, unless the network's device
+        image: UInt8[C, H, W] in the network's channel order; resized, unless the network's device
             does that.
         size_hw: height and width of the original image, in whose pixels the results are.
     """
@@ -69,7 +69,11 @@ class Detector(Protocol):
         ...
 
     def preprocess(self, image: RGBImage) -> PreprocessedImage:
-        """Preprocess UInt8[H, W, 3] RGB of any size; may be called from any thread."""
+        """Preprocess UInt8[H, W, 3] RGB of any size; may be called from any thread.
+
+        Raises:
+            RequestError: 422 the network takes four channels, and the image has three.
+        """
         ...
 
     def batch_key(self, image: PreprocessedImage) -> Hashable:
@@ -91,6 +95,11 @@ class Detector(Protocol):
 
 class ModelDetector(Detector, Protocol):
     """A detector that runs the model of an archive."""
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the network's input: 1, 3 or 4."""
+        ...
 
     @property
     def num_classes(self) -> int:

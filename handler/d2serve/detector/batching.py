@@ -57,7 +57,9 @@ class BatchedDetector(ABC):
             Exception: the network cannot run.
         """
         side = self._min_size() or WARM_UP_SIDE
-        preprocessed = self.preprocess(np.full((side, side, 3), 127, dtype=np.uint8))
+        preprocessed = self.preprocess(
+            np.full((side, side, max(self.channels, 3)), 127, dtype=np.uint8)
+        )
         self._run_network([preprocessed.image], [preprocessed.size_hw])
 
     def batch_key(self, image: PreprocessedImage) -> Hashable:
@@ -80,6 +82,11 @@ class BatchedDetector(ABC):
         """Run UInt8[H, W, 3] RGB images of any sizes; results in the same order."""
         results = dict(self.stream(map(self.preprocess, images)))
         return [results[position] for position in range(len(results))]
+
+    @property
+    @abstractmethod
+    def channels(self) -> int:
+        """Number of channels of the network's input: 1, 3 or 4."""
 
     @abstractmethod
     def preprocess(self, image: RGBImage) -> PreprocessedImage:

@@ -13,6 +13,7 @@ from torch import Tensor
 from d2serve.detections import Detections, RGBImage
 from d2serve.detector.base import PreprocessedImage, Size
 from d2serve.detector.batching import BatchedDetector
+from d2serve.detector.channels import fit_channels
 from d2serve.detector.cuda_graphs import enable_cuda_graphs
 from d2serve.errors import SettingsError
 from d2serve.masks.panoptic import combine
@@ -63,7 +64,8 @@ class NativeDetector(BatchedDetector):
         if settings.cuda_graphs:
             enable_cuda_graphs(self.model, device)
         self.device = device
-        self.resizes_on_device = settings.resize == "device"
+        # Pillow weights the other channels by a fourth one.
+        self.resizes_on_device = settings.resize == "device" and self.channels < 4
         super().__init__(self._padded_size, settings)
 
     @classmethod
@@ -103,10 +105,21 @@ class NativeDetector(BatchedDetector):
         """The network's maximum number of detections per image."""
         return self.model.config.output.max_detections
 
+    @property
+    def channels(self) -> int:
+        """Number of channels of the network's input: 1, 3 or 4."""
+        return self.model.config.input.channels
+
     def preprocess(self, image: RGBImage) -> PreprocessedImage:
-        """Convert UInt8[H, W, 3] RGB to the network's channel order and, on the CPU, its size."""
+        """Convert UInt8[H, W, 3] RGB to the network's channel order and, on the CPU, its size.
+
+        Raises:
+            RequestError: 422 the fourth channel is missing.
+        """
+        config = self.model.config.input
         convert = planar if self.resizes_on_device else resize_image
-        converted = convert(image, self.model.config.input)
+        fitted = fit_channels(image, config.channels, config.channel_order)
+        converted = convert(fitted, config)
         return PreprocessedImage(converted, (image.shape[0], image.shape[1]))
 
     def _min_size(self) -> int:

@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from d2serve.detections import RGBImage
 from d2serve.errors import RequestError, bad_request, too_large, unprocessable
+from d2serve.inputs import strips
 from d2serve.inputs.budget import RequestBudget
+from d2serve.inputs.formats.unsupported import unsupported_kind
 from d2serve.messages import Options
 from d2serve.settings import Settings
 
@@ -22,6 +24,8 @@ LENGTH_AT = 8
 NPY_HEADERS: dict[tuple[int, ...], tuple[int, Any]] = {
     (1, 0): (2, np.lib.format.read_array_header_1_0),
     (2, 0): (4, np.lib.format.read_array_header_2_0),
+    # Differs in the encoding of field names, which numeric arrays do not have.
+    (3, 0): (4, np.lib.format.read_array_header_2_0),
 }
 # numpy's own limit was 32 for a long time; images need four at most.
 MAX_DIMENSIONS = 32
@@ -39,7 +43,7 @@ class ArrayImages:
     """The images of one array.
 
     Attributes:
-        images: UInt8[H, W, 3] RGB each.
+        images: UInt8[H, W, 3] RGB each, or with a fourth channel.
         value_range: the range that the array's values were read in.
         is_batch: whether the array has a leading N, also of 1.
     """
@@ -56,8 +60,10 @@ def read_npy(body: bytes) -> npt.NDArray[np.generic]:
         RequestError: 400 not a complete NPY file, 413 header too long, 422 not numeric.
     """
     if not body.startswith(NPY_MAGIC):
+        kind = unsupported_kind(body)
+        received = f"{kind}, " if kind else ""
         raise bad_request(
-            "the body is not an NPY file", f"{USE_NUMPY_SAVE}, not with array.tobytes()"
+            f"the body is {received}not an NPY file", f"{USE_NUMPY_SAVE}, not with array.tobytes()"
         )
     shape, fortran_order, dtype, offset = _read_header(body)
     if dtype.kind not in "buif":
@@ -72,10 +78,11 @@ def read_array(
     options: Options,
     settings: Settings,
     budget: RequestBudget | None = None,
+    channels: int = 3,
 ) -> ArrayImages:
     """Read an array as one image, or as a batch with a leading N.
 
-    HxW, HxWxC and CxHxW with C in 1, 3, 4 (a fourth channel is dropped), in the options' layout,
+    HxW, HxWxC and CxHxW with C in 1, 3, 4, in the options' layout,
     channel order and value range; uint8, uint16, bool, float16, float32 or float64.
 
     With the layout `auto`, three axes are HxWxC if the last is 1, 3 or 4, else CxHxW if the first
@@ -90,6 +97,7 @@ def read_array(
         options: `input_layout`, `input_color` and `input_range`.
         settings: the limits of a single image and, without a budget, of the number of images.
         budget: limits on the request; one image of it has been taken for the array.
+        channels: of the network's input; unless it is 4, a fourth channel is dropped.
 
     Raises:
         RequestError: 413 too many pixels or images, 422 not an image, or values out of range.
@@ -101,7 +109,7 @@ def read_array(
             f"the array's dtype {array.dtype.name} is not supported", f"send {', '.join(DTYPES)}"
         )
     value_range = _value_range(images, options.input_range)
-    rgb = (_to_rgb(_to_uint8(image, value_range), options) for image in images)
+    rgb = (_to_rgb(_to_uint8(image, value_range), options, channels) for image in images)
     return ArrayImages(tuple(rgb), value_range, is_batch=array.ndim == 4)
 
 
@@ -199,19 +207,25 @@ def _value_range(array: npt.NDArray[Any], requested: str) -> str:
 
 
 def _to_uint8(array: npt.NDArray[Any], value_range: str) -> npt.NDArray[np.uint8]:
-    if array.dtype.kind == "b":
-        return np.where(array, np.uint8(255), np.uint8(0))
+    return strips.to_uint8(array, _conversion(array.dtype, value_range))
+
+
+def _conversion(dtype: np.dtype[Any], value_range: str) -> strips.Conversion:
+    if dtype.kind == "b":
+        return lambda strip: np.where(strip, np.uint8(255), np.uint8(0))
     if value_range == "0-65535":
-        return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if value_range == "0-255" and array.dtype.kind == "u":
-        return array.astype(np.uint8)
+        return lambda strip: ((strip.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if value_range == "0-255" and dtype.kind == "u":
+        return lambda strip: strip.astype(np.uint8)
     least, most = BOUNDS[value_range]
     scale = 255.0 / (most - least)
-    return np.rint(array.astype(np.float32) * scale - least * scale).astype(np.uint8)
+    return lambda strip: np.rint(strip.astype(np.float32) * scale - least * scale).astype(np.uint8)
 
 
-def _to_rgb(image: npt.NDArray[np.uint8], options: Options) -> RGBImage:
+def _to_rgb(image: npt.NDArray[np.uint8], options: Options, channels: int) -> RGBImage:
     if image.shape[2] == 1:
         return np.repeat(image, 3, axis=2)
-    channels = image[:, :, 2::-1] if options.input_color == "bgr" else image[:, :, :3]
-    return np.ascontiguousarray(channels)
+    rgb = image[:, :, 2::-1] if options.input_color == "bgr" else image[:, :, :3]
+    if channels == 4 and image.shape[2] == 4:
+        return np.concatenate((rgb, image[:, :, 3:]), axis=2)
+    return np.ascontiguousarray(rgb)

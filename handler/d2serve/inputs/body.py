@@ -2,15 +2,17 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from d2serve.detections import RGBImage
 from d2serve.errors import RequestError, bad_request, too_large, unsupported_media_type
 from d2serve.inputs.arrays import NPY_MAGIC, read_array, read_npy
 from d2serve.inputs.budget import RequestBudget
-from d2serve.inputs.images import JpegDecoder, decode_image, decode_on_cpu
+from d2serve.inputs.images import decode_image
+from d2serve.inputs.jpeg_decoders import JpegDecoder, decode_on_cpu
 from d2serve.inputs.json_body import read_json, read_json_lines
-from d2serve.inputs.json_values import Base64Text, Item, ParsedBody
+from d2serve.inputs.json_values import Base64Text, Item, ParsedBody, parse_json
+from d2serve.inputs.multipart import read_form
 from d2serve.messages import (
     BINARY_HEADER,
     FORM_TYPE,
@@ -36,7 +38,10 @@ from d2serve.settings import Settings
 JSON_START = re.compile(rb'(?:\xef\xbb\xbf)?[ \t\r\n]*[{\["]')
 # Types whose bytes decide: a PNG that a client declares as JPEG is a PNG.
 DETECTED_TYPES = (*IMAGE_TYPES, *GENERIC_TYPES)
-ENCODINGS = ("br", "compress", "deflate", "gzip", "x-compress", "x-gzip", "zstd")
+ENCODINGS = (
+    "aws-chunked", "base64", "br", "compress", "deflate", "gzip", "utf-8", "x-compress", "x-gzip",
+    "zstd",
+)  # fmt: skip
 CURL_HINT = "with curl, use -T file, or --data-binary @file with the file's Content-Type"
 
 
@@ -45,7 +50,8 @@ class DecodedItem:
     """The images of one item.
 
     Attributes:
-        images: UInt8[H, W, 3] RGB each; several for an array with a leading N.
+        images: UInt8[H, W, 3] RGB each, or with a fourth channel; several for an array with a
+            leading N.
         value_range: the range that an array's values were read in; None for an encoded image.
         is_batch: whether the item is an array with a leading N, also of 1.
     """
@@ -58,24 +64,25 @@ class DecodedItem:
 def read_body(request: HttpRequest, settings: Settings) -> ParsedBody:
     """Parse the body, or the files of a form, without decoding the images.
 
-    Files without content are skipped: a browser sends one for an unfilled file input.
+    File inputs of a form that are not filled are skipped: a browser sends a file without name and
+    content for them. The fields of a form are parameters, as `parameters` in JSON.
 
     Raises:
         RequestError: the request cannot be used; an invalid one of several files becomes an error
             in its place.
     """
-    _check_encoding(request.headers)
+    _check_encoding(request.headers.get("content-encoding", ""))
     _check_size(request, settings)
-    parts = [part for part in request.parts if part.body]
+    parts, fields = _parts_of(request)
     if len(parts) > 1:
         bodies = [_read_part_or_error(part, settings) for part in parts]
-        return ParsedBody(
-            items=tuple(item for body in bodies for item in body.items),
-            parameters={name: value for body in bodies for name, value in body.parameters.items()},
-        )
+        in_bodies = {name: value for body in bodies for name, value in body.parameters.items()}
+        items = tuple(item for body in bodies for item in body.items)
+        return ParsedBody(items, {**fields, **in_bodies})
     size = request.headers.get(BINARY_HEADER.lower())
     if size is None or media_type_of(request.headers.get("content-type", "")) == MULTIPART_TYPE:
-        return _read_part(parts[0], settings)
+        body = _read_part(parts[0], settings)
+        return replace(body, parameters={**fields, **body.parameters})
     return _read_tensors(parts[0].body, size, settings)
 
 
@@ -85,6 +92,7 @@ def decode_item(
     settings: Settings,
     budget: RequestBudget,
     decode_jpeg: JpegDecoder = decode_on_cpu,
+    channels: int = 3,
 ) -> DecodedItem:
     """Decode one item of a request; safe for several threads.
 
@@ -95,6 +103,7 @@ def decode_item(
         budget: the request's; the caller has taken one image for each item of the request. The
             other images of a batch, and all pixels, are taken before they are decoded.
         decode_jpeg: see `decode_image`.
+        channels: of the network's input; with 4, images keep a fourth channel.
 
     Raises:
         RequestError: the item's error, 400, 413, 415 or 422. The whole request fails if
@@ -115,20 +124,43 @@ def decode_item(
         item = item.decode()
     if isinstance(item, Part) and not _is_npy(item):
         try:
-            image = decode_image(item.body, settings.max_image_pixels, decode_jpeg, budget)
+            image = decode_image(
+                item.body, settings.max_image_pixels, decode_jpeg, budget, keep_alpha=channels == 4
+            )
         except RequestError as error:
             if media_type_of(item.content_type) == FORM_TYPE and error is not budget.error:
                 raise _with_curl_hint(error) from error
             raise
         return DecodedItem((image,))
     array = read_npy(item.body) if isinstance(item, Part) else item
-    read = read_array(array, options, settings, budget)
+    read = read_array(array, options, settings, budget, channels)
     return DecodedItem(read.images, read.value_range, read.is_batch)
 
 
-def _check_encoding(headers: Mapping[str, str]) -> None:
-    encodings = headers.get("content-encoding", "").lower().split(",")
-    for encoding in (text.strip() for text in encodings):
+def _parts_of(request: HttpRequest) -> tuple[list[Part], Mapping[str, str]]:
+    """The parts that hold something or have a file name, and the fields of a form.
+
+    Raises:
+        RequestError: 400 the form is malformed or empty, 415 a part of it is compressed.
+    """
+    parts, fields = [part for part in request.parts if part.body], {}
+    if len(parts) == 1 and media_type_of(parts[0].content_type) == MULTIPART_TYPE:
+        form = read_form(parts[0].content_type, parts[0].body)
+        for file in form.files:
+            _check_encoding(file.encoding)
+        parts, fields = [file.as_body() for file in form.files], form.fields
+    if not any(part.body for part in parts):
+        raise bad_request("the form has no file with content", "send an image in the form")
+    return parts, fields
+
+
+def _check_encoding(encodings: str) -> None:
+    """Check a Content-Encoding.
+
+    Raises:
+        RequestError: 415 the content is compressed.
+    """
+    for encoding in (text.strip() for text in encodings.lower().split(",")):
         if encoding not in ("", "identity"):
             # Errors repeat no text of clients, except registered names.
             name = encoding if encoding in ENCODINGS else "unknown"
@@ -165,9 +197,11 @@ def _read_part_or_error(part: Part, settings: Settings) -> ParsedBody:
 
 
 def _read_part(part: Part, settings: Settings) -> ParsedBody:
+    if not part.body:
+        raise bad_request("a file of the form is empty", "send each image with its content")
     media_type = body_type_of(part.content_type)
     if media_type in DETECTED_TYPES and JSON_START.match(part.body):
-        media_type = JSON_TYPE
+        media_type = JSON_LINES_TYPE if _is_json_lines(part.body, settings) else JSON_TYPE
     if media_type == JSON_TYPE:
         return read_json(part.body, settings)
     if media_type == JSON_LINES_TYPE:
@@ -177,6 +211,19 @@ def _read_part(part: Part, settings: Settings) -> ParsedBody:
     raise unsupported_media_type(
         "the Content-Type is not supported", f"send one of {', '.join(REQUEST_TYPES)}"
     )
+
+
+def _is_json_lines(body: bytes, settings: Settings) -> bool:
+    """Return whether JSON holds a complete document on its first line and another one after it."""
+    start = len(body) - len(body.lstrip())
+    end = body.find(b"\n", start)
+    if end < 0 or not JSON_START.match(body, end):
+        return False
+    try:
+        parse_json(body[start:end], settings)
+    except RequestError:
+        return False
+    return True
 
 
 def _read_tensors(body: bytes, size: str, settings: Settings) -> ParsedBody:

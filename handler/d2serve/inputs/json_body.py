@@ -13,7 +13,7 @@ from d2serve.inputs.json_values import (
     read_items,
 )
 from d2serve.inputs.open_inference import (
-    is_open_inference,
+    has_tensors,
     option_parameters,
     read_envelope,
     read_tensors,
@@ -38,7 +38,7 @@ def read_json(body: bytes, settings: Settings, raw_tensors: memoryview | None = 
             error in its place.
     """
     document = parse_json(body, settings)
-    if isinstance(document, dict) and is_open_inference(document):
+    if isinstance(document, dict) and has_tensors(document):
         return _read_open_inference(document, raw_tensors or memoryview(b""))
     if raw_tensors:
         raise bad_request(
@@ -59,7 +59,7 @@ def read_json_lines(body: bytes, settings: Settings) -> ParsedBody:
     """Parse one instance, or one document without parameters, per line; empty lines are skipped.
 
     Raises:
-        RequestError: there is no line; an invalid one becomes an error in its place.
+        RequestError: all lines are empty. An invalid line becomes an error in its place.
     """
     lines = [line for line in body.splitlines() if line.strip()]
     if not lines:

@@ -73,7 +73,7 @@ def parse_json(text: bytes, settings: Settings) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise bad_request("the JSON is invalid", "send valid JSON in UTF-8") from error
+        raise _invalid_json(error) from error
 
 
 def decode_base64(text: str) -> bytes:
@@ -86,6 +86,7 @@ def decode_base64(text: str) -> bytes:
         >>> decode_base64("data:image/png;base64,aGVsbG8")
         b'hello'
     """
+    text = text.lstrip()
     prefix = DATA_URI.match(text)
     digits = text[prefix.end() :] if prefix else text
     digits = digits.translate(WHITESPACE).translate(URL_SAFE).rstrip("=")
@@ -93,7 +94,8 @@ def decode_base64(text: str) -> bytes:
         body = base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
     except ValueError as error:
         raise bad_request(
-            "a string is not valid base64", "send the base64 of an image or of an NPY file"
+            "a string is not valid base64",
+            "send the base64 of an image or of an NPY file; URLs and file names are not read",
         ) from error
     if not body:
         raise bad_request("a string is empty", "send the base64 of an image or of an NPY file")
@@ -155,9 +157,11 @@ def read_instance(value: Any, settings: Settings) -> Item:
             return Base64Text(text)
         case list():
             return array_from_lists(value)
-        case {"b64": str(text)} | {"base64": str(text)} | {"image_bytes": {"b64": str(text)}}:
+        case {"b64": str(text)} | {"base64": str(text)}:
             return Base64Text(text)
-        case {"image": str() | list() as content} | {"data": str() | list() as content}:
+        case {"image_bytes": str() | {"b64": str()} as content}:
+            return read_instance(content, settings)
+        case {"image": str() | list() | dict() as content} | {"data": str() | list() as content}:
             return read_instance(content, settings)
     raise bad_request(
         f"a JSON {_json_type(value)} is not an image",
@@ -174,6 +178,17 @@ def item_or_error(
         return read(*args, **kwargs)
     except RequestError as error:
         return error
+
+
+def _invalid_json(error: ValueError | RecursionError) -> RequestError:
+    """400 with the place of the first fault, without the text there."""
+    problem, hint = "the JSON is invalid", "send valid JSON in UTF-8"
+    if isinstance(error, json.JSONDecodeError):
+        problem += f" at character {error.pos}"
+        hint += ", and one document per line as application/jsonlines"
+    elif isinstance(error, UnicodeDecodeError):
+        problem += ": it is not UTF-8"
+    return bad_request(problem, hint)
 
 
 def _check_value_count(text: bytes, limit: int) -> None:

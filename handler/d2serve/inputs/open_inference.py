@@ -27,7 +27,7 @@ TRITON_PREFIX = "triton_"
 SHARED_MEMORY_PREFIX = "shared_memory_"
 
 
-def is_open_inference(document: dict[str, Any]) -> bool:
+def has_tensors(document: dict[str, Any]) -> bool:
     """Return whether the document's `inputs` are tensors."""
     inputs = document.get("inputs")
     return (

@@ -4,7 +4,8 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from d2serve.messages import (
     INPUT_LAYOUTS,
     INPUT_RANGES,
     MASKS,
+    OPTION_NAMES,
     RESPONSE_TYPES,
     Options,
 )
@@ -24,8 +26,12 @@ from d2serve.metadata import ModelMetadata
 NAMES_SHOWN = 20
 # Longer names are cut before they are compared with the known ones.
 MAX_NAME_LENGTH = 40
+# Longer class names are compared as they are: composing takes quadratic time.
+MAX_COMPOSED_LENGTH = 1000
 # Names start with a letter, so that URLs and most trace ids are not pairs.
 PAIR = re.compile(r"([A-Za-z_][\w.-]*)\s*=\s*(.*)", re.ASCII | re.DOTALL)
+# The option whose value is a list.
+LIST_OPTION = "classes"
 # SageMaker JumpStart's clients send them to every endpoint.
 IGNORED_ATTRIBUTES = ("accept_eula",)
 
@@ -49,6 +55,7 @@ class OptionReader:
 
     def __init__(self, model: ModelMetadata, defaults: Mapping[str, Any]) -> None:
         self.model = model
+        self._composed_names = [_composed(name) for name in model.class_names]
         self._readers: dict[str, Callable[[Any], Any]] = {
             "response_type": _one_of("response_type", tuple(RESPONSE_TYPES)),
             "format": _one_of("format", FORMATS),
@@ -119,6 +126,8 @@ class OptionReader:
         text = item.strip() if isinstance(item, str) else item
         if text in names:
             return names.index(text)
+        if isinstance(text, str) and (composed := _composed(text)) in self._composed_names:
+            return self._composed_names.index(composed)
         number = _number(text)
         if number is None or number not in range(len(names)):
             shown = ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
@@ -127,6 +136,22 @@ class OptionReader:
                 f"use ids from 0 to {len(names) - 1}, or the names {shown}",
             )
         return int(number)
+
+
+def merged(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The options in pairs of a name and a value, as query strings and forms have them.
+
+    Of a repeated name the last value counts, except `classes`, whose values form a list.
+
+    Examples:
+        >>> merged([("classes", "cat"), ("masks", "rle"), ("classes", "dog"), ("masks", "none")])
+        {'classes': 'cat,dog', 'masks': 'none'}
+    """
+    options: dict[str, str] = {}
+    for name, value in pairs:
+        is_further = name == LIST_OPTION and name in options
+        options[name] = f"{options[name]},{value}" if is_further else value
+    return options
 
 
 def read_custom_attributes(text: str) -> dict[str, Any]:
@@ -144,9 +169,22 @@ def read_custom_attributes(text: str) -> dict[str, Any]:
         >>> read_custom_attributes("1c32b7a4-6d67-4a4c-8f2b-3f4c2bd8a1aa")
         {}
     """
-    text = text.strip()
+    text = _decoded(text).strip()
     options = _json_object(text) if text.startswith("{") else _pairs(text)
     return {name: value for name, value in options.items() if name not in IGNORED_ATTRIBUTES}
+
+
+def _decoded(header: str) -> str:
+    """The text of a header that the client sent in UTF-8; servers decode headers as Latin-1."""
+    try:
+        return header.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return header
+
+
+def _composed(name: str) -> str:
+    """The name in the composed form of Unicode; file systems and keyboards also use another one."""
+    return unicodedata.normalize("NFC", name) if len(name) <= MAX_COMPOSED_LENGTH else name
 
 
 def _json_object(text: str) -> dict[str, Any]:
@@ -161,15 +199,20 @@ def _json_object(text: str) -> dict[str, Any]:
 
 
 def _pairs(text: str) -> dict[str, Any]:
-    options: dict[str, Any] = {}
+    pairs: list[tuple[str, str]] = []
     name = ""
-    for piece in text.replace(";", ",").split(","):
-        if pair := PAIR.fullmatch(piece.strip()):
+    for piece in (piece.strip() for piece in text.replace(";", ",").split(",")):
+        if (pair := PAIR.fullmatch(piece)) and not _is_padded(pair):
             name = pair[1]
-            options[name] = pair[2]
-        elif name == "classes" and piece.strip():
-            options[name] += f",{piece.strip()}"
-    return options
+            pairs.append((name, pair[2]))
+        elif name == LIST_OPTION and piece:
+            pairs.append((name, piece))
+    return merged(pairs)
+
+
+def _is_padded(pair: re.Match[str]) -> bool:
+    """Return whether the match is base64 with its padding rather than an option and its value."""
+    return not pair[2].strip("=") and pair[1] not in OPTION_NAMES
 
 
 def _one_of(name: str, values: Sequence[str]) -> Callable[[Any], str]:
@@ -186,6 +229,8 @@ def _one_of(name: str, values: Sequence[str]) -> Callable[[Any], str]:
 def _number(value: Any) -> float | None:
     """A finite number, also as the text of a query string; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, str) and "_" in value:  # Python's separator of digits
         return None
     try:
         number = float(value)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from math import log2
 
+STEM = "stem"
 STAGES = ("res2", "res3", "res4", "res5")
 BASIC_BLOCK_DEPTHS = (18, 34)
 
@@ -18,7 +19,13 @@ class DeformConfig:
 
 @dataclass(frozen=True)
 class ResNetConfig:
-    """Stages res2 to `last_stage`; `deform` has an entry per stage, None for plain convolutions."""
+    """The stem and the stages res2 to `last_stage`.
+
+    Attributes:
+        norm: the convolutions have no bias, also without a norm (NO_NORM_NO_BIAS).
+        deform: an entry per stage, None for plain convolutions.
+        stem_feature: whether the stem's output is a feature map too.
+    """
 
     depth: int
     num_groups: int
@@ -30,6 +37,12 @@ class ResNetConfig:
     res5_dilation: int
     deform: tuple[DeformConfig | None, ...]
     last_stage: int
+    stem_feature: bool = False
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the feature maps, finest first."""
+        return (STEM,) * self.stem_feature + STAGES[: self.last_stage - 1]
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,7 @@ class FPNConfig:
     """A feature pyramid on ResNet stages.
 
     Attributes:
+        in_features: consecutive stages up to res5; the stem may stand for res2.
         fuse_type: `sum` or `avg` of a level and the upsampled one above.
         top_convolutions: whether p6 and p7 are convolved from res5; else p6 is pooled from p5.
     """
@@ -64,10 +78,18 @@ class BackboneConfig:
     def features(self) -> tuple[str, ...]:
         """Names of the feature maps, finest first."""
         if self.fpn is None:
-            return STAGES[: self.resnet.last_stage - 1]
-        first = int(self.fpn.in_features[0].removeprefix("res"))
+            return self.resnet.features
         last = 7 if self.fpn.top_convolutions else 6
-        return tuple(f"p{level}" for level in range(first, last + 1))
+        return tuple(f"p{level}" for level in range(6 - len(self.fpn.in_features), last + 1))
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Binary logarithms of the strides of `features`."""
+        if self.fpn is not None:
+            return tuple(int(name[1:]) for name in self.features)
+        levels = {STEM: 2, "res2": 2, "res3": 3, "res4": 4, "res5": 5}
+        levels["res5"] -= self.resnet.res5_dilation - 1
+        return tuple(levels[name] for name in self.features)
 
 
 @dataclass(frozen=True)

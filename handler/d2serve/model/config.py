@@ -10,11 +10,18 @@ from d2serve.model.backbone_config import AnyBackboneConfig
 STANDARD_HEADS = "StandardROIHeads"
 CASCADE_HEADS = "CascadeROIHeads"
 RES5_HEADS = "Res5ROIHeads"
+GREY = "L"
 
 
 @dataclass(frozen=True)
 class InputConfig:
-    """Preprocessing of an image; `min_size` 0 means that it is not resized."""
+    """Preprocessing of an image; `min_size` 0 means that it is not resized.
+
+    Attributes:
+        channel_order: BGR, RGB, RGBA or L (grey).
+        pixel_mean, pixel_std: of each channel; 1, 3 or 4 channels. A grey image stands for all of
+            them.
+    """
 
     channel_order: str
     min_size: int
@@ -22,10 +29,20 @@ class InputConfig:
     pixel_mean: tuple[float, ...]
     pixel_std: tuple[float, ...]
 
+    @property
+    def channels(self) -> int:
+        """Number of channels of the network's input."""
+        return len(self.pixel_mean)
+
+    @property
+    def is_grey(self) -> bool:
+        """Return whether images are converted to grey."""
+        return self.channel_order == GREY or self.channels == 1
+
 
 @dataclass(frozen=True)
 class AnchorConfig:
-    """Anchors of each level.
+    """Anchors of each level; their number is equal on all levels.
 
     Attributes:
         sizes: for each level, square roots of areas.
@@ -45,7 +62,12 @@ class AnchorConfig:
 
 @dataclass(frozen=True)
 class RPNConfig:
-    """Region proposal network; a `conv_dims` entry of -1 keeps the number of channels."""
+    """Region proposal network.
+
+    Attributes:
+        conv_dims: may be empty; an entry of -1 keeps the number of channels.
+        post_nms_topk: if negative, the number of lowest scores to leave out, times -1.
+    """
 
     in_features: tuple[str, ...]
     conv_dims: tuple[int, ...]
@@ -56,19 +78,29 @@ class RPNConfig:
     min_box_size: float
     anchors: AnchorConfig
 
+    @property
+    def max_proposals(self) -> int:
+        """Highest number of proposals for an image."""
+        if self.post_nms_topk >= 0:
+            return self.post_nms_topk
+        return len(self.in_features) * self.pre_nms_topk
+
 
 @dataclass(frozen=True)
 class PoolerConfig:
-    """RoIAlign to `resolution` x `resolution` bins.
+    """RoIAlign, or RoIPool, to `resolution` x `resolution` bins.
 
     Attributes:
-        sampling_ratio: samples per bin and direction; 0 for one per feature pixel.
+        sampling_ratio: samples per bin and direction; at most 0 for one per feature pixel.
         aligned: whether boxes are shifted by half a pixel (ROIAlignV2).
+        takes_maximum: whether each bin is the maximum of its feature pixels (RoIPool); the other
+            values do not count then.
     """
 
     resolution: int
     sampling_ratio: int
     aligned: bool
+    takes_maximum: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,7 +129,7 @@ class BoxPredictorConfig:
 
 @dataclass(frozen=True)
 class SelectionConfig:
-    """Selection of detections among the scored boxes."""
+    """Selection of detections among the scored boxes; the thresholds may be outside 0..1."""
 
     score_threshold: float
     nms_threshold: float
@@ -161,7 +193,12 @@ class RCNNConfig:
 
 @dataclass(frozen=True)
 class RetinaNetConfig:
-    """Dense detection by two subnets of `num_convs` convolutions on every level."""
+    """Dense detection by two subnets of `num_convs` convolutions on every level.
+
+    Attributes:
+        norm: the norms "BN" and "SyncBN" have weights of all levels, and statistics of each.
+        max_detections: if negative, the number of lowest scores to leave out, times -1.
+    """
 
     in_features: tuple[str, ...]
     num_classes: int
@@ -242,16 +279,22 @@ def _output(family: Family) -> OutputConfig:
     match family:
         case RCNNConfig(roi_heads=heads):
             selection = heads.selection
-            return OutputConfig(
-                heads.predictor.num_classes, 0, selection.score_threshold, selection.max_detections
-            )
+            threshold, limit = selection.score_threshold, selection.max_detections
+            return _limits(heads.predictor.num_classes, threshold, limit)
         case PanopticConfig(rcnn=rcnn, semantic=semantic):
             return replace(_output(rcnn), num_stuff_classes=semantic.num_classes)
         case RetinaNetConfig() as retinanet:
-            return OutputConfig(
-                retinanet.num_classes, 0, retinanet.score_threshold, retinanet.max_detections
-            )
+            limit = retinanet.max_detections
+            if limit < 0:
+                limit = len(retinanet.in_features) * retinanet.topk_per_level
+            return _limits(retinanet.num_classes, retinanet.score_threshold, limit)
         case SemanticConfig() as semantic:
             return OutputConfig(0, semantic.num_classes, score_threshold=0.0, max_detections=1)
         case ProposalNetworkConfig(rpn=rpn):
-            return OutputConfig(1, 0, score_threshold=0.0, max_detections=rpn.post_nms_topk)
+            return _limits(1, 0.0, rpn.max_proposals)
+
+
+def _limits(num_classes: int, score_threshold: float, max_detections: int) -> OutputConfig:
+    """Limits of a network without pixel classes; no score is outside 0..1."""
+    threshold = min(max(score_threshold, 0.0), 1.0)
+    return OutputConfig(num_classes, 0, threshold, max(max_detections, 1))

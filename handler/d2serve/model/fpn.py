@@ -53,10 +53,12 @@ class FPN(nn.Module):
     def __init__(self, bottom_up: ResNet, config: FPNConfig) -> None:
         super().__init__()
         self.bottom_up = bottom_up
-        self.stages = [int(name.removeprefix("res")) for name in config.in_features]
+        # Names of the feature maps by the level that is made of each; the last one is res5.
+        first = 6 - len(config.in_features)
+        self.stages = dict(enumerate(config.in_features, start=first))
         self.average = config.fuse_type == "avg"
-        for stage in self.stages:
-            in_channels = bottom_up.channels[f"res{stage}"]
+        for stage, name in self.stages.items():
+            in_channels = bottom_up.channels[name]
             lateral = Conv2d(in_channels, config.out_channels, 1, norm=config.norm)
             output = Conv2d(config.out_channels, config.out_channels, 3, norm=config.norm)
             self.add_module(f"fpn_lateral{stage}", lateral)
@@ -65,19 +67,19 @@ class FPN(nn.Module):
         if config.top_convolutions:
             self.top_block = ConvolvedTop(bottom_up.channels["res5"], config.out_channels)
         self.size_divisibility = bottom_up.strides["res5"]
-        self.strides = {f"p{stage}": bottom_up.strides[f"res{stage}"] for stage in self.stages}
+        self.strides = {f"p{stage}": bottom_up.strides[name] for stage, name in self.stages.items()}
         for step, level in enumerate(self.top_block.levels, start=1):
             self.strides[level] = self.size_divisibility * 2**step
         self.channels = dict.fromkeys(self.strides, config.out_channels)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Float[N, 3, H, W], H and W multiples of `size_divisibility` -> Float[N, C, H/s, W/s] for
-        each level."""
+        """Float[N, in_channels, H, W], H and W multiples of `size_divisibility` -> for each level
+        Float[N, C, H/s, W/s]."""
         stages = self.bottom_up(images)
         levels: dict[str, Tensor] = {}
         above: Tensor | None = None
-        for stage in reversed(self.stages):
-            fused = self.get_submodule(f"fpn_lateral{stage}")(stages[f"res{stage}"])
+        for stage, name in reversed(self.stages.items()):
+            fused = self.get_submodule(f"fpn_lateral{stage}")(stages[name])
             if above is not None:
                 _add_upsampled(fused, above)
                 fused = fused / 2 if self.average else fused
@@ -118,7 +120,8 @@ class SimpleFeaturePyramid(nn.Module):
             self.channels[self.pooled_top] = config.out_channels
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Float[N, 3, S, S] with S = `square_size` -> Float[N, C, S/s, S/s] for each level."""
+        """Float[N, in_channels, S, S] with S = `square_size` -> for each level
+        Float[N, C, S/s, S/s]."""
         features = self.net(images)
         levels = {
             name: self.get_submodule(f"simfp_{name[1:]}")(features)
@@ -157,12 +160,16 @@ def _scaling_layers(config: SimpleFPNConfig, scale: float) -> Iterator[nn.Module
 Backbone = ResNet | FPN | SimpleFeaturePyramid
 
 
-def build_backbone(config: AnyBackboneConfig) -> Backbone:
+def build_backbone(config: AnyBackboneConfig, in_channels: int = 3) -> Backbone:
     """Build a ResNet, a ResNet with FPN, or a ViT with a simple pyramid.
 
-    Its output is feature maps by name: `res2` to `res5`, or the levels `p2`, `p3`, ...
+    Its output is feature maps by name: `stem` and `res2` to `res5`, or the levels `p2`, `p3`, ...
+
+    Args:
+        config: of the backbone.
+        in_channels: channels of the images.
     """
     if isinstance(config, SimpleFPNConfig):
-        return SimpleFeaturePyramid(ViT(config.vit), config)
-    resnet = ResNet(config.resnet)
+        return SimpleFeaturePyramid(ViT(config.vit, in_channels), config)
+    resnet = ResNet(config.resnet, in_channels)
     return resnet if config.fpn is None else FPN(resnet, config.fpn)

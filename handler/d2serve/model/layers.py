@@ -9,6 +9,8 @@ from d2serve.model.backbone_config import DeformConfig
 GROUP_NORM_GROUPS = 32
 DEFORM_KERNEL_SIZE = 3
 DEFORM_KERNEL_AREA = DEFORM_KERNEL_SIZE**2
+# Neither a norm nor a bias; the norm "" has a bias in its place.
+NO_NORM_NO_BIAS = "none"
 
 
 class FrozenBatchNorm2d(nn.Module):
@@ -49,8 +51,11 @@ class ChannelLayerNorm(nn.LayerNorm):
 
 
 def make_norm(name: str, channels: int) -> nn.Module | None:
-    """Build the norm that a config calls `name` (`detectron2.layers.get_norm`); None for ""."""
-    if name == "":
+    """Build the norm that a config calls `name` (`detectron2.layers.get_norm`).
+
+    None for "" and NO_NORM_NO_BIAS.
+    """
+    if name in ("", NO_NORM_NO_BIAS):
         return None
     if name == "GN":
         return nn.GroupNorm(GROUP_NORM_GROUPS, channels)

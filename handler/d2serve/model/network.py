@@ -33,7 +33,7 @@ class Network(nn.Module, ABC):
         mean, std = torch.tensor(config.input.pixel_mean), torch.tensor(config.input.pixel_std)
         self.register_buffer("pixel_mean", mean.view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", std.view(-1, 1, 1), persistent=False)
-        self.backbone = build_backbone(config.backbone)
+        self.backbone = build_backbone(config.backbone, config.input.channels)
 
     @torch.inference_mode()
     def forward(
@@ -42,8 +42,9 @@ class Network(nn.Module, ABC):
         """Run a batch of images; the output is in pixels of the original images.
 
         Args:
-            images: for each image UInt8 or Float[3, H, W] in 0..255, resized, channels in the order
-                of INPUT.FORMAT, on the network's device; sizes may differ.
+            images: for each image UInt8 or Float[C, H, W] in 0..255, resized, channels in the order
+                of INPUT.FORMAT, on the network's device; sizes may differ. A grey image stands for
+                C equal channels.
             original_sizes_hw: heights and widths of the images before resizing.
         """
         sizes_hw = [(image.shape[-2], image.shape[-1]) for image in images]
@@ -52,7 +53,7 @@ class Network(nn.Module, ABC):
             return self.inference(features, sizes_hw, original_sizes_hw)
 
     def _to_batch(self, images: Sequence[Tensor]) -> Tensor:
-        """Float[N, 3, H', W'], normalized and padded, in the dtype and layout of the layers."""
+        """Float[N, C, H', W'], normalized and padded, in the dtype and layout of the layers."""
         normalized = [(image - self.pixel_mean) / self.pixel_std for image in images]
         backbone = self.backbone
         batch = pad_to_batch(normalized, backbone.size_divisibility, backbone.square_size)

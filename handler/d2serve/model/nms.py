@@ -46,16 +46,18 @@ def select_best(
         candidates: boxes of images 0..num_images - 1.
         num_images: the number of images.
         threshold: IoU above which the lower score of a class is suppressed.
-        max_per_image: the number of boxes that an image keeps at most.
+        max_per_image: maximum number of boxes of an image; if negative, the number of lowest scores
+            to leave out, times -1.
     """
     kept = class_wise_nms(candidates, num_images, threshold)
     counts = _count_per_image(candidates.images[kept], num_images)
-    kept = torch.cat([of_image[:max_per_image] for of_image in kept.split(counts)])
+    by_image = [of_image[:max_per_image] for of_image in kept.split(counts)]
+    kept = torch.cat(by_image)
     return Instances(
         candidates.boxes[kept],
         candidates.scores[kept],
         candidates.classes[kept],
-        [min(count, max_per_image) for count in counts],
+        [len(of_image) for of_image in by_image],
     )
 
 
@@ -171,7 +173,7 @@ def nms_per_level_gpu(levels: Sequence[Tensor], threshold: float) -> list[Tensor
     """Run `nms_per_level` for all levels at once, padded to the longest one."""
     longest = max(level.shape[1] for level in levels)
     padded = torch.cat([F.pad(level, (0, 0, 0, longest - level.shape[1])) for level in levels])
-    kept = parallel_nms(padded, threshold).view(len(levels), -1, longest)
+    kept = parallel_nms(padded, threshold).unflatten(0, (len(levels), len(levels[0])))
     return [mask[:, : level.shape[1]] for mask, level in zip(kept, levels, strict=True)]
 
 
@@ -182,7 +184,7 @@ def parallel_nms(boxes_xyxy: Tensor, threshold: float) -> Tensor:
     to the result of sequential NMS, in as many steps as the longest chain of suppressions has
     boxes (Cluster-NMS, Zheng et al. 2021).
     """
-    groups_at_once = max(1, MAX_PAIRS // boxes_xyxy.shape[1] ** 2)
+    groups_at_once = max(1, MAX_PAIRS // max(1, boxes_xyxy.shape[1] ** 2))
     parts = boxes_xyxy.split(groups_at_once)
     # suppresses[g, i, j]: box i of group g is better than box j and overlaps it.
     suppresses = torch.cat([_pairwise_iou(part) > threshold for part in parts]).triu_(diagonal=1)

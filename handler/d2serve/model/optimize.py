@@ -12,6 +12,7 @@ from d2serve.model.layers import (
     OffsetConv2d,
 )
 from d2serve.model.network import Network
+from d2serve.model.retinanet import BatchNormPerLevel, Statistics
 from d2serve.model.vit import ViT
 
 # Modules that compute in float32 in any case: class scores and box deltas, and deformable
@@ -25,6 +26,8 @@ CONVERTED = (
     nn.GroupNorm,
     nn.LayerNorm,
     FrozenBatchNorm2d,
+    BatchNormPerLevel,
+    Statistics,
     ViT,  # with its positions, which are added to features
 )
 

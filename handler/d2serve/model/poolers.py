@@ -1,4 +1,4 @@
-"""RoIAlign (He et al. 2017) and pooling from pyramid levels (`detectron2.modeling.poolers`)."""
+"""RoIAlign (He et al. 2017), RoIPool, and pooling from levels (`detectron2.modeling.poolers`)."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from d2serve.model.config import PoolerConfig
 from d2serve.model.structures import image_indices
-from d2serve.torchvision_ops import ROI_ALIGN
+from d2serve.torchvision_ops import ROI_ALIGN, ROI_POOL
 
 # Regions that are pooled at a time on a CPU, to bound the memory of their lists of samples.
 MAX_REGIONS_CPU = 500
@@ -43,7 +43,7 @@ class FeatureMaps:
 
 
 class ROIPooler:
-    """RoIAlign over several feature maps (equation 1 of the FPN paper, Lin et al. 2017)."""
+    """Pooling from several feature maps (equation 1 of the FPN paper, Lin et al. 2017)."""
 
     def __init__(self, config: PoolerConfig, strides: Sequence[int]) -> None:
         self.config = config
@@ -81,14 +81,12 @@ class ROIPooler:
         return pooled
 
     def _pool(self, features: FeatureMaps, level: int, rois: Tensor) -> Tensor:
-        pooled = roi_align(
-            features.maps[level],
-            rois,
-            self.config.resolution,
-            1.0 / self.strides[level],
-            self.config.sampling_ratio,
-            self.config.aligned,
-        )
+        maps, side, scale = features.maps[level], self.config.resolution, 1.0 / self.strides[level]
+        if self.config.takes_maximum:
+            pooled = roi_pool(maps, rois, side, scale)
+        else:
+            sampling_ratio, aligned = self.config.sampling_ratio, self.config.aligned
+            pooled = roi_align(maps, rois, side, scale, sampling_ratio, aligned)
         return pooled.to(features.dtype)
 
     def _levels(self, boxes: Tensor) -> Tensor:
@@ -125,6 +123,20 @@ def roi_align(
         for chunk in split_regions(rois)
     ]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def roi_pool(features: Tensor, rois: Tensor, side: int, scale: float) -> Tensor:
+    """Pool regions to the maxima Float[R, C, side, side] of their feature cells (Girshick 2015).
+
+    Args:
+        features: Float[N, C, H, W].
+        rois: see `roi_align`.
+        side: bins per direction.
+        scale: feature cells per input pixel.
+    """
+    maps = features.float().contiguous()  # torchvision's kernels do not support bfloat16
+    pooled: Tensor = ROI_POOL(maps, rois, scale, side, side)
+    return pooled.to(features.dtype)
 
 
 def split_regions(rows: Tensor) -> Sequence[Tensor]:

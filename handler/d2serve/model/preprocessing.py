@@ -17,7 +17,12 @@ class Resizing(Protocol):
 
     @property
     def channel_order(self) -> str:
-        """`RGB` or `BGR`."""
+        """`RGB`, `BGR`, `RGBA` or `L`."""
+        ...
+
+    @property
+    def is_grey(self) -> bool:
+        """True if images are converted to grey."""
         ...
 
     @property
@@ -54,26 +59,39 @@ def shortest_edge_size(size_hw: tuple[int, int], min_size: int, max_size: int) -
 def resize_image(image: npt.NDArray[np.uint8], config: Resizing) -> Tensor:
     """Resize UInt8[H, W, 3] RGB to UInt8[3, H', W'] in the config's channel order.
 
-    Pillow's bilinear filter, as in Detectron2.
+    Pillow's bilinear filter, as in Detectron2: a fourth channel weights the other three. Grey
+    images become UInt8[1, H', W'].
     """
     height, width = shortest_edge_size(
         (image.shape[0], image.shape[1]), config.min_size, config.max_size
     )
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
-    return planar(np.asarray(resized), config)
+    converted = Image.fromarray(image)
+    if config.is_grey:
+        converted = converted.convert("L")
+    resized = converted.resize((width, height), Image.Resampling.BILINEAR)
+    return _planar(np.asarray(resized), config)
 
 
 def planar(image: npt.NDArray[np.uint8], config: Resizing) -> Tensor:
-    """UInt8[H, W, 3] RGB -> UInt8[3, H, W] in the config's channel order, not resized."""
-    # A copy in both cases, because torch warns about read-only arrays.
-    ordered = (
-        cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if config.channel_order == "BGR" else image.copy()
-    )
+    """UInt8[H, W, 3] RGB -> UInt8[3, H, W] in the config's channel order, not resized.
+
+    Grey images become UInt8[1, H, W]; a fourth channel stays.
+    """
+    grey = config.is_grey
+    return _planar(np.asarray(Image.fromarray(image).convert("L")) if grey else image, config)
+
+
+def _planar(image: npt.NDArray[np.uint8], config: Resizing) -> Tensor:
+    # A copy in all cases, because torch warns about read-only arrays.
+    if image.ndim == 2:
+        return torch.from_numpy(image[None].copy())
+    to_bgr = cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
+    ordered = cv2.cvtColor(image, to_bgr) if config.channel_order == "BGR" else image.copy()
     return torch.from_numpy(ordered).permute(2, 0, 1)
 
 
 def resize_on_device(image: Tensor, config: Resizing) -> Tensor:
-    """Resize UInt8[3, H, W] to UInt8[3, H', W'], within 1 of the values of `resize_image`.
+    """Resize UInt8[C, H, W], C 1 or 3, to UInt8[C, H', W'], within 1 of `resize_image`'s values.
 
     Like Pillow, it resizes columns first, then rows, and rounds to integers after each.
     """
@@ -99,7 +117,7 @@ def padded_size(
 
 
 def pad_to_batch(images: Sequence[Tensor], divisibility: int, square_size: int = 0) -> Tensor:
-    """Pad Float[3, H, W] each to Float[N, 3, H', W'], zeros at right and bottom (`ImageList`).
+    """Pad Float[C, H, W] each to Float[N, C, H', W'], zeros at right and bottom (`ImageList`).
 
     H' and W' are the `padded_size` of the largest height and width.
     """

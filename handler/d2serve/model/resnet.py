@@ -5,7 +5,13 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d2serve.model.backbone_config import BASIC_BLOCK_DEPTHS, DeformConfig, ResNetConfig
+from d2serve.model.backbone_config import (
+    BASIC_BLOCK_DEPTHS,
+    STAGES,
+    STEM,
+    DeformConfig,
+    ResNetConfig,
+)
 from d2serve.model.layers import Conv2d, DeformConv2d, OffsetConv2d
 
 BLOCKS_PER_STAGE = {
@@ -21,12 +27,12 @@ STEM_STRIDE = 4
 class Stem(nn.Module):
     """A 7x7 convolution and a 3x3 max pool, together of stride 4."""
 
-    def __init__(self, out_channels: int, norm: str) -> None:
+    def __init__(self, in_channels: int, out_channels: int, norm: str) -> None:
         super().__init__()
-        self.conv1 = Conv2d(3, out_channels, 7, stride=2, norm=norm, relu=True)
+        self.conv1 = Conv2d(in_channels, out_channels, 7, stride=2, norm=norm, relu=True)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Float[N, 3, H, W] -> Float[N, C, H/4, W/4]."""
+        """Float[N, in_channels, H, W] -> Float[N, C, H/4, W/4]."""
         return F.max_pool2d(self.conv1(images), kernel_size=3, stride=2, padding=1)
 
 
@@ -118,33 +124,35 @@ class ResNet(nn.Module):
     """The stem and the stages `res2` to the config's `last_stage`.
 
     Attributes:
-        channels, strides: of each stage, by name.
+        channels, strides: of each feature map, by name.
     """
 
     size_divisibility = 1
     square_size = 0
 
-    def __init__(self, config: ResNetConfig) -> None:
+    def __init__(self, config: ResNetConfig, in_channels: int = 3) -> None:
         super().__init__()
-        self.stem = Stem(config.stem_out_channels, config.norm)
-        self.channels: dict[str, int] = {}
-        self.strides: dict[str, int] = {}
+        self.stem = Stem(in_channels, config.stem_out_channels, config.norm)
         in_channels, stride = config.stem_out_channels, STEM_STRIDE
-        for index in range(config.last_stage - 1):
-            name, shape = f"res{index + 2}", _backbone_shape(index, config)
+        self.stages = STAGES[: config.last_stage - 1]
+        self.channels = {STEM: in_channels} if config.stem_feature else {}
+        self.strides = {STEM: stride} if config.stem_feature else {}
+        for index, name in enumerate(self.stages):
+            shape = _backbone_shape(index, config)
             self.add_module(name, make_stage(index, in_channels, shape, config))
             stride *= shape.stride
             self.channels[name] = in_channels = shape.out_channels
             self.strides[name] = stride
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Float[N, 3, H, W] -> per stage Float[N, C, H/s, W/s] with s = 4, 8, 16 and 32, or 16
-        again where the last stage is dilated."""
+        """Float[N, in_channels, H, W] -> by name Float[N, C, H/s, W/s] with s = 4 for the stem and
+        4, 8, 16 and 32 for the stages, or 16 again where the last stage is dilated."""
         features = self.stem(images)
-        stages = {}
-        for name in self.channels:
-            stages[name] = features = self.get_submodule(name)(features)
-        return stages
+        # The first block may overwrite its input.
+        maps = {STEM: features.clone()} if STEM in self.channels else {}
+        for name in self.stages:
+            maps[name] = features = self.get_submodule(name)(features)
+        return maps
 
 
 def make_stage(

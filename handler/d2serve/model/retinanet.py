@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d2serve.model.anchors import Anchors
@@ -12,6 +13,8 @@ from d2serve.model.network import Network
 from d2serve.model.nms import ScoredBoxes, select_best
 from d2serve.model.structures import ModelOutput, SizeHW, apply_deltas, rescale
 
+NORMS_PER_LEVEL = ("BN", "SyncBN")
+
 
 class RetinaNetHead(nn.Module):
     """Two stacks of 3x3 convolutions on every level, one for classes and one for boxes."""
@@ -20,15 +23,15 @@ class RetinaNetHead(nn.Module):
         super().__init__()
         self.num_classes = config.num_classes
         anchors = config.anchors.per_cell
-        self.cls_subnet = _subnet(channels, config)
-        self.bbox_subnet = _subnet(channels, config)
+        self.cls_subnet = Subnet(channels, config)
+        self.bbox_subnet = Subnet(channels, config)
         self.cls_score = nn.Conv2d(channels, anchors * config.num_classes, 3, padding=1)
         self.bbox_pred = nn.Conv2d(channels, anchors * 4, 3, padding=1)
 
-    def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """Float[N, C, H, W] -> logits Float[N, H*W*A, K] and deltas Float[N, H*W*A, 4]."""
-        logits = self.cls_score(self.cls_subnet(feature))
-        deltas = self.bbox_pred(self.bbox_subnet(feature))
+    def forward(self, level: int, feature: Tensor) -> tuple[Tensor, Tensor]:
+        """Float[N, C, H, W] of a level -> logits Float[N, H*W*A, K], deltas Float[N, H*W*A, 4]."""
+        logits = self.cls_score(self.cls_subnet(level, feature))
+        deltas = self.bbox_pred(self.bbox_subnet(level, feature))
         return _per_anchor(logits, self.num_classes), _per_anchor(deltas, 4)
 
 
@@ -60,7 +63,7 @@ class RetinaNet(Network):
 
     def _select_top(self, level: int, feature: Tensor) -> ScoredBoxes:
         """Decode the `topk_per_level` best pairs of anchor and class of each image."""
-        logits, deltas = self.head(feature)
+        logits, deltas = self.head(level, feature)
         anchors = self.anchors(level, feature)
         classes = logits.shape[2]
         flat = logits.flatten(1)
@@ -89,15 +92,57 @@ def _concatenate(levels: Sequence[ScoredBoxes]) -> ScoredBoxes:
     )
 
 
-def _subnet(channels: int, config: RetinaNetConfig) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for _ in range(config.num_convs):
-        layers.append(nn.Conv2d(channels, channels, 3, padding=1))
-        norm = make_norm(config.norm, channels)
-        if norm is not None:
-            layers.append(norm)
-        layers.append(nn.ReLU(inplace=True))
-    return nn.Sequential(*layers)
+class Subnet(nn.Sequential):
+    """3x3 convolutions, each with a norm, if configured, and a ReLU."""
+
+    def __init__(self, channels: int, config: RetinaNetConfig) -> None:
+        super().__init__()
+        for _ in range(config.num_convs):
+            self.append(nn.Conv2d(channels, channels, 3, padding=1))
+            norm = _make_norm(channels, config)
+            if norm is not None:
+                self.append(norm)
+            self.append(nn.ReLU(inplace=True))
+
+    def forward(self, level: int, feature: Tensor) -> Tensor:  # type: ignore[override]
+        """Float[N, C, H, W] of a level -> the same shape."""
+        for layer in self:
+            is_per_level = isinstance(layer, BatchNormPerLevel)
+            feature = layer(level, feature) if is_per_level else layer(feature)
+        return feature
+
+
+class BatchNormPerLevel(nn.Module):
+    """A batch norm of common weights and fixed statistics of each level (`CycleBatchNormList`)."""
+
+    def __init__(self, channels: int, levels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        for level in range(levels):
+            self.add_module(str(level), Statistics(channels))
+
+    def forward(self, level: int, feature: Tensor) -> Tensor:
+        """Float[N, C, H, W] of a level -> the same shape."""
+        statistics = self.get_submodule(str(level))
+        mean, variance = (statistics.get_buffer(name) for name in ("running_mean", "running_var"))
+        return F.batch_norm(feature, mean, variance, self.weight, self.bias)
+
+
+class Statistics(nn.Module):
+    """Mean and variance of each channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+
+def _make_norm(channels: int, config: RetinaNetConfig) -> nn.Module | None:
+    # Detectron2 shares the statistics of all other norms.
+    if config.norm in NORMS_PER_LEVEL:
+        return BatchNormPerLevel(channels, len(config.in_features))
+    return make_norm(config.norm, channels)
 
 
 def _per_anchor(output: Tensor, values: int) -> Tensor:

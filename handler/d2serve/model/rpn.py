@@ -28,7 +28,7 @@ class Proposals:
 
 
 class RPNHead(nn.Module):
-    """3x3 convolutions, then objectness and box deltas for every anchor by 1x1 convolutions."""
+    """3x3 convolutions, if any; 1x1 convolutions to objectness and box deltas of each anchor."""
 
     def __init__(self, in_channels: int, anchors: int, conv_dims: Sequence[int]) -> None:
         super().__init__()
@@ -37,8 +37,8 @@ class RPNHead(nn.Module):
             out_channels = in_channels if dim == -1 else dim
             convs.add_module(f"conv{index}", Conv2d(in_channels, out_channels, 3, relu=True))
             in_channels = out_channels
-        # As in Detectron2, only several convolutions are numbered.
-        self.conv: nn.Module = convs if len(conv_dims) > 1 else convs[0]
+        # As in Detectron2, a single convolution is not numbered.
+        self.conv: nn.Module = convs[0] if len(conv_dims) == 1 else convs
         self.objectness_logits = nn.Conv2d(in_channels, anchors, 1)
         self.anchor_deltas = nn.Conv2d(in_channels, anchors * 4, 1)
 
@@ -62,7 +62,7 @@ class RPN(nn.Module):
         self.rpn_head = RPNHead(in_channels, config.anchors.per_cell, config.conv_dims)
 
     def forward(self, features: dict[str, Tensor], sizes_hw: Sequence[SizeHW]) -> Proposals:
-        """Propose at most `post_nms_topk` boxes for each image.
+        """Propose the best boxes of each image.
 
         Args:
             features: by name Float[N, C, H/s, W/s].
@@ -76,9 +76,10 @@ class RPN(nn.Module):
         boxes, scores = (torch.cat(parts, dim=1) for parts in zip(*levels, strict=True))
         kept = nms_per_level([level_boxes for level_boxes, _ in levels], self.config.nms_threshold)
         scores = scores.where(torch.cat(kept, dim=1), -torch.inf)
-        best, order = scores.topk(min(self.config.post_nms_topk, scores.shape[1]), dim=1)
+        limit = self.config.post_nms_topk
+        best, order = scores.topk(min(self.config.max_proposals, scores.shape[1]), dim=1)
         boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4))
-        counts = best.isfinite().sum(dim=1).tolist()
+        counts = (best.isfinite().sum(dim=1) + min(limit, 0)).clamp(min=0).tolist()
         ragged = [
             (image_boxes[:count], image_logits[:count])
             for image_boxes, image_logits, count in zip(boxes, best, counts, strict=True)

@@ -9,7 +9,7 @@ own. Where several classes are possible, `type` names the one by Detectron2's na
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -151,11 +151,16 @@ def _decode_tuple(kind: Any, value: Any, path: str) -> tuple[Any, ...]:
 def _decode_dataclass(kind: Any, value: Any, path: str) -> Any:
     hints = get_type_hints(kind)
     tag = {TYPE_KEY} if kind in TYPE_NAMES else set()
-    content = _mapping(value, path)
+    # Fields with a default are newer than the file format.
+    content = {**_defaults(kind), **_mapping(value, path)}
     _check_keys(content, {*hints, *tag}, path)
     return kind(
         **{name: _decode(hint, content[name], f"{path}.{name}") for name, hint in hints.items()}
     )
+
+
+def _defaults(kind: Any) -> dict[str, Any]:
+    return {field.name: field.default for field in fields(kind) if field.default is not MISSING}
 
 
 def _mapping(value: Any, path: str) -> Mapping[str, Any]:

@@ -67,12 +67,12 @@ def _relative_positions(embedding: Tensor, size: int) -> Tensor:
 class PatchEmbed(nn.Module):
     """A linear projection of each square patch to a grid cell."""
 
-    def __init__(self, patch_size: int, dim: int) -> None:
+    def __init__(self, in_channels: int, patch_size: int, dim: int) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(3, dim, patch_size, stride=patch_size)
+        self.proj = nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Float[N, 3, H, W] -> Float[N, H / patch, W / patch, C]."""
+        """Float[N, in_channels, H, W] -> Float[N, H / patch, W / patch, C]."""
         cells: Tensor = self.proj(images).permute(0, 2, 3, 1)
         return cells
 
@@ -124,10 +124,10 @@ class Block(nn.Module):
 class ViT(nn.Module):
     """Patches, absolute positions, and a stack of blocks at a single resolution."""
 
-    def __init__(self, config: ViTConfig) -> None:
+    def __init__(self, config: ViTConfig, in_channels: int = 3) -> None:
         super().__init__()
         self.class_token = config.class_token
-        self.patch_embed = PatchEmbed(config.patch_size, config.dim)
+        self.patch_embed = PatchEmbed(in_channels, config.patch_size, config.dim)
         self.pos_embed: nn.Parameter | None = None
         if config.absolute_positions:
             positions = (config.pretrain_image_size // config.patch_size) ** 2 + config.class_token
@@ -137,7 +137,7 @@ class ViT(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Float[N, 3, H, W] -> Float[N, C, H / patch, W / patch]."""
+        """Float[N, in_channels, H, W] -> Float[N, C, H / patch, W / patch]."""
         grid = self.patch_embed(images)
         if self.pos_embed is not None:
             embedding = self.pos_embed[0, 1:] if self.class_token else self.pos_embed[0]

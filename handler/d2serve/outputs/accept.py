@@ -25,7 +25,7 @@ class MediaRange:
     Attributes:
         name: `type/subtype`, `type/*` or `*/*` in lower case.
         quality: the q-value, 0..1.
-        parameters: all other parameters by lower-case name; empty text if there is no value.
+        parameters: all others by lower-case name; an empty string for one without a value.
     """
 
     name: str

@@ -30,8 +30,31 @@ COCO_SKELETON = (
 )
 OUTLINE: Color = (0, 0, 0)
 DOT: Color = (255, 255, 255)
+# Around the text of a label, in pixels.
+LABEL_MARGIN = 3
+# In pixels; OpenCV counts in 32-bit integers.
+MAX_COORDINATE = 1e6
 # OpenCV takes fractions of a pixel as integers in sixteenths.
 FRACTION_BITS = 4
+
+
+@dataclass(frozen=True)
+class Label:
+    """A text and the space that it takes, in pixels.
+
+    Attributes:
+        text: one line.
+        font: draws it.
+        left, top: from the text's origin to its first column and row.
+        width, height: of the rectangle around it.
+    """
+
+    text: str
+    font: Font
+    left: float
+    top: float
+    width: float
+    height: float
 
 
 @dataclass(frozen=True)
@@ -48,9 +71,16 @@ def line_width(size_hw: Sequence[int]) -> int:
     return max(1, round(min(size_hw) / 300))
 
 
-def label_font(size_hw: tuple[int, int]) -> Font:
-    """Pillow's own font, in a size for an image of this size."""
-    return ImageFont.load_default(max(11, round(min(size_hw) / 40)))
+def label_size(size_hw: tuple[int, int]) -> int:
+    """The size of labels for an image of this size, in pixels."""
+    return max(11, round(min(size_hw) / 40))
+
+
+def measured_label(draw: ImageDraw.ImageDraw, text: str, font: Font) -> Label:
+    """A label with the space that it takes."""
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    margins = 2 * LABEL_MARGIN
+    return Label(text, font, left, top, right - left + margins, bottom - top + margins)
 
 
 def instance_color(index: int) -> Color:
@@ -70,20 +100,22 @@ def readable_on(color: Color) -> Color:
     return (0, 0, 0) if luminance > 128 else (255, 255, 255)
 
 
-def draw_box(
-    draw: ImageDraw.ImageDraw, detections: Detections, index: int, text: str, font: Font
-) -> None:
-    """Draw an instance's box in its color, with a label above it, inside the image."""
-    color = instance_color(index)
+def draw_box(draw: ImageDraw.ImageDraw, detections: Detections, index: int) -> None:
+    """Draw an instance's box in its color."""
     x1, y1, x2, y2 = (float(value) for value in detections.boxes_xyxy[index])
     # Pillow includes the last pixel; a box is at least as thick as a line.
-    draw.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=color, width=1)
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-    width, height = right - left + 6, bottom - top + 6
-    x = min(max(x1, 0), max(detections.size_hw[1] - width, 0))
-    y = y1 - height if y1 >= height else y1
-    draw.rectangle((x, y, x + width, y + height), fill=color)
-    draw.text((x + 3 - left, y + 3 - top), text, fill=readable_on(color), font=font)
+    corners = (x1, y1, max(x1, x2 - 1), max(y1, y2 - 1))
+    draw.rectangle(corners, outline=instance_color(index), width=1)
+
+
+def draw_label(
+    draw: ImageDraw.ImageDraw, label: Label, corner_xy: Sequence[float], color: Color
+) -> None:
+    """Draw a label on a rectangle of the color with this top left corner."""
+    x, y = corner_xy
+    draw.rectangle((x, y, x + label.width, y + label.height), fill=color)
+    origin = (x + LABEL_MARGIN - label.left, y + LABEL_MARGIN - label.top)
+    draw.text(origin, label.text, fill=readable_on(color), font=label.font)
 
 
 def draw_keypoints(canvas: RGBImage, keypoints: npt.NDArray[np.float32], color: Color) -> None:
@@ -98,7 +130,7 @@ def draw_keypoints(canvas: RGBImage, keypoints: npt.NDArray[np.float32], color: 
     points = {
         index: _to_sixteenths(x, y)
         for index, (x, y, score) in enumerate(keypoints.tolist())
-        if score > KEYPOINT_THRESHOLD
+        if score > KEYPOINT_THRESHOLD and max(abs(x), abs(y)) <= MAX_COORDINATE
     }
     skeleton = COCO_SKELETON if len(keypoints) == COCO_KEYPOINTS else ()
     lines = [(points[a], points[b]) for a, b in skeleton if a in points and b in points]

@@ -14,17 +14,20 @@ from d2serve.masks.paste import MaskRegion, label_regions, paste_masks
 from d2serve.metadata import ModelMetadata
 from d2serve.outputs.accept import JPEG, PNG
 from d2serve.outputs.drawing import (
+    LABEL_MARGIN,
     Circle,
     draw_box,
     draw_keypoints,
+    draw_label,
     draw_name,
     draw_region,
     instance_color,
-    label_font,
     largest_circle,
+    measured_label,
     stuff_color,
 )
-from d2serve.outputs.result import label_texts
+from d2serve.outputs.label_layout import place_labels
+from d2serve.outputs.labels import LabelFonts, drawn_name, fitted
 
 JPEG_QUALITY = 90
 MAX_JPEG_SIDE = 65_500
@@ -68,7 +71,7 @@ def overlay_body(
 def draw_detections(image: RGBImage, detections: Detections, model: ModelMetadata) -> RGBImage:
     """A copy of the image, UInt8[H, W, 3] RGB, with the detections drawn on it.
 
-    From bottom to top: stuff, masks, keypoints, boxes; instances with high scores on top.
+    From bottom to top: stuff, masks, keypoints, boxes, labels; instances with high scores on top.
     """
     canvas = image.copy()
     circles = _draw_stuff(canvas, detections)
@@ -78,12 +81,14 @@ def draw_detections(image: RGBImage, detections: Detections, model: ModelMetadat
             draw_keypoints(canvas, detections.keypoints[index], instance_color(index))
     drawn = Image.fromarray(canvas)
     draw = ImageDraw.Draw(drawn)
-    font = label_font(detections.size_hw)
+    fonts = LabelFonts(detections.size_hw, model.labels)
     for class_index, circle in circles.items():
-        draw_name(draw, circle, model.stuff_names[class_index], font)
-    texts = label_texts(detections, model.class_names)
+        name = drawn_name(model.stuff_names[class_index], class_index, model.labels)
+        font = fonts.of(name)
+        draw_name(draw, circle, fitted(name, "", font, detections.size_hw[1]), font)
     for index in _worst_first(detections):
-        draw_box(draw, detections, index, texts[index], font)
+        draw_box(draw, detections, index)
+    _draw_labels(draw, detections, model, fonts)
     return np.asarray(drawn)
 
 
@@ -114,6 +119,25 @@ def _draw_masks(canvas: RGBImage, detections: Detections) -> None:
         pasted = paste_masks(masks, boxes, detections.size_hw)
         for index, region in zip(_worst_first(detections), pasted, strict=True):
             draw_region(canvas, region, instance_color(index))
+
+
+def _draw_labels(
+    draw: ImageDraw.ImageDraw, detections: Detections, model: ModelMetadata, fonts: LabelFonts
+) -> None:
+    """Draw the names and scores, those of high scores at the best places and on top."""
+    labels = []
+    for index, score in zip(detections.classes.tolist(), detections.scores, strict=True):
+        name, suffix = drawn_name(model.class_names[index], index, model.labels), f" {score:.0%}"
+        font = fonts.of(name)
+        label = measured_label(draw, name + suffix, font)
+        if label.width > detections.size_hw[1]:
+            width = detections.size_hw[1] - 2 * LABEL_MARGIN
+            label = measured_label(draw, fitted(name, suffix, font, width), font)
+        labels.append(label)
+    sizes_wh = [(label.width, label.height) for label in labels]
+    places = place_labels(detections.boxes_xyxy, sizes_wh, detections.size_hw).tolist()
+    for index in _worst_first(detections):
+        draw_label(draw, labels[index], places[index], instance_color(index))
 
 
 def _worst_first(detections: Detections) -> range:

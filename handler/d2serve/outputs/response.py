@@ -87,10 +87,23 @@ def lines_body(results: Sequence[Result | RequestError], chosen: Format) -> byte
 
 
 def _entries(results: Sequence[Result | RequestError], chosen: Format) -> list[Entry]:
-    return [
-        result.body() if isinstance(result, RequestError) else chosen.entry(result)
-        for result in results
-    ]
+    """The entry of each image; the body of its error if it has one or the format cannot hold it.
+
+    Raises:
+        RequestError: the format cannot hold the only image.
+    """
+    if len(results) == 1 and isinstance(results[0], Result):
+        return [chosen.entry(results[0])]
+    return [_entry_or_error(result, chosen) for result in results]
+
+
+def _entry_or_error(result: Result | RequestError, chosen: Format) -> Entry:
+    if isinstance(result, RequestError):
+        return result.body()
+    try:
+        return chosen.entry(result)
+    except RequestError as error:
+        return error.body()
 
 
 def _result(content: ResponseContent, position: int, model: ModelMetadata) -> Result | RequestError:

@@ -37,17 +37,29 @@ class Result:
     def required_pixels(self) -> RGBImage:
         """The image, which the response contains."""
         assert self.pixels is not None, "the pixels were freed although the response needs them"
-        return self.pixels
+        return np.ascontiguousarray(self.pixels[:, :, :3])  # without a network's fourth channel
 
 
 def filter_detections(detections: Detections, options: Options) -> Detections:
-    """The best detections that match the options, in their order; masks only if requested."""
+    """The best detections that match the options, in their order; masks only if requested.
+
+    Instances whose box or score is not finite are dropped, as Detectron2's box heads do, and
+    keypoints that are not finite are 0, 0 with the score 0: JSON has no numbers for them.
+    """
     # In single precision like the network, so that its own threshold does not drop any more.
     keep = detections.scores >= np.float32(options.score_threshold)
+    keep &= np.isfinite(detections.scores) & np.isfinite(detections.boxes_xyxy).all(axis=1)
     if options.classes is not None:
         keep &= np.isin(detections.classes, list(options.classes))
     chosen = detections.select(np.flatnonzero(keep)[: options.max_detections])
+    if chosen.keypoints is not None:
+        chosen = replace(chosen, keypoints=_finite_keypoints(chosen.keypoints))
     return replace(chosen, masks=None) if options.masks == "none" else chosen
+
+
+def _finite_keypoints(keypoints: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    is_finite = np.isfinite(keypoints).all(axis=2, keepdims=True)
+    return np.where(is_finite, keypoints, np.float32(0))
 
 
 def relative_boxes(detections: Detections) -> npt.NDArray[np.float64]:

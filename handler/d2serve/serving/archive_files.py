@@ -71,7 +71,7 @@ def unpack_archive(path: Path, folder: Path) -> None:
     except ArchiveError:
         raise
     except (
-        *(zipfile.BadZipFile, NotImplementedError, RuntimeError),
+        *(zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError),
         *(tarfile.TarError, zlib.error, EOFError, OSError),
     ) as error:
         raise ArchiveError(f"{path} cannot be unpacked ({error}); build it again") from error

@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Sequence
-from threading import Event, Thread
 from typing import Protocol
 
 import torch
@@ -13,6 +12,7 @@ from d2serve.errors import DeviceLostError
 from d2serve.serving.batcher import Batcher
 from d2serve.serving.log_context import request_context
 from d2serve.serving.request_state import RequestState, Slot
+from d2serve.serving.threads import start_thread
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,9 @@ class InferenceThread:
         detector: runs the images.
         batcher: the images that wait.
         listener: is called in this thread.
+
+    Raises:
+        RuntimeError: the thread does not start.
     """
 
     def __init__(self, detector: Detector, batcher: Batcher[Slot], listener: BatchListener) -> None:
@@ -49,11 +52,7 @@ class InferenceThread:
         self._batcher = batcher
         self._listener = listener
         self._started: float | None = None
-        threads, started = torch.get_num_threads(), Event()
-        arguments = (threads, started)
-        self._thread = Thread(target=self._run, args=arguments, name="inference", daemon=True)
-        self._thread.start()
-        started.wait()
+        self._thread = start_thread("inference", torch.get_num_threads(), self._run)
 
     def join(self) -> None:
         """Return when the thread has ended."""
@@ -64,10 +63,7 @@ class InferenceThread:
         started = self._started
         return 0.0 if started is None else time.monotonic() - started
 
-    def _run(self, threads: int, started: Event) -> None:
-        torch.set_num_threads(threads)
-        torch.get_num_threads()  # until the first call a thread follows changes of other threads
-        started.set()
+    def _run(self) -> None:
         try:
             while self._run_next():
                 pass

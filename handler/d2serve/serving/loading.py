@@ -16,7 +16,7 @@ from PIL import Image
 from d2serve.detector.base import ModelDetector
 from d2serve.detector.detectron2.detector import UpstreamDetector
 from d2serve.detector.native import NativeDetector
-from d2serve.inputs.images import jpeg_decoder
+from d2serve.inputs.jpeg_decoders import jpeg_decoder
 from d2serve.messages import HttpRequest, Part
 from d2serve.metadata import (
     CLASSES_FILE,
@@ -25,6 +25,7 @@ from d2serve.metadata import (
     check_class_names,
     read_class_names,
 )
+from d2serve.outputs.labels import read_labels
 from d2serve.serving.integrity import verify_folder
 from d2serve.serving.metrics import NO_METRICS, MetricsSink
 from d2serve.serving.model_config import MODEL_CONFIG_FILE, read_settings
@@ -121,23 +122,29 @@ def load_detector(folder: Path, device: torch.device, settings: Settings) -> Mod
 
 
 def read_metadata(folder: Path, detector: ModelDetector, name: str) -> ModelMetadata:
-    """Read the class names of an unpacked archive; the rest is the detector's.
+    """Read the class names and labels of an unpacked archive; the rest is the detector's.
 
     Raises:
-        ClassNamesError: the class names cannot be read or do not match the model.
+        ClassNamesError: they cannot be read or do not match the model.
     """
     names = read_class_names(folder / MODEL_FOLDER / CLASSES_FILE)
     counts = ClassCounts(detector.num_classes, detector.num_stuff_classes)
     check_class_names(names, counts, CLASSES_FILE)
     return ModelMetadata(
-        name, names.things, detector.score_threshold, detector.max_detections, names.stuff
+        name,
+        names.things,
+        detector.score_threshold,
+        detector.max_detections,
+        names.stuff,
+        read_labels(folder / MODEL_FOLDER),
+        channels=detector.channels,
     )
 
 
 def warm_up(
     pipeline: Pipeline, sizes_wh: Iterable[tuple[int, int]], batches: Collection[int]
 ) -> None:
-    """Run JPEGs through all stages, so that the first requests do not wait for one-time set-up.
+    """Run images through all stages, so that the first requests do not wait for one-time set-up.
 
     Libraries load parts of themselves, choose kernels and allocate memory for the first image of
     a size. Sizes that the settings reject are skipped, because clients cannot send them either.
@@ -151,7 +158,8 @@ def warm_up(
         RuntimeError: an image of an accepted size fails.
     """
     for width, height in sizes_wh:
-        request = HttpRequest({}, (Part("image/jpeg", _noise(width, height)),), {}, "warm-up")
+        part = _noise(width, height, pipeline.stages.model.channels)
+        request = HttpRequest({}, (part,), {}, "warm-up")
         for count in batches:
             for response in pipeline.run_together([request] * count):
                 _check_warm_up(response, f"warm-up with {count} of {width}x{height}")
@@ -170,9 +178,11 @@ def _check_warm_up(response: HttpResponse, action: str) -> None:
     )
 
 
-def _noise(width: int, height: int) -> bytes:
-    """A JPEG of noise, in which a network finds regions to process."""
-    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+def _noise(width: int, height: int, channels: int) -> Part:
+    """A JPEG of noise, in which a network finds regions to process; a PNG for four channels."""
+    shape = (height, width, max(channels, 3))
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    kind = "PNG" if channels == 4 else "JPEG"
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG")
-    return file.getvalue()
+    Image.fromarray(pixels).save(file, kind)
+    return Part(f"image/{kind.lower()}", file.getvalue())

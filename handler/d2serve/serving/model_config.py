@@ -10,7 +10,7 @@ import yaml
 
 from d2serve.errors import SettingsError
 from d2serve.messages import OPTION_NAMES
-from d2serve.serving.safe_yaml import load_yaml
+from d2serve.serving.safe_yaml import load_yaml, read_yaml_text
 from d2serve.settings import RETIRED_SETTINGS, SETTING_NAMES, Settings
 
 logger = logging.getLogger(__name__)
@@ -63,8 +63,8 @@ def read_content(model_config_file: Path) -> Mapping[str, Any]:
     if not model_config_file.exists():
         return {}
     try:
-        content = load_yaml(model_config_file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = load_yaml(read_yaml_text(model_config_file))
+    except (yaml.YAMLError, UnicodeError, OSError) as error:
         raise SettingsError(f"{model_config_file.name} is not YAML: {error}") from error
     if not isinstance(content, Mapping):
         raise SettingsError(

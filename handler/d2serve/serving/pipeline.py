@@ -1,6 +1,7 @@
 """Process HTTP requests: parse, decode, run the network in batches, encode."""
 
 import atexit
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from typing import Concatenate, ParamSpec
 from d2serve.detections import Detections
 from d2serve.detector.base import Detector, InferenceResult
 from d2serve.errors import DeviceLostError, RequestError
-from d2serve.inputs.images import JpegDecoder, decode_on_cpu
+from d2serve.inputs.jpeg_decoders import JpegDecoder, decode_on_cpu
 from d2serve.messages import HttpRequest
 from d2serve.metadata import ModelMetadata
 from d2serve.serving.admission import Admission
@@ -28,6 +29,7 @@ from d2serve.serving.stage_pool import StagePool, Task
 from d2serve.serving.stages import Stages, client_timeout_s, guarded
 from d2serve.settings import Settings
 
+logger = logging.getLogger(__name__)
 # Where the server forms the batches, the images of a batch arrive together: the network waits so
 # long at most, in seconds, for those that are still being decoded.
 DECODING_WAIT_S = 0.5
@@ -186,7 +188,12 @@ class Pipeline:
 
         def task() -> None:
             with request_context(state.received.request_id):
-                error = guarded(lambda: stage(state, *args, **kwargs))
+                try:
+                    error = guarded(lambda: stage(state, *args, **kwargs))
+                except DeviceLostError as lost:  # nvJPEG uses the device too
+                    logger.critical("the device is lost", exc_info=True)
+                    self.on_device_lost(lost)
+                    return
                 if error is not None:
                     self._finish(state, error)
 

@@ -6,10 +6,14 @@ from typing import Any
 
 import yaml
 
+from d2serve.text_files import decode_text
+
 # Detectron2's own full configs have less than a thousand values.
 MAX_VALUES = 100_000
 MAX_NESTING = 100
 MAX_BYTES = 10_000_000
+# What decoding puts in place of bytes that are not UTF-8.
+REPLACEMENT = "\ufffd"
 
 
 @dataclass(frozen=True)
@@ -78,12 +82,12 @@ class BoundedLoader(yaml.SafeLoader):
 
 
 def read_yaml_text(path: Path) -> str:
-    """Read the text of a YAML file.
+    """Read the text of a YAML file; its comments may have any encoding.
 
     Raises:
         OSError: the file does not exist, cannot be read, or is not a regular file.
-        UnicodeDecodeError: the file is not UTF-8.
-        yaml.YAMLError: the file is too large.
+        UnicodeError: the file is neither UTF-8 nor UTF-16 with a byte order mark.
+        yaml.YAMLError: the file is too large, or has another encoding and is not YAML.
     """
     if path.exists() and not path.is_file():  # a device may be endless
         raise OSError(f"{path.name} is not a regular file")
@@ -91,7 +95,14 @@ def read_yaml_text(path: Path) -> str:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise yaml.YAMLError(f"it is larger than the limit of {MAX_BYTES} bytes")
-    return content.decode("utf-8")
+    try:
+        return decode_text(content)
+    except UnicodeError:
+        text = content.decode("utf-8", "replace")
+        # Comments are no tokens.
+        if any(REPLACEMENT in str(vars(token).get("value")) for token in yaml.scan(text)):
+            raise
+        return text
 
 
 def load_yaml(text: str | bytes) -> Any:

@@ -4,15 +4,14 @@ import heapq
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
-from threading import Condition, Event, Thread
+from threading import Condition
 from typing import TypeAlias
 
-import torch
+from d2serve.serving.threads import start_thread
 
 Task: TypeAlias = Callable[[], None]
 # Turn, number in order of arrival, and task.
 Entry: TypeAlias = tuple[int, int, Task]
-START_TIMEOUT_S = 30.0
 # The turn of tasks that encode.
 FIRST = -1
 
@@ -51,9 +50,7 @@ class StagePool:
         self._decoding: list[Entry] = []
         self._changed = Condition()
         self._closed = False
-        own = torch.get_num_threads()
-        self._threads = [self._start_thread(number) for number in range(threads)]
-        torch.set_num_threads(own)  # future threads of this process inherit it
+        self._threads = [start_thread(f"stage-{number}", 1, self._run) for number in range(threads)]
 
     def parse(self, task: Task, turn: int) -> None:
         """Run a task in its turn."""
@@ -101,22 +98,7 @@ class StagePool:
             self.preparing += turn != FIRST
             self._changed.notify()
 
-    def _start_thread(self, number: int) -> Thread:
-        """Start one thread; torch's number of threads is process-wide until a thread has its own.
-
-        Therefore the threads initialize one after the other.
-        """
-        started = Event()
-        thread = Thread(target=self._run, args=(started,), name=f"stage-{number}", daemon=True)
-        thread.start()
-        if not started.wait(START_TIMEOUT_S):
-            raise RuntimeError(f"thread {thread.name} did not start within {START_TIMEOUT_S:g} s")
-        return thread
-
-    def _run(self, started: Event) -> None:
-        torch.set_num_threads(1)
-        torch.get_num_threads()  # until the first call a thread follows changes of other threads
-        started.set()
+    def _run(self) -> None:
         while self._run_next():
             pass
 

@@ -11,7 +11,7 @@ from d2serve.detector.base import Detector, PreprocessedImage
 from d2serve.errors import RequestError, bad_request, internal
 from d2serve.inputs.body import decode_item, read_body
 from d2serve.inputs.budget import RequestBudget
-from d2serve.inputs.images import JpegDecoder
+from d2serve.inputs.jpeg_decoders import JpegDecoder
 from d2serve.inputs.options import OptionReader, read_custom_attributes
 from d2serve.messages import HttpRequest
 from d2serve.metadata import ModelMetadata
@@ -74,7 +74,12 @@ class Stages:
         parsed, encoded = state.parsed, state.take_item(item)
         assert parsed is not None
         decoded = decode_item(
-            encoded, parsed.options, self.settings, parsed.budget, self.decode_jpeg
+            encoded,
+            parsed.options,
+            self.settings,
+            parsed.budget,
+            self.decode_jpeg,
+            self.model.channels,
         )
         if decoded.value_range is not None:
             state.value_ranges[item] = decoded.value_range

@@ -62,6 +62,18 @@ def test_reads_torch_files_from_before_they_were_zips(tmp_path: Path) -> None:
     assert_same(read_checkpoint(path), tensors())
 
 
+@pytest.mark.parametrize("value", ["1", "true", "0"])
+def test_reads_torch_files_where_torch_is_told_to_use_its_own_unpickler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", value)
+    assert_same(read_checkpoint(save(tmp_path / "m.pth", {"model": tensors()})), tensors())
+    code = save(tmp_path / "code.pth", {"model": tensors(), "hook": Exploit(tmp_path / "trace")})
+    with pytest.raises(CheckpointError, match=r"code\.pth"):
+        read_checkpoint(code)
+    assert not (tmp_path / "trace").exists()
+
+
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_reads_pickles_of_every_protocol(tmp_path: Path, protocol: int) -> None:
     path = tmp_path / "model.pkl"
@@ -102,9 +114,9 @@ def test_a_pickle_that_imports_anything_else_is_rejected(
 @pytest.mark.parametrize(
     ("name", "content", "named"),
     [
-        pytest.param("model.pkl", b"", "damaged or not a pickle", id="empty pkl"),
-        pytest.param("model.pth", b"", "damaged or not a torch file", id="empty pth"),
-        pytest.param("model.pth", b"not a checkpoint", "damaged", id="text as pth"),
+        pytest.param("model.pkl", b"", "damaged or not a checkpoint: it is empty", id="empty pkl"),
+        pytest.param("model.pth", b"", "damaged or not a checkpoint: it is empty", id="empty pth"),
+        pytest.param("model.pth", b"not a checkpoint", "a text file", id="text as pth"),
         pytest.param("model.pkl", b"\x80\x04garbage", "damaged", id="garbage pkl"),
         pytest.param(
             "model.safetensors",

@@ -14,7 +14,8 @@ from typing import Any, cast
 import uvicorn
 
 from d2serve.errors import RequestError
-from d2serve.servers.asgi.protocol import ConnectionLimits, TimedProtocol
+from d2serve.servers.asgi.limits import ConnectionLimits
+from d2serve.servers.asgi.protocol import TimedProtocol
 from d2serve.servers.asgi.rejection import Reject
 from d2serve.servers.exposure import LOOPBACK
 
@@ -28,6 +29,7 @@ class RunningServer:
     port: int
     state: Any
     errors: list[RequestError] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
 
     def connect(self, receive_buffer: int = 0) -> socket.socket:
         """Open a connection; a small receive buffer makes a slow reader."""
@@ -59,11 +61,17 @@ def running(
 ) -> Iterator[RunningServer]:
     """Run an application on a free port."""
     errors: list[RequestError] = []
+    ids: list[str] = []
+
+    def on_error(error: RequestError, request_id: str) -> None:
+        errors.append(error)
+        ids.append(request_id)
+
     protocol = partial(
         TimedProtocol,
         limits=limits,
         max_connections=max_connections,
-        on_error=errors.append,
+        on_error=on_error,
         reject=reject,
     )
     config = uvicorn.Config(
@@ -84,7 +92,7 @@ def running(
         try:
             while not server.started:
                 time.sleep(0.01)
-            yield RunningServer(port, server.server_state, errors)
+            yield RunningServer(port, server.server_state, errors, ids)
         finally:
             server.should_exit = True
             thread.join()

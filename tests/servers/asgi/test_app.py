@@ -11,12 +11,11 @@ import httpx
 import pytest
 
 from d2serve.errors import DeviceLostError
-from d2serve.messages import HttpRequest
+from d2serve.messages import NO_STAGES, HttpRequest
 from d2serve.servers.asgi.app import create_app
 from d2serve.servers.asgi.frame import Access
 from d2serve.servers.asgi.metrics import ServerMetrics
 from d2serve.servers.asgi.models import Models, State
-from d2serve.servers.asgi.responses import NO_STAGES
 from d2serve.serving.log_context import RequestIdFormatter
 from d2serve.serving.requests import HttpResponse
 from d2serve.serving.telemetry import StageTimes
@@ -302,6 +301,31 @@ def test_a_request_is_rejected_before_its_body_is_read_while_the_queue_is_full()
     assert read == []
 
 
+def test_a_body_counts_as_far_as_it_has_arrived() -> None:
+    """A client cannot reserve memory by a Content-Length."""
+    app = create_app({"shapes": FakePipeline(settings=Settings(max_queued_bytes=10))})
+
+    async def run() -> httpx.Response:
+        begun = asyncio.Event()
+
+        async def chunks() -> Any:
+            yield b"x"
+            begun.set()
+            await asyncio.Event().wait()
+
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+            headers = {"Content-Length": "9"}
+            slow = client.post("/invocations", content=chunks(), headers=headers)
+            task = asyncio.create_task(slow)
+            await begun.wait()
+            response = await client.post("/invocations", content=b"x" * 9)
+            task.cancel()
+            return response
+
+    assert asyncio.run(run()).status_code == 200
+
+
 @pytest.mark.parametrize("is_declared", [True, False])
 def test_all_bodies_together_have_a_limit(is_declared: bool) -> None:
     pipeline = FakePipeline(respond=None, settings=Settings(max_queued_bytes=10))
@@ -436,6 +460,8 @@ def test_web_pages_of_other_origins_need_permission() -> None:
     other = {**preflight, "Origin": "https://example.com"}
     refused = send(app, "OPTIONS", "/invocations", headers=other)
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "bad_request")
+    assert refused.headers["server-timing"] == NO_STAGES
+    assert len(refused.headers["x-request-id"]) == 32
 
 
 def test_a_request_in_absolute_form_is_routed_by_its_path() -> None:

@@ -27,6 +27,7 @@ from d2serve.messages import VERSION, HttpRequest
 from d2serve.servers.asgi.grpc_protocol import SERVICE, message_class
 from d2serve.servers.asgi.grpc_server import GrpcOptions, GrpcServer, start_grpc
 from d2serve.servers.asgi.models import Models
+from d2serve.servers.body_memory import BodyMemory
 from d2serve.serving.requests import HttpResponse, error_response
 from d2serve.settings import Settings
 from tests.certificates import self_signed
@@ -363,6 +364,31 @@ def test_messages_above_the_limit_are_refused() -> None:
     )
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert len(model.requests) == 1
+
+
+def test_messages_and_bodies_together_are_limited() -> None:
+    bodies, model = BodyMemory(), FakeModel(None)
+
+    async def check() -> None:
+        models = Models.ready({"shapes": model})
+        async with serving(models, bodies=bodies, max_queued_bytes=10_000) as client:
+            waiting = client.infer(raw=b"x" * 6_000)
+            while not model.submitted:
+                await asyncio.sleep(0.01)
+            assert bodies.held > 6_000
+            with pytest.raises(grpc.aio.AioRpcError) as failure:
+                await client.infer(raw=b"x" * 6_000)
+            assert failure.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert (await client.call("ServerReady")).ready
+            model.submitted[0].set_result(SUCCESS)
+            await waiting
+            assert bodies.held == 0
+            with bodies.hold(20_000) as body:  # of HTTP
+                body.grow_to(9_000)
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await client.infer(raw=b"x" * 2_000)
+
+    asyncio.run(asyncio.wait_for(check(), 30))
 
 
 def test_damaged_message_is_invalid() -> None:

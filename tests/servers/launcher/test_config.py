@@ -101,6 +101,7 @@ def test_the_environment_cannot_change_what_is_served() -> None:
         "LOG_LOCATION": "/logs",
         "METRICS_LOCATION": "/logs",
         "D2SERVE_KEY_FILE": "/home/key_file.json",
+        "LC_ALL": "C.UTF-8",
     }
 
 

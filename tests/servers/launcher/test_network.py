@@ -32,6 +32,13 @@ def test_by_default_only_this_machine_has_access_and_needs_no_token() -> None:
     }
 
 
+def test_web_pages_of_other_origins_are_passed_to_the_proxy() -> None:
+    exposure = Exposure(cors_origins=("https://example.org", "http://localhost:3000"))
+    environment = proxy_environment(PORTS, PORTS, exposure)
+    assert environment["D2SERVE_CORS_ORIGINS"] == "https://example.org,http://localhost:3000"
+    assert not proxy_environment(PORTS, PORTS, Exposure())["D2SERVE_CORS_ORIGINS"]
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2", "::1"])
 def test_loopback_needs_no_token(address: str) -> None:
     properties = server_properties(PORTS, Exposure(address))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from d2serve.messages import NO_STAGES
 from tests.servers.proxy.running import (
     CLOSE,
     RunningProxy,
@@ -41,6 +42,9 @@ REJECTED = {
     "bare-line-feeds": (b"POST /invocations HTTP/1.1\nHost: a\nContent-Length: 0\n\n", 400),
     "one-bare-line-feed": (post(b"", "A: b\nTransfer-Encoding: chunked"), 400),
     "bare-carriage-return": (post(b"", "A: b\rC: d"), 400),
+    "carriage-return-in-the-last-line": (b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\r\n", 400),
+    "carriage-returns-as-line-ends": (b"GET /ping HTTP/1.1\rHost: a\r\r", 400),
+    "carriage-return-before-the-request": (b"\r" + get("/ping"), 400),
     "folded-line": (post(b"", "A: b\r\n c"), 400),
     "nul": (post(b"", "A: b\0c"), 400),
     "control-character": (post(b"", "A: b\x01c"), 400),
@@ -112,6 +116,8 @@ def test_an_invalid_request_is_rejected_and_nothing_reaches_torchserve(
     assert not [each for each in proxy.upstream.received if each.body == b"smuggled"]
     [event] = proxy.events()
     assert event["status"] == status
+    assert f"\r\nx-request-id: {event['id']}\r\n".encode() in response
+    assert f"\r\nserver-timing: {NO_STAGES}\r\n".encode() in response
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -257,3 +257,58 @@ def test_the_number_of_connections_is_capped_by_file_descriptors() -> None:
     assert Limits().capped_by_files(20_000) == Limits()
     assert Limits().capped_by_files(1024).connections == (1024 - 64) // 2 - SPARE_CONNECTIONS
     assert Limits().capped_by_files(10).connections == 1
+
+
+def test_all_request_bodies_together_are_limited(stack: ExitStack) -> None:
+    limits = replace(LONG_TIMEOUTS, queued_bytes=10_000)
+    proxy = stack.enter_context(running_proxy(limits))
+    proxy.upstream.release.clear()
+    waiting = stack.enter_context(closing(proxy.connect(post(b"x" * 6_000))))
+    wait_for_request(proxy)
+    for sent in (post(b"x" * 5_000)[:-4_000], chunked(b"x" * 5_000)):
+        rejected = first(proxy, sent)
+        assert rejected.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after:" in rejected.lower()
+    accepted = stack.enter_context(closing(proxy.connect(post(b"x" * 4_000))))
+    while len(proxy.upstream.received) < 2:
+        time.sleep(0.01)
+    assert first(proxy, get("/v2/health/live")).startswith(b"HTTP/1.1 200 ")
+    proxy.upstream.release.set()
+    for client in (waiting, accepted):
+        assert client.recv(4096) == RESPONSE
+    assert proxy.server.bodies.held == 0
+    assert first(proxy, post(b"x" * 10_000)) == RESPONSE
+
+
+def test_a_body_counts_as_far_as_it_has_arrived(stack: ExitStack) -> None:
+    """A client cannot reserve memory by a Content-Length."""
+    proxy = stack.enter_context(running_proxy(replace(LONG_TIMEOUTS, queued_bytes=10_000)))
+    for _ in range(3):
+        stack.enter_context(closing(proxy.connect(post(b"x" * 9_000)[:-8_900])))
+    while proxy.server.bodies.held < 300:
+        time.sleep(0.01)
+    assert first(proxy, post(b"x" * 9_000)) == RESPONSE
+    assert proxy.server.bodies.held == 300
+
+
+def test_a_single_body_may_exceed_the_limit_of_all(stack: ExitStack) -> None:
+    proxy = stack.enter_context(running_proxy(replace(LONG_TIMEOUTS, queued_bytes=10)))
+    assert first(proxy, post(b"x" * 5_000)) == RESPONSE
+    assert first(proxy, chunked(b"x" * 5_000)) == RESPONSE
+
+
+def test_bodies_of_disconnected_clients_are_not_counted(stack: ExitStack) -> None:
+    proxy = stack.enter_context(running_proxy(replace(LONG_TIMEOUTS, queued_bytes=10_000)))
+    with proxy.connect(post(b"x" * 9_000)[:-1]):
+        while not proxy.server.bodies.held:
+            time.sleep(0.01)
+    while proxy.server.bodies.held:
+        time.sleep(0.01)
+    assert first(proxy, post(b"x" * 9_000)) == RESPONSE
+    assert proxy.server.bodies.held == 0
+
+
+def chunked(body: bytes) -> bytes:
+    """A request with a body in one chunk."""
+    head = b"POST /invocations HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)

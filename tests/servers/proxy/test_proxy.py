@@ -346,6 +346,17 @@ def test_there_is_no_proxy_without_a_public_address(environment: dict[str, str])
     assert start(environment | {"TS_INFERENCE_ADDRESS": "http://127.0.0.1:8081"}) is None
 
 
+@pytest.mark.parametrize("origins", ["example.org", "https://a,b", "https://a/,"])
+def test_the_proxy_requires_valid_origins(origins: str) -> None:
+    environment = {
+        "D2SERVE_PUBLIC_ADDRESS": "127.0.0.1:8080",
+        "TS_INFERENCE_ADDRESS": "http://127.0.0.1:8081",
+        "D2SERVE_CORS_ORIGINS": origins,
+    }
+    with pytest.raises(ProxyError, match=r"^D2SERVE_CORS_ORIGINS: .* is not an origin"):
+        start(environment)
+
+
 @pytest.mark.parametrize(
     "upstream", [None, "", "unix:/tmp/socket", "http://127.0.0.1", "http://:8081"]
 )

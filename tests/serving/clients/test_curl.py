@@ -69,6 +69,94 @@ def test_form(curl: Curl, png: Path, expected: dict[str, Any], path: str) -> Non
     assert_same_prediction(curl(path, "--form", f"data=@{png}"), expected)
 
 
+@pytest.fixture(scope="session")
+def documents(png: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """JSON files with the image, by their names."""
+    text = base64.b64encode(png.read_bytes()).decode()
+    contents = {
+        "input.json": json.dumps({"image": text}),
+        "indented.json": json.dumps({"parameters": {}, "image": text}, indent=2),
+        "list.json": json.dumps([text]),
+        "lines.jsonl": json.dumps(text) + "\n",
+    }
+    folder = tmp_path_factory.mktemp("documents")
+    for name, content in contents.items():
+        (folder / name).write_text(content)
+    return {name: folder / name for name in contents}
+
+
+@pytest.mark.parametrize("name", ["input.json", "indented.json", "list.json", "lines.jsonl"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(("--upload-file", "{}"), id="T"),
+        pytest.param(("--data", "@{}"), id="d"),
+        pytest.param(("--data-binary", "@{}"), id="data-binary"),
+        pytest.param(("--json", "@{}"), id="json"),
+        pytest.param(("--form", "data=@{}"), id="F"),
+        pytest.param(("--form", "data=@{};type=application/json"), id="F-with-a-type"),
+        pytest.param(("--form", "data=@{};type=text/plain"), id="F-as-text"),
+    ],
+)
+def test_json_files(
+    curl: Curl,
+    documents: dict[str, Path],
+    expected: dict[str, Any],
+    name: str,
+    arguments: tuple[str, ...],
+) -> None:
+    filled = [argument.format(documents[name]) for argument in arguments]
+    assert_same_prediction(curl("/predictions/{model}", *filled), expected)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["@{};type=image/*", "@{};type=image/jpeg", "@{};filename=", "<{}", "<{};type=image/png",
+     "@{};type=binary/octet-stream"],
+)  # fmt: skip
+def test_forms_of_unusual_parts(
+    curl: Curl, png: Path, expected: dict[str, Any], value: str
+) -> None:
+    response = curl("/invocations", "--form", f"data={value.format(png)}")
+    assert_same_prediction(response, expected)
+
+
+@pytest.mark.parametrize(
+    "content_type", ["binary/octet-stream", "image/*", "text/plain", "application/octet-stream"]
+)
+def test_content_types(curl: Curl, png: Path, expected: dict[str, Any], content_type: str) -> None:
+    header = ("--header", f"Content-Type: {content_type}")
+    response = curl("/invocations", *header, "--data-binary", f"@{png}")
+    assert_same_prediction(response, expected)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    ["c000b4f9-df62-4c85-a0bf-7c525f9104a4", "accept_eula=true", "accept_eula=true;masks=rle"],
+)
+def test_custom_attributes(
+    curl: Curl, png: Path, expected: dict[str, Any], attributes: str
+) -> None:
+    header = ("--header", f"X-Amzn-SageMaker-Custom-Attributes: {attributes}")
+    assert_same_prediction(curl("/invocations", *header, "-T", str(png)), expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "named"),
+    [
+        (("--header", "Content-Encoding: gzip"), "unsupported_media_type", "gzip"),
+        (("--header", "Content-Encoding: zstd"), "unsupported_media_type", "zstd"),
+        (("--header", f"Cookie: a={'b' * 9_000}"), "headers_too_large", "headers"),
+    ],
+)
+def test_errors_that_name_their_cause(
+    curl: Curl, png: Path, arguments: tuple[str, ...], code: str, named: str
+) -> None:
+    error = curl("/invocations", *arguments, "-T", str(png))["error"]
+    assert error["code"] == code
+    assert named in error["message"]
+
+
 @pytest.mark.parametrize("path", ["/invocations", "/predictions/{model}"])
 def test_data_binary_without_a_content_type(
     curl: Curl, png: Path, expected: dict[str, Any], path: str

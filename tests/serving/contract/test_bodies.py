@@ -1,6 +1,6 @@
 """Section 2 of the contract: content types, arrays and JSON shapes, through the real servers.
 
-More of it: test_media_types.py and test_open_inference.py.
+More of it: test_media_types.py, test_forms.py and test_open_inference.py.
 """
 
 import json
@@ -289,6 +289,13 @@ INSTANCES: dict[str, Callable[[Array], Any]] = {
     "image": lambda p: {"image": encoded(p)},
     "image_bytes": lambda p: {"image_bytes": {"b64": encoded(p)}},
     "keys-beside-it": lambda p: {"key": "7", "b64": encoded(p), "meta": {"camera": 3}},
+    "data-and-target": lambda p: {"data": encoded(p), "target": 0},
+    "target-and-data-uri": lambda p: {
+        "target": None,
+        "data": f"data:image/png;base64,{encoded(p)}",
+    },
+    "image_bytes-and-id": lambda p: {"id": 7, "image_bytes": {"b64": encoded(p), "type": "png"}},
+    "lists-and-target": lambda p: {"data": p.tolist(), "target": [0, 1]},
     "lists": lambda p: p.tolist(),
 }
 
@@ -321,20 +328,6 @@ def test_json_lines(
     lines = "".join(f"{json.dumps(line)}\n" for line in LINES[name](small(image)))
     response = Sent(lines.encode(), "application/jsonlines").post(http, route_url)
     assert_predictions(response, [prediction_of(small(image))])
-
-
-def test_multipart_files_of_any_field_names(
-    http: httpx.Client, route_url: str, image: Array, prediction_of: Predict
-) -> None:
-    one = {"data": ("a.png", png_of(image).body, "image/png")}
-    assert_predictions(http.post(route_url, files=one), [prediction_of(image)])
-    several = {
-        "anything": ("a.png", png_of(image).body, "image/png"),
-        "else": ("b.npy", npy_bytes(small(image)), "application/x-npy"),
-        "third": ("c", png_of(image).body, "application/octet-stream"),
-    }
-    expected = [prediction_of(image), prediction_of(small(image)), prediction_of(image)]
-    assert_predictions(http.post(route_url, files=several), expected)
 
 
 @pytest.mark.parametrize("header", ["Content-Type", "content-type", "CONTENT-TYPE", "cOnTeNt-tYpE"])

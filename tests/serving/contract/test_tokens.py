@@ -77,7 +77,7 @@ def test_a_request_without_the_token_is_a_401(
     assert guarded.token not in response.text
 
 
-@pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer "])
 def test_a_request_with_the_token_is_processed(
     guarded: Guarded, http: httpx.Client, image: Array, scheme: str
 ) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from d2serve.detections import Detections, RGBImage
 from d2serve.detector.base import PreprocessedImage, Size
 from d2serve.detector.batching import BatchedDetector
+from d2serve.detector.channels import fit_channels
 from d2serve.detector.detectron2.inference import run_inference
 from d2serve.detector.detectron2.model import Resizing, build_model, load_weights, padding_of
 from d2serve.detector.detectron2.outputs import to_detections
@@ -84,10 +85,20 @@ class UpstreamDetector(BatchedDetector):
         """Maximum number of detections in an image."""
         return self.limits.max_detections
 
+    @property
+    def channels(self) -> int:
+        """Number of channels of the network's input: 1, 3 or 4."""
+        return self.resizing.channels
+
     def preprocess(self, image: RGBImage) -> PreprocessedImage:
-        """Resize UInt8[H, W, 3] RGB to the size of the network's input."""
+        """Resize UInt8[H, W, 3] RGB to the size of the network's input.
+
+        Raises:
+            RequestError: 422 the fourth channel is missing.
+        """
+        fitted = fit_channels(image, self.channels, self.resizing.channel_order)
         return PreprocessedImage(
-            resize_image(image, self.resizing), (image.shape[0], image.shape[1])
+            resize_image(fitted, self.resizing), (image.shape[0], image.shape[1])
         )
 
     def _min_size(self) -> int:
@@ -110,11 +121,14 @@ def limits_of(model: Any) -> Limits:
         ConfigError: the model is neither of `detectron2.modeling.meta_arch` nor Panoptic-DeepLab.
     """
     if hasattr(model, "roi_heads"):
-        return replace(_limits_of_heads(model.roi_heads), num_stuff_classes=_stuff_classes(model))
+        return replace(_limits_of_heads(model), num_stuff_classes=_stuff_classes(model))
     if hasattr(model, "max_detections_per_image"):  # RetinaNet, FCOS
-        return Limits(model.num_classes, model.test_score_thresh, model.max_detections_per_image)
+        limit = model.max_detections_per_image
+        if limit < 0:
+            limit = len(model.head_in_features) * model.test_topk_candidates
+        return _limits(model.num_classes, model.test_score_thresh, limit)
     if hasattr(model, "proposal_generator"):
-        return Limits(1, 0.0, model.proposal_generator.post_nms_topk[False])
+        return _limits(1, 0.0, _max_proposals(model.proposal_generator))
     if hasattr(model, "ins_embed_head"):  # Panoptic-DeepLab: things and stuff share their classes
         classes = _stuff_classes(model)
         return Limits(classes, 0.0, model.top_k, classes)
@@ -126,11 +140,26 @@ def limits_of(model: Any) -> Limits:
     )
 
 
-def _limits_of_heads(heads: Any) -> Limits:
+def _limits(num_classes: int, score_threshold: float, max_detections: int) -> Limits:
+    """Limits without pixel classes; no score is outside 0..1."""
+    return Limits(num_classes, min(max(score_threshold, 0.0), 1.0), max(max_detections, 1))
+
+
+def _limits_of_heads(model: Any) -> Limits:
+    heads = model.roi_heads
     predictor = heads.box_predictor
     if isinstance(predictor, nn.ModuleList):  # detections come from a cascade's last stage
         predictor = predictor[-1]
-    return Limits(heads.num_classes, predictor.test_score_thresh, predictor.test_topk_per_image)
+    limit = predictor.test_topk_per_image
+    if limit < 0:  # all
+        limit = heads.num_classes * _max_proposals(model.proposal_generator)
+    return _limits(heads.num_classes, predictor.test_score_thresh, limit)
+
+
+def _max_proposals(generator: Any) -> int:
+    """The highest number of proposals for an image; a negative limit leaves out the worst."""
+    limit: int = generator.post_nms_topk[False]
+    return limit if limit >= 0 else len(generator.in_features) * generator.pre_nms_topk[False]
 
 
 def _stuff_classes(model: Any) -> int:

@@ -1,7 +1,7 @@
 """Build a network of the upstream `detectron2` package from an archive's model folder."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -12,13 +12,14 @@ from torch import Tensor
 
 from d2serve.detector.base import Size
 from d2serve.errors import CheckpointError, ConfigError, RuntimeUnavailableError
+from d2serve.model.config import GREY
 from d2serve.model.serialization import MODEL_FILE, read_model_file, write_model_file
 
 RUNTIME = "detectron2"
 # The package reads it with its own readers; for our own network it is only documentation.
 DETECTRON2_CONFIG_FILE = "detectron2.yaml"
 KEYED, LAZY = "keyed", "lazy"
-CHANNEL_ORDERS = ("RGB", "BGR")
+CHANNEL_ORDERS = ("RGB", "BGR", "RGBA", GREY)
 INSTALL = "pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2.git"
 # Projects that come with the package, and the function that adds their keys to a config.
 PROJECTS = {
@@ -35,6 +36,12 @@ class Resizing:
     channel_order: str
     min_size: int
     max_size: int
+    channels: int = 3
+
+    @property
+    def is_grey(self) -> bool:
+        """Return whether images are converted to grey."""
+        return self.channel_order == GREY or self.channels == 1
 
 
 def package_version() -> str:
@@ -84,9 +91,17 @@ def build_model(folder: Path, device: torch.device) -> tuple[Any, Resizing]:
         ) from error
     if resizing.channel_order not in CHANNEL_ORDERS:
         raise ConfigError(
-            f"the input format is {resizing.channel_order!r}, supported are RGB and BGR"
+            f"the input format is {resizing.channel_order!r}, "
+            f"supported are {', '.join(CHANNEL_ORDERS)}"
         )
-    return model.eval().requires_grad_(False).to(device), resizing
+    return model.eval().requires_grad_(False).to(device), _with_channels(resizing, model)
+
+
+def _with_channels(resizing: Resizing, model: Any) -> Resizing:
+    channels = model.pixel_mean.numel()
+    if channels not in (1, 3, 4):
+        raise ConfigError(f"the input has {channels} channels, supported are 1, 3 and 4")
+    return replace(resizing, channels=channels)
 
 
 def load_weights(model: Any, weights: Mapping[str, Tensor]) -> None:

@@ -10,7 +10,6 @@ from http import HTTPStatus
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -24,22 +23,23 @@ from d2serve.errors import (
     method_not_allowed,
     not_found,
 )
-from d2serve.messages import BINARY_HEADER
+from d2serve.messages import MODEL_NAME
 from d2serve.outputs import open_inference_metadata as metadata
 from d2serve.servers.asgi.body import BodyLimits
-from d2serve.servers.asgi.body_memory import BodyMemory
+from d2serve.servers.asgi.cors import CorsMiddleware
 from d2serve.servers.asgi.frame import Access, Frame
 from d2serve.servers.asgi.metrics import ServerMetrics
 from d2serve.servers.asgi.models import VERSIONS, Models, ServedModel, State
 from d2serve.servers.asgi.openapi import openapi_json
-from d2serve.servers.asgi.reading import MODEL_NAME, read_request
+from d2serve.servers.asgi.reading import read_request
 from d2serve.servers.asgi.responses import own_error, to_asgi
+from d2serve.servers.body_memory import BodyMemory
+from d2serve.servers.cors import Cors
 from d2serve.serving.requests import HttpResponse
 
 # `curl -T` sends PUT.
 PREDICTION_METHODS = ("POST", "PUT")
 PREDICT_SUFFIX = ":predict"
-EXPOSED_HEADERS = ("Server-Timing", "X-Input-Range", "X-Request-Id", "Retry-After", BINARY_HEADER)
 
 
 def create_app(
@@ -49,6 +49,7 @@ def create_app(
     metrics: ServerMetrics | None = None,
     cors_origins: Sequence[str] = (),
     body_timeout_s: float = 30.0,
+    bodies: BodyMemory | None = None,
     on_device_lost: Callable[[], None] = lambda: None,
 ) -> Starlette:
     """Create an application that serves models.
@@ -63,21 +64,21 @@ def create_app(
         cors_origins: origins such as `https://example.org` whose web pages may send requests;
             `*` for all.
         body_timeout_s: time in seconds in which a part of each request body must arrive.
+        bodies: the memory of all request bodies; by default that of this application alone.
         on_device_lost: called when a model can never process a request again.
+
+    Raises:
+        CommandError: an origin is not valid.
 
     Examples:
         >>> app = create_app({"shapes": load_pipeline(...)})  # doctest: +SKIP
         >>> uvicorn.run(app)  # doctest: +SKIP
     """
     served = models if isinstance(models, Models) else Models.ready(models)
-    api = Api(served, metrics or ServerMetrics(), body_timeout_s, on_device_lost)
-    cors = Middleware(
-        CORSMiddleware,
-        allow_origins=cors_origins,
-        allow_methods=["GET", "POST"],
-        allow_headers=["*"],
-        expose_headers=EXPOSED_HEADERS,
+    api = Api(
+        served, metrics or ServerMetrics(), bodies or BodyMemory(), body_timeout_s, on_device_lost
     )
+    cors = Middleware(CorsMiddleware, cors=Cors.of(cors_origins))
     frame = Middleware(
         Frame, models=served, access=access or Access(), on_error=api.metrics.count_error
     )
@@ -106,12 +107,13 @@ class Api:
         self,
         models: Models,
         metrics: ServerMetrics,
+        bodies: BodyMemory,
         body_timeout_s: float,
         on_device_lost: Callable[[], None],
     ) -> None:
         self.models = models
         self.metrics = metrics
-        self.bodies = BodyMemory()
+        self.bodies = bodies
         self.body_timeout_s = body_timeout_s
         self.on_device_lost = on_device_lost
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from starlette.types import Receive
 
 from d2serve.errors import RequestError, client_closed, request_timeout, too_large
-from d2serve.servers.asgi.body_memory import HeldBody
+from d2serve.servers.body_memory import HeldBody
 
 # The rest of a body up to this size in bytes is read and dropped after an early error response. A
 # client that sends such bodies keeps its connection: under overload, to connect again costs the

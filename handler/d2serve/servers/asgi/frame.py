@@ -3,6 +3,7 @@
 import hmac
 import logging
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -131,14 +132,15 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         """Send a message; the response gets the request's identifier.
 
-        The connection is closed after a response that does not wait for the rest of a large body,
-        and when the server stops.
+        The connection is closed after a response that does not wait for the rest of a large or late
+        body, and when the server stops.
         """
         if message["type"] == "http.response.start":
             self.is_started = True
             headers = [*message.get("headers", []), (b"x-request-id", self._request_id.encode())]
             is_stopping = self._models.state is State.STOPPING
-            if self._is_http1 and (self._must_close or is_stopping):
+            is_late = message["status"] == HTTPStatus.REQUEST_TIMEOUT
+            if self._is_http1 and (self._must_close or is_late or is_stopping):
                 headers.append((b"connection", b"close"))
             message = {**message, "headers": headers}
         await self._send(message)

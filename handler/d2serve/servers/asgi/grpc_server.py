@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,6 +21,7 @@ from d2serve.servers.asgi.grpc_service import Call, InferenceService
 from d2serve.servers.asgi.models import Models
 from d2serve.servers.asgi.reading import request_id_of
 from d2serve.servers.asgi.responses import report_error
+from d2serve.servers.body_memory import BodyMemory
 from d2serve.serving.requests import HttpResponse, error_response
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,8 @@ class GrpcOptions:
         max_request_bytes: maximum size of the tensors of a request.
         max_values: maximum number of values in the typed contents of a request.
         max_calls: maximum number of calls at the same time.
+        bodies: the memory of the bodies of all requests.
+        max_queued_bytes: maximum size of all bodies together.
         on_error: counts an error that the core does not know of.
         on_device_lost: called when a model can never process a request again.
     """
@@ -69,6 +72,8 @@ class GrpcOptions:
     max_request_bytes: int = 100_000_000
     max_values: int = 10_000_000
     max_calls: int = 1024
+    bodies: BodyMemory = field(default_factory=BodyMemory)
+    max_queued_bytes: int = 1_000_000_000
     on_error: Callable[[RequestError], None] = lambda _: None
     on_device_lost: Callable[[], None] = lambda: None
 
@@ -153,7 +158,10 @@ class _Routes(grpc.GenericRpcHandler):
     async def _respond(self, route: str, method: Method, request: Any, context: Context) -> Any:
         call = _call_of(context)
         try:
-            result = await method(request, call)
+            with self._options.bodies.hold(self._options.max_queued_bytes) as held:
+                if isinstance(request, bytes):
+                    held.grow_to(len(request))
+                result = await method(request, call)
         except RequestError as error:
             result = self._own_error(route, error, call)
         except Exception:

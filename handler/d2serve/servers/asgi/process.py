@@ -13,23 +13,25 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import prometheus_client
 import uvicorn
 
-from d2serve.errors import D2ServeError, RequestError, ServerError
+from d2serve.errors import D2ServeError, RequestError
 from d2serve.servers.asgi.app import create_app
 from d2serve.servers.asgi.config import BACKLOG, LOG_FORMAT, TOKEN_VARIABLE, ServerConfig
 from d2serve.servers.asgi.control import Control
 from d2serve.servers.asgi.frame import Access
+from d2serve.servers.asgi.limits import ConnectionLimits
+from d2serve.servers.asgi.loading import load_models
 from d2serve.servers.asgi.metrics import ServerMetrics
 from d2serve.servers.asgi.models import Models, State
-from d2serve.servers.asgi.protocol import ConnectionLimits, TimedProtocol
+from d2serve.servers.asgi.protocol import TimedProtocol
 from d2serve.servers.asgi.rejection import Rejection, predictions_of
 from d2serve.servers.asgi.responses import report_error
 from d2serve.servers.asgi.watchdog import exit_unusable, start_watchdog
+from d2serve.servers.body_memory import BodyMemory
 from d2serve.serving.log_context import install_request_ids
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ class ServerProcess:
         self.models = Models(list(config.folders))
         self.metrics = ServerMetrics()
         self.access = Access(token)
+        self.bodies = BodyMemory()
         self.max_connections = max(1, raise_open_files() - RESERVED_FILES)
         self.pipelines: dict[str, Pipeline] = {}
         self.drain_s = 0.0
@@ -130,6 +133,8 @@ class ServerProcess:
             max_request_bytes=max(each.max_request_bytes for each in settings),
             max_values=max(each.max_json_values for each in settings),
             max_calls=self.access.max_requests,
+            bodies=self.bodies,
+            max_queued_bytes=max(each.max_queued_bytes for each in settings),
             on_error=self.metrics.count_error,
             on_device_lost=lambda: exit_unusable("the device is lost"),
         )
@@ -176,6 +181,7 @@ class ServerProcess:
             access=self.access,
             metrics=self.metrics,
             cors_origins=self.config.cors_origins,
+            bodies=self.bodies,
             on_device_lost=lambda: exit_unusable("the device is lost"),
         )
         protocol = partial(
@@ -207,8 +213,9 @@ class ServerProcess:
             ssl_keyfile=self.config.key or None,
         )
 
-    def _on_protocol_error(self, error: RequestError) -> None:
-        report_error(error, {"id": "", "route": "none", "content_type": "none", "bytes_in": None})
+    def _on_protocol_error(self, error: RequestError, request_id: str) -> None:
+        fields = {"id": request_id, "route": "none", "content_type": "none", "bytes_in": None}
+        report_error(error, fields)
         self.metrics.count_error(error)
 
 
@@ -218,29 +225,6 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-def load_models(config: ServerConfig, metrics: ServerMetrics) -> "dict[str, Pipeline]":
-    """Load the models of a configuration, one after the other.
-
-    Raises:
-        ServerError: a model cannot be loaded.
-        RuntimeError: a model cannot run on this machine.
-    """
-    import torch
-
-    from d2serve.serving.loading import load_pipeline
-
-    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    share = len(config.folders)
-    pipelines = {}
-    for name, folder in config.folders.items():
-        sink = metrics.sink(name)
-        try:
-            pipelines[name] = load_pipeline(Path(folder), device, name, share=share, sink=sink)
-        except D2ServeError as error:
-            raise ServerError(f"model {name} cannot be loaded: {error}") from error
-    return pipelines
 
 
 def configure_logging() -> None:

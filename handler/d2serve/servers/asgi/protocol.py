@@ -5,12 +5,8 @@ all that a client has sent at once. The time of a request's body is limited in `
 """
 
 import asyncio
-import json
 import socket
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from enum import Enum, auto
-from http import HTTPStatus
 from typing import Any
 
 import h11
@@ -18,11 +14,16 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from d2serve.errors import RequestError, request_timeout
-from d2serve.servers.asgi.parser import HEAD_END, Connection, malformed
+from d2serve.servers.asgi.limits import UNANSWERABLE, ConnectionLimits, Phase
+from d2serve.servers.asgi.parser import Connection
+from d2serve.servers.asgi.reading import request_id_of
 from d2serve.servers.asgi.rejection import Reject
+from d2serve.servers.asgi.responses import to_events, to_response
 from d2serve.servers.asgi.transport import LingeringTransport, unsent_bytes
+from d2serve.servers.strict_http import HEAD_END, malformed
 
 CR, CRLF = b"\r", b"\r\n"
+CLOSE = (b"connection", b"close")
 # Parsed at a time, unless the rest is a body of known length. A chunk of one byte takes about
 # 10 microseconds, and meanwhile no other connection is served.
 SLICE_BYTES = 2048
@@ -30,48 +31,6 @@ SLICE_BYTES = 2048
 PAUSE_FACTOR = 3.0
 # Connections beyond the limit, for health checks and for 503 responses.
 SPARE_CONNECTIONS = 64
-
-
-@dataclass(frozen=True)
-class ConnectionLimits:
-    """Limits for connections.
-
-    Attributes:
-        head_bytes: maximum size of a request's head.
-        head_s: maximum time in seconds of a request's head, from its first byte, and of the rest of
-            a body that is dropped.
-        delivery_s: time in seconds in which the client must read at least `delivery_bytes` of a
-            response, else the connection is reset.
-        delivery_bytes: see `delivery_s`.
-        linger_s: time in seconds for which a closing connection reads on, so that the client gets
-            its response before the connection is reset.
-    """
-
-    head_bytes: int = 1 << 16
-    head_s: float = 30.0
-    delivery_s: float = 30.0
-    delivery_bytes: int = 1024
-    linger_s: float = 2.0
-
-    @property
-    def check_interval_s(self) -> float:
-        """The interval at which a connection checks its times."""
-        return min(1.0, self.head_s / 4, self.delivery_s / 4)
-
-
-class Phase(Enum):
-    """The event that a connection waits for."""
-
-    FIRST_BYTE = auto()
-    HEAD = auto()
-    DELIVERY = auto()
-    DROPPED_BODY = auto()
-    NEXT_REQUEST = auto()
-    OTHER = auto()
-
-
-# A timeout in these phases closes the connection without a response.
-UNANSWERABLE = (Phase.FIRST_BYTE, Phase.DROPPED_BODY)
 
 
 class _PausableFlow(FlowControl):
@@ -91,7 +50,8 @@ class TimedProtocol(H11Protocol):
         args: uvicorn's.
         limits: the limits.
         max_connections: returns the maximum number of connections.
-        on_error: called with every error response that the application does not know of.
+        on_error: called with every error response that the application does not know of, and the
+            identifier of its request.
         reject: rejects requests before the application does; see `rejection.py`.
         kwargs: uvicorn's.
     """
@@ -101,7 +61,7 @@ class TimedProtocol(H11Protocol):
         *args: Any,
         limits: ConnectionLimits,
         max_connections: Callable[[], int],
-        on_error: Callable[[RequestError], None],
+        on_error: Callable[[RequestError, str], None],
         reject: Reject = lambda _: None,
         **kwargs: Any,
     ) -> None:
@@ -164,7 +124,7 @@ class TimedProtocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Respond to a malformed request with the contract's error."""
-        self._refuse(self._parser.error or malformed())
+        self._refuse(self._parser.error or malformed("its state is invalid"))
 
     def shutdown(self) -> None:
         """Close the connection, after the response in progress."""
@@ -280,8 +240,9 @@ class TimedProtocol(H11Protocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            self._on_error(error)
-            self._write_error(error)
+            request_id = self._request_id()
+            self._on_error(error, request_id)
+            self._send(to_events(to_response(error), request_id, CLOSE))
         self._is_refused = True
         self._received.clear()
         self.transport.close()
@@ -291,21 +252,11 @@ class TimedProtocol(H11Protocol):
         is_unread = self.conn.their_state in (h11.SEND_BODY, h11.ERROR) or bool(self._received)
         return is_unread or self._is_refused
 
-    def _write_error(self, error: RequestError) -> None:
-        body = json.dumps(error.body()).encode("ascii")
-        headers = {
-            "content-type": "application/json",
-            "content-length": str(len(body)),
-            "connection": "close",
-            **error.headers,
-        }
-        reason = HTTPStatus(error.status).phrase.encode()
-        response = h11.Response(
-            status_code=error.status,
-            headers=[(name.lower().encode(), text.encode()) for name, text in headers.items()],
-            reason=reason,
-        )
-        self._send((response, h11.Data(data=body), h11.EndOfMessage()))
+    def _request_id(self) -> str:
+        """The identifier of the request in progress, else a new one."""
+        in_progress = self.cycle and not self.cycle.response_complete
+        state = self.cycle.scope["state"] if in_progress else {}
+        return state.get("request_id") or request_id_of({})
 
     def _evict_idle_connection(self) -> None:
         """Close the longest-idle connection when there are too many, else this one."""

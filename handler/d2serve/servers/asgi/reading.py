@@ -8,13 +8,11 @@ from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope
 
-from d2serve.messages import MULTIPART_TYPE, HttpRequest, Part, media_type_of
+from d2serve.inputs.options import merged
+from d2serve.messages import MODEL_NAME, HttpRequest, Part, is_open_inference
 from d2serve.servers.asgi.body import BodyLimits, declared_length, read_chunks
-from d2serve.servers.asgi.body_memory import HeldBody
-from d2serve.servers.asgi.multipart import read_form
+from d2serve.servers.body_memory import HeldBody
 
-# Selects the model of `/invocations`, and is not an option.
-MODEL_NAME = "model_name"
 # Headers in which clients and load balancers send the identifier of a request.
 ID_HEADERS = ("x-request-id", "x-amzn-requestid", "x-amzn-request-id", "x-correlation-id")
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:=/+-]{0,127}", re.ASCII)
@@ -39,28 +37,20 @@ async def read_request(
         is_disconnected: returns whether the client has disconnected.
 
     Raises:
-        RequestError: 413 the body is too large, 408 it arrives too slowly, 400 it is a malformed
-            form, 499 the client has disconnected, 503 all bodies together are too large.
+        RequestError: 413 the body is too large, 408 it arrives too slowly, 499 the client has
+            disconnected, 503 all bodies together are too large.
     """
     headers = headers_of(scope)
-    held.grow_to(declared_length(headers, limits))
-    content_type = headers.get("content-type", "")
-    query = query_of(scope)
-    chunks = read_chunks(receive, limits, held)
-    if media_type_of(content_type) == MULTIPART_TYPE:
-        parts, fields = await read_form(content_type, chunks)
-        fields.pop(MODEL_NAME, None)
-        query = {**fields, **query}
-    else:
-        parts = (Part(content_type, b"".join([chunk async for chunk in chunks])),)
+    held.require(declared_length(headers, limits))
+    body = b"".join([chunk async for chunk in read_chunks(receive, limits, held)])
     return HttpRequest(
         headers=headers,
-        parts=parts,
-        query=query,
+        parts=(Part(headers.get("content-type", ""), body),),
+        query=query_of(scope),
         request_id=request_id,
         arrived=time.monotonic(),
         is_disconnected=is_disconnected,
-        is_open_inference=is_open_inference(scope),
+        is_open_inference=is_open_inference(scope["path"]),
     )
 
 
@@ -74,9 +64,9 @@ def headers_of(scope: Scope) -> dict[str, str]:
 
 
 def query_of(scope: Scope) -> dict[str, str]:
-    """The options in the query string; of a repeated name the last one counts."""
+    """The options in the query string; see `merged` for repeated names."""
     text = scope["query_string"].decode("latin-1")
-    values = dict(parse_qsl(text, keep_blank_values=True))
+    values = merged(parse_qsl(text, keep_blank_values=True))
     values.pop(MODEL_NAME, None)
     return values
 
@@ -92,14 +82,3 @@ def request_id_of(headers: Mapping[str, str]) -> str:
     """
     given = (headers.get(name, "") for name in ID_HEADERS)
     return next((text for text in given if SAFE_ID.fullmatch(text)), "") or uuid.uuid4().hex
-
-
-def is_open_inference(scope: Scope) -> bool:
-    """True if the route belongs to the Open Inference Protocol, whose errors have their own form.
-
-    Examples:
-        >>> is_open_inference({"path": "/v2/models/shapes/infer"}), is_open_inference({"path": "/"})
-        (True, False)
-    """
-    path: str = scope["path"]
-    return path == "/v2" or path.startswith("/v2/")

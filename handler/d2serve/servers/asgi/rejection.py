@@ -5,7 +5,6 @@ network needs. This path gives the response of `app.py`, without a task, a route
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
@@ -18,12 +17,11 @@ from d2serve.servers.asgi.body import is_short
 from d2serve.servers.asgi.frame import Access
 from d2serve.servers.asgi.models import VERSIONS, Models, State
 from d2serve.servers.asgi.reading import headers_of, request_id_of
-from d2serve.servers.asgi.responses import OnError, own_error
+from d2serve.servers.asgi.responses import OnError, own_error, to_events
 
 # Returns the events of a response, or None for a request that the application processes.
 Reject = Callable[[h11.Request], Sequence[h11.Event] | None]
 KEEP_ALIVE = ("", "keep-alive")
-REASON = HTTPStatus.SERVICE_UNAVAILABLE.phrase.encode()
 
 
 def predictions_of(names: Sequence[str], app: Starlette) -> dict[bytes, tuple[str, Route]]:
@@ -90,15 +88,7 @@ class Rejection:
         path = request.target.decode("ascii")
         scope |= {"path": path, "route": route, "state": {"request_id": request_id}}
         response = own_error(scope, error, self._on_error, logs=self._models.logs_requests)
-        return (
-            h11.Response(
-                status_code=response.status_code,
-                headers=[*response.raw_headers, (b"x-request-id", request_id.encode())],
-                reason=REASON,
-            ),
-            h11.Data(data=bytes(response.body)),
-            h11.EndOfMessage(),
-        )
+        return to_events(response, request_id)
 
     def _is_usual(self, request: h11.Request, headers: Mapping[str, str]) -> bool:
         """True if the connection stays open, no web page sends the request, and it is permitted."""

@@ -2,24 +2,24 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any
+from http import HTTPStatus
+from typing import Any, TypeAlias
 
+import h11
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
 from d2serve.errors import RequestError
-from d2serve.messages import REQUEST_TYPES, body_type_of
-from d2serve.servers.asgi.reading import is_open_inference
+from d2serve.messages import NO_STAGES, REQUEST_TYPES, body_type_of, is_open_inference
 from d2serve.serving.log_context import request_context
 from d2serve.serving.requests import HttpResponse, error_response
 
 logger = logging.getLogger(__name__)
-# Server-Timing of a request that no stage processed: that of `StageTimes()`, whose module imports
-# torch, for which HTTP does not wait.
-NO_STAGES = 'decode;dur=0.00, queue;dur=0.00, forward;dur=0.00, encode;dur=0.00, batch;desc="0"'
+# A field of a head: name and value.
+Field: TypeAlias = tuple[bytes, bytes]
 # Called with every error that the server reports itself.
 OnError = Callable[[RequestError], None]
 
@@ -62,9 +62,31 @@ def own_error(scope: Scope, error: RequestError, on_error: OnError, *, logs: boo
     if logs:
         report_error(error, _request_fields(scope))
     on_error(error)
-    response = to_asgi(error_response(error, is_open_inference=is_open_inference(scope)))
+    return to_response(error, is_open_inference=is_open_inference(scope["path"]))
+
+
+def to_response(error: RequestError, *, is_open_inference: bool = False) -> Response:
+    """Translate an error of a request that no stage has processed."""
+    response = to_asgi(error_response(error, is_open_inference=is_open_inference))
     response.headers["server-timing"] = NO_STAGES
     return response
+
+
+def to_events(response: Response, request_id: str, *fields: Field) -> Sequence[h11.Event]:
+    """Translate a response that is sent without the application.
+
+    Args:
+        response: the response.
+        request_id: the request's identifier.
+        fields: further fields of the head.
+    """
+    headers = [*response.raw_headers, (b"x-request-id", request_id.encode()), *fields]
+    reason = HTTPStatus(response.status_code).phrase.encode()
+    return (
+        h11.Response(status_code=response.status_code, headers=headers, reason=reason),
+        h11.Data(data=bytes(response.body)),
+        h11.EndOfMessage(),
+    )
 
 
 def _request_fields(scope: Scope) -> dict[str, Any]:

@@ -7,25 +7,24 @@ instead of being refused. It imports neither torch nor the server's packages.
 import logging
 import math
 import os
-import re
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
 
-from d2serve.errors import CommandError, ServerError
-from d2serve.servers.asgi.config import BACKLOG, TOKEN_VARIABLE, ServerConfig
+from d2serve.errors import ServerError
+from d2serve.servers.asgi.config import TOKEN_VARIABLE, ServerConfig
 from d2serve.servers.asgi.control import Control
-from d2serve.servers.exposure import ANY_IPV6, check_address, family_of
+from d2serve.servers.asgi.listener import open_listener
+from d2serve.servers.asgi.model_folders import unpack_models
 from d2serve.servers.openmp import openmp_settings
-from d2serve.serving.archive_files import unpack_archive
 
 logger = logging.getLogger(__name__)
 # Time before a restart, in seconds: doubled after each, until the server has been stable.
@@ -34,7 +33,6 @@ LONGEST_BACKOFF_S = 30.0
 STABLE_S = 60.0
 # A blocked main thread handles a signal only after it wakes up.
 POLL_S = 0.1
-NAME = re.compile(r"[^A-Za-z0-9_-]+")
 # The working folder must not shadow installed packages.
 PROGRAM = (
     "import sys; sys.path[:] = [path for path in sys.path if path]; "
@@ -250,62 +248,3 @@ class Supervisor:
         if time.monotonic() - ready_at > STABLE_S:
             self._backoff_s = FIRST_BACKOFF_S
         return failure
-
-
-def open_listener(address: str, port: int) -> socket.socket:
-    """Listen on a TCP port.
-
-    Raises:
-        CommandError: the address does not belong to this machine, or the port cannot be used.
-    """
-    check_address(address)
-    listener = socket.socket(family_of(address))
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if address == ANY_IPV6:
-        with suppress(OSError):  # systems that separate the families
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    try:
-        listener.bind((address, port))
-        listener.listen(BACKLOG)
-    except (OSError, OverflowError) as error:
-        listener.close()
-        raise CommandError(
-            f"port {port} cannot be used ({error}); use another one, such as --port "
-            f"{port + 1000 if 0 < port < 64000 else 8080}"
-        ) from error
-    return listener
-
-
-def unpack_models(models: Sequence[Path], home: Path) -> dict[str, str]:
-    """Unpack archives into `home`; return the folders by model name.
-
-    Raises:
-        ArchiveError: an archive is missing, damaged or malicious.
-        CommandError: two archives have the same name.
-    """
-    folders: dict[str, str] = {}
-    for model in models:
-        name = model_name_of(model)
-        if name in folders:
-            raise CommandError(
-                f"{model} and another model have the name {name!r}; rename one of the archives"
-            )
-        folder = model if model.is_dir() else home / name
-        if not model.is_dir():
-            folder.mkdir()
-            unpack_archive(model, folder)
-        folders[name] = str(folder.resolve())
-    return folders
-
-
-def model_name_of(model: Path) -> str:
-    """The name of a model: that of its archive, with other characters replaced.
-
-    Examples:
-        >>> model_name_of(Path("model-store/my model.mar"))
-        'my_model'
-    """
-    name = model.resolve().name
-    for suffix in (".mar", ".tar.gz"):
-        name = name.removesuffix(suffix)
-    return NAME.sub("_", name)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from d2serve.errors import CommandError
 from d2serve.servers.asgi.config import TOKEN_VARIABLE
+from d2serve.text_files import decode_text
 
 TOKEN_FILE = "token"  # noqa: S105
 MIN_LENGTH = 8
@@ -26,8 +27,8 @@ def given_token(file: Path | None, environment: Mapping[str, str] = os.environ) 
         source, token = f"the variable {TOKEN_VARIABLE}", environment.get(TOKEN_VARIABLE, "")
         return _checked(token.strip(), source) if token else ""
     try:
-        return _checked(file.read_text(encoding="utf-8").strip(), f"--token-file {file}")
-    except (OSError, UnicodeDecodeError) as error:
+        return _checked(decode_text(file.read_bytes()).strip(), f"--token-file {file}")
+    except (OSError, UnicodeError) as error:
         raise CommandError(f"--token-file {file} cannot be read: {error}") from error
 
 

@@ -14,23 +14,25 @@ from urllib.parse import parse_qsl
 
 from ts.torch_handler.base_handler import BaseHandler
 
-from d2serve.errors import CLIENT_CLOSED_REQUEST, DeviceLostError
-from d2serve.messages import HttpRequest, Part
+from d2serve.errors import CLIENT_CLOSED_REQUEST, DeviceLostError, RequestError, bad_request
+from d2serve.inputs.options import merged
+from d2serve.messages import MODEL_NAME, HttpRequest, Part
 from d2serve.servers.torchserve.draining import Activity, start_draining
 from d2serve.servers.torchserve.metrics_sink import (
     TorchServeSink,
     declared_metrics,
     log_proxy_event,
 )
-from d2serve.servers.torchserve.proxy.limits import Limits
-from d2serve.servers.torchserve.proxy.proxy import Proxy, start_proxy
-from d2serve.servers.torchserve.proxy.routes import (
+from d2serve.servers.torchserve.proxy.forwarding import (
     ARRIVED_HEADER,
     CLIENT_HEADER,
     OPEN_INFERENCE,
     PROTOCOL_HEADER,
     QUERY_HEADER,
+    TYPE_HEADER,
 )
+from d2serve.servers.torchserve.proxy.limits import Limits
+from d2serve.servers.torchserve.proxy.proxy import Proxy, start_proxy
 from d2serve.servers.torchserve.workers import (
     model_version,
     read_workers,
@@ -40,12 +42,10 @@ from d2serve.servers.torchserve.workers import (
 from d2serve.serving.loading import load_pipeline
 from d2serve.serving.log_context import install_request_ids
 from d2serve.serving.model_config import MODEL_CONFIG_FILE
-from d2serve.serving.requests import HttpResponse
+from d2serve.serving.requests import HttpResponse, error_response
 
 logger = logging.getLogger(__name__)
 RAW_BODY = "body"
-# TorchServe's own parameter in a query string.
-MODEL_NAME = "model_name"
 # Without a phrase of its own in `http`.
 PHRASES = {CLIENT_CLOSED_REQUEST: "Client Closed Request"}
 
@@ -84,7 +84,9 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
             server_forms_batches=True,
         )
         settings = self.pipeline.settings
-        limits = Limits(settings.max_connections, settings.max_request_bytes)
+        limits = Limits(
+            settings.max_connections, settings.max_request_bytes, settings.max_queued_bytes
+        )
         model = context.model_name, model_version(context)
         on_event = partial(log_proxy_event, sink)
         self.proxy = start_proxy(os.environ, model, limits, exit_worker, on_event)
@@ -120,14 +122,27 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
         ]
 
     def inference(self, data: Sequence[HttpRequest]) -> list[HttpResponse]:
-        """Submit all requests and wait for their responses."""
-        return self.pipeline.run(data)
+        """Submit all requests and wait for their responses.
+
+        Requests over TorchServe's gRPC API get an error: the API drops the status of a response,
+        so that its clients would not notice any other error either.
+        """
+        responses = iter(self.pipeline.run([each for each in data if each.headers]))
+        return [next(responses) if each.headers else error_response(no_grpc()) for each in data]
 
     def postprocess(self, data: Sequence[HttpResponse]) -> list[bytes]:
         """Give TorchServe the status and headers of each response; return the bodies."""
         for index, response in enumerate(data):
             publish_response(response, self.context, index)
         return [response.body for response in data]
+
+
+def no_grpc() -> RequestError:
+    """400: the request came over TorchServe's gRPC API, which passes no headers."""
+    return bad_request(
+        "TorchServe's gRPC API is not supported",
+        "use HTTP, or the gRPC API of d2serve serve --server asgi --grpc-port 8001",
+    )
 
 
 def exit_worker() -> NoReturn:
@@ -146,8 +161,9 @@ def to_request(
 ) -> HttpRequest:
     """Translate TorchServe's row of named values to a request.
 
-    The raw body has the name `body`. A file of a multipart form has the name of its field, and
-    headers of its own with a content type; form fields and the query string have none.
+    The raw body has the name `body`, also a form behind the proxy. TorchServe itself parses forms:
+    a file has the name of its field, and headers of its own with a content type; form fields and
+    the query string have none.
 
     Args:
         row: values by name.
@@ -156,7 +172,10 @@ def to_request(
         proxy: knows which clients have disconnected, and is the only source of its header fields.
     """
     text_headers = {name.lower(): text for name, text in headers.items() if isinstance(text, str)}
-    parts, query = [], dict(parse_qsl(text_headers.get(QUERY_HEADER, ""), keep_blank_values=True))
+    if TYPE_HEADER in text_headers:
+        text_headers["content-type"] = text_headers.pop(TYPE_HEADER)
+    parts = []
+    query = merged(parse_qsl(text_headers.get(QUERY_HEADER, ""), keep_blank_values=True))
     for name, value in row.items():
         part_headers = headers.get(name)
         part_type = part_headers.get("content-type") if isinstance(part_headers, dict) else None

@@ -8,7 +8,13 @@ from d2serve.servers.openmp import openmp_settings
 from d2serve.servers.torchserve.draining import KEY_FILE as KEY_FILE_VARIABLE
 from d2serve.servers.torchserve.launcher.network import KEY_FILE, Exposure
 from d2serve.servers.torchserve.launcher.ports import LOOPBACK, Ports
-from d2serve.servers.torchserve.proxy.proxy import CERTIFICATE, KEY, PUBLIC_ADDRESS, SERVER_ADDRESS
+from d2serve.servers.torchserve.proxy.proxy import (
+    CERTIFICATE,
+    CORS_ORIGINS,
+    KEY,
+    PUBLIC_ADDRESS,
+    SERVER_ADDRESS,
+)
 
 CONFIG_FILE = Path(__file__).with_name("config.properties")
 METRICS_CONFIG = "metrics_config"
@@ -17,16 +23,34 @@ LOCAL_EXPOSURE = Exposure()
 
 
 def read_properties(path: Path) -> dict[str, str]:
-    """Return the `key=value` lines of a properties file, without comments."""
-    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    """Return the `key=value` lines of a properties file, without comments.
+
+    The encoding is Java's, in which every file can be read.
+    """
+    lines = (line.strip() for line in path.read_text(encoding="latin-1").splitlines())
     pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def write_properties(path: Path, properties: Mapping[str, str]) -> None:
-    """Write a properties file that both Java and TorchServe's Python reader understand."""
-    lines = (f"{key}={value}\n" for key, value in properties.items())
-    path.write_text("".join(lines), encoding="utf-8")
+    """Write a properties file that both Java and TorchServe's Python reader understand.
+
+    Java reads it as Latin-1, and other characters as escapes, such as those of a path.
+    """
+    lines = (f"{key}={_escaped(value)}\n" for key, value in properties.items())
+    path.write_text("".join(lines), encoding="ascii")
+
+
+def _escaped(value: str) -> str:
+    r"""Escape backslashes, and other characters than ASCII as the \uXXXX of their UTF-16 units.
+
+    Examples:
+        >>> print(_escaped("Projet é/模型"))
+        Projet \u00e9/\u6a21\u578b
+    """
+    units = value.replace("\\", r"\\").encode("utf-16-be", "surrogatepass")
+    codes = (int.from_bytes(units[start : start + 2], "big") for start in range(0, len(units), 2))
+    return "".join(chr(code) if code < 128 else f"\\u{code:04x}" for code in codes)
 
 
 def server_properties(ports: Ports, exposure: Exposure = LOCAL_EXPOSURE) -> dict[str, str]:
@@ -63,7 +87,24 @@ def server_environment(
             "METRICS_LOCATION": str(log_dir),
             KEY_FILE_VARIABLE: str(home / KEY_FILE),
         }
+        | utf8_locale(inherited)
     )
+
+
+def utf8_locale(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variable that makes Java encode paths as UTF-8, if the locale does not.
+
+    In the locale C, Java replaces all characters of paths and arguments that are not ASCII.
+
+    Examples:
+        >>> utf8_locale({"LC_ALL": "C", "LANG": "en_US.UTF-8"})
+        {'LC_ALL': 'C.UTF-8'}
+        >>> utf8_locale({"LANG": "en_US.UTF-8"})
+        {}
+    """
+    locales = (environment.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG"))
+    encoding = next(filter(None, locales), "C").partition("@")[0].rpartition(".")[2]
+    return {} if encoding.lower() in ("utf-8", "utf8") else {"LC_ALL": "C.UTF-8"}
 
 
 def proxy_environment(public: Ports, internal: Ports, exposure: Exposure) -> dict[str, str]:
@@ -72,11 +113,12 @@ def proxy_environment(public: Ports, internal: Ports, exposure: Exposure) -> dic
     Args:
         public: the ports that clients use.
         internal: the ports that TorchServe listens on.
-        exposure: the proxy's address and certificate.
+        exposure: the proxy's address and certificate, and the web pages that may use it.
     """
     addresses = {
         PUBLIC_ADDRESS: f"{url_host(exposure.address)}:{public.inference}",
         SERVER_ADDRESS: f"http://{LOOPBACK}:{internal.inference}",
+        CORS_ORIGINS: ",".join(exposure.cors_origins),
     }
     if exposure.certificate is None:
         return addresses

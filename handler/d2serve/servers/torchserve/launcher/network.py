@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2serve.errors import CommandError
+from d2serve.servers.cors import Cors
 from d2serve.servers.exposure import (
     ANY,
     LOOPBACK,
@@ -34,17 +35,20 @@ class Exposure:
         metrics_address: IP address of the metrics API, on which TorchServe itself listens; it never
             requires a token.
         certificate: enables HTTPS on the inference API, and on metrics that other machines reach.
+        cors_origins: origins whose web pages may use the inference API, as in `Cors`.
 
     Raises:
-        CommandError: an address does not belong to this machine, or TorchServe does not support the
-            combination.
+        CommandError: an address does not belong to this machine, TorchServe does not support the
+            combination, or an origin is not valid.
     """
 
     address: str = LOOPBACK
     metrics_address: str = LOOPBACK
     certificate: Certificate | None = None
+    cors_origins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        Cors.of(self.cors_origins)
         for address in (self.address, self.metrics_address):
             check_address(address)
         if ":" in self.metrics_address:

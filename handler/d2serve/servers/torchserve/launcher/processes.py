@@ -85,7 +85,7 @@ def _is_living_member(group: int, process: psutil.Process) -> bool:
 def temporary_home() -> Iterator[Path]:
     """Create a folder for one server, with a path short enough for sockets in it."""
     parent = tempfile.gettempdir()
-    short_parent = parent if len(parent) < MAX_TEMP_DIR_LENGTH else "/tmp"  # noqa: S108
+    short_parent = parent if len(os.fsencode(parent)) < MAX_TEMP_DIR_LENGTH else "/tmp"  # noqa: S108
     with tempfile.TemporaryDirectory(
         prefix="d2serve-", dir=short_parent, ignore_cleanup_errors=True
     ) as home:

@@ -1,7 +1,6 @@
 """A client's connection: strict HTTP/1.1 (RFC 9112), and a fair share of the process's time."""
 
 import asyncio
-import re
 import socket
 import ssl
 import time
@@ -10,15 +9,11 @@ from typing import TypeAlias
 
 import h11
 
-from d2serve.errors import RequestError, bad_request, client_closed, headers_too_large
+from d2serve.errors import client_closed
+from d2serve.messages import MAX_HEAD_BYTES
+from d2serve.servers.strict_http import StrictConnection, find_head_end
 
 CHUNK_BYTES = 1 << 18
-# TorchServe accepts 8192 bytes of header fields; the proxy adds some of its own.
-MAX_HEAD_BYTES = 8000
-HEAD_END = b"\r\n\r\n"
-# The first of these is the end of a head, or makes it invalid. h11 would accept line feeds alone
-# and folded lines, which other proxies understand differently.
-HEAD_END_OR_INVALID = re.compile(rb"\r\n\r\n|(?<!\r)\n|\r\n[ \t]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 # A client that sends many small pieces, such as chunks of one byte, costs more than it transfers:
 # after TURN_PIECES of them it pauses, so that it takes a small part of this process's time.
 SMALL_BYTES = 1024
@@ -71,7 +66,7 @@ class Client:
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, protocol: ClientProtocol
     ) -> None:
-        self.http = h11.Connection(h11.SERVER)
+        self.http = StrictConnection(MAX_HEAD_BYTES)
         self.disconnected = protocol.disconnected
         self.arrived = 0.0
         self.in_head = False
@@ -80,10 +75,6 @@ class Client:
         self._transferred_bytes = 0
         self._pending = bytearray()
         self._is_head = False
-        self._is_valid = True
-        # The end of a chunked body as received, which h11 does not check strictly.
-        self._is_chunked = False
-        self._last_bytes = b""
         self._small_pieces = 0
 
     @classmethod
@@ -102,13 +93,13 @@ class Client:
     @property
     def has_complete_request(self) -> bool:
         """True if the current request has been received to its end."""
-        return self._is_valid and self.http.their_state not in INCOMPLETE
+        return not self.http.error and self.http.their_state not in INCOMPLETE
 
     @property
     def can_continue(self) -> bool:
         """True if another request may follow the current response."""
         states = {self.http.our_state, self.http.their_state}
-        return self._is_valid and states == {h11.DONE}
+        return not self.http.error and states == {h11.DONE}
 
     @property
     def unsent_bytes(self) -> int:
@@ -129,7 +120,7 @@ class Client:
         Raises:
             RequestError: the head is malformed or too large, or the client disconnects.
         """
-        self.http = h11.Connection(h11.SERVER)
+        self.http = StrictConnection(MAX_HEAD_BYTES)
         if self._pending:  # pipelined requests are answered one after the other, with pauses
             await asyncio.sleep(PAUSE_S)
         self._small_pieces = 0
@@ -140,14 +131,9 @@ class Client:
             return None
         self.http.receive_data(head)
         request = self._parse()
-        if not isinstance(request, h11.Request) or request.http_version not in (b"1.0", b"1.1"):
-            raise malformed_request("the HTTP version is not 1.0 or 1.1")
+        assert isinstance(request, h11.Request)
         self._is_head = request.method == b"HEAD"
-        names = [name for name, _ in request.headers]
-        self._is_chunked = b"transfer-encoding" in names
-        if self._is_chunked and b"content-length" in names:
-            raise malformed_request("Transfer-Encoding and Content-Length are mutually exclusive")
-        if not self._is_chunked and dict(request.headers).get(b"content-length", b"0") == b"0":
+        if not self.http.is_chunked and dict(request.headers).get(b"content-length", b"0") == b"0":
             self._parse()  # the end of the request
         return request
 
@@ -164,11 +150,9 @@ class Client:
             self._pending.clear()
             if not received:
                 raise client_closed()
-            if self._is_chunked:
-                self._last_bytes = self._last_bytes[-len(HEAD_END) :] + received
             self.http.receive_data(received)
         if isinstance(event, h11.EndOfMessage):
-            self._end_request()
+            self._pending[:0], _ = self.http.trailing_data  # the next request's bytes
             return event
         assert isinstance(event, h11.Data)
         await self._take_turn(len(event.data))
@@ -219,15 +203,10 @@ class Client:
             while self._pending.startswith(b"\r\n"):  # some clients end a body with an empty line
                 del self._pending[:2]
             self.in_head = bool(self._pending)
-            found = HEAD_END_OR_INVALID.search(self._pending, max(0, scanned - len(HEAD_END)))
-            if found and found.end() <= MAX_HEAD_BYTES:
-                if found[0] != HEAD_END:
-                    raise malformed_request("the head contains an invalid line end or character")
-                head = bytes(self._pending[: found.end()])
-                del self._pending[: found.end()]
+            if size := find_head_end(self._pending, MAX_HEAD_BYTES, scanned):
+                head = bytes(self._pending[:size])
+                del self._pending[:size]
                 return head
-            if len(self._pending) > MAX_HEAD_BYTES:
-                raise headers_too_large(MAX_HEAD_BYTES)
             scanned = len(self._pending)
             received = await self._read()
             if not received:
@@ -237,25 +216,12 @@ class Client:
             self._pending += received
             await self._take_turn(len(received))
 
-    def _end_request(self) -> None:
-        """Keep the bytes of the next request, which h11 has received and not parsed.
-
-        Raises:
-            RequestError: the trailer ends with a line feed alone, which h11 accepts.
-        """
-        rest, _ = self.http.trailing_data
-        self._pending[:0] = rest
-        consumed = self._last_bytes[: len(self._last_bytes) - len(rest)]
-        self._last_bytes = b""
-        if self._is_chunked and not consumed.endswith(HEAD_END):
-            self._is_valid = False
-            raise malformed_request("the end of the chunked body is invalid")
-
     def _parse(self) -> object:
         try:
             return self.http.next_event()
         except h11.RemoteProtocolError as error:
-            raise malformed_request(_reason(error)) from error
+            assert self.http.error
+            raise self.http.error from error
 
     async def _read(self) -> bytes:
         received = await self._reader.read(CHUNK_BYTES)
@@ -274,15 +240,3 @@ class Client:
         self._small_pieces += 1
         if self._small_pieces % TURN_PIECES == 0:
             await asyncio.sleep(PAUSE_S)
-
-
-def malformed_request(problem: str) -> RequestError:
-    """400: the request is not valid HTTP/1.1."""
-    return bad_request(
-        f"the request is malformed: {problem}", "send HTTP/1.1 as in RFC 9112; TLS needs https"
-    )
-
-
-def _reason(error: h11.RemoteProtocolError) -> str:
-    """The part of h11's message that does not repeat what the client sent."""
-    return str(error).partition(":")[0]

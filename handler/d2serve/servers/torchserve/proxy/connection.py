@@ -7,8 +7,9 @@ from contextlib import suppress
 
 from d2serve.errors import RequestError, client_closed, internal
 from d2serve.servers.torchserve.proxy.client import Client
+from d2serve.servers.torchserve.proxy.context import ProxyContext
 from d2serve.servers.torchserve.proxy.errors import incomplete_request, no_response, not_ready
-from d2serve.servers.torchserve.proxy.exchange import Exchange, ProxyContext
+from d2serve.servers.torchserve.proxy.exchange import Exchange
 from d2serve.servers.torchserve.proxy.limits import BUSY_PHASES, IDLE_PHASES, Phase, PhaseTimer
 from d2serve.servers.torchserve.proxy.upstream import Upstream, UpstreamError
 

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -28,12 +29,15 @@ class RequestFacts:
     """The loggable part of a request: never a client's own text.
 
     Attributes:
+        request_id: the proxy's identifier of the request; TorchServe gives those that it processes
+            one of its own.
         method: one of METHODS, or `other`.
         route: the template of the route, or `other`.
         body_bytes: number of bytes of the body received.
         started: time of its first byte, by `time.monotonic`.
     """
 
+    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     method: str = OTHER
     route: str = OTHER
     body_bytes: int = 0
@@ -44,6 +48,7 @@ class RequestFacts:
         return {
             "event": "proxy_response",
             "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+            "id": self.request_id,
             "status": status,
             "code": code,
             "method": self.method,

@@ -30,6 +30,8 @@ class Limits:
     Attributes:
         connections: maximum number of connections with a request in progress.
         request_bytes: maximum size of a request body.
+        queued_bytes: maximum size of all request bodies without a response together; a single one
+            may be larger.
         request_head_s: see REQUEST_HEAD_SECONDS.
         request_body_s: see REQUEST_BODY_SECONDS.
         keep_alive_s: see KEEP_ALIVE_SECONDS.
@@ -38,6 +40,7 @@ class Limits:
 
     connections: int = 1024
     request_bytes: int = 100_000_000
+    queued_bytes: int = 1_000_000_000
     request_head_s: float = REQUEST_HEAD_SECONDS
     request_body_s: float = REQUEST_BODY_SECONDS
     keep_alive_s: float = KEEP_ALIVE_SECONDS

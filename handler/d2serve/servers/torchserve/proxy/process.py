@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from d2serve.errors import ProxyError
+from d2serve.servers.cors import Cors
 from d2serve.servers.torchserve.proxy.limits import Limits
 from d2serve.servers.torchserve.proxy.server import ProxyServer
 from d2serve.servers.torchserve.proxy.shared_files import RuntimeFolder
@@ -25,7 +26,9 @@ def run() -> None:
         sys.exit(str(error))
 
 
-async def main(public: str, upstream: str, folder: str, limits: str, *certificate: str) -> None:
+async def main(
+    public: str, upstream: str, folder: str, limits: str, cors: str, *certificate: str
+) -> None:
     """Run the proxy, unless another one owns the port already.
 
     Args:
@@ -33,6 +36,7 @@ async def main(public: str, upstream: str, folder: str, limits: str, *certificat
         upstream: `host:port` of TorchServe.
         folder: the runtime folder that the workers share.
         limits: the fields of `Limits` as JSON.
+        cors: the origins of `Cors` as JSON.
         certificate: PEM files of the certificate chain and its key, for TLS.
     """
     shared = RuntimeFolder(Path(folder))
@@ -46,6 +50,7 @@ async def main(public: str, upstream: str, folder: str, limits: str, *certificat
             shared,
             Limits(**json.loads(limits)).capped_by_files(raise_file_limit()),
             tls_context(*certificate) if certificate else None,
+            Cors(tuple(json.loads(cors))),
         )
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, server.stop)

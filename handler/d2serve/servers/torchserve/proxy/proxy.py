@@ -10,7 +10,8 @@ from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
 
-from d2serve.errors import ProxyError
+from d2serve.errors import CommandError, ProxyError
+from d2serve.servers.cors import Cors
 from d2serve.servers.torchserve.proxy.events import EventReceiver
 from d2serve.servers.torchserve.proxy.limits import Limits
 from d2serve.servers.torchserve.proxy.shared_files import RuntimeFolder
@@ -21,8 +22,11 @@ SERVER_ADDRESS = "TS_INFERENCE_ADDRESS"
 # PEM files for TLS on the public port; TorchServe's own port does not need TLS then.
 CERTIFICATE = "D2SERVE_CERTIFICATE"
 KEY = "D2SERVE_CERTIFICATE_KEY"
+# Origins of web pages that may use the public port, separated by commas.
+CORS_ORIGINS = "D2SERVE_CORS_ORIGINS"
 EXAMPLE = f"{PUBLIC_ADDRESS}=0.0.0.0:8080 with {SERVER_ADDRESS}=http://127.0.0.1:8081"
 DEFAULT_LIMITS = Limits()
+NO_CORS = Cors()
 
 
 class Proxy:
@@ -38,6 +42,7 @@ class Proxy:
         model: the name and version of the worker's model.
         limits: limits for clients.
         certificate: PEM files of the certificate chain and its key, for TLS.
+        cors: the web pages that may use the public port.
         on_lost: called when the proxy process has exited and cannot be restarted.
         on_event: called on a thread for each response of the proxy that no worker has made.
 
@@ -57,6 +62,7 @@ class Proxy:
         model: tuple[str, str],
         limits: Limits = DEFAULT_LIMITS,
         certificate: Sequence[str] = (),
+        cors: Cors = NO_CORS,
         on_lost: Callable[[], None] = lambda: None,
         on_event: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> None:
@@ -66,7 +72,8 @@ class Proxy:
         except OSError as error:
             raise ProxyError(f"the proxy's runtime folder cannot be opened: {error}") from error
         self.disconnects = self.folder.disconnects
-        arguments = [public, upstream, str(self.folder.path), json.dumps(asdict(limits))]
+        settings = [json.dumps(asdict(limits)), json.dumps(cors.origins)]
+        arguments = [public, upstream, str(self.folder.path), *settings]
         self._ready.acquire_shared()
         try:
             EventReceiver(self.folder.path, on_event)
@@ -112,4 +119,12 @@ def start_proxy(
         )
     certificate = [environment[name] for name in (CERTIFICATE, KEY) if name in environment]
     upstream_address = f"{upstream.hostname}:{upstream.port}"
-    return Proxy(public, upstream_address, model, limits, certificate, on_lost, on_event)
+    cors = _cors(environment.get(CORS_ORIGINS, ""))
+    return Proxy(public, upstream_address, model, limits, certificate, cors, on_lost, on_event)
+
+
+def _cors(origins: str) -> Cors:
+    try:
+        return Cors.of(origins.split(",") if origins.strip() else ())
+    except CommandError as error:
+        raise ProxyError(f"{CORS_ORIGINS}: {error}") from error

@@ -1,36 +1,18 @@
-"""The proxy's routes: what is forwarded to TorchServe, and the documents that TorchServe lacks."""
+"""The proxy's routes, and the documents that TorchServe lacks."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
-from urllib.parse import parse_qs, quote, unquote
+from urllib.parse import unquote
 
 import h11
 
 from d2serve.errors import bad_request, method_not_allowed, not_found, overloaded
-from d2serve.messages import FORM_TYPE, media_type_of
 from d2serve.outputs import open_inference_metadata as metadata
 from d2serve.servers.torchserve.proxy.shared_files import ModelState
-from d2serve.servers.torchserve.proxy.upstream import end_to_end
-
-# Fields of clients with this prefix are dropped, except CLIENT_FIELDS.
-OWN_FIELDS = b"x-d2serve-"
-# A client's own deadline in milliseconds.
-CLIENT_FIELDS = (b"x-d2serve-timeout-ms",)
-# The arrival time in seconds of the machine's monotonic clock, which all processes share.
-ARRIVED_HEADER = "x-d2serve-arrived"
-# The number of the client's connection in the disconnect table.
-CLIENT_HEADER = "x-d2serve-client"
-# The query string as sent: TorchServe passes it to handlers on some routes only, and parses it.
-QUERY_HEADER = "x-d2serve-query"
-# Present on routes of the Open Inference Protocol, whose errors have a form of their own.
-PROTOCOL_HEADER = "x-d2serve-protocol"
-OPEN_INFERENCE = "open-inference"
 
 Document: TypeAlias = dict[str, Any]
-ReadModels: TypeAlias = Callable[[], Mapping[str, ModelState]]
-Field: TypeAlias = tuple[bytes, bytes]
 GET = ("GET", "HEAD")
 POST = ("POST", "PUT")  # `curl -T` sends PUT
 PING = "/ping"
@@ -38,9 +20,6 @@ LIVE = "/v2/health/live"
 MODEL = "/v2/models/{name}"
 VERSION = MODEL + "/versions/{version}"
 ABSOLUTE = re.compile(r"https?://([^/?#]+)(.*)", re.IGNORECASE | re.DOTALL)
-# In place of FORM_TYPE, which `curl -d` declares for any body, and which TorchServe decodes.
-GENERIC_TYPE = b"application/octet-stream"
-REPLACED = (b"content-length", b"expect", b"host")
 
 
 @dataclass(frozen=True)
@@ -158,59 +137,24 @@ class Destination:
             return self.route.document("", ())
         name = unquote(self.name)
         state = models.get(name)
-        versions = [_short(version) for version in state.versions] if state else []
-        if not state or (self.version and _short(self.version) not in versions):
+        versions = [short_version(version) for version in state.versions] if state else []
+        if not state or (self.version and short_version(self.version) not in versions):
             raise not_found()
         if not state.is_ready:
             raise overloaded("no worker of the model is ready to accept requests")
         return self.route.document(name, versions)
 
-    def forward(
-        self, request: h11.Request, models: ReadModels, own_fields: list[Field]
-    ) -> h11.Request:
-        """The request for TorchServe.
 
-        Args:
-            request: the client's request.
-            models: returns the models that TorchServe serves, by name.
-            own_fields: fields to add.
-        """
-        fields = [
-            (name, GENERIC_TYPE if name == b"content-type" and _is_form(value) else value)
-            for name, value in end_to_end(request.headers)
-            if name not in REPLACED and (name in CLIENT_FIELDS or not name.startswith(OWN_FIELDS))
-        ]
-        fields += [(b"host", self.host), *own_fields]
-        if not self.route.is_inference:
-            method = request.method if request.method == b"OPTIONS" else b"GET"
-            target = self.path if self.route.template in ("/", PING) else PING
-            return h11.Request(method=method, target=target, headers=fields)
-        if self.query:
-            fields.append((QUERY_HEADER.encode(), self.query.encode()))
-        if self.path.startswith("/v2/"):
-            fields.append((PROTOCOL_HEADER.encode(), OPEN_INFERENCE.encode()))
-        return h11.Request(
-            method=request.method if request.method == b"OPTIONS" else b"POST",
-            target=self._inference_path(models),
-            headers=[*fields, _framing(request)],
-        )
+def path_of(target: str) -> str:
+    """The path of a request target, which may be a URL (RFC 9112, section 3.2.2).
 
-    def _inference_path(self, models: ReadModels) -> str:
-        """The path at TorchServe whose handler receives the body as it is."""
-        if not self.name:
-            name = parse_qs(self.query).get("model_name", [""])[-1]
-            return f"{self.path}?model_name={quote(name, safe='')}" if name else self.path
-        path = f"/predictions/{self.name}"
-        if not self.version:
-            return path
-        state = models().get(unquote(self.name))
-        known = {_short(version): version for version in state.versions} if state else {}
-        return f"{path}/{known.get(_short(self.version), self.version)}"
-
-
-def is_open_inference(target: bytes) -> bool:
-    """True if errors have the form of the Open Inference Protocol."""
-    return re.match(rb"(https?://[^/?#]+)?/v2([/?]|$)", target) is not None
+    Examples:
+        >>> path_of("/ping?a=b"), path_of("http://example.org/v2"), path_of("http://example.org")
+        ('/ping', '/v2', '/')
+    """
+    absolute = ABSOLUTE.fullmatch(target)
+    path = (absolute[2] if absolute else target).partition("?")[0]
+    return path or "/"
 
 
 def _find(method: str, path: str) -> "tuple[Route, re.Match[str]]":
@@ -225,23 +169,11 @@ def _find(method: str, path: str) -> "tuple[Route, re.Match[str]]":
     raise not_found()
 
 
-def _is_form(content_type: bytes) -> bool:
-    return media_type_of(content_type.decode("latin-1")) == FORM_TYPE
-
-
 def _leads_elsewhere(part: str) -> bool:
     """True if TorchServe, which decodes a path before it splits it, would find another route."""
     return "/" in unquote(part) or unquote(part) in (".", "..")
 
 
-def _short(version: str) -> str:
+def short_version(version: str) -> str:
     """A version as clients write it; TorchServe's are 1.0 as a rule."""
     return version.removesuffix(".0")
-
-
-def _framing(request: h11.Request) -> Field:
-    """The field that tells the length of the body."""
-    for name, value in request.headers:
-        if name in (b"content-length", b"transfer-encoding"):
-            return name, value
-    return b"content-length", b"0"

@@ -10,6 +10,8 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
+from d2serve.servers.body_memory import BodyMemory
+from d2serve.servers.cors import Cors
 from d2serve.servers.torchserve.proxy.connection import Connection
 from d2serve.servers.torchserve.proxy.errors import too_many_connections
 from d2serve.servers.torchserve.proxy.events import EventSender, RequestFacts
@@ -26,6 +28,7 @@ NO_WORKER_TIMEOUT_S = 60.0
 # Clients that connect at the same moment.
 BACKLOG = 1024
 ANY_IPV6 = "::"
+NO_CORS = Cors()
 
 
 class ProxyServer:
@@ -36,6 +39,7 @@ class ProxyServer:
         folder: the state shared with the workers.
         limits: limits for clients.
         tls: the server's TLS configuration; None for plain HTTP.
+        cors: the web pages that may send requests.
     """
 
     def __init__(
@@ -44,10 +48,13 @@ class ProxyServer:
         folder: RuntimeFolder,
         limits: Limits,
         tls: ssl.SSLContext | None = None,
+        cors: Cors = NO_CORS,
     ) -> None:
         self.upstream = upstream
         self.limits = limits
         self.tls = tls
+        self.cors = cors
+        self.bodies = BodyMemory()
         self.disconnects = folder.disconnects
         self._folder = folder
         self._events = EventSender(folder.path)

@@ -57,9 +57,17 @@ class HeldBody:
         Raises:
             RequestError: 503, the bodies together would exceed the limit.
         """
+        if size > self.size:
+            self.require(size)
+            self._memory.held += size - self.size
+            self.size = size
+
+    def require(self, size: int) -> None:
+        """Check that `size` bytes can be counted now, without counting them.
+
+        Raises:
+            RequestError: 503, the bodies together would exceed the limit.
+        """
         others = self._memory.held - self.size
-        if size <= self.size:
-            return
         if others and others + size > self._max_bytes:
             raise overloaded("the request bodies in memory have reached their limit")
-        self._memory.held, self.size = others + size, size

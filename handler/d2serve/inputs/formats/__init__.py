@@ -1,0 +1,1 @@
+"""Containers of encoded images: their pixels without the metadata blocks that decoders misread."""
