@@ -1,5 +1,6 @@
 """Fixtures for all tests: the repository, the bundled model's archive and a running TorchServe."""
 
+import ctypes
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,3 +55,13 @@ def server(shapes_mar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     log_dir = tmp_path_factory.mktemp("logs")
     with running_server(shapes_mar, log_dir=log_dir, with_proxy=True) as running:
         yield running
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Return freed memory to the system after each file: several processes run tests at a time.
+
+    glibc keeps what models and large images have used, about 1 GB in a process.
+    """
+    if nextitem is None or nextitem.path != item.path:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

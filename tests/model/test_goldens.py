@@ -1,6 +1,6 @@
 """Networks reproduce the stored results of upstream."""
 
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ ROWS = [
 ]
 
 
-@cache
+@lru_cache(maxsize=1)  # the images of a model follow one another
 def detector_for(model: GoldenModel) -> NativeDetector:
     return NativeDetector(model.build(), torch.device("cpu"), Settings())
 

@@ -107,13 +107,17 @@ def test_a_killed_server_is_restarted_and_a_stopped_one_is_not(
 def test_running_requests_finish_when_the_server_stops(server: Supervisor, image: bytes) -> None:
     server.wait_until_ready(60)
     statuses: list[int] = []
-    clients = [
-        threading.Thread(target=lambda: statuses.append(predict(server, image).status_code))
-        for _ in range(8)
-    ]
+    is_stopping = threading.Event()
+
+    def send_requests() -> None:
+        while not is_stopping.is_set():
+            statuses.append(predict(server, image).status_code)
+
+    clients = [threading.Thread(target=send_requests) for _ in range(8)]
     for client in clients:
         client.start()
     wait_until(lambda: is_busy(server))
+    is_stopping.set()
     stopping = threading.Thread(target=server.stop)
     stopping.start()
     wait_until(lambda: httpx.get(f"{server.url}/ping").status_code == 503)
