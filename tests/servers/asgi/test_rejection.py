@@ -81,7 +81,19 @@ def test_the_response_is_that_of_the_application(
     assert [error.status for error in rejecting.errors] == [503]
     ours, theirs = (json.loads(record.message) for record in caplog.records if "{" in record.msg)
     del ours["time"], theirs["time"]
-    assert ours == theirs
+    assert ours == {**theirs, "rejected": 1}
+
+
+def test_one_line_a_second_is_logged(
+    rejecting: Rejecting, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    for now in (10.0, 10.1, 10.9, 11.0, 11.1, 12.5):
+        monkeypatch.setattr("d2serve.servers.asgi.rejection.time.monotonic", lambda now=now: now)
+        assert rejecting.reject(rejecting.request())
+    logged = [json.loads(record.message)["rejected"] for record in caplog.records]
+    assert logged == [1, 3, 2]
+    assert len(rejecting.errors) == 6
 
 
 @pytest.mark.parametrize(

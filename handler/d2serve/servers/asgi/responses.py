@@ -60,7 +60,7 @@ def own_error(scope: Scope, error: RequestError, on_error: OnError, *, logs: boo
         logs: whether the log has a line for it.
     """
     if logs:
-        report_error(error, _request_fields(scope))
+        report_error(error, request_fields(scope))
     on_error(error)
     return to_response(error, is_open_inference=is_open_inference(scope["path"]))
 
@@ -89,7 +89,8 @@ def to_events(response: Response, request_id: str, *fields: Field) -> Sequence[h
     )
 
 
-def _request_fields(scope: Scope) -> dict[str, Any]:
+def request_fields(scope: Scope) -> dict[str, Any]:
+    """The loggable part of a request."""
     headers = Request(scope).headers
     media_type = body_type_of(headers.get("content-type", ""))
     known = media_type if media_type in REQUEST_TYPES else "other" if media_type else "none"
