@@ -29,6 +29,9 @@ CLOSE = (b"connection", b"close")
 SLICE_BYTES = 2048
 # After each slice the connection waits for this multiple of the time that it took.
 PAUSE_FACTOR = 3.0
+# A pipelined request waits for this time in seconds after the response before it, so that a client
+# that sends thousands of them leaves the event loop, and the interpreter lock, to all others.
+PIPELINE_PAUSE_S = 0.002
 # Connections beyond the limit, for health checks and for 503 responses.
 SPARE_CONNECTIONS = 64
 
@@ -120,7 +123,7 @@ class TimedProtocol(H11Protocol):
         super().on_response_complete()
         if self._received and self._slice_timer is None and not self.transport.is_closing():
             self._unset_keepalive_if_required()
-            self._slice_timer = self.loop.call_later(0, self._parse)
+            self._slice_timer = self.loop.call_later(PIPELINE_PAUSE_S, self._parse)
 
     def send_400_response(self, msg: str) -> None:
         """Respond to a malformed request with the contract's error."""
