@@ -132,7 +132,10 @@ class RunningProxy:
         return events
 
     def stop(self) -> None:
-        self.loop.call_soon_threadsafe(self.server.stop)
+        """Stop, unless it has stopped: its event loop closes before its thread ends."""
+        if not self.loop.is_closed():
+            with suppress(RuntimeError):  # closed since
+                self.loop.call_soon_threadsafe(self.server.stop)
 
 
 @contextmanager
