@@ -79,7 +79,7 @@ def class_notes(problems: Mapping[str, Any], owners: Mapping[str, Project]) -> l
 def ignore_hint(unknown: Mapping[str, Any], owners: Mapping[str, Project]) -> list[str]:
     """Explain how to ignore unknown keys, or why they cannot be ignored.
 
-    There is no hint if a key is probably a typo or part of a known project's network.
+    The result is empty if a key is probably a typo or part of a known project's network.
     """
     fixed = find_fixed(unknown, owners)
     if fixed:

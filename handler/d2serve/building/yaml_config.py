@@ -98,7 +98,7 @@ def _exists(path: Path) -> bool:
 def _expand_user(base: str) -> Path:
     try:
         return Path(base).expanduser()
-    except RuntimeError:  # there is no such user
+    except RuntimeError:  # the user does not exist
         return Path(base)
 
 

@@ -1,35 +1,20 @@
 """Web pages of other origins, through real servers whose operator permits some and has a token."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
 from d2serve.servers.exposure import ANY
-from d2serve.servers.torchserve.launcher.network import Exposure, read_token
-from d2serve.servers.torchserve.launcher.server import running_server
-from tests.serving.asgi_server import running_asgi_server
+from d2serve.servers.torchserve.launcher.network import Exposure
+from tests.serving.contract.guarded import TOKEN, Guarded, guarded_asgi, guarded_torchserve
 from tests.serving.contract.rows import INFERENCE_ROUTES, Array, png_of
 from tests.serving.served import Served
 
 ORIGIN, LOCAL = "https://example.org", "http://localhost:3000"
 OTHERS = ("https://example.com", "http://example.org", "https://example.org:8443", "null")
-TOKEN = "a-token-of-the-operator"
 ALLOW = "access-control-allow-origin"
-
-
-@dataclass(frozen=True)
-class Permissive:
-    """A server with --cors-origin, and its token."""
-
-    url: str
-    model_name: str
-    token: str
-
-    def at(self, route: str) -> str:
-        return self.url + route.format(model=self.model_name)
 
 
 @pytest.fixture(scope="module")
@@ -38,27 +23,21 @@ def permissive(
     shapes_mar: Path,
     tmp_path_factory: pytest.TempPathFactory,
     request: pytest.FixtureRequest,
-) -> Iterator[Permissive]:
+) -> Iterator[Guarded]:
+    """A server with --cors-origin and a token."""
     folder = tmp_path_factory.mktemp("permissive")
     if server_name == "torchserve":
         exposure = Exposure(ANY, cors_origins=(ORIGIN, LOCAL))
-        with running_server(
-            shapes_mar, log_dir=folder, exposure=exposure, with_proxy=True
-        ) as running:
-            token = read_token(running.key_file, "inference")
-            assert token
-            yield Permissive(running.url, running.model_name, token)
+        with guarded_torchserve(shapes_mar, folder, exposure) as running:
+            yield running
     elif server_name == "asgi":
         arguments = ["--cors-origin", ORIGIN, "--cors-origin", LOCAL]
         environment = {"D2SERVE_SERVER_TOKEN": TOKEN}
-        with running_asgi_server(
-            shapes_mar, log_dir=folder, arguments=arguments, environment=environment
-        ) as server:
-            server.wait_until_ready()
-            yield Permissive(server.url, server.model_name, TOKEN)
+        with guarded_asgi(shapes_mar, folder, arguments, environment) as running:
+            yield running
     else:
         served: Served = request.getfixturevalue("served")
-        yield Permissive(served.url, served.model_name, TOKEN)
+        yield Guarded(served.url, served.model_name, TOKEN)
 
 
 def preflight(
@@ -76,7 +55,7 @@ def preflight(
 @pytest.mark.parametrize("origin", [ORIGIN, LOCAL])
 @pytest.mark.parametrize("route", [*INFERENCE_ROUTES, "/ping", "/v2/models/{model}"])
 def test_a_preflight_request_needs_no_token(
-    permissive: Permissive, http: httpx.Client, route: str, origin: str
+    permissive: Guarded, http: httpx.Client, route: str, origin: str
 ) -> None:
     response = preflight(http, permissive.at(route), origin)
     assert response.is_success, response.text
@@ -88,7 +67,7 @@ def test_a_preflight_request_needs_no_token(
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "GET"])
-def test_the_methods_of_scripts(permissive: Permissive, http: httpx.Client, method: str) -> None:
+def test_the_methods_of_scripts(permissive: Guarded, http: httpx.Client, method: str) -> None:
     assert (
         preflight(http, permissive.at("/invocations"), method=method).headers.get(ALLOW) == ORIGIN
     )
@@ -96,7 +75,7 @@ def test_the_methods_of_scripts(permissive: Permissive, http: httpx.Client, meth
 
 @pytest.mark.parametrize("origin", OTHERS)
 def test_another_origin_is_not_permitted(
-    permissive: Permissive, http: httpx.Client, image: Array, origin: str
+    permissive: Guarded, http: httpx.Client, image: Array, origin: str
 ) -> None:
     refused = preflight(http, permissive.at("/invocations"), origin)
     assert refused.status_code == 400, refused.text
@@ -111,7 +90,7 @@ def test_another_origin_is_not_permitted(
 
 
 def test_a_script_can_read_the_response(
-    permissive: Permissive, http: httpx.Client, image: Array
+    permissive: Guarded, http: httpx.Client, image: Array
 ) -> None:
     """`fetch` with a string body declares text/plain, or JSON as here."""
     headers = {"Authorization": f"Bearer {permissive.token}", "Origin": ORIGIN}
@@ -133,7 +112,7 @@ def test_a_script_can_read_the_response(
     ],
 )
 def test_a_script_can_read_errors_and_documents(
-    permissive: Permissive,
+    permissive: Guarded,
     http: httpx.Client,
     method: str,
     route: str,
@@ -149,7 +128,7 @@ def test_a_script_can_read_errors_and_documents(
 
 
 def test_other_clients_are_not_affected(
-    permissive: Permissive, http: httpx.Client, image: Array
+    permissive: Guarded, http: httpx.Client, image: Array
 ) -> None:
     headers = {"Authorization": f"Bearer {permissive.token}"}
     response = png_of(image, **headers).post(http, permissive.at("/invocations"))

@@ -1,32 +1,16 @@
 """Section 5 of the contract: servers that require a token."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
 from d2serve.servers.exposure import ANY
-from d2serve.servers.torchserve.launcher.network import Exposure, read_token
-from d2serve.servers.torchserve.launcher.server import running_server
-from tests.serving.asgi_server import running_asgi_server
+from d2serve.servers.torchserve.launcher.network import Exposure
+from tests.serving.contract.guarded import TOKEN, Guarded, guarded_asgi, guarded_torchserve
 from tests.serving.contract.rows import INFERENCE_ROUTES, Array, png_of
 from tests.serving.served import Served
-
-TOKEN = "a-token-of-the-operator"
-
-
-@dataclass(frozen=True)
-class Guarded:
-    """A server and its token."""
-
-    url: str
-    model_name: str
-    token: str
-
-    def at(self, route: str) -> str:
-        return self.url + route.format(model=self.model_name)
 
 
 @pytest.fixture(scope="module")
@@ -39,20 +23,13 @@ def guarded(
     """A server whose operator has set a token, as far as it has tokens."""
     folder = tmp_path_factory.mktemp("guarded")
     if server_name == "torchserve":
-        exposure = Exposure(ANY)
-        with running_server(
-            shapes_mar, log_dir=folder, exposure=exposure, with_proxy=True
-        ) as running:
-            token = read_token(running.key_file, "inference")
-            assert token
-            yield Guarded(running.url, running.model_name, token)
+        with guarded_torchserve(shapes_mar, folder, Exposure(ANY)) as running:
+            yield running
     elif server_name == "asgi":
         file = folder / "token"
         file.write_text(TOKEN)
-        arguments = ["--token-file", str(file)]
-        with running_asgi_server(shapes_mar, log_dir=folder, arguments=arguments) as server:
-            server.wait_until_ready()
-            yield Guarded(server.url, server.model_name, TOKEN)
+        with guarded_asgi(shapes_mar, folder, ["--token-file", str(file)]) as running:
+            yield running
     else:
         served: Served = request.getfixturevalue("served")
         yield Guarded(served.url, served.model_name, TOKEN)

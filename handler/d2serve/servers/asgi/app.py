@@ -253,7 +253,7 @@ class Api:
         """The name of the request's model.
 
         Raises:
-            RequestError: 404 there is no such model or version.
+            RequestError: 404 the model or version is unknown.
         """
         name: str = request.path_params.get("name", default)
         self.models.check_name(name, request.path_params.get("version", VERSIONS[0]))

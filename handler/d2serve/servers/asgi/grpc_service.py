@@ -71,7 +71,7 @@ class InferenceService:
         """Return whether a model is available.
 
         Raises:
-            RequestError: 404, there is no such model.
+            RequestError: 404, the model is unknown.
         """
         self._models.check_name(request.name, request.version or VERSIONS[0])
         return message_class("ModelReadyResponse")(ready=self._is_ready())
@@ -80,7 +80,7 @@ class InferenceService:
         """Return the inputs and outputs of a model.
 
         Raises:
-            RequestError: 404, there is no such model.
+            RequestError: 404, the model is unknown.
         """
         self._models.check_name(request.name, request.version or VERSIONS[0])
         return message_class("ModelMetadataResponse")(**model_metadata(request.name))
@@ -91,7 +91,7 @@ class InferenceService:
         If the caller cancels this, the core learns that the client has disconnected.
 
         Raises:
-            RequestError: 400, 413 or 422 the message cannot be used, 404 there is no such model,
+            RequestError: 400, 413 or 422 the message cannot be used, 404 the model is unknown,
                 500 the device is lost,
                 503 the model is not available now.
         """

@@ -113,7 +113,7 @@ class Models:
         """The model of a name.
 
         Raises:
-            RequestError: 404 there is no such model, 503 it is not available now.
+            RequestError: 404 the model is unknown, 503 it is not available now.
         """
         self.check_name(name)
         self.check_ready()
