@@ -10,7 +10,10 @@ USAGE_ERROR = 2
 # Modules with `main(arguments) -> exit code`, and help; loaded on demand, for they import slowly.
 COMMANDS = {
     "stages": ("bench.stages.command", "time each stage of a request beside its baselines"),
-    "gpu": ("bench.gpu", "forward pass, whole requests and HTTP on a CUDA GPU, beside baselines"),
+    "gpu": (
+        "bench.gpu.command",
+        "network, requests and HTTP on a CUDA GPU, beside baselines",
+    ),
     "baselines": ("bench.baselines.command", "requests/s beside other servers of the same model"),
     "load": ("bench.load.command", "load test over settings and clients, with a recommendation"),
     "soak": ("bench.soak.command", "mixed and hostile traffic with killed workers, checked"),

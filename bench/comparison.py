@@ -161,7 +161,7 @@ def run_comparison(
 ) -> Result:
     """Time the implementations that fit into memory in alternation; see `time_alternating`."""
     peaks = {name: _peak_mb(call) for name, call in comparison.calls.items()}
-    calls = {name: call for name, call in comparison.calls.items() if peaks[name] != 0}
+    calls = {name: call for name, call in comparison.calls.items() if peaks[name] != math.inf}
     timed = time_alternating(calls, rounds, within_s=within_s, after_round=after_round)
     series = tuple(replace(each, peak_mb=peaks[each.name]) for each in timed)
     missing = [f"out of memory: {name}" for name in peaks if name not in calls]
@@ -171,7 +171,7 @@ def run_comparison(
 
 
 def _peak_mb(run: Callable[[], object]) -> float | None:
-    """Of a run on the GPU; 0 where its memory does not suffice, None without a GPU."""
+    """Of a run on the GPU; infinite where its memory does not suffice, None without a GPU."""
     if not torch.cuda.is_initialized():
         return None
     torch.cuda.empty_cache()
@@ -180,7 +180,7 @@ def _peak_mb(run: Callable[[], object]) -> float | None:
         run()
         return torch.cuda.max_memory_allocated() / 1e6
     except torch.OutOfMemoryError:
-        return 0
+        return math.inf
 
 
 def write_results(

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from bench import __main__ as entry
-from bench import gpu, overload
+from bench import overload
+from bench.gpu import command as gpu
 from bench.loadgen.generator import Record
 from bench.memory import bare_peak, large_peaks_mb, rows_of
 from bench.overload import recovery_s
@@ -51,16 +52,27 @@ def test_without_a_gpu_the_command_ends(monkeypatch: Patch, capsys: Capture) -> 
 # Detectron2's own habits, where it is installed.
 @pytest.mark.filterwarnings("ignore:torch.meshgrid:UserWarning")
 def test_the_gpu_benchmark_runs_on_the_cpu(tmp_path: Path) -> None:
-    arguments = ["--device", "cpu", "--quick", "--without-http", "--output", str(tmp_path)]
-    assert gpu.main(arguments) == 0
-    results = json.loads((tmp_path / "gpu.json").read_text())["results"]
-    cases = [each["case"] for each in results if each["stage"] == "forward"]
-    assert cases == [f"{name}, batch {batch}" for name in ("fp32", "bf16") for batch in (1, 2)]
+    arguments = [
+        "--device",
+        "cpu",
+        "--quick",
+        "--only",
+        "forward",
+        "profile",
+        "--precisions",
+        "bf16",
+    ]
+    assert gpu.main([*arguments, "--output", str(tmp_path)]) == 0
+    results = json.loads((tmp_path / "gpu-forward.json").read_text())["results"]
+    assert [each["case"] for each in results] == [f"bf16, batch {batch}" for batch in (1, 2)]
     names = [series["name"] for series in results[0]["series"]]
-    assert names == ["d2serve", "d2serve, from pixels", "torchvision eager"]
-    assert {"decode", "requests"} < {each["stage"] for each in results}
-    page = (tmp_path / "gpu.md").read_text()
+    assert names[:3] == ["d2serve", "d2serve, from pixels", "torchvision eager"]
+    page = (tmp_path / "gpu-forward.md").read_text()
     assert "TF32 in fp32, for all implementations: off in matrix" in page
+    assert (
+        "bf16, batch 2, 3 runs, by self_cpu_time_total"
+        in (tmp_path / "gpu-profile.txt").read_text()
+    )
 
 
 def test_memory_of_the_worker_beside_the_bare_model() -> None:

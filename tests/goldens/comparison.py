@@ -19,7 +19,8 @@ MIN_MASK_IOU = 0.995
 KEYPOINT_TOLERANCE_PX = 0.05
 MIN_AGREEMENT = 0.999
 MAX_MATCH_DISTANCE_PX = 1.0
-MIN_BOX_IOU = 0.97
+# bfloat16 moves single boxes this much, with other rounding of the same layers on a CPU too.
+MIN_BOX_IOU = 0.95
 HALF_SCORE_TOLERANCE = 0.02
 
 

@@ -1,6 +1,7 @@
 """Batched NMS equals NMS of each group."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -17,9 +18,11 @@ from d2serve.model.nms import (
     nms_per_level,
     nms_per_level_cpu,
     nms_per_level_gpu,
-    parallel_nms,
     select_best,
+    select_best_cpu,
+    select_best_gpu,
 )
+from d2serve.model.parallel_nms import parallel_nms
 
 THRESHOLD = 0.5
 # Of 900 boxes of four images, as `scored_boxes` draws them.
@@ -190,3 +193,34 @@ def test_the_best_of_several_images_are_those_of_each_alone() -> None:
 def test_levels_without_boxes(suppress: Callable[[Sequence[Tensor], float], list[Tensor]]) -> None:
     kept = suppress([torch.zeros(2, 0, 4), torch.zeros(2, 0, 4)], 0.5)
     assert [tuple(mask.shape) for mask in kept] == [(2, 0), (2, 0)]
+
+
+@pytest.mark.parametrize(
+    ("count", "classes", "limit", "falls_back"),
+    [
+        pytest.param(900, 80, 100, False, id="few-candidates"),
+        pytest.param(6_000, 80, 100, False, id="the-best-suffice"),
+        pytest.param(6_000, 1, 400, True, id="the-best-leave-too-few"),
+        pytest.param(6_000, 80, -3, True, id="a-negative-limit"),
+        pytest.param(0, 80, 100, True, id="none"),
+        pytest.param(3, 80, 100, False, id="images-without-any"),
+    ],
+)
+def test_the_best_boxes_by_a_gpu_equal_those_by_a_cpu(
+    count: int, classes: int, limit: int, falls_back: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidates = scored_boxes(count, classes=classes, images=4, seed=5)
+    expected = select_best_cpu(candidates, 4, THRESHOLD, limit)
+    suppressed_all = []
+
+    def counted(*arguments: Any) -> Any:
+        suppressed_all.append(arguments)
+        return select_best_cpu(*arguments)
+
+    monkeypatch.setattr(module, "select_best_cpu", counted)
+    found = select_best_gpu(candidates, 4, THRESHOLD, limit)
+    assert bool(suppressed_all) == falls_back
+    assert found.counts == expected.counts
+    assert torch.equal(found.boxes, expected.boxes)
+    assert torch.equal(found.scores, expected.scores)
+    assert torch.equal(found.classes, expected.classes)

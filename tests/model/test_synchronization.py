@@ -74,6 +74,7 @@ def recorded_syncs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 def _compute_as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nms, "nms_per_level_cpu", nms.nms_per_level_gpu)
     monkeypatch.setattr(nms, "class_wise_nms_cpu", nms.class_wise_nms_gpu)
+    monkeypatch.setattr(nms, "select_best", nms.select_best_gpu)
     monkeypatch.setattr(poolers, "roi_align", torchvision.ops.roi_align)
 
 

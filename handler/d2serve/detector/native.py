@@ -18,6 +18,7 @@ from d2serve.detector.cuda_graphs import enable_cuda_graphs
 from d2serve.errors import SettingsError
 from d2serve.masks.panoptic import combine
 from d2serve.model.config import PanopticConfig
+from d2serve.model.fused_conv import fuse
 from d2serve.model.meta_arch import build_optimized
 from d2serve.model.network import Network
 from d2serve.model.optimize import optimize
@@ -61,6 +62,8 @@ class NativeDetector(BatchedDetector):
         self.model = optimize(model, choose_dtype(settings.precision, device))
         if device.type == "cpu":
             pack(self.model)
+        if device.type == "cuda":
+            fuse(self.model)
         if settings.cuda_graphs:
             enable_cuda_graphs(self.model, device)
         self.device = device

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from d2serve.model.parallel_nms import parallel_nms
 from d2serve.model.structures import Instances
 from d2serve.torchvision_ops import NMS
 
@@ -18,10 +19,9 @@ MAX_BOXES_CPU = 1_000
 # (128 MiB), and each class of larger images has one, with at most one box per proposal.
 MAX_BOXES_GPU = 25_000
 MAX_IMAGE_BOXES_GPU = 32_768
-# Pairs of boxes in a step of `parallel_nms`, to bound its memory.
-MAX_PAIRS = 1 << 23
-# Steps of `parallel_nms` between two checks for convergence, because a check waits for the GPU.
-STEPS_PER_CHECK = 8
+# The best boxes of an image that a GPU suppresses first. Most images have fewer; most others keep a
+# hundred of these, and then need no more.
+BEST_BOXES_GPU = 512
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,15 @@ def select_best(
         max_per_image: maximum number of boxes of an image; if negative, the number of lowest scores
             to leave out, times -1.
     """
+    if candidates.boxes.device.type == "cpu":
+        return select_best_cpu(candidates, num_images, threshold, max_per_image)
+    return select_best_gpu(candidates, num_images, threshold, max_per_image)
+
+
+def select_best_cpu(
+    candidates: ScoredBoxes, num_images: int, threshold: float, max_per_image: int
+) -> Instances:
+    """Run `select_best` by suppressing all candidates."""
     kept = class_wise_nms(candidates, num_images, threshold)
     counts = _count_per_image(candidates.images[kept], num_images)
     by_image = [of_image[:max_per_image] for of_image in kept.split(counts)]
@@ -59,6 +68,47 @@ def select_best(
         candidates.classes[kept],
         [len(of_image) for of_image in by_image],
     )
+
+
+def select_best_gpu(
+    candidates: ScoredBoxes, num_images: int, threshold: float, max_per_image: int
+) -> Instances:
+    """Run `select_best` on the BEST_BOXES_GPU best candidates of each image, in parallel.
+
+    Boxes suppress only worse ones: where `max_per_image` of the best candidates stay, no other one
+    can be among the result. Images that need the others, too, run all again.
+    """
+    if max_per_image < 0 or len(candidates.scores) == 0:
+        return select_best_cpu(candidates, num_images, threshold, max_per_image)
+    best, present, counts = _best_of_each(candidates, num_images)
+    # In float64, as in `nms_of_groups`.
+    boxes = candidates.boxes[best].double().where(present[..., None], 0.0)
+    kept = parallel_nms(boxes, threshold, candidates.classes[best]) & present
+    enough = (kept.sum(dim=1) >= max_per_image) | (counts <= best.shape[1])
+    kept &= kept.cumsum(dim=1) <= max_per_image
+    all_enough, *kept_counts = torch.cat((enough.all()[None], kept.sum(dim=1))).tolist()
+    if not all_enough:
+        return select_best_cpu(candidates, num_images, threshold, max_per_image)
+    chosen = best[kept]
+    return Instances(
+        candidates.boxes[chosen], candidates.scores[chosen], candidates.classes[chosen], kept_counts
+    )
+
+
+def _best_of_each(candidates: ScoredBoxes, num_images: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The best candidates of each image, best first.
+
+    Returns:
+        Int64[num_images, K] indices, Bool[num_images, K] false after an image's last candidate, and
+        Int64[num_images] numbers of all candidates.
+    """
+    order = candidates.scores.argsort(descending=True, stable=True)
+    order = order[candidates.images[order].argsort(stable=True)]
+    each = torch.arange(num_images, device=order.device)
+    counts = (candidates.images == each[:, None]).sum(dim=1)
+    rank = torch.arange(min(BEST_BOXES_GPU, len(order)), device=order.device)
+    positions = (counts.cumsum(0) - counts)[:, None] + rank
+    return order[positions.clamp(max=len(order) - 1)], rank < counts[:, None], counts
 
 
 def class_wise_nms(candidates: ScoredBoxes, num_images: int, threshold: float) -> Tensor:
@@ -175,36 +225,3 @@ def nms_per_level_gpu(levels: Sequence[Tensor], threshold: float) -> list[Tensor
     padded = torch.cat([F.pad(level, (0, 0, 0, longest - level.shape[1])) for level in levels])
     kept = parallel_nms(padded, threshold).unflatten(0, (len(levels), len(levels[0])))
     return [mask[:, : level.shape[1]] for mask, level in zip(kept, levels, strict=True)]
-
-
-def parallel_nms(boxes_xyxy: Tensor, threshold: float) -> Tensor:
-    """Bool[G, K] of Float32[G, K, 4], best first: the boxes that stay in each of G groups.
-
-    A box is suppressed by the better ones that stay. Repeated from "all stay", this step converges
-    to the result of sequential NMS, in as many steps as the longest chain of suppressions has
-    boxes (Cluster-NMS, Zheng et al. 2021).
-    """
-    groups_at_once = max(1, MAX_PAIRS // max(1, boxes_xyxy.shape[1] ** 2))
-    parts = boxes_xyxy.split(groups_at_once)
-    # suppresses[g, i, j]: box i of group g is better than box j and overlaps it.
-    suppresses = torch.cat([_pairwise_iou(part) > threshold for part in parts]).triu_(diagonal=1)
-    kept = torch.ones(suppresses.shape[:2], dtype=torch.bool, device=suppresses.device)
-    while True:
-        for _ in range(STEPS_PER_CHECK):
-            before, kept = kept, ~(suppresses & kept[:, :, None]).any(dim=1)
-        if torch.equal(before, kept):
-            return kept
-
-
-def _pairwise_iou(boxes: Tensor) -> Tensor:
-    """Float32[G, K, K] of Float32[G, K, 4], rounded as in torchvision; NaN for two empty boxes."""
-    x1, y1, x2, y2 = boxes.unbind(-1)
-    areas = (x2 - x1) * (y2 - y1)
-    intersections = _pairwise_overlap(x1, x2).mul_(_pairwise_overlap(y1, y2))
-    return intersections / (areas[:, :, None] + areas[:, None] - intersections)
-
-
-def _pairwise_overlap(starts: Tensor, ends: Tensor) -> Tensor:
-    """Float32[G, K, K]: the common length of each two of Float32[G, K] intervals, at least 0."""
-    end = torch.minimum(ends[:, :, None], ends[:, None])
-    return end.sub_(torch.maximum(starts[:, :, None], starts[:, None])).clamp_(min=0)

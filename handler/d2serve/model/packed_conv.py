@@ -175,8 +175,8 @@ def find_problem(kind: _Packed, dtype: torch.dtype, operators: Any) -> str:
             expected = list(_sample_outputs(plain, dtype))
     except FAILURES as error:
         return f"{type(error).__name__}: {error}"
-    is_close = all(_is_close(*pair) for pair in zip(found, expected, strict=True))
-    return "" if is_close else "its result for a sample is wrong"
+    equal = all(is_close(*pair) for pair in zip(found, expected, strict=True))
+    return "" if equal else "its result for a sample is wrong"
 
 
 def _sample_layer(kind: _Packed) -> Any:
@@ -188,14 +188,13 @@ def _sample_layer(kind: _Packed) -> Any:
             layer = Deconv2x2(SAMPLE_CHANNELS, SAMPLE_CHANNELS)
         else:
             layer = Conv2d(SAMPLE_CHANNELS, SAMPLE_CHANNELS, 3, relu=True)
-    layer.weight = nn.Parameter(_waves(*layer.weight.shape), requires_grad=False)
-    layer.bias = nn.Parameter(_waves(SAMPLE_CHANNELS), requires_grad=False)
+    layer.weight = nn.Parameter(waves(*layer.weight.shape), requires_grad=False)
+    layer.bias = nn.Parameter(waves(SAMPLE_CHANNELS), requires_grad=False)
     return layer
 
 
 def _sample_outputs(layer: Any, dtype: torch.dtype) -> Iterator[Tensor]:
-    features = _waves(2, SAMPLE_CHANNELS, SAMPLE_SIDE, SAMPLE_SIDE).to(dtype)
-    features = features.to(memory_format=torch.channels_last)
+    features = sample_features(dtype)
     yield layer(features)
     if isinstance(layer, Conv2d | PackedConv2d):
         layer.relu = False  # as in all layers with a shortcut
@@ -203,12 +202,19 @@ def _sample_outputs(layer: Any, dtype: torch.dtype) -> Iterator[Tensor]:
         yield layer.add_relu(features, features.clone())
 
 
-def _waves(*shape: int) -> Tensor:
+def sample_features(dtype: torch.dtype) -> Tensor:
+    """Float[2, SAMPLE_CHANNELS, SAMPLE_SIDE, SAMPLE_SIDE] in channels_last."""
+    features = waves(2, SAMPLE_CHANNELS, SAMPLE_SIDE, SAMPLE_SIDE).to(dtype)
+    return features.to(memory_format=torch.channels_last)
+
+
+def waves(*shape: int) -> Tensor:
     """Float32 values in -1..1 that differ, without random numbers."""
     return torch.arange(math.prod(shape), dtype=torch.float32).sin().view(shape)
 
 
-def _is_close(found: Tensor, expected: Tensor) -> bool:
+def is_close(found: Tensor, expected: Tensor) -> bool:
+    """Return whether two tensors are equal up to the rounding of bfloat16."""
     if found.shape != expected.shape or found.dtype != expected.dtype:
         return False
     return bool((found - expected).abs().max() <= TOLERANCE * expected.abs().max())

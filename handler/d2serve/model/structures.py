@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -97,8 +98,9 @@ def rescale(
 
 def image_indices(counts: Sequence[int], device: torch.device) -> Tensor:
     """Int64[sum of counts]: the image index of each row."""
-    indices = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
-    return to_device(indices, device)
+    # Not torch's repeat_interleave, which starts all threads for this.
+    indices = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+    return to_device(torch.from_numpy(indices), device)
 
 
 def limits(sizes_hw: Sequence[SizeHW], device: torch.device) -> Tensor:
