@@ -15,6 +15,9 @@ CLIENTS_REQUIREMENTS := tests/serving/clients/requirements.txt
 CONTAINER_VENV := .venv-container
 CONTAINER_INSTALLED := $(CONTAINER_VENV)/.installed
 CONTAINER_REQUIREMENTS := constraints-sagemaker.txt
+RAY_VENV := .venv-ray
+RAY_INSTALLED := $(RAY_VENV)/.installed
+RAY_REQUIREMENTS := constraints-ray.txt
 SHAPES := models/shapes
 SHAPES_MAR := model-store/shapes.mar
 SOURCES := $(shell find handler -name '*.py' -o -name '*.yaml' -o -name '*.xml' -o -name '*.json' 2>/dev/null)
@@ -35,12 +38,12 @@ repeated = $$(for word in $$$(1); do printf -- '$(2) %s ' "$$word"; done)
 require = @$(foreach name,$(1),[ -n "$$$(name)" ] &&) true || { \
   echo "usage: make $@ $(foreach name,$(1),$(name)=...); \`make help\` lists the optional variables" >&2; exit 2; }
 # Variables that deploy and transform share.
-AWS_OPTIONS = $(call options,REGION ROLE BUCKET PREFIX KMS_KEY INSTANCE INSTANCES SUBNETS SECURITY_GROUPS) \
+AWS_OPTIONS = $(call options,REGION CONTAINER IMAGE ROLE BUCKET PREFIX KMS_KEY INSTANCE INSTANCES SUBNETS SECURITY_GROUPS) \
   $(call flags,NETWORK_ISOLATION DRY_RUN) $(call repeated,CONTAINER_ENV,--env)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve predict archive package sagemaker-local deploy undeploy transform clarify loadtest soak \
+.PHONY: help demo serve predict archive package sagemaker-local deploy undeploy transform batch clarify loadtest soak \
   bench bench-peers bench-gpu test environments fuzz test-pythons lint format postman sbom clean
 
 help: ## List the commands
@@ -50,8 +53,8 @@ demo: $(SHAPES_MAR) ## Serve the bundled model, send its sample images, write ov
 	@exec $(D2SERVE) demo
 
 # The words of MODELS may be patterns, those of CORS_ORIGINS may not.
-serve: $(if $(MODEL)$(MODELS),$(INSTALLED),$(SHAPES_MAR)) ## Serve in the foreground: [MODEL=model-store/NAME.mar] [SERVER=torchserve] [PORT=8080] [ADDRESS=0.0.0.0] [CERTIFICATE= KEY=] [CORS_ORIGINS=] [MODELS= TOKEN_FILE= GRPC_PORT=]
-	@set -- $$MODELS; set -f; exec $(D2SERVE) serve $${MODEL:+"$$MODEL"} "$$@" \
+serve: $(if $(MODEL)$(MODELS),$(INSTALLED),$(SHAPES_MAR)) $(if $(filter ray,$(SERVER)),$(RAY_INSTALLED)) ## Serve in the foreground: [MODEL=model-store/NAME.mar] [SERVER=torchserve|asgi|ray] [PORT=8080] [ADDRESS=0.0.0.0] [CERTIFICATE= KEY=] [CORS_ORIGINS=] [MODELS= TOKEN_FILE= GRPC_PORT=]
+	@set -- $$MODELS; set -f; exec $(if $(filter ray,$(SERVER)),$(RAY_VENV)/bin/d2serve,$(D2SERVE)) serve $${MODEL:+"$$MODEL"} "$$@" \
 	  $(call options,SERVER PORT ADDRESS METRICS_ADDRESS CERTIFICATE KEY) $(call repeated,CORS_ORIGINS,--cors-origin) \
 	  $(call options,TOKEN_FILE GRPC_PORT FORWARDED_ALLOW_IPS FORWARD_TIMEOUT)
 
@@ -66,15 +69,16 @@ archive: $(INSTALLED) ## Detectron2 config and checkpoint to model-store/NAME.ma
 	@set -f; $(D2SERVE) archive $(call options,CONFIG WEIGHTS NAME CLASSES WEIGHTS_KEY RUNTIME) \
 	  $(call repeated,IGNORE_KEYS,--ignore-key)
 
-package: $(INSTALLED) ## model-store/NAME.mar to NAME.tar.gz for SageMaker's PyTorch container: NAME= [MULTI_MODEL=1]
+package: $(INSTALLED) ## model-store/NAME.mar to NAME.tar.gz for one of SageMaker's containers: NAME= [CONTAINER=ray|pytorch] [MULTI_MODEL=1]
 	$(call require,NAME)
-	@$(D2SERVE) package $(call options,NAME) $(call flags,MULTI_MODEL)
+	@$(D2SERVE) package $(call options,NAME CONTAINER) $(call flags,MULTI_MODEL)
 
-sagemaker-local: $(INSTALLED) $(CONTAINER_INSTALLED) ## Serve a package in AWS's container, without Docker: NAME= [PORT=8080] [MULTI_MODEL=1]
+# The container is that of the package; CONTAINER decides which one's packages are installed.
+sagemaker-local: $(INSTALLED) $(if $(or $(MULTI_MODEL),$(filter pytorch,$(CONTAINER))),$(CONTAINER_INSTALLED),$(RAY_INSTALLED)) ## Serve a package in AWS's container, without Docker: NAME= [CONTAINER=ray|pytorch] [PORT=8080] [MULTI_MODEL=1]
 	$(call require,NAME)
-	@exec $(D2SERVE) sagemaker-local $(call options,NAME PORT) $(call flags,MULTI_MODEL)
+	@exec $(D2SERVE) sagemaker-local $(call options,NAME CONTAINER PORT) $(call flags,MULTI_MODEL)
 
-deploy: $(INSTALLED) ## Package to a SageMaker endpoint: NAME= ENDPOINT= [MODE=realtime|serverless|async|mme] [INSTANCE=] [ROLE=] [REGION=] [DRY_RUN=1]
+deploy: $(INSTALLED) ## Package to a SageMaker endpoint: NAME= ENDPOINT= [MODE=realtime|serverless|async|mme] [CONTAINER=] [IMAGE=] [INSTANCE=] [ROLE=] [REGION=] [DRY_RUN=1]
 	$(call require,NAME ENDPOINT)
 	@exec $(D2SERVE) deploy $(AWS_OPTIONS) $(call options,NAME ENDPOINT MODE MAX_INSTANCES MIN_INSTANCES TARGET_INVOCATIONS) \
 	  $(call options,MEMORY_MB MAX_CONCURRENCY DATA_CAPTURE OUTPUT SUCCESS_TOPIC ERROR_TOPIC) $(call repeated,ALARMS,--alarm)
@@ -83,9 +87,13 @@ undeploy: $(INSTALLED) ## Remove an endpoint and the resources that deploy creat
 	$(call require,ENDPOINT)
 	@exec $(D2SERVE) undeploy $(call options,ENDPOINT REGION) $(call flags,DRY_RUN)
 
-transform: $(INSTALLED) ## SageMaker batch transform over images in S3: NAME= INPUT=s3:// OUTPUT=s3:// [INSTANCE=] [ROLE=] [REGION=] [DRY_RUN=1]
+transform: $(INSTALLED) ## SageMaker batch transform over images in S3: NAME= INPUT=s3:// OUTPUT=s3:// [CONTAINER=] [INSTANCE=] [ROLE=] [REGION=] [DRY_RUN=1]
 	$(call require,NAME INPUT OUTPUT)
 	@exec $(D2SERVE) transform $(AWS_OPTIONS) $(call options,NAME INPUT OUTPUT REQUESTS_AT_ONCE MAX_PAYLOAD_MB CONTENT_TYPE ACCEPT)
+
+batch: $(RAY_INSTALLED) $(if $(MODEL),,$(SHAPES_MAR)) ## Process images offline with Ray Data: INPUT= OUTPUT= [MODEL=model-store/NAME.mar] [FORMAT=parquet|coco|jsonl] [MASKS=rle|polygon|none] [OVERLAYS=]
+	$(call require,INPUT OUTPUT)
+	@exec $(RAY_VENV)/bin/d2serve batch "$${MODEL:-$(SHAPES_MAR)}" $(call options,INPUT OUTPUT FORMAT MASKS OVERLAYS)
 
 clarify: $(INSTALLED) ## Write SageMaker Clarify's analysis_config.json: ENDPOINT= [NAME=] [DATASET=s3://] [FILE=out/analysis_config.json]
 	$(call require,ENDPOINT)
@@ -109,11 +117,12 @@ bench-gpu: $(INSTALLED) ## On a machine with a CUDA GPU: forward pass, whole req
 
 # Tests start several processes; OpenMP threads that spin while they wait would slow them down. The
 # tests of a file or of a server run in one process and share their servers (tests/conftest.py).
-test: ## Run all tests, with a real TorchServe: [PROCESSES=3]
+# Without bytecode each server would compile the package again.
+test: ## Run all tests, with a real TorchServe: [PROCESSES=4]
 	@$(MAKE) --no-print-directory --jobs=4 environments
-	@OMP_WAIT_POLICY=$${OMP_WAIT_POLICY:-PASSIVE} $(RUN) -m pytest --numprocesses "$${PROCESSES:-3}" --dist loadgroup --no-loadscope-reorder
+	@PYTHONDONTWRITEBYTECODE= OMP_WAIT_POLICY=$${OMP_WAIT_POLICY:-PASSIVE} $(RUN) -m pytest --numprocesses "$${PROCESSES:-4}" --dist loadgroup --no-loadscope-reorder
 
-environments: $(INSTALLED) $(SDK_INSTALLED) $(CLIENTS_INSTALLED) $(CONTAINER_INSTALLED)
+environments: $(INSTALLED) $(SDK_INSTALLED) $(CLIENTS_INSTALLED) $(CONTAINER_INSTALLED) $(RAY_INSTALLED)
 
 fuzz: $(INSTALLED) ## Send mutated requests to the pipeline, a tenth of them to a server; read mutated images and checkpoints: [EXAMPLES=20000]
 	@D2SERVE_FUZZ_EXAMPLES="$${EXAMPLES:-20000}" $(RUN) -m pytest -s --hypothesis-show-statistics tests/fuzz
@@ -161,10 +170,18 @@ $(CLIENTS_INSTALLED): $(CLIENTS_REQUIREMENTS) | $(CREATED)
 	@$(CLIENTS_VENV)/bin/python $(PIP_INSTALL) --no-deps -r $(CLIENTS_REQUIREMENTS)
 	@touch $@
 
-$(CONTAINER_INSTALLED): $(CONTAINER_REQUIREMENTS) | $(CREATED)
-	@echo "Installing the packages of SageMaker's container into $(CONTAINER_VENV); this takes a few minutes and 5 GB."
+# Packages that $(VENV) has in the same version are linked, not installed again.
+$(CONTAINER_INSTALLED): $(CONTAINER_REQUIREMENTS) | $(INSTALLED)
+	@echo "Installing the packages of SageMaker's container into $(CONTAINER_VENV)."
 	@$(RUN) -m venv $(CONTAINER_VENV)
+	@$(RUN) -m scripts.share_packages $(CONTAINER_VENV) $<
 	@$(CONTAINER_VENV)/bin/python $(PIP_INSTALL) -r $(CONTAINER_REQUIREMENTS)
+	@touch $@
+
+$(RAY_INSTALLED): $(RAY_REQUIREMENTS) pyproject.toml | $(CREATED)
+	@echo "Installing d2serve with Ray, in the versions of SageMaker's container, into $(RAY_VENV); this takes a few minutes and 6 GB."
+	@$(RUN) -m venv $(RAY_VENV)
+	@$(RAY_VENV)/bin/python $(PIP_INSTALL) -r $(RAY_REQUIREMENTS) -e ".[asgi,ray,aws]"
 	@touch $@
 
 $(INSTALLED): pyproject.toml constraints.txt | $(CREATED)

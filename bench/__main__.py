@@ -19,7 +19,12 @@ COMMANDS = {
     "soak": ("bench.soak.command", "mixed and hostile traffic with killed workers, checked"),
     "overload": ("bench.overload", "four times the requests that a server can process"),
     "hostile": ("bench.hostile", "hostile HTTP clients beside a normal one"),
+    "ray-chaos": ("bench.ray_chaos.command", "killed replicas, proxies and nodes of Ray Serve"),
+    "batch": ("bench.batch.command", "batch inference on Ray Data beside a bare loop"),
+    "batch-chaos": ("bench.batch.chaos", "a batch job that is killed and resumed, checked"),
     "memory": ("bench.memory", "memory of a worker beside that of the bare model"),
+    "ray": ("bench.ray.command", "Ray Serve and its batches beside the ASGI server"),
+    "costs": ("bench.costs", "memory, start and overhead per request of each server"),
     "accuracy": ("bench.accuracy", "AP of the bundled model in each precision"),
     "cold-start": ("bench.worker_process", "time and memory of a worker's start"),
 }

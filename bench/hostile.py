@@ -1,37 +1,46 @@
-"""Hostile clients beside a normal one: what they receive, and how much they slow it down."""
+"""Hostile clients beside a normal one: what they receive, and how much they slow it down.
 
-import os
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from multiprocessing import get_context
-from multiprocessing.synchronize import Event
+The normal client is measured alone and beside the hostile ones alternately.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from threading import Thread
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from bench.arguments import add_target, parser_of, positive, whole
-from bench.loadgen.client import Request
-from bench.loadgen.generator import ClosedLoop
-from bench.loadgen.load import Load, image_requests, measure
+from bench.attackers import attacked
+from bench.loadgen.client import Group, Request
+from bench.loadgen.generator import ClosedLoop, Plan, Recording, generate
+from bench.loadgen.load import Load, image_requests, summarise
 from bench.report import Table, progress, write_report
 from bench.served import SERVERS
 from d2serve.client.images import find_images
-from d2serve.errors import CommandError
-from tests.serving.hostile.cases import Case, named
+from tests.serving.hostile.cases import CASES, Case, named
 from tests.serving.hostile.wire import Address, Outcome
 
 LOGS = Path("logs", "hostile")
 NORMAL_CLIENT = ClosedLoop(1)
 # Of the normal client, relative to the quiet server.
 MAX_RATIO = 2.0
-# A client that sends predictions as fast as it can is an ordinary second client, not a hostile one.
-PREDICTION_PAUSE_S = 1.0
-# The hostile clients are usually on other machines, and must not take the server's CPU time.
-NICENESS = 15
-WARM_UP_S = 1.0
-START_TIMEOUT_S = 120
+WARM_UP_S = 0.5
+MAIN_KINDS = (
+    "bare LF line ends",
+    "chunks of 1 byte at full speed",
+    "chunk that is longer than declared",
+    "chunk that ends with LF",
+    "head byte by byte",
+    "10,000 pipelined requests",
+    "forged x-d2serve-*",
+    "slow read",
+    "slow write",
+    "half-closed",
+    "HTTP/2 preface",
+    "CONNECT",
+    "absolute target",
+    "https to a plain port",
+)
 
 
 class Row(NamedTuple):
@@ -40,7 +49,7 @@ class Row(NamedTuple):
     Attributes:
         case: its row of the table of cases.
         outcome: what it received; None for an incomplete response or none in time.
-        quiet: the normal client alone, directly before.
+        quiet: the normal client alone.
         beside: the normal client beside it.
     """
 
@@ -62,12 +71,12 @@ class Row(NamedTuple):
         quiet, beside = self.quiet.latency_ms, self.beside.latency_ms
         return beside[99] / quiet[99] if quiet and beside else float("inf")
 
-    def cells(self) -> tuple[str, ...]:
+    def cells(self, server: str) -> tuple[str, ...]:
         """The row of the report."""
         p99 = [f"{each.latency_ms.get(99, float('nan')):.1f}" for each in (self.quiet, self.beside)]
         failed = str(self.beside.failures)
         status = self._status() + ("" if self.is_expected else " (unexpected)")
-        return (self.case.name, status, *p99, f"{self.ratio:.2f}", failed)
+        return (self.case.name, server, status, *p99, f"{self.ratio:.2f}", failed)
 
     def _status(self) -> str:
         if self.outcome is None:
@@ -84,62 +93,68 @@ class Row(NamedTuple):
         return {**facts, "ratio": self.ratio, **loads}
 
 
-def attack(address: Address, name: str, clients: int, started: Event) -> None:
-    """Be hostile clients of one kind until this process is killed."""
-    os.nice(NICENESS)
-    [case] = named([name])
+class Measurement(NamedTuple):
+    """The measurement of one kind of hostile client.
 
-    def repeat() -> None:
-        while True:
-            with suppress(OSError, AssertionError):
-                case.play(address)
-            time.sleep(PREDICTION_PAUSE_S if case.is_prediction else 0)
-
-    threads = [Thread(target=repeat) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    started.set()
-
-
-@contextmanager
-def attacked(address: Address, case: Case, clients: int) -> Iterator[None]:
-    """Run hostile clients in another process while the block runs.
-
-    Raises:
-        CommandError: the process has not started in time.
+    Attributes:
+        requests: requests of the normal client.
+        seconds: length of each window.
+        rounds: number of windows alone, and of those beside the hostile clients.
+        clients: number of hostile clients.
     """
-    context = get_context("spawn")
-    started = context.Event()
-    process = context.Process(target=attack, args=(address, case.name, clients, started))
-    process.start()
-    try:
-        if not started.wait(START_TIMEOUT_S):
-            raise CommandError("the process of the hostile clients has not started in time")
-        yield
-    finally:
-        process.kill()
-        process.join()
+
+    requests: Sequence[Request]
+    seconds: float
+    rounds: int
+    clients: int
+
+    def measure(self, case: Case, url: str) -> Row:
+        """Measure one kind at a running server, which is idle."""
+        address = address_of(url)
+        quiet, beside = [], []
+        for _ in range(self.rounds):
+            quiet.append(self._window(url))
+            with attacked(address, case, self.clients):
+                beside.append(self._window(url))
+        outcome = None
+        with suppress(OSError, AssertionError):
+            outcome = case.play(address)
+        return Row(case, outcome, *(pooled(each, self.seconds) for each in (quiet, beside)))
+
+    def _window(self, url: str) -> Recording:
+        recording = Recording()
+        groups = [Group(1.0, self.requests)]
+        generate(Plan(url, groups, NORMAL_CLIENT, self.seconds, WARM_UP_S), recording)
+        return recording
 
 
-def measure_case(
-    case: Case, url: str, requests: Sequence[Request], seconds: float, clients: int
-) -> Row:
-    """Measure one kind of hostile client at a running server, which is idle."""
+def address_of(url: str) -> Address:
+    """Host and port of a server."""
     parts = urlsplit(url)
-    address = (parts.hostname or "", parts.port or 80)
-    quiet = measure(url, requests, NORMAL_CLIENT, seconds, WARM_UP_S)
-    with attacked(address, case, clients):
-        beside = measure(url, requests, NORMAL_CLIENT, seconds, WARM_UP_S)
-    outcome = None
-    with suppress(OSError, AssertionError):
-        outcome = case.play(address)
-    return Row(case, outcome, quiet, beside)
+    return parts.hostname or "", parts.port or 80
 
 
-def table_of(server: str, rows: Sequence[Row]) -> Table:
-    """The table of one server."""
-    columns = ("client", "status", "quiet p99 in ms", "p99 beside it in ms", "ratio", "failed")
-    return Table(f"Hostile clients of {server}", columns, [row.cells() for row in rows])
+def pooled(windows: Sequence[Recording], seconds: float) -> Load:
+    """The figures of windows of equal length, as if they were one."""
+    records = [
+        each._replace(due=each.due + number * seconds, done=each.done + number * seconds)
+        for number, window in enumerate(windows)
+        for each in window.records
+        if 0 <= each.due < seconds
+    ]
+    cpu_s = sum(each.cpu_s or 0.0 for each in windows)
+    return summarise(Recording(records, windows[0].began_at, cpu_s), seconds * len(windows))
+
+
+def table_of(found: Mapping[str, Sequence[Row]]) -> Table:
+    """The table of all servers, by the names of the servers."""
+    columns = ("client", "server", "status", "quiet p99 in ms", "p99 beside it in ms", "ratio")
+    cells = [
+        row.cells(server)
+        for rows in zip(*found.values(), strict=True)
+        for server, row in zip(found, rows, strict=True)
+    ]
+    return Table("A normal client beside hostile ones", (*columns, "failed"), cells)
 
 
 def notes_of(server: str, rows: Sequence[Row]) -> Iterator[str]:
@@ -160,18 +175,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_target(parser)
     names = list(SERVERS)
     parser.add_argument("--server", nargs="+", choices=names, default=names, help="without --url")
-    parser.add_argument("--seconds", type=positive, default=10, help="of each measurement")
+    parser.add_argument("--seconds", type=positive, default=2.5, help="of each window")
+    parser.add_argument("--rounds", type=whole, default=2, help="windows alone, and beside")
     parser.add_argument("--clients", type=whole, default=1, help="hostile clients at a time")
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="kinds of clients")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--only", nargs="+", metavar="NAME", default=MAIN_KINDS, help="kinds")
+    kinds.add_argument("--all", action="store_true", help=f"all {len(CASES)} kinds")
     given = parser.parse_args(arguments)
-    requests, cases = image_requests(find_images(given.images)[:1]), named(given.only)
+    cases = named([] if given.all else given.only)
+    requests = image_requests(find_images(given.images)[:1])
+    measurement = Measurement(requests, given.seconds, given.rounds, given.clients)
     found: dict[str, list[Row]] = {}
 
     def measure_all(server: str, url: str) -> None:
         rows = found[server] = []
         for case in cases:
             progress(f"{server}: {case.name}")
-            rows.append(measure_case(case, url, requests, given.seconds, given.clients))
+            rows.append(measurement.measure(case, url))
 
     if given.url:
         measure_all(given.url, given.url)
@@ -179,8 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in given.server:
             with SERVERS[name](given.model, LOGS) as server:
                 measure_all(name, server.url)
-    tables = [table_of(*each) for each in found.items()]
     notes = [note for each in found.items() for note in notes_of(*each)]
     data = {server: [row.as_json() for row in rows] for server, rows in found.items()}
-    write_report(given.output / "hostile", tables, data, notes=notes)
+    write_report(given.output / "hostile", [table_of(found)], data, notes=notes)
     return int(not all(row.is_expected for rows in found.values() for row in rows))

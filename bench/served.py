@@ -1,17 +1,22 @@
 """The servers of d2serve, each with one archive, as `d2serve serve` runs them."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from d2serve.errors import CommandError
+from tests.serving.asgi_server import AsgiServer, running_asgi_server
+from tests.serving.ray_server import RAY_PYTHON
 
 if TYPE_CHECKING:
     from d2serve.servers.asgi.supervisor import Supervisor
     from d2serve.servers.torchserve.launcher.server import Server
 
-ASGI, TORCHSERVE = "asgi", "torchserve"
+ASGI, TORCHSERVE, RAY, RAY_PROXY = "asgi", "torchserve", "ray", "ray-proxy"
 READY_WITHIN_S = 300.0
 
 
@@ -65,8 +70,42 @@ def torchserve(
         yield Served(server, f"{server.url}/predictions/{server.model_name}", ready_s)
 
 
+@contextmanager
+def by_command(
+    archive: Path,
+    log_dir: Path,
+    *,
+    server: str,
+    python: Path,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Served[AsgiServer]]:
+    """Serve an archive by `d2serve serve` while the block runs, in the environment of `python`.
+    Raises CommandError where the environment is not installed."""
+    if not python.is_file():
+        raise CommandError(f"{python} is missing; `make environments` installs it")
+    started = time.perf_counter()
+    with running_asgi_server(
+        archive.resolve(), log_dir=log_dir, environment=environment, server=server, python=python
+    ) as running:
+        running.wait_until_ready(READY_WITHIN_S)
+        ready_s = time.perf_counter() - started
+        yield Served(running, f"{running.url}/predictions/{running.model_name}", ready_s)
+
+
 # By the names of `d2serve serve --server`.
 SERVERS: dict[str, Callable[[Path, Path], AbstractContextManager[Served[Any]]]] = {
     ASGI: asgi,
     TORCHSERVE: torchserve,
+}
+# In the environment that has Ray, so that all of them run with the same versions: Ray Serve with
+# HAProxy, with its default proxy, and the ASGI server.
+IN_RAY_ENVIRONMENT: dict[str, Callable[[Path, Path], AbstractContextManager[Served[Any]]]] = {
+    ASGI: partial(by_command, server=ASGI, python=RAY_PYTHON),
+    RAY: partial(by_command, server=RAY, python=RAY_PYTHON),
+    RAY_PROXY: partial(
+        by_command,
+        server=RAY,
+        python=RAY_PYTHON,
+        environment={"RAY_SERVE_ENABLE_HA_PROXY": "0"},
+    ),
 }

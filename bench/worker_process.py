@@ -49,14 +49,17 @@ class Worker:
         self._process, self._errors = process, errors
         self.start = Start(**self._receive())
 
-    def run(self, clients: int, seconds: float, warm_up_s: float = 0.0) -> Run:
+    def run(
+        self, clients: int, seconds: float, warm_up_s: float = 0.0, image: int | None = None
+    ) -> Run:
         """Send requests by `clients` threads of the process, each at least one; those that start
-        in the warm-up do not count. Raises RuntimeError where one is refused."""
+        in the warm-up do not count. They carry all images, or only the one with this index. Raises
+        RuntimeError where one is refused."""
         from bench.loadgen.generator import Record
         from bench.loadgen.load import work_in
 
         assert self._process.stdin
-        self._process.stdin.write(json.dumps([clients, seconds, warm_up_s]) + "\n")
+        self._process.stdin.write(json.dumps([clients, seconds, warm_up_s, image]) + "\n")
         self._process.stdin.flush()
         found = self._receive()
         records = [Record(done - taken, done, 200, True) for done, taken in found["sent"]]
@@ -75,12 +78,14 @@ class Worker:
 
 
 @contextmanager
-def running_worker(folder: Path, images: Sequence[Path]) -> Iterator[Worker]:
-    """Load an unpacked archive in a process of its own, whose clients send JPEG files.
-    Raises RuntimeError where it does not start, or refuses an image."""
+def running_worker(
+    folder: Path, images: Sequence[Path], python: Path = Path(sys.executable)
+) -> Iterator[Worker]:
+    """Load an unpacked archive in a process of its own, whose clients send JPEG files; `python` is
+    that of its environment. Raises RuntimeError where it does not start, or refuses an image."""
     from d2serve.servers.openmp import openmp_settings
 
-    command = [sys.executable, __file__, json.dumps([str(folder), time.time(), *map(str, images)])]
+    command = [str(python), __file__, json.dumps([str(folder), time.time(), *map(str, images)])]
     variables = {**openmp_settings(os.environ), **os.environ, "PYTHONPATH": str(folder)}
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with (
@@ -118,12 +123,13 @@ def _work(folder: str, started: float, *images: str) -> Iterator[dict[str, Any]]
     bodies = [Path(each).read_bytes() for each in images]
     # In shuffled rounds, as the load generator sends them.
     draw = random.Random(0)  # noqa: S311
-    order = [body for _ in range(100) for body in draw.sample(bodies, len(bodies))]
-    requests = [HttpRequest(HEADERS, (Part("image/jpeg", body),)) for body in order]
+    order = [index for _ in range(100) for index in draw.sample(range(len(bodies)), len(bodies))]
+    requests = [HttpRequest(HEADERS, (Part("image/jpeg", body),)) for body in bodies]
 
-    def send(number: int) -> float:
+    def send(number: int, image: int | None = None) -> float:
         start = time.perf_counter()
-        [response] = pipeline.run([requests[number % len(requests)]])
+        index = order[number % len(order)] if image is None else image
+        [response] = pipeline.run([requests[index]])
         if response.status != 200:
             raise RuntimeError(f"an image received {response.status}: {response.body!r}")
         return time.perf_counter() - start
@@ -131,8 +137,8 @@ def _work(folder: str, started: float, *images: str) -> Iterator[dict[str, Any]]
     first = {"first_request_s": send(0), "second_request_s": send(1), "ready_s": ready_s}
     yield {**first, **_memory_mb()}
     for line in sys.stdin:
-        clients, seconds, warm_up_s = json.loads(line)
-        sent = _closed_loop(send, clients, seconds, warm_up_s)
+        clients, seconds, warm_up_s, image = json.loads(line)
+        sent = _closed_loop(partial(send, image=image), clients, seconds, warm_up_s)
         yield {"sent": sent, "peak_mb": _memory_mb()["peak_mb"]}
 
 

@@ -1,29 +1,83 @@
 """Fixtures for all tests: the repository, the bundled model's archive and a running TorchServe."""
 
 import ctypes
-from collections.abc import Iterator
+import gc
+from collections.abc import Generator, Iterator
+from functools import cache
 from pathlib import Path
 
+import botocore.session
 import pytest
 
 from d2serve.building.archive import ONE_WORKER, build_archive
 from d2serve.servers.torchserve.launcher.server import Server, running_server
 
 BATCH_SIZE = 8
+# Fixtures of servers that several files use.
+SHARED_SERVERS = ("server", "container")
+# Folders whose tests take long or wait.
+FIRST = ("tests/serving/", "tests/servers/", "tests/bench/")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group tests for `--dist loadgroup`: by folder and server for tests of several, else by file.
+    """Order the tests, and group them for `--dist loadgroup`.
 
-    The tests of a group run in one process, and share its servers.
+    Tests that wait for servers are first, so that no process has them left for last.
     """
+    items.sort(key=_rank)
     for item in items:
-        callspec = getattr(item, "callspec", None)
-        server = callspec.params.get("server_name") if callspec else None
-        file = item.nodeid.partition("::")[0]
-        group = f"{file.rpartition('/')[0]} on {server}" if server else file
-        item.add_marker(pytest.mark.xdist_group(group))
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _rank(item: pytest.Item) -> int:
+    """Place among FIRST, or after it; pytest itself would order the folders by name."""
+    places = (place for place, folder in enumerate(FIRST) if item.nodeid.startswith(folder))
+    return next(places, len(FIRST))
+
+
+def _group(item: pytest.Item) -> str:
+    """The tests of a group run in one process, and share its servers.
+
+    Tests of several servers are grouped by folder and server, other tests by a server that many
+    files use, and all others by file.
+    """
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    file = item.nodeid.partition("::")[0]
+    if server := parameters.get("server_name"):
+        return f"{file.rpartition('/')[0]} on {server}"
+    used = {*getattr(item, "fixturenames", ())} - parameters.keys()
+    return next((name for name in SHARED_SERVERS if name in used), file)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse to run where pytest-xdist ignores the groups, which would start each server often."""
+    if not session.config.getoption("loadgroup", False):
+        return
+    if any(not item.nodeid.endswith(f"@{_group(item)}") for item in session.items[:1]):
+        raise pytest.UsageError("pytest-xdist does not group tests; install constraints.txt")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep the collector of garbage away from what lives as long as the process.
+
+    The imported modules and 12,000 collected tests are half a second's work each time.
+    """
+    gc.disable()
+    result = yield
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+    return result
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _aws_services_are_read_once() -> Iterator[None]:
+    """Share botocore's descriptions of services, which each boto3 session would parse again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", cache(botocore.session.create_loader))
+        yield
 
 
 @pytest.fixture(scope="session")

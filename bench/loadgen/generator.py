@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -33,9 +34,11 @@ class ClosedLoop:
 
 @dataclass(frozen=True)
 class OpenLoop:
-    """Requests that arrive as a Poisson process, whether or not earlier ones are answered."""
+    """Requests that arrive whether or not earlier ones are answered: as a Poisson process, or
+    evenly spaced."""
 
     requests_per_s: float
+    is_even: bool = False
 
     def __str__(self) -> str:
         return f"{self.requests_per_s:.1f} requests/s, open loop"
@@ -106,7 +109,7 @@ class _Run:
         self._recording.began_at = time.time() - self._now()
         traffic = self._plan.traffic
         if isinstance(traffic, OpenLoop):
-            loops = [self._open_loop(traffic.requests_per_s)]
+            loops = [self._open_loop(traffic)]
         else:
             loops = [self._client_loop(traffic.pause_s) for _ in range(traffic.clients)]
         if self._plan.max_requests is None:
@@ -131,7 +134,7 @@ class _Run:
             await asyncio.sleep(pause_s if answered else max(pause_s, PAUSE_AFTER_FAILURE_S))
         self._idle.append(client)
 
-    async def _open_loop(self, requests_per_s: float) -> None:
+    async def _open_loop(self, traffic: OpenLoop) -> None:
         start, slots, sending = self._now(), asyncio.Semaphore(MAX_CONNECTIONS), []
 
         async def send(due: float) -> None:
@@ -140,7 +143,8 @@ class _Run:
                 await self._send(client, due)
                 self._idle.append(client)
 
-        for moment in poisson_arrivals(requests_per_s, self._plan.seconds - start):
+        arrivals = even_arrivals if traffic.is_even else poisson_arrivals
+        for moment in arrivals(traffic.requests_per_s, self._plan.seconds - start):
             await asyncio.sleep(max(0.0, start + moment - self._now()))
             sending.append(asyncio.create_task(send(start + moment)))
         await asyncio.gather(*sending)
@@ -191,6 +195,14 @@ def poisson_arrivals(requests_per_s: float, within_s: float, seed: int = 0) -> I
     """Moments of a Poisson process of that rate, in seconds from 0 to `within_s`."""
     gaps, moment = random.Random(seed), 0.0  # noqa: S311
     while (moment := moment + gaps.expovariate(requests_per_s)) < within_s:
+        yield moment
+
+
+def even_arrivals(requests_per_s: float, within_s: float) -> Iterator[float]:
+    """Evenly spaced moments, in seconds from 0 to `within_s`."""
+    for number in count(1):
+        if (moment := number / requests_per_s) >= within_s:
+            return
         yield moment
 
 

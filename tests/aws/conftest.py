@@ -69,13 +69,19 @@ def package(tmp_path: Path) -> WritePackage:
     """Writes minimal packages; different `content` gives different digests."""
 
     def write(
-        name: str = "shapes", content: str = "weights", classes: str = '["circle", "star"]'
+        name: str = "shapes",
+        content: str = "weights",
+        classes: str = '["circle", "star"]',
+        *,
+        for_ray: bool = False,
     ) -> Path:
         manifest = {"model": {"modelName": name, "modelVersion": "1.0"}}
+        root = "model/" if for_ray else ""
         files = {
-            "MAR-INF/MANIFEST.json": json.dumps(manifest),
-            "classes.json": classes,
-            "model.pth": content,
+            f"{root}MAR-INF/MANIFEST.json": json.dumps(manifest),
+            f"{root}classes.json": classes,
+            f"{root}model.pth": content,
+            **({"config.yaml": "applications: []"} if for_ray else {}),
         }
         folder = tmp_path / content
         folder.mkdir(exist_ok=True)

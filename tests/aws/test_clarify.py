@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from d2serve.aws.clarify import class_names
-from d2serve.building.package import Package, read_package
+from d2serve.building.package import Container, Package, read_package
 from d2serve.cli.main import invoke
 from d2serve.errors import CommandError
 from d2serve.messages import HttpRequest, Part
@@ -116,7 +116,7 @@ def test_package_without_class_names(tmp_path: Path, package: WritePackage) -> N
     empty = tmp_path / "empty.tar.gz"
     empty.write_bytes(b"\0" * 10240)
     with pytest.raises(CommandError, match=r"contains no classes\.json"):
-        class_names(Package(empty, "empty", "", 0))
+        class_names(Package(empty, "empty", "", 0, Container.PYTORCH))
 
 
 def test_invalid_endpoint_name(tmp_path: Path) -> None:

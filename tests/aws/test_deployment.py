@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 
 from d2serve.aws.deployment import OPTIONS, Deployment
-from d2serve.building.package import Package
+from d2serve.building.package import Container, Package
 from d2serve.errors import CommandError
 
-PACKAGE = Package(Path("shapes.tar.gz"), "shapes", "0" * 64, 10)
+PACKAGE = Package(Path("shapes.tar.gz"), "shapes", "0" * 64, 10, Container.PYTORCH)
 
 
 def deployment(**options: Any) -> Deployment:

@@ -81,7 +81,10 @@ def test_errors_contain_the_end_of_the_log(toolkit: Script, tmp_path: Path) -> N
 def test_missing_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_container, "ENVIRONMENT", tmp_path / "none")
     with (
-        pytest.raises(ContainerError, match="none is missing; `make sagemaker-local` installs it"),
+        pytest.raises(
+            ContainerError,
+            match="none is missing; `make sagemaker-local CONTAINER=pytorch` installs it",
+        ),
         running_container(None, {}, log_dir=tmp_path),
     ):
         pass

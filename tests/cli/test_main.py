@@ -20,7 +20,7 @@ from d2serve.servers.torchserve.launcher.ports import LOOPBACK
 
 COMMANDS = (
     *("archive", "package", "serve", "predict", "demo", "deploy", "undeploy", "transform"),
-    *("clarify", "sagemaker-local"),
+    *("clarify", "sagemaker-local", "ray-config", "batch"),
 )
 FORWARDED = ("loadtest", "bench")
 HEAVY_MODULES = ("torch", "numpy", "boto3", "httpx")
@@ -62,7 +62,6 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["archive"], "Missing option"),
         (["predict"], "Missing argument"),
         (["serve", "--port", "high"], "Invalid value for '--port'"),
-        (["serve", "--server", "ray"], "'ray' is not available in this version"),
         (["serve", "a.mar", "b.mar"], "use --server asgi for several"),
         (["serve", "--grpc-port", "8001"], "'--grpc-port': requires --server asgi"),
         (["serve", "--token-file", "a"], "'--token-file': requires --server asgi"),

@@ -5,7 +5,7 @@ import os
 from hypothesis import HealthCheck, settings
 
 EXAMPLES = "D2SERVE_FUZZ_EXAMPLES"
-DEFAULT_EXAMPLES = 600
+DEFAULT_EXAMPLES = 300
 PIPELINE_EXAMPLES = int(os.environ.get(EXAMPLES, DEFAULT_EXAMPLES))
 HTTP_EXAMPLES = PIPELINE_EXAMPLES // 10
 # Of each of the four tests of image files.

@@ -1,4 +1,4 @@
-"""Run `d2serve serve --server asgi` as a child process."""
+"""Run `d2serve serve` with the ASGI server or Ray Serve as a child process."""
 
 import subprocess
 import sys
@@ -30,12 +30,14 @@ class AsgiServer:
         logs: the output is in MODEL, and what the command prints in CONSOLE.
         process: the command.
         model_name: name of the model.
+        ready_route: succeeds when the model is loaded.
     """
 
     port: int
     logs: ServerLogs
     process: "subprocess.Popen[bytes]"
     model_name: str
+    ready_route: str = "/ping"
 
     @property
     def url(self) -> str:
@@ -50,7 +52,7 @@ class AsgiServer:
         """
         assert self.process.poll() is None, self.logs.tail()
         try:
-            return httpx.get(f"{self.url}/ping", trust_env=False).is_success
+            return httpx.get(self.url + self.ready_route, trust_env=False).is_success
         except httpx.TransportError:
             return False
 
@@ -83,6 +85,8 @@ def running_asgi_server(
     log_dir: Path,
     environment: Mapping[str, str] | None = None,
     arguments: Sequence[str] = (),
+    server: str = "asgi",
+    python: Path = Path(sys.executable),
 ) -> Iterator[AsgiServer]:
     """Run the command while the `with` block runs, without waiting until it is ready.
 
@@ -91,9 +95,11 @@ def running_asgi_server(
         log_dir: folder for the output.
         environment: further variables.
         arguments: further options of the command.
+        server: `asgi`, or `ray` with the Python of an environment that has Ray.
+        python: the Python that runs the command.
     """
     logs, port = ServerLogs(log_dir), Ports.free().inference
-    command = [sys.executable, "-m", "d2serve.cli.main", "serve", str(model), "--server", "asgi"]
+    command = [str(python), "-m", "d2serve.cli.main", "serve", str(model), "--server", server]
     with (logs.folder / MODEL).open("ab") as output, (logs.folder / CONSOLE).open("ab") as console:
         process = subprocess.Popen(
             [*command, "--port", str(port), *arguments],

@@ -1,5 +1,6 @@
 """The sample images, reference responses, and an HTTP client that uses no proxy."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from d2serve.aws.containers import SINGLE_WORKER, container_environment
 from d2serve.aws.local_container import Container, running_container
+from d2serve.building.package import Container as PackageContainer
 from d2serve.building.package import build_package
 from d2serve.servers.torchserve.launcher.server import Server
 from tests.bodies import image_bytes
@@ -67,6 +69,13 @@ def container(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="session")
+def ray_package(shapes_mar: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled model for AWS's Ray container."""
+    archive = Path(shutil.copy(shapes_mar, tmp_path_factory.mktemp("ray-packages")))
+    return build_package(archive, container=PackageContainer.RAY).path
+
+
+@pytest.fixture(scope="session")
 def asgi(shapes_mar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AsgiServer]:
     """The bundled model on the ASGI server."""
     with running_asgi_server(shapes_mar, log_dir=tmp_path_factory.mktemp("asgi-logs")) as running:
@@ -80,7 +89,7 @@ def http() -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def prediction_of(url: str) -> Callable[["np.ndarray[Any, Any]"], dict[str, Any]]:
     """The default response to an image, sent once, as PNG."""
 

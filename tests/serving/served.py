@@ -14,6 +14,8 @@ from d2serve.servers.torchserve.launcher.server import MODEL, REQUESTS, ServerLo
 from tests.serving.asgi_server import SERVER_PROCESS
 
 WRITE_TIMEOUT_S = 10
+# Start of the command line of a replica, as a list.
+RAY_REPLICA = "['ray::ServeReplica"
 Value = TypeVar("Value")
 
 
@@ -69,6 +71,10 @@ def _is_worker(process: psutil.Process, served: Served) -> bool:
         command = str(process.cmdline())
         if SERVER_PROCESS in command:
             return process.ppid() == served.process.pid
+        if command.startswith(RAY_REPLICA):
+            return os.getsid(process.pid) == served.process.pid
+        if "ray::ServeReplica:" in command:
+            return served.process.pid in [parent.pid for parent in process.parents()]
         # TorchServe heads its own process group.
         in_group = os.getpgid(process.pid) == served.process.pid
         return in_group and "model_service_worker" in command

@@ -73,6 +73,7 @@ def require_current_environments(repo_root: Path) -> None:
     for environment, *sources in (
         (".venv", "pyproject.toml", "constraints.txt"),
         (".venv-container", "constraints-sagemaker.txt"),
+        (".venv-ray", "pyproject.toml", "constraints-ray.txt"),
     ):
         installed = (repo_root / environment / ".installed").stat().st_mtime
         for source in sources:

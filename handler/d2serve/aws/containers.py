@@ -1,4 +1,4 @@
-"""The stock PyTorch inference container: image URIs and environment."""
+"""AWS's PyTorch inference container, and what it shares with other images: accounts and limits."""
 
 import re
 from collections.abc import Mapping
@@ -94,12 +94,25 @@ def image_uri(region: str, instance: str | None) -> str:
     if region not in REGISTRIES:
         raise CommandError(
             f"--region {region!r} has no PyTorch inference container; "
-            f"use one of {', '.join(sorted(REGISTRIES))}"
+            f"use one of {', '.join(sorted(REGISTRIES))}, or name a copy of the image with --image"
         )
+    processor = "gpu" if instance and is_gpu_instance(instance) else "cpu"
+    return f"{registry_host(region)}/{REPOSITORY}:{VERSION}-{processor}-{PYTHON}"
+
+
+def registry_host(region: str) -> str:
+    """Return the host of AWS's images in a region of REGISTRIES."""
     suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-    processor = "gpu" if instance and GPU_FAMILY.match(family_of(instance)) else "cpu"
-    tag = f"{VERSION}-{processor}-{PYTHON}"
-    return f"{REGISTRIES[region]}.dkr.ecr.{region}.{suffix}/{REPOSITORY}:{tag}"
+    return f"{REGISTRIES[region]}.dkr.ecr.{region}.{suffix}"
+
+
+def is_gpu_instance(instance: str) -> bool:
+    """Return whether an instance type has NVIDIA GPUs.
+
+    Raises:
+        CommandError: invalid instance type, or one whose processor the containers cannot use.
+    """
+    return GPU_FAMILY.match(family_of(instance)) is not None
 
 
 def family_of(instance: str) -> str:

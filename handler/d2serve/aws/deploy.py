@@ -10,6 +10,7 @@ from d2serve.aws.api import Call
 from d2serve.aws.context import AccountContext, example_context, find_context
 from d2serve.aws.deployment import Deployment
 from d2serve.aws.existing import Existing, ExistingScaling, find_existing
+from d2serve.aws.primary_container import warn_if_unpatched
 from d2serve.aws.steps import Step, apply_steps, show_steps
 from d2serve.aws.waiting import IN_TRANSIT, NO_REASON, wait_until_serving, wait_until_updated
 from d2serve.errors import CommandError
@@ -37,6 +38,7 @@ def deploy(
     Raises:
         CommandError: AWS cannot change the endpoint as requested, or a call failed.
     """
+    warn_if_unpatched(account, deployment.package, deployment.mode)
     if dry_run and not account.has_credentials():
         show_steps(account, _example_plan(account, deployment, role, bucket))
         return

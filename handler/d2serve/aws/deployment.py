@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from d2serve.aws.containers import family_of
+from d2serve.aws.primary_container import check_image, check_package
 from d2serve.building.package import Package
 from d2serve.errors import CommandError
 
@@ -15,7 +16,7 @@ DEFAULT_INSTANCE = "ml.m5.xlarge"
 MEMORY_SIZES_MB = (1024, 2048, 3072, 4096, 5120, 6144)
 CAPACITY = {"instance", "instances", "max_instances", "min_instances", "target_invocations"}
 NETWORK = {"subnets", "security_groups", "network_isolation"}
-ALL_MODES = {"package", "endpoint", "mode", "environment", "prefix"}
+ALL_MODES = {"package", "endpoint", "mode", "environment", "prefix", "image"}
 # Options of each mode beyond those of all modes. The limits of serverless are listed under
 # "Feature exclusions" in docs.aws.amazon.com/sagemaker/latest/dg/serverless-endpoints.html. Data
 # capture needs an endpoint of one model; asynchronous requests and responses are in S3 anyway.
@@ -54,6 +55,7 @@ class Deployment:
         output: s3:// URL for asynchronous responses.
         success_topic: ARN of an SNS topic.
         error_topic: ARN of an SNS topic.
+        image: URI of the container's image; None for AWS's own.
 
     Raises:
         CommandError: an option does not apply to the mode, or a value is out of range.
@@ -80,10 +82,13 @@ class Deployment:
     output: str | None = None
     success_topic: str | None = None
     error_topic: str | None = None
+    image: str | None = None
 
     def __post_init__(self) -> None:
         check_endpoint_name(self.endpoint)
         self._check_mode()
+        check_package(self.package, self.mode)
+        check_image(self.image)
         self._check_serverless()
         self._check_capacity()
         check_network(self.subnets, self.security_groups)

@@ -127,7 +127,9 @@ def running_container(
         ContainerError: the container's packages are not installed.
     """
     if not ENVIRONMENT.is_dir():
-        raise ContainerError(f"{ENVIRONMENT.name} is missing; `make sagemaker-local` installs it")
+        raise ContainerError(
+            f"{ENVIRONMENT.name} is missing; `make sagemaker-local CONTAINER=pytorch` installs it"
+        )
     logs = ServerLogs(log_dir)
     with temporary_home() as home:
         own_ports = ports or Ports.free()

@@ -5,9 +5,10 @@ from typing import Any
 
 from d2serve.aws.account import Account
 from d2serve.aws.api import Call, digest
-from d2serve.aws.containers import container_environment, image_uri
 from d2serve.aws.context import AccountContext
 from d2serve.aws.deployment import Deployment
+from d2serve.aws.primary_container import host_image, primary_container
+from d2serve.aws.ray_image import INFERENCE_AMI
 from d2serve.aws.steps import Step
 from d2serve.building.package import Package
 from d2serve.errors import AwsError, CommandError
@@ -82,10 +83,14 @@ def network(
 def create_model(deployment: Deployment, context: AccountContext) -> Call:
     """Return the call that creates the model; equal requests have equal names."""
     key = package_key(deployment)
-    container = {
-        "Image": image_uri(context.region, deployment.instance_type),
-        "Environment": container_environment(deployment.mode, deployment.environment),
-    }
+    container = primary_container(
+        deployment.package,
+        deployment.mode,
+        context.region,
+        deployment.instance_type,
+        deployment.environment,
+        deployment.image,
+    )
     if deployment.is_multi_model:
         container["Mode"] = "MultiModel"
         container["MultiModelConfig"] = {"ModelCacheSetting": "Enabled"}
@@ -172,11 +177,13 @@ def _capacity(deployment: Deployment) -> dict[str, Any]:
             "MaxConcurrency": deployment.max_concurrency or 5,
         }
         return {"ServerlessConfig": serverless}
+    ami = host_image(deployment.package, deployment.instance_type, INFERENCE_AMI)
     return {
         "InstanceType": deployment.instance_type,
         "InitialInstanceCount": deployment.instance_count,
         "ModelDataDownloadTimeoutInSeconds": DOWNLOAD_TIMEOUT_S,
         "ContainerStartupHealthCheckTimeoutInSeconds": STARTUP_TIMEOUT_S,
+        **({"InferenceAmiVersion": ami} if ami else {}),
     }
 
 

@@ -8,9 +8,16 @@ from typing import Any
 
 from d2serve.aws.account import Account
 from d2serve.aws.api import Call
-from d2serve.aws.containers import RESPONSE_TIMEOUT_S, container_environment, image_uri
+from d2serve.aws.containers import RESPONSE_TIMEOUT_S
 from d2serve.aws.context import AccountContext, example_context, find_context
 from d2serve.aws.deployment import DEFAULT_INSTANCE, check_network
+from d2serve.aws.primary_container import (
+    check_image,
+    host_image,
+    primary_container,
+    warn_if_unpatched,
+)
+from d2serve.aws.ray_image import TRANSFORM_AMI
 from d2serve.aws.resources import (
     delete_model,
     first_upload,
@@ -53,6 +60,7 @@ class TransformJob:
         subnets: subnets of a VPC.
         security_groups: security groups of a VPC.
         network_isolation: whether the container has no network access.
+        image: URI of the container's image; None for AWS's own.
         time: part of the job's name.
 
     Raises:
@@ -74,10 +82,12 @@ class TransformJob:
     subnets: tuple[str, ...] = ()
     security_groups: tuple[str, ...] = ()
     network_isolation: bool = False
+    image: str | None = None
     time: datetime = field(default_factory=lambda: utc_now())
 
     def __post_init__(self) -> None:
         check_network(self.subnets, self.security_groups)
+        check_image(self.image)
         for option, url in (("--input", self.input), ("--output", self.output)):
             if not url.startswith("s3://"):
                 raise CommandError(f"{option} {url!r} is not an S3 URL: use s3://bucket/prefix/")
@@ -124,6 +134,7 @@ def transform(
     Raises:
         CommandError: the job or a call failed.
     """
+    warn_if_unpatched(account, job.package, "transform")
     if dry_run and not account.has_credentials():
         context = example_context(account, role, bucket)
         in_new_bucket = context.is_default_bucket()
@@ -151,11 +162,10 @@ def job_steps(account: Account, job: TransformJob, context: AccountContext) -> l
 
 
 def _create_model(job: TransformJob, context: AccountContext) -> Call:
-    container = {
-        "Image": image_uri(context.region, job.instance),
-        "Environment": container_environment("transform", job.environment),
-        "ModelDataUrl": f"s3://{context.bucket}/{job.package_key}",
-    }
+    container = primary_container(
+        job.package, "transform", context.region, job.instance, job.environment, job.image
+    )
+    container["ModelDataUrl"] = f"s3://{context.bucket}/{job.package_key}"
     networking = network(job.subnets, job.security_groups, job.network_isolation)
     parameters = model_parameters(container, context.role_arn, networking, _tags(job))
     return Call("sagemaker", "create_model", {"ModelName": job.name, **parameters})
@@ -164,6 +174,8 @@ def _create_model(job: TransformJob, context: AccountContext) -> Call:
 def _create_transform_job(job: TransformJob) -> Call:
     output = {"S3OutputPath": job.output, "Accept": job.accept, "AssembleWith": "None"}
     machines: dict[str, Any] = {"InstanceType": job.instance, "InstanceCount": job.instances}
+    if ami := host_image(job.package, job.instance, TRANSFORM_AMI):
+        machines["TransformAmiVersion"] = ami
     if job.kms_key:
         output["KmsKeyId"] = job.kms_key
         machines["VolumeKmsKeyId"] = job.kms_key

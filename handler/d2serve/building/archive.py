@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-import d2serve
 from d2serve.building.checkpoint import Checkpoint, open_checkpoint
 from d2serve.building.class_names import choose_class_names
 from d2serve.building.label_font import write_labels
@@ -17,8 +16,11 @@ from d2serve.building.lazy_config import as_yaml
 from d2serve.building.members import check_checkpoint_size
 from d2serve.building.packing import (
     HANDLER_FILE,
+    PACKAGE,
+    SHARED_PACKAGES,
     SUFFIX,
     check_name,
+    copy_code,
     copy_library,
     pack,
     write_yaml,
@@ -37,13 +39,8 @@ from d2serve.serving.model_config import MODEL_CONFIG_FILE, check_model_config
 from d2serve.settings import SETTING_NAMES, Settings
 
 logger = logging.getLogger(__name__)
-PACKAGE = Path(d2serve.__file__).resolve().parent
 ENTRY_POINT = PACKAGE / "servers" / "torchserve" / "archive_handler.py"
-# The parts of d2serve that workers import, beside the modules at its top.
-SERVING_PACKAGES = (
-    *("detector", "inputs", "masks", "model", "outputs", "serving"),
-    "servers/torchserve",
-)
+SERVING_PACKAGES = (*SHARED_PACKAGES, "servers/torchserve")
 # Pure-Python packages that workers import and SageMaker's container lacks.
 LIBRARIES = ("h11", "python_multipart")
 NOT_SERVED = ("__pycache__", "launcher", ENTRY_POINT.name)
@@ -192,11 +189,7 @@ def _weights_source(checkpoint: Checkpoint) -> list[str]:
 
 def _write_code(folder: Path) -> None:
     """Copy the entry point, the part of d2serve that workers import, and its libraries."""
-    target = folder / PACKAGE.name
-    for name in SERVING_PACKAGES:
-        shutil.copytree(PACKAGE / name, target / name, ignore=shutil.ignore_patterns(*NOT_SERVED))
-    for module in (*PACKAGE.glob("*.py"), *PACKAGE.glob("servers/*.py")):
-        shutil.copyfile(module, target / module.relative_to(PACKAGE))
+    copy_code(SERVING_PACKAGES, folder, NOT_SERVED)
     shutil.copyfile(ENTRY_POINT, folder / HANDLER_FILE)
     for library in LIBRARIES:
         copy_library(library, folder)

@@ -8,6 +8,7 @@ import tarfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,7 +22,8 @@ from d2serve.building.packing import (
     sums_of,
 )
 from d2serve.building.packing import SUFFIX as ARCHIVE_SUFFIX
-from d2serve.errors import ArchiveError
+from d2serve.building.ray_package import MODEL_PREFIX, SERVE_CONFIG, ray_files
+from d2serve.errors import ArchiveError, CommandError
 from d2serve.serving.archive_files import open_package
 from d2serve.serving.integrity import SUMS_FILE, format_sums
 from d2serve.serving.model_config import MODEL_CONFIG_FILE
@@ -35,6 +37,13 @@ CONFIG_FILE_KEY = "configFile"
 COMPRESSION_LEVEL = 1
 
 
+class Container(str, Enum):
+    """AWS's stock containers."""
+
+    RAY = "ray"
+    PYTORCH = "pytorch"
+
+
 @dataclass(frozen=True)
 class Package:
     """A package on disk.
@@ -44,12 +53,14 @@ class Package:
         name: the model's name, as its archive was named.
         sha256: the file's hex digest.
         size_bytes: the file's size.
+        container: the container that can use it.
     """
 
     path: Path
     name: str
     sha256: str
     size_bytes: int
+    container: Container
 
 
 def package_path(store: Path, name: str, *, multi_model: bool = False) -> Path:
@@ -57,27 +68,41 @@ def package_path(store: Path, name: str, *, multi_model: bool = False) -> Path:
     return store / f"{name}{MULTI_MODEL_SUFFIX if multi_model else SUFFIX}"
 
 
-def build_package(archive: Path, *, multi_model: bool = False) -> Package:
+def build_package(
+    archive: Path, *, container: Container = Container.PYTORCH, multi_model: bool = False
+) -> Package:
     """Repack an archive for SageMaker, beside it; equal archives give equal bytes.
 
     Args:
         archive: a file that `d2serve archive` wrote.
-        multi_model: keep the archive's own batch size, workers and timeouts. Multi-model endpoints
-            have no variables for them; elsewhere SAGEMAKER_TS_* set them, and these apply only if
-            the manifest names no model-config.yaml.
+        container: the container that will serve it. A package for the Ray container has the code
+            of the installed d2serve; one for the PyTorch container has that of the archive.
+        multi_model: for a multi-model endpoint of the PyTorch container; keep the archive's own
+            batch size, workers and timeouts. Multi-model endpoints have no variables for them;
+            elsewhere SAGEMAKER_TS_* set them, and these apply only if the manifest names no
+            model-config.yaml.
 
     Raises:
         ArchiveError: the archive is missing, damaged, or was not written by `d2serve archive`.
+        CommandError: the container has no multi-model endpoints.
     """
+    if multi_model and container is Container.RAY:
+        raise CommandError(
+            "container is 'ray', which has no multi-model endpoints; use --container pytorch, or "
+            "omit --multi-model"
+        )
     files = read_archive(archive)
     model_of(files[MANIFEST], archive)
+    name = archive.name.removesuffix(ARCHIVE_SUFFIX)
     if not multi_model:
+        files[MODEL_CONFIG_FILE] = _handler_section(files[MODEL_CONFIG_FILE], archive)
+    if container is Container.RAY:
+        files = ray_files(files, name)
+    elif not multi_model:
         manifest = json.loads(files[MANIFEST])
         manifest["model"].pop(CONFIG_FILE_KEY, None)
         files[MANIFEST] = manifest_bytes(manifest)
-        files[MODEL_CONFIG_FILE] = _handler_section(files[MODEL_CONFIG_FILE], archive)
         files[SUMS_FILE] = format_sums(sums_of(files)).encode()
-    name = archive.name.removesuffix(ARCHIVE_SUFFIX)
     path = package_path(archive.parent, name, multi_model=multi_model)
     incomplete = path.with_name(f".{path.name}.part")
     with incomplete.open("wb") as file:
@@ -94,14 +119,16 @@ def read_package(path: Path) -> Package:
     """
     if not path.is_file():
         raise ArchiveError(f"{path} does not exist; {_how_to_build(path)}")
-    model = model_of(_read_member(path, MANIFEST), path)
+    container, manifest = _read_manifest(path)
+    model = model_of(manifest, path)
     if (version := model["modelVersion"]) != MODEL_VERSION:
         raise ArchiveError(
             f"{path}: the model's version is {version}, SageMaker's settings apply only to "
             f"{MODEL_VERSION}; {_how_to_build(path)}"
         )
     content = path.read_bytes()
-    return Package(path, model["modelName"], hashlib.sha256(content).hexdigest(), len(content))
+    digest = hashlib.sha256(content).hexdigest()
+    return Package(path, model["modelName"], digest, len(content), container)
 
 
 def _how_to_build(path: Path) -> str:
@@ -110,11 +137,16 @@ def _how_to_build(path: Path) -> str:
     return f"build it: d2serve package --name {name}{' --multi-model' if multi_model else ''}"
 
 
-def _read_member(path: Path, name: str) -> bytes:
+def _read_manifest(path: Path) -> tuple[Container, bytes]:
+    """Return the kind of a package, which the Serve config distinguishes, and its manifest."""
+    name = MANIFEST
     try:
         with open_package(path) as packed:
+            is_for_ray = SERVE_CONFIG in packed.getnames()
+            name = f"{MODEL_PREFIX}{MANIFEST}" if is_for_ray else MANIFEST
             member = packed.extractfile(name)
-            return member.read() if member else b""
+            content = member.read() if member else b""
+            return Container.RAY if is_for_ray else Container.PYTORCH, content
     except KeyError:
         raise ArchiveError(f"{path} has no {name}; build it with `d2serve package`") from None
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:

@@ -5,18 +5,22 @@ import json
 import re
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+import d2serve
 from d2serve.errors import CommandError
 from d2serve.serving.integrity import SUMS_FILE, UNSUMMED_FILES, format_sums, sha256_of
 from d2serve.serving.model_config import MODEL_CONFIG_FILE
 
 STORE = Path("model-store")
+PACKAGE = Path(d2serve.__file__).resolve().parent
+# The parts of d2serve that every server imports, beside the modules at its top.
+SHARED_PACKAGES = ("detector", "inputs", "masks", "model", "outputs", "serving")
 SUFFIX = ".mar"
 HANDLER_FILE = "handler.py"
 MANIFEST = "MAR-INF/MANIFEST.json"
@@ -60,6 +64,24 @@ def pack(folder: Path, name: str, target: Path) -> None:
     sums = {path: sha256_of(file) for path, file in _files_in(folder) if path not in UNSUMMED_FILES}
     (folder / SUMS_FILE).write_text(format_sums(sums), encoding="utf-8")
     _zip(folder, target)
+
+
+def copy_code(
+    packages: Sequence[str], folder: Path, left_out: Sequence[str] = ("__pycache__",)
+) -> None:
+    """Copy packages of d2serve, and the modules at its top and beside the servers, to a folder.
+
+    Args:
+        packages: paths inside d2serve, such as `servers/asgi`.
+        folder: the folder that will contain `d2serve`.
+        left_out: names of files and folders inside the packages.
+    """
+    target = folder / PACKAGE.name
+    ignored = shutil.ignore_patterns(*left_out)
+    for name in packages:
+        shutil.copytree(PACKAGE / name, target / name, ignore=ignored)
+    for module in (*PACKAGE.glob("*.py"), *PACKAGE.glob("servers/*.py")):
+        shutil.copyfile(module, target / module.relative_to(PACKAGE))
 
 
 def copy_library(name: str, folder: Path) -> None:

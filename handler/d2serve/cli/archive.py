@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from d2serve.cli.options import MODEL_STORE, ModelStore, examples
+from d2serve.cli.options import MODEL_STORE, ModelStore, StockContainer, examples
 
 PANEL = "Models"
 
@@ -75,10 +75,21 @@ def archive(
 
 @app.command(
     rich_help_panel=PANEL,
-    epilog=examples("d2serve package --name shapes", "d2serve package --name shapes --multi-model"),
+    epilog=examples(
+        "d2serve package --name shapes",
+        "d2serve package --name shapes --container pytorch",
+        "d2serve package --name shapes --multi-model",
+    ),
 )
 def package(
     name: Annotated[str, typer.Option(help="Name of the model, as in d2serve archive.")],
+    container: Annotated[
+        StockContainer | None,
+        typer.Option(
+            help="AWS's stock container that will serve it.",
+            show_default="ray; with --multi-model: pytorch",
+        ),
+    ] = None,
     multi_model: Annotated[
         bool, typer.Option("--multi-model", help="Build for a multi-model endpoint.")
     ] = False,
@@ -86,14 +97,20 @@ def package(
 ) -> None:
     """Build a SageMaker package (.tar.gz) from an archive.
 
-    Converts model-store/NAME.mar to NAME.tar.gz for SageMaker's stock PyTorch container.
+    Converts model-store/NAME.mar to NAME.tar.gz for one of SageMaker's stock containers.
     """
-    from d2serve.building.package import build_package
+    from d2serve.building.package import Container, build_package
     from d2serve.building.packing import check_name
 
-    built = build_package(model_store / f"{check_name(name)}.mar", multi_model=multi_model)
+    default = StockContainer.PYTORCH if multi_model else StockContainer.RAY
+    built = build_package(
+        model_store / f"{check_name(name)}.mar",
+        container=Container((container or default).value),
+        multi_model=multi_model,
+    )
     option = " --multi-model" if multi_model else ""
     typer.echo(
-        f"{built.path} ({built.size_bytes / 1e6:.1f} MB, sha256 {built.sha256[:12]}); "
+        f"{built.path} for the container {built.container.value!r} ({built.size_bytes / 1e6:.1f} "
+        f"MB, sha256 {built.sha256[:12]}); "
         f"try it with: d2serve sagemaker-local --name {name}{option}"
     )

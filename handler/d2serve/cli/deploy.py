@@ -11,8 +11,10 @@ from d2serve.cli.options import (
     Bucket,
     DryRun,
     Environment,
+    Image,
     KmsKey,
     NetworkIsolation,
+    PackageContainer,
     PackageFile,
     PackageName,
     Prefix,
@@ -64,6 +66,8 @@ def deploy(
     subnets: Subnets = "",
     security_groups: SecurityGroups = "",
     network_isolation: NetworkIsolation = False,
+    container: PackageContainer = None,
+    image: Image = None,
     env: Environment = None,
     instance: Annotated[
         str | None,
@@ -152,7 +156,9 @@ def deploy(
         from d2serve.aws.deployment import Deployment
 
     deployment = Deployment(
-        package=find_package(name, package, multi_model=mode is Mode.MULTI_MODEL),
+        package=find_package(
+            name, package, multi_model=mode is Mode.MULTI_MODEL, container=container
+        ),
         endpoint=endpoint,
         mode=mode.value,
         instance=instance,
@@ -173,6 +179,7 @@ def deploy(
         output=output,
         success_topic=success_topic,
         error_topic=error_topic,
+        image=image,
     )
     connection = account.connect(region)
     deploy.deploy(connection, deployment, role=role, bucket=bucket, dry_run=dry_run)

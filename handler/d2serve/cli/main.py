@@ -11,7 +11,17 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from d2serve.cli import archive, bench, deploy, predict, sagemaker, sagemaker_local, serve
+from d2serve.cli import (
+    archive,
+    batch,
+    bench,
+    deploy,
+    predict,
+    ray_config,
+    sagemaker,
+    sagemaker_local,
+    serve,
+)
 from d2serve.cli.run import INTERRUPTED, run
 
 
@@ -34,7 +44,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (archive, serve, predict, deploy, sagemaker, sagemaker_local, bench):
+GROUPS = (archive, serve, batch, predict, deploy, sagemaker, sagemaker_local, ray_config, bench)
+for group in GROUPS:
     app.add_typer(group.app)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,12 +20,38 @@ CONTAINER = "Container"
 DEFAULT_INSTANCE = "ml.m5.xlarge"
 CAPACITY = "Capacity"
 
+
+class StockContainer(str, Enum):
+    """Choices of --container: AWS's stock containers."""
+
+    RAY = "ray"
+    PYTORCH = "pytorch"
+
+
 ModelStore = Annotated[Path, typer.Option(metavar="DIR", help="Folder of archives and packages.")]
 PackageName = Annotated[
     str | None, typer.Option("--name", help=f"Package {MODEL_STORE}/NAME.tar.gz.")
 ]
 PackageFile = Annotated[
     Path | None, typer.Option("--package", metavar="FILE", help="Package by its path.")
+]
+PackageContainer = Annotated[
+    StockContainer | None,
+    typer.Option(
+        "--container",
+        help="Container that the package was built for; checked.",
+        show_default="the package's",
+        rich_help_panel=CONTAINER,
+    ),
+]
+Image = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URI",
+        help="Container image, such as a copy in your own registry.",
+        show_default="AWS's, of the region",
+        rich_help_panel=CONTAINER,
+    ),
 ]
 Region = Annotated[
     str | None, typer.Option(help="AWS region.", show_default="the AWS configuration's")
@@ -81,18 +108,36 @@ def examples(*commands: str) -> str:
     return "\n\n".join(["Examples:", *(command.replace("[", r"\[") for command in commands)])
 
 
-def find_package(name: str | None, file: Path | None, *, multi_model: bool = False) -> "Package":
+def find_package(
+    name: str | None,
+    file: Path | None,
+    *,
+    multi_model: bool = False,
+    container: StockContainer | None = None,
+) -> "Package":
     """Read and check the package of --name or --package.
 
     Raises:
         typer.BadParameter: both or neither are given.
-        CommandError: the package does not exist or is damaged.
+        CommandError: the package does not exist, is damaged, or is for another container.
     """
     from d2serve.building.package import package_path, read_package
 
     if bool(name) == (file is not None):
         raise typer.BadParameter("give either --name or --package")
-    return read_package(file or package_path(MODEL_STORE, name or "", multi_model=multi_model))
+    package = read_package(file or package_path(MODEL_STORE, name or "", multi_model=multi_model))
+    check_container(package, container)
+    return package
+
+
+def check_container(package: "Package", container: StockContainer | None) -> None:
+    """Raise CommandError if a package was not built for the container of --container."""
+    if container and package.container.value != container.value:
+        raise CommandError(
+            f"--container is {container.value!r}, but {package.path} is for "
+            f"{package.container.value!r}; build the other one: d2serve package "
+            f"--name {package.name} --container {container.value}"
+        )
 
 
 def split_list(value: str) -> tuple[str, ...]:

@@ -13,8 +13,10 @@ from d2serve.cli.options import (
     Bucket,
     DryRun,
     Environment,
+    Image,
     KmsKey,
     NetworkIsolation,
+    PackageContainer,
     PackageFile,
     PackageName,
     Prefix,
@@ -67,6 +69,8 @@ def transform(
     subnets: Subnets = "",
     security_groups: SecurityGroups = "",
     network_isolation: NetworkIsolation = False,
+    container: PackageContainer = None,
+    image: Image = None,
     env: Environment = None,
     instance: Annotated[
         str, typer.Option(metavar="TYPE", help="Instance type.", rich_help_panel=CAPACITY)
@@ -89,7 +93,7 @@ def transform(
         from d2serve.aws import account, transform
 
     job = transform.TransformJob(
-        package=find_package(name, package),
+        package=find_package(name, package, container=container),
         input=input_url,
         output=output,
         instance=instance,
@@ -104,6 +108,7 @@ def transform(
         subnets=split_list(subnets),
         security_groups=split_list(security_groups),
         network_isolation=network_isolation,
+        image=image,
     )
     connection = account.connect(region)
     transform.transform(connection, job, role=role, bucket=bucket, dry_run=dry_run)

@@ -1,11 +1,21 @@
 """The command `d2serve sagemaker-local`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from d2serve.cli.options import MODEL_STORE, ModelStore, examples, requires_extra
+from d2serve.cli.options import (
+    MODEL_STORE,
+    ModelStore,
+    PackageContainer,
+    check_container,
+    examples,
+    requires_extra,
+)
+
+if TYPE_CHECKING:
+    from d2serve.aws.local_container import Container
 
 PANEL = "SageMaker"
 READY_WITHIN_S = 300
@@ -20,23 +30,29 @@ app = typer.Typer()
 )
 def sagemaker_local(
     name: Annotated[str, typer.Option(help="Name of the model, as in d2serve package.")],
+    container: PackageContainer = None,
     port: Annotated[int, typer.Option(help="Port of the container.")] = 8080,
     multi_model: Annotated[
         bool, typer.Option("--multi-model", help="Serve as a multi-model endpoint.")
     ] = False,
     model_store: ModelStore = MODEL_STORE,
 ) -> None:
-    """Serve a package in AWS's container without Docker.
+    """Serve a package in the container that it was built for, without Docker.
 
-    Needs the container's packages in .venv-container, which `make sagemaker-local` installs.
+    Needs the container's packages in .venv-ray or .venv-container, which `make sagemaker-local`
+    installs.
     """
-    from d2serve.building.package import package_path, read_package
+    from d2serve.building.package import Container, package_path, read_package
     from d2serve.building.packing import check_name
 
-    package = package_path(model_store, check_name(name), multi_model=multi_model)
-    read_package(package)
+    path = package_path(model_store, check_name(name), multi_model=multi_model)
+    package = read_package(path)
+    check_container(package, container)
     try:
-        _serve(package, name, port, multi_model)
+        if package.container is Container.RAY:
+            _serve_with_ray(path, port)
+        else:
+            _serve(path, name, port, multi_model)
     except KeyboardInterrupt:
         typer.echo("stopped")
 
@@ -59,6 +75,26 @@ def _serve(package: Path, name: str, port: int, multi_model: bool) -> None:
         if multi_model:
             local_container.load_model(container, package, name)
             route = f"/models/{name}/invoke"
-        url = f"{container.url}{route}"
-        typer.echo(f"SageMaker's health check succeeds; try: curl -T {SAMPLE} -X POST {url}")
-        container.wait_for_exit()
+        _wait(container, f"{container.url}{route}")
+
+
+def _serve_with_ray(package: Path, port: int) -> None:
+    """Serve until interrupted."""
+    with requires_extra("torchserve"):
+        from d2serve.aws.ray_container import running_ray_container
+        from d2serve.aws.ray_image import container_environment
+        from d2serve.servers.torchserve.launcher.ports import Ports
+
+    with running_ray_container(
+        package,
+        container_environment("realtime", {}),
+        log_dir=Path("logs", f"sagemaker-local-{port}"),
+        ports=Ports.starting_at(port),
+    ) as container:
+        container.wait_until_healthy(READY_WITHIN_S)
+        _wait(container, f"{container.url}/invocations")
+
+
+def _wait(container: "Container", url: str) -> None:
+    typer.echo(f"SageMaker's health check succeeds; try: curl -T {SAMPLE} -X POST {url}")
+    container.wait_for_exit()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from d2serve.servers.torchserve.launcher.server import Server
 
 PANEL = "Serving"
-ASGI_PANEL = "Options of --server asgi"
+ASGI_PANEL = "Options of --server asgi and ray"
 LOOPBACK = "127.0.0.1"
 BUNDLED_ARCHIVE = Path("model-store", "shapes.mar")
 BUNDLED_MODEL = Path("models", "shapes")
@@ -38,6 +38,7 @@ class ServerKind(str, Enum):
         "d2serve serve model-store/my-model.mar",
         "d2serve serve model-store/my-model.mar --server asgi --address 0.0.0.0 "
         "--certificate cert.pem --key key.pem",
+        "d2serve serve model-store/my-model.mar --server ray",
     ),
 )
 def serve(
@@ -46,13 +47,12 @@ def serve(
         list[Path] | None,
         typer.Argument(
             metavar="MODEL...",
-            help="Archive (.mar), or a folder with its content; several with --server asgi.",
+            help="Archive (.mar), or a folder with its content; with --server asgi several, or "
+            "a folder that contains one.",
             show_default=str(BUNDLED_ARCHIVE),
         ),
     ] = None,
-    server: Annotated[
-        ServerKind, typer.Option(help="Server to start; this version has torchserve and asgi.")
-    ] = ServerKind.TORCHSERVE,
+    server: Annotated[ServerKind, typer.Option(help="Server to start.")] = ServerKind.TORCHSERVE,
     port: Annotated[int, typer.Option(help="Port of the inference API.")] = 8080,
     address: Annotated[
         str, typer.Option(help="IP address to listen on; 0.0.0.0 accepts other machines.")
@@ -64,6 +64,14 @@ def serve(
         Path | None, typer.Option(help="PEM file of a certificate; enables HTTPS.")
     ] = None,
     key: Annotated[Path | None, typer.Option(help="PEM file of its private key.")] = None,
+    name: Annotated[
+        str,
+        typer.Option(
+            help="Name of the model, if it is only one.",
+            show_default="the archive's",
+            rich_help_panel=ASGI_PANEL,
+        ),
+    ] = "",
     token_file: Annotated[
         Path | None,
         typer.Option(
@@ -123,6 +131,7 @@ def serve(
             from d2serve.cli.serve_asgi import AsgiOptions, serve_asgi
 
             options = AsgiOptions(
+                name=name,
                 token_file=token_file,
                 cors_origins=tuple(cors_origin or ()),
                 forwarded_allow_ips=forwarded_allow_ips,
@@ -131,11 +140,14 @@ def serve(
             )
             serve_asgi(archives, address, port, pair, options)
         return
-    if server is not ServerKind.TORCHSERVE:
-        raise typer.BadParameter(
-            f"{server.value!r} is not available in this version; use torchserve or asgi",
-            param_hint="'--server'",
-        )
+    if server is ServerKind.RAY:
+        from d2serve.cli.serve_ray import check_options, serve_ray
+        from d2serve.servers.ray.local import LocalConfig
+
+        check_options([parameter.name or "" for parameter in _given(context)])
+        origins = tuple(cors_origin or ())
+        serve_ray(archives, LocalConfig(address, port, name, origins, forward_timeout), token_file)
+        return
     _reject_asgi_options(context)
     if len(archives) > 1:
         raise typer.BadParameter(
@@ -155,11 +167,17 @@ def _reject_asgi_options(context: typer.Context) -> None:
     Raises:
         typer.BadParameter: an option is given.
     """
+    for parameter in _given(context):
+        if getattr(parameter, "rich_help_panel", None) == ASGI_PANEL:
+            raise typer.BadParameter("requires --server asgi", param_hint=repr(parameter.opts[0]))
+
+
+def _given(context: typer.Context) -> Iterator[Any]:
+    """Yield the parameters on the command line."""
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")
-        is_given = source is not None and source.name != "DEFAULT"
-        if is_given and getattr(parameter, "rich_help_panel", None) == ASGI_PANEL:
-            raise typer.BadParameter("requires --server asgi", param_hint=repr(parameter.opts[0]))
+        if source is not None and source.name != "DEFAULT":
+            yield parameter
 
 
 def _serve_torchserve(model: Path, port: int, exposure: "Exposure") -> None:

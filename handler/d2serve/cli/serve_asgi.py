@@ -30,6 +30,7 @@ SAME_SIGNAL_S = 1.0
 class AsgiOptions:
     """The options of the command that only this server has; see `d2serve serve --help`."""
 
+    name: str = ""
     token_file: Path | None = None
     cors_origins: tuple[str, ...] = ()
     forwarded_allow_ips: str = "127.0.0.1"
@@ -69,7 +70,7 @@ def serve_asgi(
     token = given or (new_token() if config.needs_token else "")
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     try:
-        with running_server(models, config, token=token) as server:
+        with running_server(models, config, name=options.name, token=token) as server:
             server.wait_until_ready()
             token_source = _token_source(server, given, token, options.token_file)
             typer.echo("\n".join(_messages(server, certificate, token_source)))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from d2serve.errors import ArchiveError
-from d2serve.serving.integrity import is_inside, verify_folder
+from d2serve.serving.integrity import SUMS_FILE, is_inside, verify_folder
 
 # Weights compress by a tenth, text by nine tenths at most.
 MAX_RATIO = 20
@@ -22,6 +22,8 @@ SMALL_BYTES = 256_000_000
 MAX_FILES = 10_000
 GZIP_MAGIC = b"\x1f\x8b"
 CHUNK_BYTES = 1 << 20
+# The archive in a package for SageMaker's Ray container.
+RAY_MODEL = "model/"
 TRUSTED = "use an archive from a source that you trust"
 
 
@@ -156,11 +158,14 @@ def _unpack_zip(path: Path, folder: Path) -> None:
 
 
 def _unpack_package(path: Path, folder: Path) -> None:
+    """Unpack the archive of a package, which is in a folder of packages for the Ray container."""
     with open_package(path) as packed:
+        root = RAY_MODEL if f"{RAY_MODEL}{SUMS_FILE}" in packed.getnames() else ""
         for entry in packed.getmembers():
             # None for a folder.
-            if (content := packed.extractfile(entry)) is not None:
-                _write(folder / entry.name, content, entry.size)
+            content = packed.extractfile(entry) if entry.name.startswith(root) else None
+            if content is not None:
+                _write(folder / entry.name.removeprefix(root), content, entry.size)
 
 
 def _write(target: Path, content: IO[bytes], size: int) -> None:

@@ -3,11 +3,12 @@
 import io
 import json
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,6 +54,7 @@ def load_pipeline(
     share: int | Callable[[], int] = 1,
     sink: MetricsSink = NO_METRICS,
     server_forms_batches: bool = False,
+    overrides: Mapping[str, Any] | None = None,
 ) -> Pipeline:
     """Verify an archive's files, load the model, and run images of the usual sizes through it.
 
@@ -66,6 +68,7 @@ def load_pipeline(
             reads it, which is called when the files are verified.
         sink: publishes the metrics.
         server_forms_batches: see `Pipeline`.
+        overrides: see `read_settings`.
 
     Raises:
         ArchiveError: the files are not those that were packed.
@@ -76,7 +79,9 @@ def load_pipeline(
     # less while there are more of them than CPUs: every forward pass would take longer if the pool
     # of the thread that loads the model existed beside that of the inference thread.
     with ThreadPoolExecutor(1, thread_name_prefix="loading") as loading_thread:
-        load = partial(_load, folder, device, name, share, sink, server_forms_batches)
+        load = partial(
+            _load, folder, device, name, share, sink, server_forms_batches, overrides or {}
+        )
         return loading_thread.submit(load).result()
 
 
@@ -87,10 +92,11 @@ def _load(
     share: int | Callable[[], int],
     sink: MetricsSink,
     server_forms_batches: bool,
+    overrides: Mapping[str, Any],
 ) -> Pipeline:
     enable_huge_pages()
     verify_folder(folder)
-    settings = read_settings(folder / MODEL_CONFIG_FILE)
+    settings = read_settings(folder / MODEL_CONFIG_FILE, overrides=overrides)
     share = share() if callable(share) else share
     set_num_threads(settings.threads, share)
     decode_jpeg = jpeg_decoder(settings.decode, device)

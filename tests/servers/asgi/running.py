@@ -17,6 +17,7 @@ from d2serve.errors import RequestError
 from d2serve.servers.asgi.limits import ConnectionLimits
 from d2serve.servers.asgi.protocol import TimedProtocol
 from d2serve.servers.asgi.rejection import Reject
+from d2serve.servers.asgi.throttling import Clients
 from d2serve.servers.exposure import LOOPBACK
 
 LIMITS = ConnectionLimits(head_s=0.6, delivery_s=0.6, linger_s=1.0)
@@ -57,6 +58,7 @@ def running(
     limits: ConnectionLimits = LIMITS,
     max_connections: Callable[[], int] = lambda: 1024,
     reject: Reject = lambda _: None,
+    clients: Clients | None = None,
     **options: Any,
 ) -> Iterator[RunningServer]:
     """Run an application on a free port."""
@@ -73,6 +75,7 @@ def running(
         max_connections=max_connections,
         on_error=on_error,
         reject=reject,
+        clients=clients,
     )
     config = uvicorn.Config(
         app,

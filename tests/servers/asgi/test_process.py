@@ -24,6 +24,8 @@ from d2serve.serving.metrics import METRICS, Sample
 from d2serve.settings import Settings
 from tests.servers.asgi.fakes import FakePipeline
 
+ADDRESSES = ["10.1.2.3", "11.1.2.3", "192.0.2.7", "192.0.2.8", LOOPBACK]
+
 
 @pytest.fixture
 def process() -> Iterator[ServerProcess]:
@@ -32,6 +34,16 @@ def process() -> Iterator[ServerProcess]:
         server = ServerProcess(ServerConfig({"shapes": "folder"}), Control(ours), "")
         server.models.set_ready({"shapes": FakePipeline()})
         yield server
+
+
+def test_reverse_proxies_are_not_limited_as_clients() -> None:
+    ours, other = socket.socketpair()
+    config = ServerConfig({"shapes": "folder"}, forwarded_allow_ips="10.0.0.0/8,192.0.2.7")
+    with ours, other:
+        server = ServerProcess(config, Control(ours), "")
+        clients = server.server.config.http.keywords["clients"]  # type: ignore[union-attr]
+    trusted = [address for address in ADDRESSES if clients.of(address).is_trusted]
+    assert trusted == ["10.1.2.3", "192.0.2.7"]
 
 
 def stop(process: ServerProcess, drain_s: float, busy_s: float) -> float:

@@ -89,7 +89,7 @@ def test_one_line_a_second_is_logged(
 ) -> None:
     caplog.set_level(logging.INFO)
     for now in (10.0, 10.1, 10.9, 11.0, 11.1, 12.5):
-        monkeypatch.setattr("d2serve.servers.asgi.rejection.time.monotonic", lambda now=now: now)
+        monkeypatch.setattr("d2serve.servers.asgi.responses.time.monotonic", lambda now=now: now)
         assert rejecting.reject(rejecting.request())
     logged = [json.loads(record.message)["rejected"] for record in caplog.records]
     assert logged == [1, 3, 2]

@@ -8,8 +8,10 @@ from pathlib import Path
 from d2serve.servers.torchserve.launcher.network import Exposure, read_token
 from d2serve.servers.torchserve.launcher.server import running_server
 from tests.serving.asgi_server import running_asgi_server
+from tests.serving.ray_server import running_ray_server
 
 TOKEN = "a-token-of-the-operator"
+ORIGIN, LOCAL = "https://example.org", "http://localhost:3000"
 
 
 @dataclass(frozen=True)
@@ -45,4 +47,14 @@ def guarded_asgi(
         archive, log_dir=folder, arguments=arguments, environment=environment
     ) as server:
         server.wait_until_ready()
+        yield Guarded(server.url, server.model_name, TOKEN)
+
+
+@contextmanager
+def guarded_ray(archive: Path, folder: Path, arguments: Sequence[str]) -> Iterator[Guarded]:
+    """Ray Serve; the environment gives it TOKEN."""
+    environment = {"D2SERVE_SERVER_TOKEN": TOKEN}
+    with running_ray_server(
+        archive, log_dir=folder, arguments=arguments, environment=environment
+    ) as server:
         yield Guarded(server.url, server.model_name, TOKEN)

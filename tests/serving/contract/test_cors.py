@@ -8,11 +8,17 @@ import pytest
 
 from d2serve.servers.exposure import ANY
 from d2serve.servers.torchserve.launcher.network import Exposure
-from tests.serving.contract.guarded import TOKEN, Guarded, guarded_asgi, guarded_torchserve
+from tests.serving.contract.guarded import (
+    LOCAL,
+    ORIGIN,
+    TOKEN,
+    Guarded,
+    guarded_asgi,
+    guarded_torchserve,
+)
 from tests.serving.contract.rows import INFERENCE_ROUTES, Array, png_of
 from tests.serving.served import Served
 
-ORIGIN, LOCAL = "https://example.org", "http://localhost:3000"
 OTHERS = ("https://example.com", "http://example.org", "https://example.org:8443", "null")
 ALLOW = "access-control-allow-origin"
 
@@ -35,6 +41,8 @@ def permissive(
         environment = {"D2SERVE_SERVER_TOKEN": TOKEN}
         with guarded_asgi(shapes_mar, folder, arguments, environment) as running:
             yield running
+    elif server_name == "ray":
+        yield request.getfixturevalue("permissive_ray")
     else:
         served: Served = request.getfixturevalue("served")
         yield Guarded(served.url, served.model_name, TOKEN)

@@ -30,6 +30,8 @@ def guarded(
         file.write_text(TOKEN)
         with guarded_asgi(shapes_mar, folder, ["--token-file", str(file)]) as running:
             yield running
+    elif server_name == "ray":
+        yield request.getfixturevalue("permissive_ray")
     else:
         served: Served = request.getfixturevalue("served")
         yield Guarded(served.url, served.model_name, TOKEN)

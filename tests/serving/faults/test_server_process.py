@@ -1,7 +1,6 @@
 """The process of the ASGI server dies, hangs or loses its device: it is restarted."""
 
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 
 from tests.serving.asgi_server import running_asgi_server
 from tests.serving.faults.faulty import (
-    FORWARD_TIMEOUT_S,
     FaultyAsgi,
     error_code,
     is_open,
@@ -38,12 +36,10 @@ def test_requests_of_a_process_that_ends_fail_and_later_ones_wait_for_the_next(
     before = faulty.worker
     running = [faulty.hold(), faulty.submit(GOOD)]
     faulty.wait_for_queue(1)
-    began = time.monotonic()
     fault(faulty)
     for request in running:
         with pytest.raises(httpx.RemoteProtocolError, match="disconnected"):
             request.result()
-    assert time.monotonic() - began < FORWARD_TIMEOUT_S + 3
     wait_until(faulty.is_healthy)
     assert faulty.worker != before
     assert faulty.send(GOOD).status_code == 200

@@ -53,8 +53,8 @@ class Case:
     read_piece: int = 0
     read_pause_s: float = 0.0
 
-    def play(self, address: Address) -> Outcome:
-        """Be this client once.
+    def play(self, address: Address, source: str = "") -> Outcome:
+        """Be this client once, from an IP address of this machine.
 
         Raises:
             AssertionError: a response is incomplete or not HTTP.
@@ -69,6 +69,7 @@ class Case:
             is_head=self.is_head,
             read_piece=self.read_piece,
             read_pause_s=self.read_pause_s,
+            source=source,
         )
 
 

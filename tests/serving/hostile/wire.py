@@ -35,12 +35,16 @@ class Response:
 class Wire:
     """A connection, and what is sent over it.
 
+    Args:
+        address: of the server.
+        source: IP address of the client; empty for the system's choice.
+
     Attributes:
         socket: the connection.
     """
 
-    def __init__(self, address: Address) -> None:
-        self.socket = socket.create_connection(address, TIMEOUT_S)
+    def __init__(self, address: Address, source: str = "") -> None:
+        self.socket = socket.create_connection(address, TIMEOUT_S, (source, 0) if source else None)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._received = self.socket.makefile("rb")
 
@@ -163,6 +167,7 @@ def converse(
     is_head: bool = False,
     read_piece: int = 0,
     read_pause_s: float = 0.0,
+    source: str = "",
 ) -> Outcome:
     """Send a message and receive up to `count` responses, both at the same time.
 
@@ -174,13 +179,14 @@ def converse(
         closes: whether to wait until the server closes the connection.
         is_head: whether the first response answers a HEAD.
         read_piece, read_pause_s: see `Wire.receive`.
+        source: see `Wire`.
     """
 
     def sending() -> None:
         with suppress(OSError):  # a server may refuse the rest
             send(wire, message)
 
-    with closing(Wire(address)) as wire:
+    with closing(Wire(address, source)) as wire:
         sender = Thread(target=sending, daemon=True)
         sender.start()
         responses: list[Response] = []

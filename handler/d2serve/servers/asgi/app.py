@@ -272,7 +272,10 @@ def _translate(error: HTTPException) -> RequestError:
 async def _watching_for_disconnect(
     receive: Receive, disconnected: threading.Event
 ) -> AsyncIterator[None]:
-    """Set the event when the client disconnects while the block runs."""
+    """Set the event when the client disconnects, or the task is cancelled, in the block.
+
+    Ray Serve cancels the task of a client that has disconnected.
+    """
 
     async def watch() -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -282,5 +285,8 @@ async def _watching_for_disconnect(
     watcher = asyncio.create_task(watch())
     try:
         yield
+    except asyncio.CancelledError:
+        disconnected.set()
+        raise
     finally:
         watcher.cancel()

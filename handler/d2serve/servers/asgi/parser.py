@@ -5,6 +5,7 @@ from typing import Any
 
 import h11
 
+from d2serve.errors import method_not_allowed
 from d2serve.servers.strict_http import StrictConnection
 
 
@@ -29,10 +30,13 @@ class Connection(StrictConnection):
         """Return the next event of the client's side.
 
         Raises:
-            h11.RemoteProtocolError: the request is malformed.
+            h11.RemoteProtocolError: the request is malformed or a CONNECT.
         """
         event = super().next_event()
         if isinstance(event, h11.Request):
+            if event.method == b"CONNECT":  # it is for proxies, and its target is not a path
+                self.error = method_not_allowed("GET", "POST", "PUT")
+                raise h11.RemoteProtocolError(self.error.message, self.error.status)
             length = dict(event.headers).get(b"content-length", 0)
             self.body_left = 0 if self.is_chunked else int(length)
             if self._is_rejected(event):

@@ -13,10 +13,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import prometheus_client
 import uvicorn
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from d2serve.errors import D2ServeError, RequestError
 from d2serve.servers.asgi.app import create_app
@@ -29,7 +30,8 @@ from d2serve.servers.asgi.metrics import ServerMetrics
 from d2serve.servers.asgi.models import Models, State
 from d2serve.servers.asgi.protocol import TimedProtocol
 from d2serve.servers.asgi.rejection import Rejection, predictions_of
-from d2serve.servers.asgi.responses import report_error
+from d2serve.servers.asgi.responses import RareLog
+from d2serve.servers.asgi.throttling import Clients
 from d2serve.servers.asgi.watchdog import exit_unusable, start_watchdog
 from d2serve.servers.body_memory import BodyMemory
 from d2serve.serving.log_context import install_request_ids
@@ -69,6 +71,7 @@ class ServerProcess:
         self.metrics = ServerMetrics()
         self.access = Access(token)
         self.bodies = BodyMemory()
+        self._log = RareLog("refused")
         self.max_connections = max(1, raise_open_files() - RESERVED_FILES)
         self.pipelines: dict[str, Pipeline] = {}
         self.drain_s = 0.0
@@ -184,11 +187,15 @@ class ServerProcess:
             bodies=self.bodies,
             on_device_lost=lambda: exit_unusable("the device is lost"),
         )
+        proxies = ProxyHeadersMiddleware(
+            cast(Any, app), self.config.forwarded_allow_ips
+        ).trusted_hosts
         protocol = partial(
             TimedProtocol,
             limits=ConnectionLimits(),
             max_connections=lambda: min(self.access.max_requests, self.max_connections),
             on_error=self._on_protocol_error,
+            clients=Clients(proxies.__contains__),
             reject=Rejection(
                 self.models,
                 self.access,
@@ -215,7 +222,7 @@ class ServerProcess:
 
     def _on_protocol_error(self, error: RequestError, request_id: str) -> None:
         fields = {"id": request_id, "route": "none", "content_type": "none", "bytes_in": None}
-        report_error(error, fields)
+        self._log.report(error, fields)
         self.metrics.count_error(error)
 
 

@@ -1,7 +1,7 @@
-"""uvicorn's HTTP/1.1 protocol with timeouts, fair parsing and the contract's errors.
+"""The HTTP/1.1 protocol with timeouts, limits of clients and the contract's errors.
 
-uvicorn limits neither the time of a request's head nor that of a response's delivery, and parses
-all that a client has sent at once. The time of a request's body is limited in `body.py`.
+uvicorn limits neither the time of a request's head nor that of a response's delivery, nor what one
+client may use. The time of a request's body is limited in `body.py`.
 """
 
 import asyncio
@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import h11
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from d2serve.errors import RequestError, request_timeout
 from d2serve.servers.asgi.limits import UNANSWERABLE, ConnectionLimits, Phase
@@ -19,34 +17,19 @@ from d2serve.servers.asgi.parser import Connection
 from d2serve.servers.asgi.reading import request_id_of
 from d2serve.servers.asgi.rejection import Reject
 from d2serve.servers.asgi.responses import to_events, to_response
+from d2serve.servers.asgi.slices import SlicedProtocol
+from d2serve.servers.asgi.throttling import Client, Clients
 from d2serve.servers.asgi.transport import LingeringTransport, unsent_bytes
-from d2serve.servers.strict_http import HEAD_END, malformed
+from d2serve.servers.strict_http import malformed
 
-CR, CRLF = b"\r", b"\r\n"
 CLOSE = (b"connection", b"close")
-# Parsed at a time, unless the rest is a body of known length. A chunk of one byte takes about
-# 10 microseconds, and meanwhile no other connection is served.
-SLICE_BYTES = 2048
-# After each slice the connection waits for this multiple of the time that it took.
-PAUSE_FACTOR = 3.0
-# A pipelined request waits for this time in seconds after the response before it, so that a client
-# that sends thousands of them leaves the event loop, and the interpreter lock, to all others.
-PIPELINE_PAUSE_S = 0.002
 # Connections beyond the limit, for health checks and for 503 responses.
 SPARE_CONNECTIONS = 64
+# The largest share of the connections that one client may use.
+CLIENT_SHARE = 0.75
 
 
-class _PausableFlow(FlowControl):
-    """uvicorn's flow control, which reads nothing while received bytes wait to be parsed."""
-
-    is_held = False
-
-    def resume_reading(self) -> None:
-        if not self.is_held:
-            super().resume_reading()
-
-
-class TimedProtocol(H11Protocol):
+class TimedProtocol(SlicedProtocol):
     """A connection of a client.
 
     Args:
@@ -56,6 +39,7 @@ class TimedProtocol(H11Protocol):
         on_error: called with every error response that the application does not know of, and the
             identifier of its request.
         reject: rejects requests before the application does; see `rejection.py`.
+        clients: the clients of the server; by default this connection's alone.
         kwargs: uvicorn's.
     """
 
@@ -66,20 +50,19 @@ class TimedProtocol(H11Protocol):
         max_connections: Callable[[], int],
         on_error: Callable[[RequestError, str], None],
         reject: Reject = lambda _: None,
+        clients: Clients | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        parser = Connection(limits.head_bytes, self._is_rejected)
+        super().__init__(*args, parser=parser, **kwargs)
         self._reject = reject
-        self._parser = Connection(limits.head_bytes, self._is_rejected)
-        self.conn = self._parser
         self._limits, self._max_connections, self._on_error = limits, max_connections, on_error
-        self._received = bytearray()
-        self._slice_timer: asyncio.TimerHandle | None = None
+        self._clients = clients or Clients()
         self._check_timer: asyncio.TimerHandle | None = None
         self._progress: tuple[Phase, int] = (Phase.FIRST_BYTE, 0)
         self._progress_at = self.loop.time()
         self._requests = 0
-        self._is_refused = False
+        self._is_refused = self._is_waiting = False
 
     # uvicorn's types are narrower than those of asyncio.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -92,38 +75,28 @@ class TimedProtocol(H11Protocol):
             transport, self._limits.linger_s, self._may_receive, self.loop
         )
         super().connection_made(lingering)
-        self._flow = _PausableFlow(self.transport)
-        self.flow = self._flow
-        self._evict_idle_connection()
+        self._client = self._clients.of(self.client[0] if self.client else "")
+        self._client.connections += 1
+        self._make_room()
+        self._wait_if_throttled()
         self._check_times()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timers."""
+        self._client.connections -= 1
+        self._end_wait()
+        if self._has_failed():
+            self._client.record_failure()
         super().connection_lost(exc)
-        self._received.clear()
-        for timer in (self._slice_timer, self._check_timer, self.timeout_keep_alive_task):
+        for timer in (self._check_timer, self.timeout_keep_alive_task):
             if timer:
                 timer.cancel()
 
-    def data_received(self, data: bytes) -> None:
-        """Parse received bytes, a few at a time where that is slow."""
-        if self.transport.is_closing():
-            return  # the connection only waits until the client has read its response
-        self._unset_keepalive_if_required()
-        if not self._received and self._can_parse() and len(data) <= self._parser.body_left:
-            super().data_received(data)
-            return
-        self._received += data
-        if self._slice_timer is None:
-            self._parse()
-
     def on_response_complete(self) -> None:
-        """Continue with the next request if it has arrived already."""
+        """Count the request."""
         self._requests += 1
+        self._client.record_response()
         super().on_response_complete()
-        if self._received and self._slice_timer is None and not self.transport.is_closing():
-            self._unset_keepalive_if_required()
-            self._slice_timer = self.loop.call_later(PIPELINE_PAUSE_S, self._parse)
 
     def send_400_response(self, msg: str) -> None:
         """Respond to a malformed request with the contract's error."""
@@ -137,57 +110,38 @@ class TimedProtocol(H11Protocol):
     @property
     def is_idle(self) -> bool:
         """True if no request is in progress."""
-        is_done = self.cycle is None or self.cycle.response_complete
-        return is_done and not unsent_bytes(self.transport)
+        return not self._is_in_progress and not unsent_bytes(self.transport)
 
     @property
     def idle_since(self) -> float:
         """Time of the last progress, by the event loop's clock."""
         return self._progress_at
 
+    @property
+    def _is_in_progress(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
     def _parse(self) -> None:
-        self._slice_timer = None
-        started = self.loop.time()
-        while self._can_parse() and (data := self._take_bytes()):
-            super().data_received(data)
-            if self._received and self._can_parse() and self._is_slow():
-                elapsed = self.loop.time() - started
-                self._slice_timer = self.loop.call_later(PAUSE_FACTOR * elapsed, self._parse)
-                break
-        if self.conn.their_state in (h11.MUST_CLOSE, h11.CLOSED):
-            self._received.clear()  # the client has announced that it sends no further request
-        self._hold_reading(bool(self._received) and self._received != CR)
+        self._end_wait()
+        super()._parse()
 
-    def _take_bytes(self) -> bytes:
-        """The next bytes to parse: a head, a part of a chunked body, or the rest of a body."""
-        count = SLICE_BYTES if self._is_slow() else self._parser.body_left
-        if self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]:
-            while self._received.startswith(CRLF):  # some clients end a body with an empty line
-                del self._received[: len(CRLF)]
-            if self._received == CR:
-                return b""
-            end = self._received.find(HEAD_END, 0, SLICE_BYTES)
-            count = end + len(HEAD_END) if end >= 0 else SLICE_BYTES
-        data = bytes(self._received[:count])
-        del self._received[:count]
-        return data
+    def _wait_if_throttled(self) -> None:
+        """Read from the connection only after a pause if the client's others keep failing."""
+        pause_s = self._client.pause_s()
+        if not pause_s or self.transport.is_closing():
+            return
+        self._client.waiting += 1
+        self._is_waiting = True
+        self._pause(pause_s)
 
-    def _hold_reading(self, is_held: bool) -> None:
-        """Read nothing while received bytes wait to be parsed."""
-        self._flow.is_held = is_held
-        if is_held:
-            self.flow.pause_reading()
-        elif self._can_parse():
-            self.flow.resume_reading()
+    def _end_wait(self) -> None:
+        self._client.waiting -= self._is_waiting
+        self._is_waiting = False
 
-    def _can_parse(self) -> bool:
-        """True if the next bytes can be parsed now, and not only after the current response."""
-        is_open = not self.transport.is_closing()
-        return is_open and self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
-
-    def _is_slow(self) -> bool:
-        """True if a few bytes may be many events: heads and chunks."""
-        return self.conn.their_state is h11.IDLE or self._parser.is_chunked
+    def _has_failed(self) -> bool:
+        """True if the last request was refused, or is incomplete or without a response."""
+        is_partial = bool(self._received or self.conn.trailing_data[0])
+        return self._is_refused or self._is_in_progress or is_partial or not self._requests
 
     def _check_times(self) -> None:
         """Close the connection if it has made no progress in its phase for too long."""
@@ -239,11 +193,11 @@ class TimedProtocol(H11Protocol):
 
     def _refuse(self, error: RequestError) -> None:
         """Send an error response that the application does not know of, and close."""
-        if self.cycle and not self.cycle.response_complete:
+        request_id = self._request_id()
+        if self._is_in_progress:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            request_id = self._request_id()
             self._on_error(error, request_id)
             self._send(to_events(to_response(error), request_id, CLOSE))
         self._is_refused = True
@@ -257,18 +211,27 @@ class TimedProtocol(H11Protocol):
 
     def _request_id(self) -> str:
         """The identifier of the request in progress, else a new one."""
-        in_progress = self.cycle and not self.cycle.response_complete
-        state = self.cycle.scope["state"] if in_progress else {}
+        state = self.cycle.scope["state"] if self._is_in_progress else {}
         return state.get("request_id") or request_id_of({})
 
-    def _evict_idle_connection(self) -> None:
-        """Close the longest-idle connection when there are too many, else this one."""
-        if len(self.connections) <= self._max_connections() + SPARE_CONNECTIONS:
-            return
+    def _make_room(self) -> None:
+        """Close an idle connection if there are too many, or too many of this client."""
+        limit = self._max_connections() + SPARE_CONNECTIONS
+        if len(self.connections) > limit:
+            self._evict_idle_connection(None)
+        elif self._client.connections > CLIENT_SHARE * limit and not self._client.is_trusted:
+            self._evict_idle_connection(self._client)
+
+    def _evict_idle_connection(self, client: Client | None) -> None:
+        """Close the longest-idle connection, of a client or of all; if none is idle, this one."""
         others = [
             each
             for each in self.connections
-            if isinstance(each, TimedProtocol) and each is not self and each.is_idle
+            if isinstance(each, TimedProtocol)
+            and each is not self
+            and each.is_idle
+            and not each.transport.is_closing()
+            and client in (None, each._client)
         ]
         oldest = min(others, key=lambda each: each.idle_since, default=self)
         oldest.transport.abort()

@@ -4,7 +4,6 @@ Under overload a server rejects several requests for each that it processes, on 
 network needs. This path gives the response of `app.py`, without a task, a route or a body.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -20,15 +19,14 @@ from d2serve.servers.asgi.models import VERSIONS, Models, State
 from d2serve.servers.asgi.reading import headers_of, request_id_of
 from d2serve.servers.asgi.responses import (
     OnError,
+    RareLog,
     own_error,
-    report_error,
     request_fields,
     to_events,
 )
 
 # Returns the events of a response, or None for a request that the application processes.
 Reject = Callable[[h11.Request], Sequence[h11.Event] | None]
-LOG_INTERVAL_S = 1.0
 KEEP_ALIVE = ("", "keep-alive")
 
 
@@ -72,8 +70,7 @@ class Rejection:
         self._access = access
         self._targets = targets
         self._on_error = on_error
-        self._log_due_s = 0.0
-        self._unlogged = 0
+        self._log = RareLog("rejected")
 
     def __call__(self, request: h11.Request) -> Sequence[h11.Event] | None:
         """Return the events of a 503 response; None if the application processes the request."""
@@ -98,19 +95,9 @@ class Rejection:
         path = request.target.decode("ascii")
         scope |= {"path": path, "route": route, "state": {"request_id": request_id}}
         if self._models.logs_requests:
-            self._log(scope, error)
+            self._log.report(error, request_fields(scope))
         response = own_error(scope, error, self._on_error, logs=False)
         return to_events(response, request_id)
-
-    def _log(self, scope: dict[str, Any], error: RequestError) -> None:
-        """Log one rejection a second, with the number of all since the last line.
-
-        A line for each would be a third of the time that a rejection takes.
-        """
-        self._unlogged += 1
-        if time.monotonic() >= self._log_due_s:
-            report_error(error, {**request_fields(scope), "rejected": self._unlogged})
-            self._log_due_s, self._unlogged = time.monotonic() + LOG_INTERVAL_S, 0
 
     def _is_usual(self, request: h11.Request, headers: Mapping[str, str]) -> bool:
         """True if the connection stays open, no web page sends the request, and it is permitted."""

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from http import HTTPStatus
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 Field: TypeAlias = tuple[bytes, bytes]
 # Called with every error that the server reports itself.
 OnError = Callable[[RequestError], None]
+LOG_INTERVAL_S = 1.0
 
 
 def to_asgi(response: HttpResponse) -> Response:
@@ -48,6 +50,28 @@ def report_error(error: RequestError, request: Mapping[str, Any]) -> None:
     }
     with request_context():  # a line of JSON has no prefix; the id is a field of it
         logger.info(json.dumps(line))
+
+
+class RareLog:
+    """Logs one error a second, with the number of all since the last line.
+
+    A line for each would be a third of the time that such a response takes.
+
+    Args:
+        count: name of the field with the number.
+    """
+
+    def __init__(self, count: str) -> None:
+        self._count = count
+        self._due_s = 0.0
+        self._unlogged = 0
+
+    def report(self, error: RequestError, request: Mapping[str, Any]) -> None:
+        """Log or count an error response; see `report_error`."""
+        self._unlogged += 1
+        if time.monotonic() >= self._due_s:
+            report_error(error, {**request, self._count: self._unlogged})
+            self._due_s, self._unlogged = time.monotonic() + LOG_INTERVAL_S, 0
 
 
 def own_error(scope: Scope, error: RequestError, on_error: OnError, *, logs: bool) -> Response:

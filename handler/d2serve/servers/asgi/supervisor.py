@@ -45,6 +45,7 @@ def running_server(
     models: Sequence[Path],
     config: ServerConfig,
     *,
+    name: str = "",
     token: str = "",
     log: IO[bytes] | None = None,
 ) -> Iterator["Supervisor"]:
@@ -53,8 +54,10 @@ def running_server(
     HTTP works from the start of the block; `wait_until_ready` returns when predictions do.
 
     Args:
-        models: archives (.mar), packages (.tar.gz), or folders with their content.
+        models: archives (.mar), packages (.tar.gz), folders with their content, or folders that
+            contain one of these.
         config: the configuration, without the folders; port 0 chooses a free port.
+        name: name of the only model; empty to name models after their archives.
         token: the token that clients need; empty for none.
         log: file for the log of the server process; by default this process's stderr.
 
@@ -67,7 +70,7 @@ def running_server(
         open_listener(config.address, config.port) as listener,
     ):
         port = listener.getsockname()[1]
-        folders = unpack_models(models, Path(home))
+        folders = unpack_models(models, Path(home), name)
         config = replace(config, folders=folders, port=port)
         supervisor = Supervisor(config, listener, Path(home), token=token, log=log)
         supervisor.start()

@@ -1,0 +1,1 @@
+"""Ray Serve beside the ASGI server, and d2serve's batcher beside Ray's `serve.batch`."""

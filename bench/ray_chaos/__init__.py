@@ -1,0 +1,1 @@
+"""Faults of a Ray cluster under load, with every response checked."""

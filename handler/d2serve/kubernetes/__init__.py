@@ -1,0 +1,1 @@
+"""Manifests for Kubernetes, written without a connection to a cluster."""

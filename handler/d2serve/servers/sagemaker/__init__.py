@@ -1,0 +1,1 @@
+"""The application in AWS's Ray container for SageMaker."""
