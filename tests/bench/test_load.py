@@ -136,7 +136,8 @@ def test_a_report_has_table_block_json_and_plot(tmp_path: Path, capsys: Capture)
     assert "48 of 1236 requests failed" in printed
     content = json.loads((tmp_path / "loadtest.json").read_text())
     assert content["recommended"]["handler"] == {"threads": 4}
-    assert content["points"][-1]["traffic"] == {"loop": "OpenLoop", "requests_per_s": 72}
+    traffic = {"loop": "OpenLoop", "requests_per_s": 72, "is_even": False}
+    assert content["points"][-1]["traffic"] == traffic
     assert content["points"][-1]["load"]["statuses"] == {"200": 240, "503": 48}
     assert (tmp_path / "loadtest.png").stat().st_size > 10_000
     broken = load(9, 90, 5)._replace(statuses={0: 1, 200: 38, 503: 2})

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,8 @@ from d2serve.aws.local_container import Container, running_container
 from d2serve.building.package import Container as PackageContainer
 from d2serve.building.package import build_package
 from d2serve.servers.torchserve.launcher.server import Server
-from tests.bodies import image_bytes
 from tests.serving.asgi_server import AsgiServer, running_asgi_server
-from tests.serving.traffic import pixels
+from tests.serving.traffic import pixels, predictions_of
 
 
 @pytest.fixture(scope="session")
@@ -89,15 +87,6 @@ def http() -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def prediction_of(url: str) -> Callable[["np.ndarray[Any, Any]"], dict[str, Any]]:
-    """The default response to an image, sent once, as PNG."""
-
-    @lru_cache
-    def send(body: bytes) -> dict[str, Any]:
-        response = httpx.post(url, content=body, timeout=120, trust_env=False)
-        assert response.status_code == 200, response.text
-        content: dict[str, Any] = response.json()
-        return content
-
-    return lambda image: send(image_bytes(image, "PNG"))
+    return predictions_of(url)

@@ -2,7 +2,9 @@
 
 import io
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import httpx
 import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
+
+from tests.bodies import image_bytes
 
 BOX_TOLERANCE_PX = 0.01
 SCORE_TOLERANCE = 1e-4
@@ -74,6 +78,19 @@ def broken_bodies(image: Path) -> list[BrokenBody]:
         BrokenBody(npy_body(np.full((8, 8, 3), np.nan)), 422, "unprocessable"),
         BrokenBody(npy_body(np.zeros(7, np.uint8)), 422, "unprocessable"),
     ]
+
+
+def predictions_of(url: str) -> "Callable[[np.ndarray[Any, Any]], dict[str, Any]]":
+    """Returns the default response to an image, sent once, as PNG."""
+
+    @lru_cache
+    def send(body: bytes) -> dict[str, Any]:
+        response = httpx.post(url, content=body, timeout=120, trust_env=False)
+        assert response.status_code == 200, response.text
+        content: dict[str, Any] = response.json()
+        return content
+
+    return lambda image: send(image_bytes(image, "PNG"))
 
 
 def images_run_together(response: httpx.Response) -> int:

@@ -4,11 +4,13 @@ They stop after these tests: each Ray takes a tenth of a core while it is idle.
 """
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 
 from d2serve.aws import ray_image
@@ -21,6 +23,7 @@ from tests.serving.contract.platforms import SERVERS, difference_of, row_of
 from tests.serving.contract.rows import At
 from tests.serving.ray_server import running_ray_server
 from tests.serving.served import Served
+from tests.serving.traffic import predictions_of
 
 ROUTES = ("/invocations", "/predictions/{model}")
 # Beyond the servers' timeout of 30 s.
@@ -114,6 +117,11 @@ def at(served: Served) -> At:
 @pytest.fixture(scope="package")
 def url(at: At) -> str:
     return at("/invocations")
+
+
+@pytest.fixture(scope="package")
+def prediction_of(url: str) -> Callable[["np.ndarray[Any, Any]"], dict[str, Any]]:
+    return predictions_of(url)
 
 
 @pytest.fixture(params=ROUTES)

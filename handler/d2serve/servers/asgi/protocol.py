@@ -61,6 +61,7 @@ class TimedProtocol(SlicedProtocol):
         self._check_timer: asyncio.TimerHandle | None = None
         self._progress: tuple[Phase, int] = (Phase.FIRST_BYTE, 0)
         self._progress_at = self.loop.time()
+        self._idle_since = self.loop.time()
         self._requests = 0
         self._is_refused = self._is_waiting = False
 
@@ -95,6 +96,7 @@ class TimedProtocol(SlicedProtocol):
     def on_response_complete(self) -> None:
         """Count the request."""
         self._requests += 1
+        self._idle_since = self.loop.time()
         self._client.record_response()
         super().on_response_complete()
 
@@ -114,8 +116,8 @@ class TimedProtocol(SlicedProtocol):
 
     @property
     def idle_since(self) -> float:
-        """Time of the last progress, by the event loop's clock."""
-        return self._progress_at
+        """Time of the last response, else of the connection, by the event loop's clock."""
+        return self._idle_since
 
     @property
     def _is_in_progress(self) -> bool:
