@@ -154,7 +154,7 @@ def test_missing_package_of_the_server_process_names_its_extra(
     def find_spec(name: str) -> object:
         return None if name == module else object()
 
-    monkeypatch.setattr("d2serve.cli.serve_asgi.find_spec", find_spec)
+    monkeypatch.setattr("d2serve.cli.options.find_spec", find_spec)
     with pytest.raises(CommandError, match=rf"'{module}' is not installed.*d2serve\[{extra}\]"):
         invoke(["serve", "a.mar", "--server", "asgi", *arguments])
 

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,20 +140,35 @@ def running_container(
             _make_folder(home / "ml" / "models")
             variables["SAGEMAKER_MULTI_MODEL"] = "true"
         variables |= under_home(environment, home) | on_loopback(environment, own_ports)
-        with (logs.folder / CONSOLE).open("ab") as console:
-            process = subprocess.Popen(
-                [ENVIRONMENT / "bin" / "python", ENTRYPOINT, home],
-                cwd=_make_folder(home / "work"),
-                env=variables,
-                stdin=subprocess.DEVNULL,
-                stdout=console,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        words = [str(ENVIRONMENT / "bin" / "python"), str(ENTRYPOINT), str(home)]
+        process = start_entrypoint(words, _make_folder(home / "work"), variables, logs)
         try:
             yield Container(own_ports, home, logs, process)
         finally:
             end_process_group(process)
+
+
+def start_entrypoint(
+    words: Sequence[str], folder: Path, variables: Mapping[str, str], logs: ServerLogs
+) -> "subprocess.Popen[bytes]":
+    """Start the process of a container, as the leader of a session of its own.
+
+    Args:
+        words: the command line.
+        folder: its working directory.
+        variables: its whole environment.
+        logs: the console receives its output.
+    """
+    with (logs.folder / CONSOLE).open("ab") as console:
+        return subprocess.Popen(
+            words,
+            cwd=folder,
+            env=dict(variables),
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 def load_model(container: Container, package: Path, name: str) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import psutil
 
-from d2serve.aws.local_container import SYSTEM_PATH, Container, unpack
+from d2serve.aws.local_container import SYSTEM_PATH, Container, start_entrypoint, unpack
 from d2serve.errors import ContainerError
 from d2serve.servers.sagemaker.watchdog import PORT_VARIABLE
 from d2serve.servers.torchserve.launcher.ports import Ports
 from d2serve.servers.torchserve.launcher.processes import temporary_home
-from d2serve.servers.torchserve.launcher.server import CONSOLE, ServerLogs
+from d2serve.servers.torchserve.launcher.server import ServerLogs
 
 ENVIRONMENT = Path(__file__).resolve().parents[3] / ".venv-ray"
 ENTRYPOINT = Path(__file__).with_name("container") / "ray_entrypoint.py"
@@ -62,16 +62,8 @@ def running_ray_container(
             },
         }
         variables = container_variables(home, model_dir, own_ports) | dict(environment)
-        with (logs.folder / CONSOLE).open("ab") as console:
-            process = subprocess.Popen(
-                [ENVIRONMENT / "bin" / "python", ENTRYPOINT, json.dumps(options)],
-                cwd=home,
-                env=variables,
-                stdin=subprocess.DEVNULL,
-                stdout=console,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        words = [str(ENVIRONMENT / "bin" / "python"), str(ENTRYPOINT), json.dumps(options)]
+        process = start_entrypoint(words, home, variables, logs)
         try:
             yield Container(own_ports, home, logs, process)
         finally:

@@ -1,12 +1,11 @@
 """The command `d2serve batch`."""
 
 from enum import Enum
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
-from d2serve.cli.options import examples, requires_extra
+from d2serve.cli.options import examples, require_packages
 
 PANEL = "Serving"
 RAY = "Ray"
@@ -90,12 +89,8 @@ def batch(
     An interrupted job continues when the same command runs again. Images that cannot be processed
     are listed in failed.jsonl, and do not change the exit code.
     """
-    with requires_extra("ray"):
-        # Ray reads its variables at its import, which comes later.
-        if find_spec("ray") is None:
-            raise ModuleNotFoundError(name="ray")
-        import pyarrow  # noqa: F401
-
+    # Not by an import: Ray reads its variables when it is imported.
+    require_packages(("ray", "pyarrow"), "ray")
     from d2serve.servers.ray.batch.export import FAILED_FILE, export, write_failed
     from d2serve.servers.ray.batch.lock import locked
     from d2serve.servers.ray.batch.run import BatchConfig, run_batch

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -178,7 +179,21 @@ def requires_extra(extra: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "d2serve":
             raise
-        raise CommandError(
-            f"module {error.name!r} is not installed; install it with: "
-            f"pip install 'd2serve[{extra}]'"
-        ) from error
+        raise _missing(error.name, extra) from error
+
+
+def require_packages(packages: Sequence[str], extra: str) -> None:
+    """Check that packages are installed without importing them.
+
+    Raises:
+        CommandError: one is missing; the message names the installation command.
+    """
+    for package in packages:
+        if find_spec(package) is None:
+            raise _missing(package, extra)
+
+
+def _missing(package: str, extra: str) -> CommandError:
+    return CommandError(
+        f"module {package!r} is not installed; install it with: pip install 'd2serve[{extra}]'"
+    )

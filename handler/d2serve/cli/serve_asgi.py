@@ -5,17 +5,15 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import typer
 
-from d2serve.cli.options import startup_message
+from d2serve.cli.options import require_packages, startup_message
 from d2serve.cli.run import STOP_SIGNALS
-from d2serve.errors import CommandError
-from d2serve.servers.asgi.config import LOG_FORMAT, TOKEN_VARIABLE, ServerConfig
+from d2serve.servers.asgi.config import LOG_FORMAT, ServerConfig
 from d2serve.servers.asgi.supervisor import Supervisor, running_server
-from d2serve.servers.asgi.token import given_token, new_token, write_token
+from d2serve.servers.asgi.token import given_token, new_token, token_source_of
 from d2serve.servers.cors import Cors
 from d2serve.servers.exposure import Certificate, url_host
 
@@ -52,9 +50,9 @@ def serve_asgi(
         ServerError: the server cannot load the models.
         ArchiveError: an archive cannot be unpacked.
     """
-    _require(PACKAGES, "asgi")
+    require_packages(PACKAGES, "asgi")
     if options.grpc_port is not None:
-        _require(GRPC_PACKAGES, "grpc")
+        require_packages(GRPC_PACKAGES, "grpc")
     config = ServerConfig(
         folders={},
         address=address,
@@ -72,7 +70,7 @@ def serve_asgi(
     try:
         with running_server(models, config, name=options.name, token=token) as server:
             server.wait_until_ready()
-            token_source = _token_source(server, given, token, options.token_file)
+            token_source = token_source_of(server.home, given, token, options.token_file)
             typer.echo("\n".join(_messages(server, certificate, token_source)))
             try:
                 server.wait_for_exit()
@@ -98,17 +96,6 @@ def _stop(server: Supervisor) -> None:
     server.stop()
 
 
-def _token_source(
-    server: Supervisor, given: str, token: str, token_file: Path | None
-) -> str | None:
-    """The place where the operator finds the token; None if requests need none."""
-    if not token:
-        return None
-    if not given:
-        return f"the content of {write_token(server.home, token)}"
-    return f"the content of {token_file}" if token_file else f"the value of {TOKEN_VARIABLE}"
-
-
 def _messages(
     server: Supervisor, certificate: Certificate | None, token_source: str | None
 ) -> Iterator[str]:
@@ -124,17 +111,3 @@ def _messages(
         yield f"other machines reach it at {url_host(config.address)}:{config.port}"
         if certificate is None:
             yield "traffic and token are not encrypted; --certificate and --key enable HTTPS"
-
-
-def _require(packages: Sequence[str], extra: str) -> None:
-    """Check that packages are installed without importing them.
-
-    Raises:
-        CommandError: one is missing; the message names the installation command.
-    """
-    for package in packages:
-        if find_spec(package) is None:
-            raise CommandError(
-                f"module {package!r} is not installed; install it with: "
-                f"pip install 'd2serve[{extra}]'"
-            )

@@ -2,15 +2,13 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import typer
 
-from d2serve.cli.options import startup_message
-from d2serve.errors import CommandError
-from d2serve.servers.asgi.config import LOG_FORMAT, TOKEN_VARIABLE
-from d2serve.servers.asgi.token import given_token, new_token, write_token
+from d2serve.cli.options import require_packages, startup_message
+from d2serve.servers.asgi.config import LOG_FORMAT
+from d2serve.servers.asgi.token import given_token, new_token, token_source_of
 from d2serve.servers.cors import Cors
 from d2serve.servers.exposure import check_address, is_loopback, url_host
 from d2serve.servers.ray.local import LocalConfig, LocalServer, running_server
@@ -52,11 +50,7 @@ def serve_ray(models: Sequence[Path], config: LocalConfig, token_file: Path | No
         ServerError: a model cannot be loaded, or Ray has ended.
         ArchiveError: an archive cannot be unpacked.
     """
-    for package in PACKAGES:
-        if find_spec(package) is None:
-            raise CommandError(
-                f"module {package!r} is not installed; install it with: pip install 'd2serve[ray]'"
-            )
+    require_packages(PACKAGES, "ray")
     check_address(config.address)
     Cors.of(config.cors_origins)
     given = given_token(token_file)
@@ -64,7 +58,7 @@ def serve_ray(models: Sequence[Path], config: LocalConfig, token_file: Path | No
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     try:
         with running_server(models, config, token) as server:
-            source = _token_source(server, given, token, token_file)
+            source = token_source_of(server.home, given, token, token_file)
             typer.echo("\n".join(_messages(server, config, source)))
             try:
                 server.wait()
@@ -74,17 +68,6 @@ def serve_ray(models: Sequence[Path], config: LocalConfig, token_file: Path | No
         typer.echo("stopped at once")
     else:
         typer.echo("stopped")
-
-
-def _token_source(
-    server: LocalServer, given: str, token: str, token_file: Path | None
-) -> str | None:
-    """The place where the operator finds the token; None if requests need none."""
-    if not token:
-        return None
-    if not given:
-        return f"the content of {write_token(server.home, token)}"
-    return f"the content of {token_file}" if token_file else f"the value of {TOKEN_VARIABLE}"
 
 
 def _messages(server: LocalServer, config: LocalConfig, token_source: str | None) -> Iterator[str]:

@@ -20,7 +20,7 @@ def test_a_missing_package_names_its_extra(module: str, monkeypatch: pytest.Monk
     def find_spec(name: str) -> object:
         return None if name == module else object()
 
-    monkeypatch.setattr("d2serve.cli.serve_ray.find_spec", find_spec)
+    monkeypatch.setattr("d2serve.cli.options.find_spec", find_spec)
     with pytest.raises(CommandError, match=rf"'{module}' is not installed.*d2serve\[ray\]"):
         invoke(SERVE)
 

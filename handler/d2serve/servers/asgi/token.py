@@ -53,3 +53,19 @@ def _checked(token: str, source: str) -> str:
             "without spaces, such as the output of `openssl rand -hex 32`"
         )
     return token
+
+
+def token_source_of(home: Path, given: str, token: str, token_file: Path | None) -> str | None:
+    """Describe where the operator finds the token; None if requests need none.
+
+    Args:
+        home: folder of the server, for a generated token.
+        given: the operator's token; empty for none.
+        token: the token that requests need; empty for none.
+        token_file: the operator's file with the token, if any.
+    """
+    if not token:
+        return None
+    if not given:
+        return f"the content of {write_token(home, token)}"
+    return f"the content of {token_file}" if token_file else f"the value of {TOKEN_VARIABLE}"
