@@ -1,7 +1,6 @@
 """A Ray of one machine with Ray Serve, which ends with the process that starts it."""
 
 import os
-import signal
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from d2serve.servers.asgi.model_folders import unpack_models
 from d2serve.servers.exposure import LOOPBACK, LOOPBACK_OF, url_host
 from d2serve.servers.ray import build
 from d2serve.servers.ray.environment import ray_environment, uses_haproxy
+from d2serve.servers.ray.signals import kept_signal_handlers
 from d2serve.servers.ray.watchdog import watched
 from d2serve.serving.cpu import available_cpus
 
@@ -27,7 +27,6 @@ LONGEST_FOLDER = 10
 OBJECT_STORE_BYTES = 256_000_000
 KEEP_ALIVE_S = 75
 POLL_S = 1.0
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -128,17 +127,15 @@ def _running_ray(home: Path, config: LocalConfig, port: int, models: int) -> Ite
     import ray
     from ray import serve
 
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
-        ray.init(
-            address="local",
-            num_cpus=max(available_cpus(), models),
-            object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=False,
-            _temp_dir=str(home / "ray"),
-        )
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        with kept_signal_handlers():
+            ray.init(
+                address="local",
+                num_cpus=max(available_cpus(), models),
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                _temp_dir=str(home / "ray"),
+            )
         options = {"host": config.address, "port": port, "keep_alive_timeout_s": KEEP_ALIVE_S}
         serve.start(http_options=options)
         yield

@@ -4,7 +4,6 @@ import logging
 import os
 import re
 import secrets
-import signal
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ from d2serve.servers.ray.batch.inputs import list_images
 from d2serve.servers.ray.batch.job import Job, checksum_of, clean, open_job, unfinished
 from d2serve.servers.ray.batch.storage import S3, Storage, absolute
 from d2serve.servers.ray.batch.worker import BatchWorker
+from d2serve.servers.ray.signals import kept_signal_handlers
 from d2serve.serving.cpu import available_cpus
 from d2serve.serving.integrity import SUMS_FILE
 
@@ -30,7 +30,6 @@ PARTS_PER_TASK = 4
 REPORT_S = 5.0
 # The last line of a traceback.
 ERROR_LINE = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception)(?:\(\w+\))?: (?P<message>.+)")
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -197,7 +196,6 @@ def _connected(address: str) -> Iterator[None]:
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     import ray
 
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     temporary = tempfile.gettempdir()
     parent = temporary if len(temporary) <= 30 else "/tmp"  # noqa: S108 (paths of Ray's sockets)
     with tempfile.TemporaryDirectory(prefix="d2b-", dir=parent, ignore_cleanup_errors=True) as home:
@@ -208,15 +206,13 @@ def _connected(address: str) -> Iterator[None]:
                 "include_dashboard": False,
                 "_temp_dir": f"{home}/ray",
             }
-            with _quiet():
+            with _quiet(), kept_signal_handlers():
                 ray.init(
                     address=address or "local",
                     log_to_driver=False,
                     logging_level="error",
                     **({} if address else options),
                 )
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
             yield
         finally:
             ray.shutdown()
