@@ -32,22 +32,27 @@ from d2serve.errors import (
     D2ServeError,
     DeviceLostError,
     ImageError,
+    PredictionError,
     RequestError,
     RuntimeUnavailableError,
     SettingsError,
+    UnreachableError,
 )
 from d2serve.messages import VERSION
 
 if TYPE_CHECKING:
     from d2serve.api import Model, load
     from d2serve.building.archive import build_archive
+    from d2serve.client import AsyncClient, Client
     from d2serve.detections import Detections
 
 __version__ = VERSION
 __all__ = [
     "ArchiveError",
+    "AsyncClient",
     "CheckpointError",
     "ClassNamesError",
+    "Client",
     "CommandError",
     "ConfigError",
     "D2ServeError",
@@ -55,15 +60,19 @@ __all__ = [
     "DeviceLostError",
     "ImageError",
     "Model",
+    "PredictionError",
     "RequestError",
     "RuntimeUnavailableError",
     "SettingsError",
+    "UnreachableError",
     "__version__",
     "build_archive",
     "load",
 ]
-# Imported on first use: they import torch, which takes seconds, and archives lack `building`.
+# Imported on first use: torch takes seconds, and archives lack `building` and `client`.
 _LAZY = {
+    "AsyncClient": "d2serve.client",
+    "Client": "d2serve.client",
     "Detections": "d2serve.detections",
     "Model": "d2serve.api",
     "build_archive": "d2serve.building.archive",

@@ -32,8 +32,9 @@ class Detections:
         scores: Float32[N] in 0..1, descending.
         classes: Int64[N] class indices.
         masks: Float32[N, M, M], the probability in 0..1 that a point of the box belongs to the
-            instance, over the box's whole extent; None if the model has no masks. `masks_rle`,
-            `masks_polygons` and `masks_dense` return the masks in the image's pixels.
+            instance, over the box's whole extent; None if there are no masks or only `mask_runs`.
+            `masks_rle`, `masks_polygons` and `masks_dense` return the masks in the image's pixels.
+        mask_runs: the masks as pixels, in place of `masks`, of a result that a server returned.
         keypoints: Float32[N, K, 3] x, y in the image's pixels and score in 0..1; None if the
             model has no keypoints.
         semantic: Int32[H, W], each pixel's index among the model's stuff classes; None if the
@@ -65,6 +66,7 @@ class Detections:
     scores: npt.NDArray[np.float32]
     classes: npt.NDArray[np.int64]
     masks: npt.NDArray[np.float32] | None = None
+    mask_runs: Runs | None = None
     keypoints: npt.NDArray[np.float32] | None = None
     semantic: npt.NDArray[np.int32] | None = None
     panoptic: Panoptic | None = None
@@ -78,6 +80,8 @@ class Detections:
         if self.masks is not None:
             side = self.masks.shape[-1] if self.masks.ndim else 0
             _require("masks", self.masks, np.float32, (count, side, side))
+        if self.mask_runs is not None:
+            _require_runs(self.mask_runs, count, self.size_hw)
         if self.keypoints is not None:
             points = self.keypoints.shape[1] if self.keypoints.ndim > 1 else 0
             _require("keypoints", self.keypoints, np.float32, (count, points, 3))
@@ -90,6 +94,15 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    @property
+    def has_masks(self) -> bool:
+        """True if each instance has a mask."""
+        return self.masks is not None or self.mask_runs is not None
+
+    def without_masks(self) -> "Detections":
+        """The same instances without their masks."""
+        return replace(self, masks=None, mask_runs=None)
 
     def select(self, indices: npt.ArrayLike) -> "Detections":
         """The instances at Int[K] ascending indices or of a Bool[N] mask; maps stay unchanged.
@@ -115,17 +128,22 @@ class Detections:
             scores=self.scores[indices],
             classes=self.classes[indices],
             masks=None if self.masks is None else self.masks[indices],
+            mask_runs=None if self.mask_runs is None else self.mask_runs.select(indices),
             keypoints=None if self.keypoints is None else self.keypoints[indices],
             class_names=tuple(self.class_names[i] for i in indices) if self.class_names else (),
         )
 
-    def mask_regions(self) -> Iterator[MaskRegion]:
+    def mask_regions(self, indices: Sequence[int] | None = None) -> Iterator[MaskRegion]:
         """Each mask, cropped to the rows and columns that it touches, one at a time.
+
+        Args:
+            indices: the instances, in any order; None for all.
 
         Raises:
             ValueError: there are no masks.
         """
-        return regions(self._mask_runs())
+        runs = self._pasted_runs()
+        return regions(runs if indices is None else runs.select(indices))
 
     def masks_dense(self) -> npt.NDArray[np.bool_]:
         """Bool[N, H, W]: the masks in the whole image; needs N x H x W bytes.
@@ -168,7 +186,7 @@ class Detections:
             >>> square.masks_rle()
             [{'size': [3, 4], 'counts': '42102'}]
         """
-        return encode_rles(self._mask_runs())
+        return encode_rles(self._pasted_runs())
 
     def masks_polygons(self) -> list[list[list[int]]]:
         """Each mask as COCO polygons [[x, y, x, y, ...], ...] in pixels, without holes.
@@ -237,7 +255,7 @@ class Detections:
             "bbox": round_pixels(_xywh(self.boxes_xyxy)),
             "score": round_scores(self.scores),
         }
-        if self.masks is not None:
+        if self.has_masks:
             fields["segmentation"] = self.segmentations(mask_format)
         if self.keypoints is not None:
             fields["keypoints"] = _coco_keypoints(self.keypoints)
@@ -246,7 +264,9 @@ class Detections:
             for values in zip(*fields.values(), strict=True)
         ]
 
-    def _mask_runs(self) -> Runs:
+    def _pasted_runs(self) -> Runs:
+        if self.mask_runs is not None:
+            return self.mask_runs
         if self.masks is None:
             raise ValueError("masks is None: the model has no masks, or they were not requested")
         return paste_runs(self.masks, self.boxes_xyxy, self.size_hw)
@@ -302,6 +322,12 @@ def _checked_indices(given: npt.ArrayLike, count: int) -> npt.NDArray[np.intp]:
     if indices[0] < 0 or indices[-1] >= count or np.any(np.diff(indices.astype(np.int64)) <= 0):
         raise ValueError(f"indices is {indices.tolist()}; expected ascending, 0 to {count - 1}")
     return indices.astype(np.intp)
+
+
+def _require_runs(runs: Runs, count: int, size_hw: tuple[int, int]) -> None:
+    if len(runs) != count or runs.size_hw != size_hw:
+        received = f"{len(runs)} masks of {runs.size_hw[1]}x{runs.size_hw[0]} pixels"
+        raise ValueError(f"mask_runs has {received}; expected {count} of {size_hw[1]}x{size_hw[0]}")
 
 
 def _require(

@@ -320,10 +320,18 @@ class PredictionError(ClientError):
         message: the problem.
         hint: how to fix it; may be empty.
         is_transient: whether the same request may succeed later.
+        retry_after_s: seconds that the server demands until the next attempt, or 0.
     """
 
     def __init__(
-        self, status: int, code: str, message: str, hint: str = "", *, is_transient: bool = False
+        self,
+        status: int,
+        code: str,
+        message: str,
+        hint: str = "",
+        *,
+        is_transient: bool = False,
+        retry_after_s: float = 0.0,
     ) -> None:
         super().__init__(f"{code}: {message}" + (f" ({hint})" if hint else ""))
         self.status = status
@@ -331,6 +339,7 @@ class PredictionError(ClientError):
         self.message = message
         self.hint = hint
         self.is_transient = is_transient or status in TEMPORARY_STATUSES
+        self.retry_after_s = retry_after_s
 
 
 class AwsError(CommandError):

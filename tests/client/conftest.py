@@ -10,8 +10,8 @@ import httpx
 import pytest
 from moto.server import ThreadedMotoServer
 
-from d2serve.client.client import Client
 from d2serve.client.sagemaker import AsyncEndpointTransport, endpoint_transport
+from d2serve.client.sender import Sender
 from tests.client.runtime import Container, Runtime
 
 REGION = "eu-central-1"
@@ -64,7 +64,7 @@ def aws(moto_url: str) -> Iterator[Session]:
     httpx.post(f"{moto_url}/moto-api/reset", trust_env=False).raise_for_status()
 
 
-Connect = Callable[..., tuple[Client, Runtime]]
+Connect = Callable[..., tuple[Sender, Runtime]]
 
 
 @pytest.fixture
@@ -72,13 +72,13 @@ def connect(aws: Session, moto_url: str) -> Iterator[Connect]:
     """Returns a client of an endpoint, and the runtime in front of the given container."""
     with ExitStack() as stack:
 
-        def open_client(endpoint: str, container: Container, **more: Any) -> tuple[Client, Runtime]:
+        def open_client(endpoint: str, container: Container, **more: Any) -> tuple[Sender, Runtime]:
             runtime = stack.enter_context(Runtime(container, aws.client("s3"), BUCKET))
             Thread(target=runtime.serve_forever, daemon=True).start()
             stack.callback(runtime.shutdown)
             session = Session({"sagemaker-runtime": runtime.url}, moto_url)
             transport = endpoint_transport(endpoint, session, **more)
             assert isinstance(transport, AsyncEndpointTransport) == (endpoint == "later")
-            return stack.enter_context(Client(transport, sleep=lambda _: None)), runtime
+            return stack.enter_context(Sender(transport, sleep=lambda _: None)), runtime
 
         yield open_client

@@ -13,8 +13,8 @@ import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from urllib3 import HTTPResponse
 
-from d2serve.client.client import ATTEMPTS, Client
 from d2serve.client.sagemaker import AsyncEndpointTransport, EndpointTransport, endpoint_transport
+from d2serve.client.sender import ATTEMPTS, Sender
 from d2serve.client.transport import Payload
 from d2serve.errors import AwsError, PredictionError, UnreachableError
 from d2serve.servers.torchserve.launcher.ports import Ports
@@ -141,7 +141,7 @@ def test_unreachable_runtime(aws: Session, endpoint: str, monkeypatch: pytest.Mo
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     url = f"http://127.0.0.1:{Ports.free().inference}"
     transport = endpoint_transport(endpoint, Session({"sagemaker-runtime": url}, aws.url))
-    with Client(transport) as client, pytest.raises(PredictionError, match=url) as failed:
+    with Sender(transport) as client, pytest.raises(PredictionError, match=url) as failed:
         client.predict(b"bytes")
     assert failed.value.code == "no_answer"
 
@@ -192,7 +192,7 @@ def test_late_response_is_polled(connect: Connect, aws: Session) -> None:
     runtime.s3 = late = LateS3(aws.client("s3"))
     session = Session({"sagemaker-runtime": runtime.url}, aws.url)
     near = f"s3://{BUCKET}/out"
-    with Client(AsyncEndpointTransport("later", session, near=near, sleep=late.store)) as client:
+    with Sender(AsyncEndpointTransport("later", session, near=near, sleep=late.store)) as client:
         assert client.predict(b"bytes").json() == {"labels": []}
 
 
@@ -220,7 +220,7 @@ def test_unreadable_response_is_not_polled(connect: Connect, aws: Session) -> No
     session = Session({"sagemaker-runtime": runtime.url}, aws.url)
     session.events.register("before-send.s3.GetObject", deny)
     transport = endpoint_transport("later", session, timeout_s=0)
-    with Client(transport) as client, pytest.raises(PredictionError, match="AccessDenied"):
+    with Sender(transport) as client, pytest.raises(PredictionError, match="AccessDenied"):
         client.predict(b"bytes")
 
 

@@ -6,8 +6,8 @@ from threading import Thread
 import httpx
 import pytest
 
-from d2serve.client.client import ATTEMPTS, Client
 from d2serve.client.http import HttpTransport
+from d2serve.client.sender import ATTEMPTS, Sender
 from d2serve.client.transport import Payload
 from d2serve.errors import CommandError, PredictionError, UnreachableError
 
@@ -16,9 +16,9 @@ OPTIONS_HEADER = "X-Amzn-SageMaker-Custom-Attributes"
 ERROR_BODY = {"error": {"code": "bad_request", "message": "empty body", "hint": "send a image"}}
 
 
-def client_of(server: Callable[[httpx.Request], httpx.Response]) -> Client:
+def client_of(server: Callable[[httpx.Request], httpx.Response]) -> Sender:
     transport = HttpTransport(URL, transport=httpx.MockTransport(server))
-    return Client(transport, sleep=lambda _: None)
+    return Sender(transport, sleep=lambda _: None)
 
 
 def test_file_is_sent_with_its_type(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_invalid_url(url: str) -> None:
 
 
 def test_https_url_is_accepted() -> None:
-    with Client(HttpTransport("https://server.test/invocations")):
+    with Sender(HttpTransport("https://server.test/invocations")):
         pass
 
 
@@ -164,7 +164,7 @@ def test_token_is_sent_and_not_part_of_errors() -> None:
         return httpx.Response(400, text="no")
 
     transport = HttpTransport(URL, token="s3cret", transport=httpx.MockTransport(answer))
-    with Client(transport) as client, pytest.raises(PredictionError) as raised:
+    with Sender(transport) as client, pytest.raises(PredictionError) as raised:
         client.predict(b"")
     assert [request.headers["authorization"] for request in seen] == ["Bearer s3cret"]
     assert "s3cret" not in str(raised.value)
@@ -199,7 +199,7 @@ class Recording(httpx.MockTransport):
 
 def test_timeout_applies_and_connections_are_closed() -> None:
     connections = Recording()
-    with Client(HttpTransport(URL, timeout_s=7, transport=connections)) as client:
+    with Sender(HttpTransport(URL, timeout_s=7, transport=connections)) as client:
         assert client.predict(b"").json() == 7
         assert not connections.closed
     assert connections.closed
@@ -232,7 +232,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_proxy_is_used_for_other_machines_only(proxy: str) -> None:
     for url, target in {URL: URL, f"{proxy}/invocations": "/invocations"}.items():
-        with Client(HttpTransport(url)) as client:
+        with Sender(HttpTransport(url)) as client:
             assert client.predict(b"").content.decode() == target
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from d2serve.client.client import Client
 from d2serve.client.folder import send_images
 from d2serve.client.http import HttpTransport
+from d2serve.client.sender import Sender
 from d2serve.errors import UnreachableError
 
 
@@ -19,13 +19,13 @@ def respond(request: httpx.Request) -> httpx.Response:
     return httpx.Response(200, json={"names": [request.content.decode()]})
 
 
-def client_of(server: Callable[[httpx.Request], httpx.Response]) -> Client:
+def client_of(server: Callable[[httpx.Request], httpx.Response]) -> Sender:
     transport = HttpTransport("http://server.test/", transport=httpx.MockTransport(server))
-    return Client(transport, sleep=lambda _: None)
+    return Sender(transport, sleep=lambda _: None)
 
 
 @pytest.fixture
-def client() -> Client:
+def client() -> Sender:
     return client_of(respond)
 
 
@@ -38,7 +38,7 @@ def images(tmp_path: Path) -> list[Path]:
 
 
 def test_failed_image_does_not_stop_the_rest(
-    client: Client, images: list[Path], tmp_path: Path
+    client: Sender, images: list[Path], tmp_path: Path
 ) -> None:
     first, failed, last = send_images(client, [tmp_path])
     assert [first.file, failed.file, last.file] == images
@@ -52,7 +52,7 @@ def test_failed_image_does_not_stop_the_rest(
 
 
 def test_overlays_are_written_for_successful_images(
-    client: Client, images: list[Path], tmp_path: Path
+    client: Sender, images: list[Path], tmp_path: Path
 ) -> None:
     overlays = tmp_path / "out"
     send_images(client, [tmp_path], overlays)

@@ -15,8 +15,11 @@ import pytest
 import torch
 from PIL import Image
 
+import d2serve
 from d2serve.building.archive import ONE_WORKER, build_archive
+from d2serve.client import Client
 from d2serve.servers.torchserve.launcher.server import running_server
+from tests.client.comparison import assert_equal
 from tests.goldens.cases import TINY, GoldenModel
 from tests.goldens.comparison import (
     BOX_TOLERANCE_PX,
@@ -37,6 +40,7 @@ class ServedGolden:
     """A model whose upstream results are known, under the URL that serves it."""
 
     golden: GoldenModel
+    archive: Path
     url: str
 
     def expected(self, image: Path) -> UpstreamResult:
@@ -58,7 +62,7 @@ def served(
         model_config={"batchSize": 4, "maxBatchDelay": 50, **ONE_WORKER},
     )
     with running_server(archive, log_dir=tmp_path_factory.mktemp("logs")) as running:
-        yield ServedGolden(golden, f"{running.url}/invocations")
+        yield ServedGolden(golden, archive, f"{running.url}/invocations")
 
 
 def body_with_accept(image: Path, accept: str) -> Body:
@@ -135,3 +139,12 @@ def test_concurrent_clients_get_their_own_results(http: httpx.Client, served: Se
         else:
             assert response.status_code == 200, response.text
             assert_as_upstream(served, image, response.json())
+
+
+def test_client_has_the_results_of_a_model_in_this_process(
+    served: ServedGolden, samples: list[Path]
+) -> None:
+    with d2serve.load(served.archive) as model, Client(served.url) as client:
+        assert client.class_names == model.class_names
+        for found, expected in zip(client.predict(samples), model.predict(samples), strict=True):
+            assert_equal(found, expected)

@@ -12,13 +12,12 @@ from typing import Any
 
 import yaml
 
-import d2serve
 from d2serve.errors import CommandError
 from d2serve.serving.integrity import SUMS_FILE, UNSUMMED_FILES, format_sums, sha256_of
 from d2serve.serving.model_config import MODEL_CONFIG_FILE
 
 STORE = Path("model-store")
-PACKAGE = Path(d2serve.__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parent.parent
 # The parts of d2serve that every server imports, beside the modules at its top.
 SHARED_PACKAGES = ("detector", "inputs", "masks", "model", "outputs", "serving")
 SUFFIX = ".mar"

@@ -60,9 +60,9 @@ def predict(
 
     Exits with 1 if an image failed; the remaining images are sent all the same.
     """
-    from d2serve.client.client import Client
     from d2serve.client.folder import result_console, result_table, send_images
     from d2serve.client.images import find_images
+    from d2serve.client.sender import Sender
 
     # Check before a connection is opened.
     for image in images:
@@ -71,7 +71,7 @@ def predict(
         transport = _endpoint_transport(endpoint, region, target_model)
     else:
         transport = _http_transport(url, ca)
-    with Client(transport) as client:
+    with Sender(transport) as client:
         results = send_images(client, images, overlay)
     if as_json:
         typer.echo(json.dumps([result.as_json() for result in results]))

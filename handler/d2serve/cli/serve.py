@@ -209,9 +209,9 @@ def demo(
 
     Prints the detections and writes the images with the detections drawn on them to out/.
     """
-    from d2serve.client.client import Client
     from d2serve.client.folder import result_console, result_table, send_images
     from d2serve.client.http import HttpTransport
+    from d2serve.client.sender import Sender
 
     with requires_extra("torchserve"):
         from d2serve.servers.torchserve.launcher.server import running_server
@@ -221,7 +221,7 @@ def demo(
     typer.echo(f"Starting TorchServe with {archive}")
     with (
         running_server(archive, log_dir=logs) as server,
-        Client(HttpTransport(f"{server.url}/invocations")) as client,
+        Sender(HttpTransport(f"{server.url}/invocations")) as client,
     ):
         results = send_images(client, [repository / BUNDLED_MODEL / "samples"], overlays)
     result_console().print(result_table(results))

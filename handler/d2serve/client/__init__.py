@@ -1,18 +1,15 @@
-"""Client for a d2serve server or a SageMaker endpoint, through one interface.
+"""Client of a d2serve server or a SageMaker endpoint.
 
-Examples:
-    >>> from pathlib import Path
-    >>> from d2serve.client import Client, HttpTransport
-    >>> with Client(HttpTransport("http://127.0.0.1:8080/invocations")) as client:
-    ...     [prediction] = client.detect(Path("image.jpg"))  # doctest: +SKIP
-    ...     print(prediction.boxes_xyxy, prediction.names)  # doctest: +SKIP
+`Client` and `AsyncClient` return `Detections`; a `Sender` with one of the transports returns the
+unparsed response.
 """
 
 from typing import TYPE_CHECKING, Any
 
+from d2serve.client.async_client import AsyncClient
 from d2serve.client.client import Client
-from d2serve.client.http import DEFAULT_URL, HttpTransport
-from d2serve.client.predictions import Prediction
+from d2serve.client.http import DEFAULT_URL, AsyncHttpTransport, HttpTransport
+from d2serve.client.sender import AsyncSender, Sender
 from d2serve.client.transport import Payload, Reply
 from d2serve.errors import PredictionError, UnreachableError
 
@@ -25,14 +22,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_URL",
+    "AsyncClient",
     "AsyncEndpointTransport",
+    "AsyncHttpTransport",
+    "AsyncSender",
     "Client",
     "EndpointTransport",
     "HttpTransport",
     "Payload",
-    "Prediction",
     "PredictionError",
     "Reply",
+    "Sender",
     "UnreachableError",
     "endpoint_transport",
 ]

@@ -1,18 +1,19 @@
 """Send many images concurrently, with a progress bar and a result table."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from d2serve.client.client import Client
+from d2serve.client.client import ordered
 from d2serve.client.images import find_images, overlay_path, overlay_type_of
+from d2serve.client.progress import progress_bar
+from d2serve.client.sender import Sender
 from d2serve.errors import PredictionError
 
 CONCURRENT_REQUESTS = 4
@@ -59,7 +60,7 @@ class FileResult:
 
 
 def send_images(
-    client: Client, sources: Sequence[Path], overlays: Path | None = None
+    client: Sender, sources: Sequence[Path], overlays: Path | None = None
 ) -> list[FileResult]:
     """Send images with a progress bar on stderr.
 
@@ -73,9 +74,12 @@ def send_images(
         UnreachableError: the server does not exist.
     """
     images = [(image, source) for source in sources for image in find_images(source)]
-    results = _send_concurrently(client, images, overlays)
-    console = Console(stderr=True)
-    return list(track(results, "Predicting", len(images), console=console, transient=True))
+    with progress_bar(len(images)) as advance:
+        results = []
+        for result in ordered(partial(_send, client, overlays), images, CONCURRENT_REQUESTS):
+            results.append(result)
+            advance()
+    return results
 
 
 def result_table(results: Iterable[FileResult]) -> Table:
@@ -109,17 +113,8 @@ def _rows(result: FileResult) -> Iterator[tuple[str, str, str, str]]:
                 yield file, name, f"{score:.3f}", " ".join(f"{side:.1f}" for side in box)
 
 
-def _send_concurrently(
-    client: Client, images: Sequence[tuple[Path, Path]], overlays: Path | None
-) -> Iterator[FileResult]:
-    pool = ThreadPoolExecutor(CONCURRENT_REQUESTS)
-    try:
-        yield from pool.map(lambda found: _send(client, found[0], found[1], overlays), images)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _send(client: Client, image: Path, source: Path, overlays: Path | None) -> FileResult:
+def _send(client: Sender, overlays: Path | None, found: tuple[Path, Path]) -> FileResult:
+    image, source = found
     try:
         response = client.predict(image).json()
         if overlays:

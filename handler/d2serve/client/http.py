@@ -1,7 +1,11 @@
-"""Transport to a server's URL."""
+"""Transports to a server's URL."""
 
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -37,47 +41,132 @@ class HttpTransport:
         ca: Path | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        _check_token(token)
-        host = _host_of(url)
-        # A server's address alone stands for its default route.
-        parsed = httpx.URL(url)
-        self.url = str(parsed.copy_with(path=DEFAULT_PATH)) if parsed.path == "/" else url
-        self._http = httpx.Client(
-            timeout=timeout_s,
-            headers={"Authorization": f"Bearer {token}"} if token else {},
-            verify=_tls_context(ca) if ca else True,
-            transport=transport,
-            # A proxy server cannot reach this machine's loopback.
-            trust_env=host not in LOOPBACK_HOSTS,
-        )
+        options = _client_options(url, timeout_s, token, ca)
+        self.url = route_url(url)
+        self._http = httpx.Client(transport=transport, **options)
 
     def send(self, payload: Payload) -> Reply:
         """Send a request; see Transport."""
-        headers = {"Content-Type": payload.content_type, "Accept": payload.accept}
-        if payload.options:
-            headers[CUSTOM_ATTRIBUTES] = payload.custom_attributes
-        try:
-            response = self._http.post(self.url, content=payload.body, headers=headers)
-        except httpx.ConnectError as error:
-            raise self._connection_error(error) from error
-        except httpx.TransportError as error:
-            raise PredictionError(0, "no_answer", f"{self.url}: {error!r}") from error
-        # The API sends no redirects.
-        if not response.is_success:
-            raise error_from_body(response.status_code, response.text, response.reason_phrase)
-        return Reply(response.content, response.headers.get("content-type", ""))
+        with _readable_errors(self.url):
+            response = self._http.post(self.url, content=payload.body, headers=_headers(payload))
+        return _reply(response)
 
     def close(self) -> None:
         """Close all connections."""
         self._http.close()
 
-    def _connection_error(self, error: httpx.ConnectError) -> CommandError:
-        if _is_tls_error(error):
-            hint = "pass the certificate to trust as `ca`, or with --ca"
-            return PredictionError(0, "not_trusted", f"{self.url}: {error}", hint)
-        return UnreachableError(
-            f"cannot connect to {self.url}; start a server with `d2serve serve`, or use another URL"
+
+class AsyncHttpTransport:
+    """An `HttpTransport` for coroutines; a cancelled call closes its connection.
+
+    Args:
+        url, timeout_s, token, ca: see HttpTransport.
+        transport: httpx transport to use instead of the network.
+
+    Raises:
+        CommandError: the URL or the token is invalid, or the file contains no certificate.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        timeout_s: float = 120,
+        token: str | None = None,
+        ca: Path | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        options = _client_options(url, timeout_s, token, ca)
+        self.url = route_url(url)
+        self._http = httpx.AsyncClient(transport=transport, **options)
+
+    async def send(self, payload: Payload) -> Reply:
+        """Send a request; see Transport."""
+        with _readable_errors(self.url):
+            response = await self._http.post(
+                self.url, content=payload.body, headers=_headers(payload)
+            )
+        return _reply(response)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+
+
+def route_url(url: str, model: str | None = None) -> str:
+    """The URL of a prediction route.
+
+    Args:
+        url: URL of a route, or the address of a server, which stands for its default route.
+        model: name of one of the models of a server, whose address is given.
+
+    Raises:
+        CommandError: the URL is invalid, or contains a route although a model is named.
+    """
+    _host_of(url)
+    parsed = httpx.URL(url)
+    if parsed.path == "/":
+        path = f"/predictions/{quote(model, safe='')}" if model else DEFAULT_PATH
+        return str(parsed.copy_with(raw_path=path.encode()))
+    if model:
+        raise CommandError(
+            f"{url} contains a route, and model is {model!r}; give the address of the server, such "
+            f"as {parsed.scheme}://{parsed.netloc.decode()}"
         )
+    return url
+
+
+def _client_options(url: str, timeout_s: float, token: str | None, ca: Path | None) -> Any:
+    _check_token(token)
+    return {
+        "timeout": timeout_s,
+        "headers": {"Authorization": f"Bearer {token}"} if token else {},
+        # A proxy server cannot reach this machine's loopback.
+        "trust_env": _host_of(url) not in LOOPBACK_HOSTS,
+        "verify": _tls_context(ca) if ca else True,
+    }
+
+
+def _headers(payload: Payload) -> dict[str, str]:
+    headers = {"Content-Type": payload.content_type, "Accept": payload.accept}
+    if payload.options:
+        headers[CUSTOM_ATTRIBUTES] = payload.custom_attributes
+    return headers
+
+
+@contextmanager
+def _readable_errors(url: str) -> Iterator[None]:
+    """Convert httpx's errors of a request to the URL."""
+    try:
+        yield
+    except httpx.ConnectError as error:
+        raise _connection_error(url, error) from error
+    except httpx.TransportError as error:
+        raise PredictionError(0, "no_answer", f"{url}: {error!r}") from error
+
+
+def _connection_error(url: str, error: httpx.ConnectError) -> CommandError:
+    if _is_tls_error(error):
+        hint = "pass the certificate to trust as `ca`, or with --ca"
+        return PredictionError(0, "not_trusted", f"{url}: {error}", hint)
+    return UnreachableError(
+        f"cannot connect to {url}; start a server with `d2serve serve`, or use another URL"
+    )
+
+
+def _reply(response: httpx.Response) -> Reply:
+    """The body of a successful response; the API sends no redirects."""
+    if response.is_success:
+        timing = response.headers.get("server-timing", "")
+        return Reply(response.content, response.headers.get("content-type", ""), timing)
+    # The other form of Retry-After, a date, is not used by d2serve.
+    seconds = response.headers.get("retry-after", "")
+    raise error_from_body(
+        response.status_code,
+        response.text,
+        response.reason_phrase,
+        retry_after_s=float(seconds) if seconds.isdecimal() else 0.0,
+    )
 
 
 def _check_token(token: str | None) -> None:

@@ -1,13 +1,16 @@
 """Requests, replies and errors shared by all transports."""
 
+import asyncio
 import io
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
+from PIL import Image
 
 from d2serve.client.images import UNKNOWN_TYPE, content_type_of
 from d2serve.errors import PredictionError
@@ -15,8 +18,11 @@ from d2serve.errors import PredictionError
 JSON = "application/json"
 NPY = "application/x-npy"
 MAX_QUOTED_CHARACTERS = 200
-# An image file, its encoded bytes, or an array as docs/api.md describes: UInt8[H, W, 3] RGB etc.
-ImageInput: TypeAlias = "Path | bytes | np.ndarray[Any, Any]"
+# The path of a file, its content, an array as docs/api.md describes, such as UInt8[H, W, 3] RGB, or
+# a PIL image.
+ImageInput: TypeAlias = str | os.PathLike[str] | bytes | np.ndarray[Any, Any] | Image.Image
+# Modes that PNG stores without loss; TIFF stores all.
+PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
 
 
 @dataclass(frozen=True)
@@ -42,14 +48,23 @@ class Payload:
         Raises:
             OSError: the file cannot be read.
             ValueError: the array contains Python objects.
+            TypeError: the image is of another type.
         """
-        if isinstance(image, Path):
+        if isinstance(image, Image.Image):
+            return cls(*_encoded(image), accept, options)
+        if isinstance(image, str | os.PathLike):
+            image = Path(image)
             return cls(image.read_bytes(), content_type_of(image), accept, options)
         if isinstance(image, np.ndarray):
             file = io.BytesIO()
             np.save(file, image, allow_pickle=False)
             return cls(file.getvalue(), NPY, accept, options)
-        return cls(image, UNKNOWN_TYPE, accept, options)
+        if isinstance(image, bytes | bytearray | memoryview):
+            return cls(bytes(image), UNKNOWN_TYPE, accept, options)
+        raise TypeError(
+            f"the image is {type(image).__name__}; expected a path, bytes, a numpy array or a PIL "
+            "image"
+        )
 
     @property
     def custom_attributes(self) -> str:
@@ -57,12 +72,21 @@ class Payload:
         return json.dumps(self.options) if self.options else ""
 
 
+def _encoded(image: Image.Image) -> tuple[bytes, str]:
+    """Encode an image without loss; the server applies its EXIF orientation."""
+    name, more = ("PNG", {"compress_level": 1}) if image.mode in PNG_MODES else ("TIFF", {})
+    file = io.BytesIO()
+    image.save(file, name, exif=image.getexif(), **more)
+    return file.getvalue(), f"image/{name.lower()}"
+
+
 @dataclass(frozen=True)
 class Reply:
-    """Body and type of a successful response."""
+    """Body, type and `Server-Timing` of a successful response."""
 
     content: bytes
     content_type: str = ""
+    server_timing: str = ""
 
     def json(self) -> Any:
         """Parse the body as JSON."""
@@ -86,8 +110,44 @@ class Transport(Protocol):
         ...
 
 
+class AsyncTransport(Protocol):
+    """A `Transport` for coroutines."""
+
+    async def send(self, payload: Payload) -> Reply:
+        """Send a request and return the response; raises as `Transport.send` does."""
+        ...
+
+    async def close(self) -> None:
+        """Close all connections."""
+        ...
+
+
+class ThreadTransport:
+    """Runs the calls of a `Transport` in threads.
+
+    Args:
+        transport: the transport; its calls may run at the same time.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def send(self, payload: Payload) -> Reply:
+        """Send a request; see Transport."""
+        return await asyncio.to_thread(self._transport.send, payload)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await asyncio.to_thread(self._transport.close)
+
+
 def error_from_body(
-    status: int, body: str, phrase: str = "", *, is_transient: bool = False
+    status: int,
+    body: str,
+    phrase: str = "",
+    *,
+    is_transient: bool = False,
+    retry_after_s: float = 0.0,
 ) -> PredictionError:
     """Parse the API's error body, or quote the body of a gateway in front of the server.
 
@@ -96,6 +156,7 @@ def error_from_body(
         body: the response's body.
         phrase: message to use when the body is empty.
         is_transient: whether the same request may succeed later.
+        retry_after_s: seconds that the server demands until the next attempt.
     """
     try:
         content = json.loads(body)
@@ -108,4 +169,11 @@ def error_from_body(
     code = fields.get("code") if fields is error else f"http_{status}"
     message = fields.get("message") or body.strip()[:MAX_QUOTED_CHARACTERS] or phrase
     hint = str(fields.get("hint") or "")
-    return PredictionError(status, str(code), str(message), hint, is_transient=is_transient)
+    return PredictionError(
+        status,
+        str(code),
+        str(message),
+        hint,
+        is_transient=is_transient,
+        retry_after_s=retry_after_s,
+    )

@@ -1,6 +1,6 @@
 """Mask probabilities over boxes -> runs of set pixels in the image."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from itertools import pairwise
@@ -9,8 +9,6 @@ from typing import ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F
 
 from d2serve.masks.columns import paste_by_columns
 from d2serve.masks.sampling import box_coordinates
@@ -56,6 +54,18 @@ class Runs:
     def __iter__(self) -> Iterator[Integers]:
         """Each mask's bounds."""
         return (self.bounds[start:end] for start, end in pairwise(self.offsets.tolist()))
+
+    @classmethod
+    def of(cls, masks: Sequence[Integers], size_hw: tuple[int, int]) -> "Runs":
+        """Join the bounds of N masks."""
+        offsets = np.cumsum([0, *map(len, masks)], dtype=np.int64)
+        bounds = np.concatenate(masks) if masks else np.zeros(0, np.int64)
+        return cls(bounds.astype(np.int64, copy=False), offsets, size_hw)
+
+    def select(self, indices: Iterable[int]) -> "Runs":
+        """The masks at Int[K] indices."""
+        masks = list(self)
+        return Runs.of([masks[index] for index in indices], self.size_hw)
 
     def with_mask(self, mask: int, bounds: Integers) -> "Runs":
         """A copy with the bounds of a mask that has no runs yet."""
@@ -124,6 +134,9 @@ def paste_densely(
         size_hw: height and width of the image.
         threshold: minimum probability of a set pixel.
     """
+    import torch  # slow, and a client without torch never pastes
+    from torch.nn.functional import grid_sample
+
     height, width = size_hw
     starts, ends = box_xyxy[:2], box_xyxy[2:]
     x, y = (
@@ -140,7 +153,7 @@ def paste_densely(
     for first in range(0, len(x), block_columns):
         block = slice(first, first + block_columns)
         grid = torch.stack(torch.meshgrid(across[block], down, indexing="ij"), dim=-1)
-        sampled = F.grid_sample(mask, grid[None], align_corners=False)[0, 0]
+        sampled = grid_sample(mask, grid[None], align_corners=False)[0, 0]
         columns[block, y[0] : y[-1] + 1] = (sampled >= threshold).numpy()
     is_bound = np.diff(columns.ravel(), prepend=False, append=False)
     return np.flatnonzero(is_bound) + x[0] * height

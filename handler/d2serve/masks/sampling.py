@@ -4,8 +4,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F
 
 MAX_POINTS = 1 << 16
 Integers = npt.NDArray[np.int64]
@@ -60,6 +58,9 @@ def sample(
         masks: Int64[K], the mask of each point, ascending.
         points_xy: Float32[K, 2] in `box_coordinates`.
     """
+    import torch  # slow, and a client without torch never samples
+    from torch.nn.functional import grid_sample
+
     samples = [np.empty(0, dtype=np.float32)]
     for batch in _batches(len(masks)):
         firsts = np.flatnonzero(np.diff(masks[batch], prepend=-1))
@@ -69,7 +70,7 @@ def sample(
         columns = ranges(np.zeros_like(counts), counts)
         grid = np.zeros((len(present), 1, counts.max(), 2), dtype=np.float32)
         grid[rows, 0, columns] = points_xy[batch]
-        sampled = F.grid_sample(
+        sampled = grid_sample(
             torch.from_numpy(probabilities[present])[:, None],
             torch.from_numpy(grid),
             align_corners=False,

@@ -40,13 +40,13 @@ def npz_body(result: Result, max_bytes: int) -> bytes:
         **_optional_arrays(result),
     }
     height, width = found.size_hw
-    mask_count = 0 if found.masks is None else len(found)
+    mask_count = len(found) if found.has_masks else 0
     size = sum(array.nbytes for array in arrays.values())
     check_size(size + mask_count * height * width, max_bytes)
     masks = (
-        np.zeros((0, height, width), dtype=np.uint8)
-        if found.masks is None
-        else found.masks_dense().view(np.uint8)
+        found.masks_dense().view(np.uint8)
+        if found.has_masks
+        else np.zeros((0, height, width), dtype=np.uint8)
     )
     file = io.BytesIO()
     np.savez_compressed(file, **arrays, masks=masks)

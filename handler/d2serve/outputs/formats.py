@@ -67,7 +67,7 @@ def jumpstart_object(result: Result) -> dict[str, Any]:
         "classes": found.classes.tolist(),
         "scores": round_scores(found.scores),
         "labels": list(result.model.class_names),
-        **({} if found.masks is None else _jumpstart_masks(result)),
+        **(_jumpstart_masks(result) if found.has_masks else {}),
     }
 
 

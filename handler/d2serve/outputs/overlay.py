@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from d2serve.detections import Detections, RGBImage
 from d2serve.errors import not_acceptable
 from d2serve.masks.panoptic import stuff_alone
-from d2serve.masks.paste import MaskRegion, label_regions, paste_masks
+from d2serve.masks.paste import MaskRegion, label_regions
 from d2serve.metadata import ModelMetadata
 from d2serve.outputs.accept import JPEG, PNG
 from d2serve.outputs.drawing import (
@@ -114,10 +114,9 @@ def _draw_stuff(canvas: RGBImage, detections: Detections) -> dict[int, Circle]:
 
 
 def _draw_masks(canvas: RGBImage, detections: Detections) -> None:
-    if detections.masks is not None:
-        masks, boxes = detections.masks[::-1], detections.boxes_xyxy[::-1]
-        pasted = paste_masks(masks, boxes, detections.size_hw)
-        for index, region in zip(_worst_first(detections), pasted, strict=True):
+    if detections.has_masks:
+        indices = list(_worst_first(detections))
+        for index, region in zip(indices, detections.mask_regions(indices), strict=True):
             draw_region(canvas, region, instance_color(index))
 
 

@@ -54,7 +54,7 @@ def filter_detections(detections: Detections, options: Options) -> Detections:
     chosen = detections.select(np.flatnonzero(keep)[: options.max_detections])
     if chosen.keypoints is not None:
         chosen = replace(chosen, keypoints=_finite_keypoints(chosen.keypoints))
-    return replace(chosen, masks=None) if options.masks == "none" else chosen
+    return chosen.without_masks() if options.masks == "none" else chosen
 
 
 def _finite_keypoints(keypoints: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -82,7 +82,7 @@ def segmentations(detections: Detections, encoding: str) -> list[Any]:
     Args:
         encoding: `rle` or `polygon`.
     """
-    return [] if detections.masks is None else detections.segmentations(encoding)
+    return detections.segmentations(encoding) if detections.has_masks else []
 
 
 def category_id(segment: Segment, model: ModelMetadata) -> int:

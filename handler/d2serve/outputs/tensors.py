@@ -85,7 +85,7 @@ def _classes(results: Sequence[Result]) -> OutputTensor:
 
 
 def _masks(results: Sequence[Result]) -> OutputTensor | None:
-    if all(result.detections.masks is None for result in results):
+    if not any(result.detections.has_masks for result in results):
         return None
     contents = [segmentations(each.detections, each.mask_encoding) for each in results]
     return _documents("masks", [mask for content in contents for mask in content])

@@ -1,17 +1,20 @@
 """The client against a server, and against both kinds of endpoints in front of a container."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
+import d2serve
 from d2serve.aws.local_container import Container
-from d2serve.client.client import Client
-from d2serve.client.http import HttpTransport
-from d2serve.client.predictions import Prediction
+from d2serve.client import Client, HttpTransport, Sender
+from d2serve.detections import Detections
 from d2serve.errors import PredictionError
 from d2serve.servers.torchserve.launcher.server import Server
+from tests.client.comparison import assert_equal
 from tests.client.conftest import Connect
 from tests.client.runtime import Received, Response
 from tests.serving.traffic import pixels
@@ -39,39 +42,41 @@ def forward_to(container: Container, received: Received) -> Response:
 
 
 @pytest.fixture(params=["server", "now", "later"])
-def client(
+def sender(
     request: pytest.FixtureRequest, server: Server, container: Container, connect: Connect
-) -> Client:
+) -> Sender:
     if request.param == "server":
-        return Client(HttpTransport(f"{server.url}/invocations"))
+        return Sender(HttpTransport(f"{server.url}/invocations"))
     return connect(request.param, lambda received: forward_to(container, received))[0]
 
 
-def assert_same(found: Prediction, expected: Prediction) -> None:
-    assert found.names == expected.names
-    np.testing.assert_allclose(found.boxes_xyxy, expected.boxes_xyxy, atol=0.01)
-    assert (found.masks() == expected.masks()).mean() > 0.999
+@pytest.fixture
+def client(sender: Sender) -> Iterator[Client]:
+    """A client of the sender's transport; results are those of a model in this process."""
+    with Client(sender._transport, sleep=lambda _: None) as opened:
+        yield opened
 
 
-def test_files_arrays_and_several_images(client: Client, server: Server, png: Path) -> None:
-    with client, Client(HttpTransport(f"{server.url}/invocations")) as local:
-        [expected] = local.detect(png)
-        assert len(expected) > 1
-        assert expected.masks().shape == (len(expected), *expected.size_hw)
-        [of_file] = client.detect(png)
-        assert_same(of_file, expected)
-        [of_array] = client.detect(pixels(png))
-        assert_same(of_array, expected)
-        pair = client.detect(np.stack([pixels(png)] * 2))
-        assert len(pair) == 2
-        assert_same(pair[1], expected)
+def test_files_arrays_and_several_images(client: Client, shapes_mar: Path, png: Path) -> None:
+    with d2serve.load(shapes_mar) as model:
+        [expected] = model.predict(png)
+    assert len(expected) > 1
+    pair = np.stack([pixels(png)] * 2)
+    for found in client.predict([png, pixels(png), pair, png.read_bytes(), Image.open(png)]):
+        assert_equal(found, expected)
+    assert client.class_names == model.class_names
 
 
-def test_options_overlays_and_errors(client: Client, png: Path) -> None:
-    with client:
-        [best] = client.detect(png, max_detections=1, masks="polygon")
-        assert len(best) == 1
-        assert best.masks().any()
-        assert client.predict(png, accept="image/png").content.startswith(b"\x89PNG")
-        with pytest.raises(PredictionError, match="unsupported_media_type"):
-            client.predict(b"no image")
+def test_options_and_errors(client: Client, png: Path) -> None:
+    [best] = client.predict(str(png), max_detections=1, masks="polygon")
+    assert len(best) == 1
+    assert best.masks_dense().any()
+    good, bad = client.predict_each([png, b"no image"])
+    assert isinstance(good, Detections)
+    assert isinstance(bad, PredictionError)
+    assert bad.code == "unsupported_media_type"
+
+
+def test_overlays(sender: Sender, png: Path) -> None:
+    with sender:
+        assert sender.predict(png, accept="image/png").content.startswith(b"\x89PNG")

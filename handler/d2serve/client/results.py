@@ -1,0 +1,126 @@
+"""Convert the API's JSON to `Detections`."""
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from d2serve.client.transport import Reply
+from d2serve.detections import Detections
+from d2serve.errors import PredictionError
+from d2serve.masks.decoding import decode_polygons, decode_rles
+from d2serve.masks.panoptic import Panoptic, Segment
+from d2serve.masks.runs import Runs
+
+MAX_QUOTED_CHARACTERS = 200
+
+
+def read_entries(reply: Reply) -> list[Mapping[str, Any]]:
+    """The JSON object of each image of a response, which may report an error.
+
+    Raises:
+        PredictionError: the response is not one of the API's default format.
+    """
+    try:
+        content = reply.json()
+        entries = content.get("predictions", [content])
+        if all("error" in entry or "scores" in entry for entry in entries):
+            return list(entries)
+    except (ValueError, AttributeError, TypeError):
+        pass  # reported below, like JSON of another kind
+    text = reply.content[:MAX_QUOTED_CHARACTERS].decode(errors="replace")
+    raise PredictionError(
+        0,
+        "no_prediction",
+        f"the response is not a prediction: {text!r}",
+        "use the URL of a d2serve server, or that of a route such as /predictions/NAME",
+    )
+
+
+def results_of(
+    entries: Sequence[Mapping[str, Any]], class_count: int
+) -> list[Detections | PredictionError]:
+    """Convert the objects of a response's images, see `error_of` and `detections_of`."""
+    return [error_of(entry) or detections_of(entry, class_count) for entry in entries]
+
+
+def error_of(entry: Mapping[str, Any]) -> PredictionError | None:
+    """The error that an image's object reports, or None."""
+    error = entry.get("error")
+    if not error:
+        return None
+    return PredictionError(400, error["code"], error["message"], error.get("hint", ""))
+
+
+def detections_of(entry: Mapping[str, Any], class_count: int = 0) -> Detections:
+    """Convert an image's object of the API's default format.
+
+    Args:
+        entry: the object; it reports no error.
+        class_count: number of the model's instance classes, needed for panoptic maps only.
+
+    Raises:
+        PredictionError: the object is damaged.
+    """
+    try:
+        return _detections(entry, class_count)
+    except (KeyError, TypeError, ValueError, binascii.Error) as error:
+        problem = f"the response cannot be read: {type(error).__name__}: {error}"
+        raise PredictionError(0, "no_prediction", problem) from error
+
+
+def needs_class_count(entry: Mapping[str, Any]) -> bool:
+    """Return whether `detections_of` needs the number of classes."""
+    return "panoptic" in entry
+
+
+def _detections(entry: Mapping[str, Any], class_count: int) -> Detections:
+    size_hw = (entry["image"]["height"], entry["image"]["width"])
+    count = len(entry["scores"])
+    keypoints = entry.get("keypoints")
+    return Detections(
+        size_hw=size_hw,
+        boxes_xyxy=np.array(entry["boxes"], np.float32).reshape(count, 4),
+        scores=np.array(entry["scores"], np.float32),
+        classes=np.array(entry["classes"], np.int64),
+        # The list is empty if the model has no masks.
+        mask_runs=_masks(entry["masks"], size_hw) if len(entry["masks"]) == count else None,
+        keypoints=None if keypoints is None else _keypoints(keypoints, count),
+        semantic=_ids(entry["semantic"], size_hw) - 1 if "semantic" in entry else None,
+        panoptic=_panoptic(entry, size_hw, class_count) if "panoptic" in entry else None,
+        class_names=tuple(entry["names"]),
+    )
+
+
+def _masks(masks: Sequence[Any], size_hw: tuple[int, int]) -> Runs:
+    are_polygons = bool(masks) and isinstance(masks[0], list)
+    return decode_polygons(masks, size_hw) if are_polygons else decode_rles(masks, size_hw)
+
+
+def _keypoints(keypoints: Sequence[Any], count: int) -> npt.NDArray[np.float32]:
+    return np.array(keypoints, np.float32).reshape(count, -1 if count else 0, 3)
+
+
+def _panoptic(entry: Mapping[str, Any], size_hw: tuple[int, int], class_count: int) -> Panoptic:
+    content = entry["panoptic"]
+    segments = (_segment(info, class_count) for info in content["segments_info"])
+    return Panoptic(_ids(content, size_hw), tuple(segments))
+
+
+def _segment(info: Mapping[str, Any], class_count: int) -> Segment:
+    # Stuff classes are numbered after the instance classes.
+    offset = 0 if info["isthing"] else class_count
+    return Segment(info["id"], info["category_id"] - offset, info["isthing"], info.get("score"))
+
+
+def _ids(content: Mapping[str, Any], size_hw: tuple[int, int]) -> npt.NDArray[np.int32]:
+    """Int32[H, W] of a map in COCO panoptic format: R + 256 * G + 256 * 256 * B."""
+    encoded = np.frombuffer(base64.b64decode(content["png"], validate=True), np.uint8)
+    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    if image is None or image.shape[:2] != size_hw:
+        raise ValueError(f"a map is not a PNG of {size_hw[1]}x{size_hw[0]} pixels")
+    return np.asarray(image, np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
