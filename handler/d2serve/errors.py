@@ -321,6 +321,7 @@ class PredictionError(ClientError):
         hint: how to fix it; may be empty.
         is_transient: whether the same request may succeed later.
         retry_after_s: seconds that the server demands until the next attempt, or 0.
+        position: the image's index among the results of a call; None if there is one request only.
     """
 
     def __init__(
@@ -340,6 +341,11 @@ class PredictionError(ClientError):
         self.hint = hint
         self.is_transient = is_transient or status in TEMPORARY_STATUSES
         self.retry_after_s = retry_after_s
+        self.position: int | None = None
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if self.position is None else f"image {self.position}: {text}"
 
 
 class AwsError(CommandError):

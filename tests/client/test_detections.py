@@ -1,6 +1,7 @@
 """The API's JSON as `Detections`."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,18 @@ from pycocotools import mask as coco_mask
 
 from d2serve.client.results import detections_of, error_of, read_entries, results_of
 from d2serve.client.transport import Reply
+from d2serve.detections import Detections
 from d2serve.errors import PredictionError
+from d2serve.outputs.formats import default_object
+from tests.outputs.results import (
+    MODEL,
+    NAMES,
+    NO_DETECTIONS,
+    TWO,
+    TWO_OF_ALL,
+    TWO_WITHOUT_MASKS,
+    result_of,
+)
 
 SIZE_HW = (6, 8)
 NOTHING: dict[str, Any] = {
@@ -85,7 +97,11 @@ def test_errors_stay_with_their_image() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [[], "text", 3, {"predictions": 3}, {"status": "Healthy"}, {"predictions": [[]]}]
+    "content",
+    [
+        *([], "text", 3, {"predictions": 3}, {"status": "Healthy"}),
+        *({"predictions": [[]]}, {"predictions": ["error"]}),
+    ],
 )
 def test_response_of_another_route_is_an_error(content: Any) -> None:
     with pytest.raises(PredictionError, match="the response is not a prediction") as raised:
@@ -97,6 +113,10 @@ def test_response_of_another_route_is_an_error(content: Any) -> None:
     "damage",
     [
         {"image": {}},
+        {"image": {"width": "8", "height": 6}},
+        {"image": {"width": 8, "height": 6.5}},
+        {"classes": [2**64, 0]},
+        {"names": 3},
         {"boxes": [[1, 2, 3]]},
         {"masks": [{"size": [6, 8], "counts": "1"}] * 2},
         {"semantic": {"png": "???", "segments_info": []}},
@@ -106,3 +126,38 @@ def test_response_of_another_route_is_an_error(content: Any) -> None:
 def test_damaged_response_is_an_error(damage: dict[str, Any]) -> None:
     with pytest.raises(PredictionError, match="no_prediction: the response cannot be read"):
         detections_of(two_instances(POLYGONS) | damage)
+
+
+@pytest.mark.parametrize(
+    "served",
+    [
+        pytest.param(NO_DETECTIONS, id="nothing"),
+        pytest.param(TWO_WITHOUT_MASKS, id="boxes"),
+        pytest.param(TWO, id="masks"),
+        pytest.param(TWO_OF_ALL, id="masks-keypoints-and-maps"),
+        pytest.param(replace(NO_DETECTIONS, semantic=np.full((40, 30), 3, np.int32)), id="map"),
+    ],
+)
+def test_response_has_all_of_the_servers_detections(served: Detections) -> None:
+    response = json.loads(json.dumps(default_object(result_of(served))))
+    found = detections_of(response, len(MODEL.class_names))
+    assert found.size_hw == served.size_hw
+    assert found.class_names == tuple(NAMES[index] for index in served.classes)
+    assert found.has_masks == served.has_masks
+    if served.has_masks:
+        assert found.masks_rle() == served.masks_rle()
+    np.testing.assert_array_equal(found.classes, served.classes)
+    for name in ("boxes_xyxy", "scores", "keypoints"):
+        received, sent = getattr(found, name), getattr(served, name)
+        assert (received is None) == (sent is None)
+        if sent is not None:
+            np.testing.assert_allclose(received, sent, rtol=0, atol=6e-4)
+    np.testing.assert_allclose(found.scores, served.scores, rtol=0, atol=6e-7)
+    np.testing.assert_array_equal(found.semantic, served.semantic)
+    assert (found.panoptic is None) == (served.panoptic is None)
+    if found.panoptic is not None and served.panoptic is not None:
+        np.testing.assert_array_equal(found.panoptic.ids, served.panoptic.ids)
+        assert found.panoptic.segments == (
+            replace(served.panoptic.segments[0], score=0.998),
+            served.panoptic.segments[1],
+        )

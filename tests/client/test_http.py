@@ -135,6 +135,20 @@ def test_broken_connection() -> None:
     assert (broken.value.status, broken.value.code) == (0, "no_answer")
 
 
+def test_damaged_compression() -> None:
+    response = httpx.Response(200, headers={"content-encoding": "gzip"}, stream=Stream())
+    with client_of(lambda _: response) as client, pytest.raises(PredictionError) as broken:
+        client.predict(b"")
+    assert broken.value.code == "no_answer"
+
+
+class Stream(httpx.SyncByteStream):
+    """A body that is not compressed."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield b"bytes"
+
+
 def test_unexpected_error_is_not_retried() -> None:
     errors = iter([ValueError("unexpected")])
 

@@ -1,12 +1,15 @@
 """Payloads of all kinds of images."""
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from d2serve.client.transport import ImageInput, Payload
-from tests.bodies import npy_bytes
+from d2serve.inputs.images import decode_opened
+from tests.bodies import noise, npy_bytes
 
 ARRAY = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
 
@@ -35,3 +38,20 @@ def test_no_options_no_custom_attributes() -> None:
 def test_an_array_of_objects_is_refused_before_it_is_sent() -> None:
     with pytest.raises(ValueError, match="Object arrays"):
         Payload.of(np.array([object()]))
+
+
+ORIENTATION = 274  # of EXIF; 6 is a quarter turn
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV"]
+)
+def test_pil_image_keeps_its_pixels_and_orientation(mode: str) -> None:
+    image = Image.fromarray(noise(5, 7, 3))
+    for step in ("RGBA", mode) if mode == "RGBa" else (mode,):
+        image = image.convert(step)
+    image.getexif()[ORIENTATION] = 6
+    sent = Image.open(BytesIO(Payload.of(image).body))
+    received = decode_opened(sent)
+    assert received.shape == (7, 5, 3)
+    np.testing.assert_array_equal(received, decode_opened(image))

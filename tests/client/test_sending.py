@@ -66,3 +66,9 @@ def test_missing_server_is_one_error(images: list[Path], tmp_path: Path) -> None
 
     with pytest.raises(UnreachableError):
         send_images(client_of(refuse), images)
+
+
+def test_page_of_another_server_is_the_error_of_its_image(images: list[Path]) -> None:
+    client = client_of(lambda _: httpx.Response(200, text="<html>"))
+    results = send_images(client, images)
+    assert [result.error and result.error["code"] for result in results] == ["no_prediction"] * 3

@@ -145,6 +145,7 @@ def test_every_command_of_the_readme_works(repo_root: Path, project: Path, port:
         with serving(serve, project, port):
             assert_responses(repo_root, project, [at_port(request, port) for request in requests])
             try_the_api_page(repo_root / "docs" / "api.md", project, port)
+            try_the_clients(repo_root / "docs" / "python.md", project, port)
 
 
 def assert_responses(repo_root: Path, project: Path, requests: list[str]) -> None:
@@ -167,6 +168,21 @@ def try_the_api_page(page: Path, project: Path, port: str) -> None:
     assert run_python(at_port(code, port), project) == "[]\n"
 
 
+def try_the_clients(page: Path, project: Path, port: str) -> None:
+    """The examples of docs/python.md that call a server."""
+    blocks = [code for code in blocks_of(page, "python") if f":{README_PORT}" in code]
+    client, folder, coroutine = (code.replace(f":{README_PORT}", f":{port}") for code in blocks)
+    assert "circle" in run_python(client, project)
+    run_python(folder, project)
+    results = json.loads((project / "results.json").read_text())
+    assert {result["image_id"] for result in results} >= {"shapes_01.jpg", "shapes_02.png"}
+    assert all(isinstance(result["segmentation"][0], list) for result in results)
+    run_detect = (
+        'import asyncio\nprint(len(asyncio.run(detect(["models/shapes/samples/shapes_01.jpg"]))))'
+    )
+    assert run_python(f"import d2serve\n{coroutine}\n{run_detect}", project) == "1\n"
+
+
 def run_python(code: str, project: Path) -> str:
     script = project / "example.py"
     script.write_text(code, encoding="utf-8")
@@ -174,7 +190,8 @@ def run_python(code: str, project: Path) -> str:
 
 
 def test_every_example_of_the_python_page_works(repo_root: Path, project: Path) -> None:
-    predict, select, build = blocks_of(repo_root / "docs" / "python.md", "python")
+    blocks = blocks_of(repo_root / "docs" / "python.md", "python")
+    predict, select, build = (code for code in blocks if f":{README_PORT}" not in code)
     printed = run_python(f"{build}\n{predict}\n{select}", project)
     assert "circle" in printed
     results = json.loads(printed.splitlines()[-1])

@@ -3,10 +3,11 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from d2serve.client.client import raised
+from d2serve.client.client import located, raised
 from d2serve.client.connect import Target, connect_async
 from d2serve.client.images import find_images
 from d2serve.client.progress import progress_bar
@@ -19,7 +20,7 @@ from d2serve.client.requests import (
     request_options,
 )
 from d2serve.client.results import needs_class_count, read_entries, results_of
-from d2serve.client.sender import AsyncSender
+from d2serve.client.sender import TIMEOUT_S, AsyncSender
 from d2serve.client.transport import AsyncTransport, ImageInput
 from d2serve.detections import Detections
 from d2serve.errors import PredictionError
@@ -52,7 +53,7 @@ class AsyncClient:
         model: str | None = None,
         token: str | None = None,
         ca: Path | None = None,
-        timeout_s: float = 120,
+        timeout_s: float | None = None,
         region: str | None = None,
         target_model: str | None = None,
         concurrency: int = 4,
@@ -62,7 +63,7 @@ class AsyncClient:
         if isinstance(target, str):
             chosen = Target(target, model, token, ca, timeout_s, region, target_model)
             target = connect_async(chosen)
-        self._sender = AsyncSender(target, sleep=sleep)
+        self._sender = AsyncSender(target, timeout_s=timeout_s or TIMEOUT_S, sleep=sleep)
         self._class_names: tuple[str, ...] | None = None
 
     async def __aenter__(self) -> "AsyncClient":
@@ -92,9 +93,10 @@ class AsyncClient:
         self, images: ImageInput | Iterable[ImageInput], **options: Any
     ) -> AsyncIterator[Detections | PredictionError]:
         """Detect instances in a stream of images; see `Client.predict_each`."""
+        positions = count()
         async for results in self._groups(each_image(images), options):
             for result in results:
-                yield result
+                yield located(result, next(positions))
 
     async def predict_folder(
         self, folder: str | Path, *, progress: bool = True, **options: Any
@@ -135,7 +137,7 @@ class AsyncClient:
             payload = await asyncio.to_thread(payload_of, image, options)
             entries = read_entries(await self._sender.send(payload))
             needs_count = any(map(needs_class_count, entries))
-            count = len(await self.class_names()) if needs_count else 0
-            return await asyncio.to_thread(results_of, entries, count)
+            class_count = len(await self.class_names()) if needs_count else 0
+            return await asyncio.to_thread(results_of, entries, class_count)
         except PredictionError as error:
             return [error]

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property, partial
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ from d2serve.client.requests import (
     request_options,
 )
 from d2serve.client.results import needs_class_count, read_entries, results_of
-from d2serve.client.sender import Sender
+from d2serve.client.sender import TIMEOUT_S, Sender
 from d2serve.client.transport import ImageInput, Transport
 from d2serve.detections import Detections
 from d2serve.errors import PredictionError
@@ -43,7 +44,8 @@ class Client:
         model: name of the model, on a server of several; by default the first one.
         token: bearer token of a server that requires one.
         ca: PEM file of certificates to trust instead of the system's.
-        timeout_s: seconds to wait for a response.
+        timeout_s: seconds to wait for a response; no further attempt begins later. By default 120,
+            and 900 for an asynchronous endpoint, which may have to start first.
         region: AWS region of the endpoint; by default that of the AWS configuration.
         target_model: `NAME.tar.gz` of a multi-model endpoint.
         concurrency: maximum number of requests at a time of one call.
@@ -68,7 +70,7 @@ class Client:
         model: str | None = None,
         token: str | None = None,
         ca: Path | None = None,
-        timeout_s: float = 120,
+        timeout_s: float | None = None,
         region: str | None = None,
         target_model: str | None = None,
         concurrency: int = 4,
@@ -77,7 +79,7 @@ class Client:
         self._concurrency = check_concurrency(concurrency)
         if isinstance(target, str):
             target = connect(Target(target, model, token, ca, timeout_s, region, target_model))
-        self._sender = Sender(target, sleep=sleep)
+        self._sender = Sender(target, timeout_s=timeout_s or TIMEOUT_S, sleep=sleep)
 
     def __enter__(self) -> "Client":
         return self
@@ -142,8 +144,9 @@ class Client:
         Raises:
             UnreachableError, TypeError: see `predict`.
         """
+        positions = count()
         for results in self._groups(each_image(images), options):
-            yield from results
+            yield from (located(result, next(positions)) for result in results)
 
     def predict_folder(
         self, folder: str | Path, *, progress: bool = True, **options: Any
@@ -183,8 +186,8 @@ class Client:
     ) -> list[Detections | PredictionError]:
         try:
             entries = read_entries(self._sender.send(payload_of(image, options)))
-            count = len(self.class_names) if any(map(needs_class_count, entries)) else 0
-            return results_of(entries, count)
+            class_count = len(self.class_names) if any(map(needs_class_count, entries)) else 0
+            return results_of(entries, class_count)
         except PredictionError as error:
             return [error]
 
@@ -204,6 +207,13 @@ def ordered(
             yield pending.popleft().result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def located(result: Detections | PredictionError, position: int) -> Detections | PredictionError:
+    """Add the index of the image to an error."""
+    if isinstance(result, PredictionError):
+        result.position = position
+    return result
 
 
 def raised(result: Detections | PredictionError) -> Detections:

@@ -1,11 +1,18 @@
 """Choose the transport to a server or a SageMaker endpoint."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from d2serve.client.http import AsyncHttpTransport, HttpTransport, route_url
+from d2serve.client.sender import TIMEOUT_S
 from d2serve.client.transport import AsyncTransport, ThreadTransport, Transport
 from d2serve.errors import CommandError
+
+# An asynchronous endpoint may have to start first.
+ENDPOINT_TIMEOUT_S = 900.0
+ENDPOINT_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 
 
 @dataclass(frozen=True)
@@ -16,7 +23,7 @@ class Target:
     model: str | None = None
     token: str | None = field(default=None, repr=False)
     ca: Path | None = None
-    timeout_s: float = 120
+    timeout_s: float | None = None
     region: str | None = None
     target_model: str | None = None
 
@@ -35,21 +42,22 @@ def connect(target: Target) -> Transport:
     """
     if not target.is_url:
         return _endpoint(target)
-    _check_server(target)
-    url = route_url(target.name, target.model)
-    return HttpTransport(url, timeout_s=target.timeout_s, token=target.token, ca=target.ca)
+    return HttpTransport(_server_url(target), **_server_options(target))
 
 
 def connect_async(target: Target) -> AsyncTransport:
     """Return the transport to a target for coroutines; raises as `connect` does."""
     if not target.is_url:
         return ThreadTransport(_endpoint(target))
-    _check_server(target)
-    url = route_url(target.name, target.model)
-    return AsyncHttpTransport(url, timeout_s=target.timeout_s, token=target.token, ca=target.ca)
+    return AsyncHttpTransport(_server_url(target), **_server_options(target))
 
 
 def _endpoint(target: Target) -> Transport:
+    if not ENDPOINT_NAME.fullmatch(target.name):
+        raise CommandError(
+            f"target is {target.name!r}; expected a URL such as http://127.0.0.1:8080, or the name "
+            "of a SageMaker endpoint"
+        )
     for name in ("model", "token", "ca"):
         if getattr(target, name) is not None:
             raise CommandError(
@@ -67,13 +75,22 @@ def _endpoint(target: Target) -> Transport:
         ) from error
     session = boto3.Session(region_name=target.region)
     return endpoint_transport(
-        target.name, session, target_model=target.target_model, timeout_s=target.timeout_s
+        target.name,
+        session,
+        target_model=target.target_model,
+        timeout_s=ENDPOINT_TIMEOUT_S if target.timeout_s is None else target.timeout_s,
     )
 
 
-def _check_server(target: Target) -> None:
+def _server_options(target: Target) -> dict[str, Any]:
+    timeout_s = TIMEOUT_S if target.timeout_s is None else target.timeout_s
+    return {"timeout_s": timeout_s, "token": target.token, "ca": target.ca}
+
+
+def _server_url(target: Target) -> str:
     for name in ("region", "target_model"):
         if getattr(target, name) is not None:
             raise CommandError(
                 f"{name} belongs to a SageMaker endpoint, and {target.name} is a URL"
             )
+    return route_url(target.name, target.model)

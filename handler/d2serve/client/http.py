@@ -124,6 +124,8 @@ def _client_options(url: str, timeout_s: float, token: str | None, ca: Path | No
         # A proxy server cannot reach this machine's loopback.
         "trust_env": _host_of(url) not in LOOPBACK_HOSTS,
         "verify": _tls_context(ca) if ca else True,
+        # A client's `concurrency` limits them.
+        "limits": httpx.Limits(max_connections=None, max_keepalive_connections=None),
     }
 
 
@@ -141,7 +143,7 @@ def _readable_errors(url: str) -> Iterator[None]:
         yield
     except httpx.ConnectError as error:
         raise _connection_error(url, error) from error
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         raise PredictionError(0, "no_answer", f"{url}: {error!r}") from error
 
 

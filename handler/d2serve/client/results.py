@@ -1,22 +1,21 @@
 """Convert the API's JSON to `Detections`."""
 
 import base64
-import binascii
+import json
 from collections.abc import Mapping, Sequence
+from operator import index
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from d2serve.client.transport import Reply
+from d2serve.client.transport import Reply, error_from_body
 from d2serve.detections import Detections
 from d2serve.errors import PredictionError
 from d2serve.masks.decoding import decode_polygons, decode_rles
 from d2serve.masks.panoptic import Panoptic, Segment
 from d2serve.masks.runs import Runs
-
-MAX_QUOTED_CHARACTERS = 200
 
 
 def read_entries(reply: Reply) -> list[Mapping[str, Any]]:
@@ -25,20 +24,11 @@ def read_entries(reply: Reply) -> list[Mapping[str, Any]]:
     Raises:
         PredictionError: the response is not one of the API's default format.
     """
-    try:
-        content = reply.json()
-        entries = content.get("predictions", [content])
-        if all("error" in entry or "scores" in entry for entry in entries):
-            return list(entries)
-    except (ValueError, AttributeError, TypeError):
-        pass  # reported below, like JSON of another kind
-    text = reply.content[:MAX_QUOTED_CHARACTERS].decode(errors="replace")
-    raise PredictionError(
-        0,
-        "no_prediction",
-        f"the response is not a prediction: {text!r}",
-        "use the URL of a d2serve server, or that of a route such as /predictions/NAME",
-    )
+    content = reply.json()
+    entries = content.get("predictions", [content]) if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not all(map(_is_entry, entries)):
+        raise reply.not_a_prediction()
+    return entries
 
 
 def results_of(
@@ -50,10 +40,7 @@ def results_of(
 
 def error_of(entry: Mapping[str, Any]) -> PredictionError | None:
     """The error that an image's object reports, or None."""
-    error = entry.get("error")
-    if not error:
-        return None
-    return PredictionError(400, error["code"], error["message"], error.get("hint", ""))
+    return error_from_body(400, json.dumps(entry)) if "error" in entry else None
 
 
 def detections_of(entry: Mapping[str, Any], class_count: int = 0) -> Detections:
@@ -68,7 +55,7 @@ def detections_of(entry: Mapping[str, Any], class_count: int = 0) -> Detections:
     """
     try:
         return _detections(entry, class_count)
-    except (KeyError, TypeError, ValueError, binascii.Error) as error:
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         problem = f"the response cannot be read: {type(error).__name__}: {error}"
         raise PredictionError(0, "no_prediction", problem) from error
 
@@ -78,8 +65,12 @@ def needs_class_count(entry: Mapping[str, Any]) -> bool:
     return "panoptic" in entry
 
 
+def _is_entry(entry: Any) -> bool:
+    return isinstance(entry, dict) and ("error" in entry or "scores" in entry)
+
+
 def _detections(entry: Mapping[str, Any], class_count: int) -> Detections:
-    size_hw = (entry["image"]["height"], entry["image"]["width"])
+    size_hw = (index(entry["image"]["height"]), index(entry["image"]["width"]))
     count = len(entry["scores"])
     keypoints = entry.get("keypoints")
     return Detections(

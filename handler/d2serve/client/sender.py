@@ -11,6 +11,7 @@ from tenacity import (
     Retrying,
     retry_if_exception,
     stop_after_attempt,
+    stop_before_delay,
     wait_random_exponential,
 )
 
@@ -18,8 +19,7 @@ from d2serve.client.transport import JSON, AsyncTransport, ImageInput, Payload, 
 from d2serve.errors import PredictionError, UnreachableError
 
 ATTEMPTS = 6
-# Longest pause that a server's Retry-After may demand.
-MAX_PAUSE_S = 60.0
+TIMEOUT_S = 120.0
 _growing = wait_random_exponential(multiplier=0.2, max=5)
 
 
@@ -32,14 +32,19 @@ class Sender:
 
     Args:
         transport: connection to the server or endpoint; closed together with the sender.
+        timeout_s: seconds after the first attempt within which the last one begins.
         sleep: called with the seconds to pause between attempts.
     """
 
     def __init__(
-        self, transport: Transport, *, sleep: Callable[[float], None] = time.sleep
+        self,
+        transport: Transport,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._transport = transport
-        self._retrying = Retrying(sleep=sleep, **_policy())
+        self._retrying = Retrying(sleep=sleep, **_policy(timeout_s))
 
     def __enter__(self) -> "Sender":
         return self
@@ -70,6 +75,7 @@ class AsyncSender:
 
     Args:
         transport: connection to the server or endpoint; closed together with the sender.
+        timeout_s: see `Sender`.
         sleep: awaited with the seconds to pause between attempts.
     """
 
@@ -77,10 +83,11 @@ class AsyncSender:
         self,
         transport: AsyncTransport,
         *,
+        timeout_s: float = TIMEOUT_S,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._transport = transport
-        self._retrying = AsyncRetrying(sleep=sleep, **_policy())
+        self._retrying = AsyncRetrying(sleep=sleep, **_policy(timeout_s))
 
     async def close(self) -> None:
         """Close all connections."""
@@ -92,9 +99,9 @@ class AsyncSender:
         return reply
 
 
-def _policy() -> dict[str, Any]:
+def _policy(timeout_s: float) -> dict[str, Any]:
     return {
-        "stop": stop_after_attempt(ATTEMPTS),
+        "stop": stop_after_attempt(ATTEMPTS) | stop_before_delay(timeout_s),
         "wait": _pause_s,
         "retry": retry_if_exception(_is_transient),
         "reraise": True,
@@ -105,7 +112,7 @@ def _pause_s(state: RetryCallState) -> float:
     """Seconds until the next attempt, not less than the server demands."""
     error = state.outcome.exception() if state.outcome else None
     demanded = error.retry_after_s if isinstance(error, PredictionError) else 0.0
-    return max(_growing(state), min(demanded, MAX_PAUSE_S))
+    return max(_growing(state), demanded)
 
 
 def _is_transient(error: BaseException) -> bool:

@@ -23,6 +23,8 @@ MAX_QUOTED_CHARACTERS = 200
 ImageInput: TypeAlias = str | os.PathLike[str] | bytes | np.ndarray[Any, Any] | Image.Image
 # Modes that PNG stores without loss; TIFF stores all.
 PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
+# Modes that neither stores as they are.
+CONVERTED_MODES = {"HSV": "RGB", "RGBa": "RGBA", "YCbCr": "RGB"}
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,12 @@ class Payload:
 
 def _encoded(image: Image.Image) -> tuple[bytes, str]:
     """Encode an image without loss; the server applies its EXIF orientation."""
+    exif = image.getexif()
+    if mode := CONVERTED_MODES.get(image.mode):
+        image = image.convert(mode)
     name, more = ("PNG", {"compress_level": 1}) if image.mode in PNG_MODES else ("TIFF", {})
     file = io.BytesIO()
-    image.save(file, name, exif=image.getexif(), **more)
+    image.save(file, name, exif=exif, **more)
     return file.getvalue(), f"image/{name.lower()}"
 
 
@@ -89,8 +94,25 @@ class Reply:
     server_timing: str = ""
 
     def json(self) -> Any:
-        """Parse the body as JSON."""
-        return json.loads(self.content)
+        """Parse the body as JSON.
+
+        Raises:
+            PredictionError: it is not JSON.
+        """
+        try:
+            return json.loads(self.content)
+        except (ValueError, RecursionError):
+            raise self.not_a_prediction() from None
+
+    def not_a_prediction(self) -> PredictionError:
+        """The error of a response of another route or another server."""
+        text = self.content[:MAX_QUOTED_CHARACTERS].decode(errors="replace")
+        return PredictionError(
+            0,
+            "no_prediction",
+            f"the response is not a prediction: {text!r}",
+            "use the URL of a d2serve server, or that of a route such as /predictions/NAME",
+        )
 
 
 class Transport(Protocol):
@@ -166,7 +188,7 @@ def error_from_body(
     error = fields.get("error")
     if isinstance(error, dict):
         fields = error
-    code = fields.get("code") if fields is error else f"http_{status}"
+    code = (fields.get("code") if fields is error else None) or f"http_{status}"
     message = fields.get("message") or body.strip()[:MAX_QUOTED_CHARACTERS] or phrase
     hint = str(fields.get("hint") or "")
     return PredictionError(

@@ -103,7 +103,7 @@ def _decompress(text: str | bytes) -> Integers:
 def _polygon_bounds(outlines: Sequence[Sequence[float]], size_hw: tuple[int, int]) -> Integers:
     """Down a column of pixels, a run starts or ends at each horizontal side that it crosses."""
     height, width = size_hw
-    bounds = [np.zeros(0, np.int64)]
+    bounds: list[Integers] = [np.zeros(0, np.int64)]
     for outline in outlines:
         given = np.asarray(outline, np.float64).reshape(-1, 2)
         if not ((given >= 0) & (given <= (width, height))).all():
