@@ -6,15 +6,25 @@ RUN := $(VENV)/bin/python
 D2SERVE := $(VENV)/bin/d2serve
 CREATED := $(VENV)/.created
 INSTALLED := $(VENV)/.installed
+BROWSER := $(VENV)/.browser
 SDK_VENV := .venv-sagemaker
 SDK_INSTALLED := $(SDK_VENV)/.installed
 SDK_REQUIREMENTS := tests/serving/sdk/requirements.txt
 CLIENTS_VENV := .venv-clients
 CLIENTS_INSTALLED := $(CLIENTS_VENV)/.installed
 CLIENTS_REQUIREMENTS := tests/serving/clients/requirements.txt
+LABELLING_VENV := .venv-labelling
+LABELLING_INSTALLED := $(LABELLING_VENV)/.installed
+LABELLING_REQUIREMENTS := tests/integrations/requirements.txt
+VISION_VENV := .venv-vision
+VISION_INSTALLED := $(VISION_VENV)/.installed
+VISION_REQUIREMENTS := tests/integrations/vision/requirements.txt
 CONTAINER_VENV := .venv-container
 CONTAINER_INSTALLED := $(CONTAINER_VENV)/.installed
 CONTAINER_REQUIREMENTS := constraints-sagemaker.txt
+DOCS_VENV := .venv-docs
+DOCS_INSTALLED := $(DOCS_VENV)/.installed
+DOCS_REQUIREMENTS := constraints-docs.txt
 RAY_VENV := .venv-ray
 RAY_INSTALLED := $(RAY_VENV)/.installed
 RAY_REQUIREMENTS := constraints-ray.txt
@@ -43,8 +53,8 @@ AWS_OPTIONS = $(call options,REGION CONTAINER IMAGE ROLE BUCKET PREFIX KMS_KEY I
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve predict archive package sagemaker-local deploy undeploy transform batch clarify loadtest soak \
-  bench bench-peers bench-gpu test environments fuzz test-pythons lint format postman sbom clean
+.PHONY: help demo serve predict playground archive package sagemaker-local deploy undeploy transform batch clarify loadtest soak \
+  bench bench-peers bench-gpu test environments fuzz test-pythons lint format docs postman sbom clean
 
 help: ## List the commands
 	@awk -F ' ?## ' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -63,6 +73,9 @@ predict: $(INSTALLED) ## Send an image or a folder to a server or endpoint: IMAG
 	$(call require,IMAGE)
 	@D2SERVE_TOKEN="$(if $(filter command,$(origin TOKEN)),$$TOKEN,$$D2SERVE_TOKEN)" \
 	  $(D2SERVE) predict "$$IMAGE" $(call options,URL CA OVERLAY ENDPOINT REGION TARGET_MODEL)
+
+playground: $(INSTALLED) ## The playground page in front of a server or endpoint: [URL=] [TOKEN_FILE=] [CA=] [ENDPOINT=] [REGION=] [TARGET_MODEL=] [PORT=8090] [OPEN=1]
+	@exec $(D2SERVE) playground $(call options,URL TOKEN_FILE CA ENDPOINT REGION TARGET_MODEL PORT) $(call flags,OPEN)
 
 archive: $(INSTALLED) ## Detectron2 config and checkpoint to model-store/NAME.mar: CONFIG= WEIGHTS= NAME= [CLASSES=] [WEIGHTS_KEY=model] [RUNTIME=auto] [IGNORE_KEYS='INPUT.SLICE_* WANDB']
 	$(call require,CONFIG WEIGHTS NAME)
@@ -122,7 +135,7 @@ test: ## Run all tests, with a real TorchServe: [PROCESSES=4]
 	@$(MAKE) --no-print-directory --jobs=4 environments
 	@PYTHONDONTWRITEBYTECODE= OMP_WAIT_POLICY=$${OMP_WAIT_POLICY:-PASSIVE} $(RUN) -m pytest --numprocesses "$${PROCESSES:-4}" --dist loadgroup --no-loadscope-reorder
 
-environments: $(INSTALLED) $(SDK_INSTALLED) $(CLIENTS_INSTALLED) $(CONTAINER_INSTALLED) $(RAY_INSTALLED)
+environments: $(INSTALLED) $(BROWSER) $(SDK_INSTALLED) $(CLIENTS_INSTALLED) $(LABELLING_INSTALLED) $(DOCS_INSTALLED) $(CONTAINER_INSTALLED) $(RAY_INSTALLED)
 
 fuzz: $(INSTALLED) ## Send mutated requests to the pipeline, a tenth of them to a server; read mutated images and checkpoints: [EXAMPLES=20000]
 	@D2SERVE_FUZZ_EXAMPLES="$${EXAMPLES:-20000}" $(RUN) -m pytest -s --hypothesis-show-statistics tests/fuzz
@@ -141,6 +154,11 @@ format: $(INSTALLED) ## Format the code as `make lint` requires
 	@$(RUN) -m ruff check --fix
 	@$(RUN) -m ruff format
 
+# With --quiet, MkDocs would not count warnings.
+docs: $(INSTALLED) $(DOCS_INSTALLED) ## Build the documentation site in out/site/, and check its links
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict
+	@$(RUN) -m scripts.site_links out/site
+
 postman: $(INSTALLED) ## Write a Postman collection from docs/openapi.yaml to out/
 	@$(RUN) -m scripts.postman
 
@@ -158,6 +176,14 @@ $(SHAPES_MAR): $(filter-out %.md,$(wildcard $(SHAPES)/*.*)) $(SOURCES) pyproject
 	@$(D2SERVE) archive --config $(SHAPES)/config.yaml --weights $(SHAPES)/model_final.pth \
 	  --classes $(SHAPES)/classes.json --name shapes --model-store $(@D)
 
+# Playwright's own browsers are not on the package index.
+$(BROWSER): | $(CREATED)
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && echo "Installing Chromium, for the tests of the playground." \
+	  && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
+	  || echo "The tests of the playground are skipped: install chromium."
+	@touch $@
+
 $(SDK_INSTALLED): $(SDK_REQUIREMENTS) | $(CREATED)
 	@echo "Installing the SageMaker SDK's serializers into $(SDK_VENV), for the tests."
 	@$(RUN) -m venv $(SDK_VENV)
@@ -168,6 +194,24 @@ $(CLIENTS_INSTALLED): $(CLIENTS_REQUIREMENTS) | $(CREATED)
 	@echo "Installing Triton's and KServe's clients into $(CLIENTS_VENV), for the tests."
 	@$(RUN) -m venv $(CLIENTS_VENV)
 	@$(CLIENTS_VENV)/bin/python $(PIP_INSTALL) --no-deps -r $(CLIENTS_REQUIREMENTS)
+	@touch $@
+
+$(LABELLING_INSTALLED): $(LABELLING_REQUIREMENTS) | $(CREATED)
+	@echo "Installing the packages of labelling tools into $(LABELLING_VENV), for the tests."
+	@$(RUN) -m venv $(LABELLING_VENV)
+	@$(LABELLING_VENV)/bin/python $(PIP_INSTALL) --no-deps -r $(LABELLING_REQUIREMENTS)
+	@touch $@
+
+$(DOCS_INSTALLED): $(DOCS_REQUIREMENTS) | $(CREATED)
+	@echo "Installing MkDocs into $(DOCS_VENV), for the documentation site."
+	@$(RUN) -m venv $(DOCS_VENV)
+	@$(DOCS_VENV)/bin/python $(PIP_INSTALL) --no-deps -r $(DOCS_REQUIREMENTS)
+	@touch $@
+
+$(VISION_INSTALLED): $(VISION_REQUIREMENTS) | $(CREATED)
+	@echo "Installing FiftyOne, supervision and inference-sdk into $(VISION_VENV), for the tests."
+	@$(RUN) -m venv $(VISION_VENV)
+	@$(VISION_VENV)/bin/python $(PIP_INSTALL) --no-deps -r $(VISION_REQUIREMENTS)
 	@touch $@
 
 # Packages that $(VENV) has in the same version are linked, not installed again.

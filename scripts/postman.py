@@ -42,7 +42,7 @@ def build_collection(document: dict[str, Any]) -> dict[str, Any]:
             {"key": "version", "value": "1.0"},
         ],
         "item": [
-            *(_route(path, bodies) for path, verbs in document["paths"].items() if "post" in verbs),
+            *(_route(path, bodies) for path in _prediction_routes(document["paths"])),
             _folder("Options", _options(components["parameters"], sample)),
             _folder("Responses", _responses(components["responses"]["Success"]["content"], sample)),
             _folder("Errors", _errors(components["responses"], document["paths"])),
@@ -79,6 +79,13 @@ def _options(parameters: dict[str, Any], sample: Item) -> Iterator[Item]:
 def _responses(media_types: dict[str, Any], sample: Item) -> Iterator[Item]:
     for accept in (*media_types, VERBOSE):
         yield _item(accept, "/invocations", "image/jpeg", sample, headers={"Accept": accept})
+
+
+def _prediction_routes(paths: dict[str, Any]) -> Iterator[str]:
+    """The routes that take the contract's bodies; those of roboflow's SDK have tags."""
+    for path, verbs in paths.items():
+        if "post" in verbs and "tags" not in verbs["post"]:
+            yield path
 
 
 def _errors(responses: dict[str, Any], paths: dict[str, Any]) -> Iterator[Item]:

@@ -56,7 +56,7 @@ RESPONSE_TYPES = {
     "npy": NPY_TYPE,
     "npz": "application/x-npz",
 }
-FORMATS = ("default", "clarify", "clarify-scores", "coco", "jumpstart")
+FORMATS = ("default", "clarify", "clarify-scores", "coco", "jumpstart", "roboflow")
 MASKS = ("rle", "polygon", "none")
 INPUT_LAYOUTS = ("auto", "hwc", "chw")
 INPUT_COLORS = ("rgb", "bgr")

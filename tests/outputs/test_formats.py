@@ -23,6 +23,7 @@ from d2serve.outputs.formats import (
 )
 from d2serve.outputs.overlay import overlay_body
 from d2serve.outputs.result import segmentations
+from d2serve.outputs.roboflow import roboflow_object
 from d2serve.outputs.segment_maps import segment_maps
 from tests.fakes import detections_of
 from tests.outputs.results import (
@@ -221,9 +222,11 @@ def test_objects_are_joined_as_predictions(name: str, entries: list[Any]) -> Non
     assert FORMATS[name].join(entries) == {"predictions": entries}
 
 
-@pytest.mark.parametrize("name", ["clarify", "clarify-scores"])
+@pytest.mark.parametrize("name", ["clarify", "clarify-scores", "roboflow"])
 @pytest.mark.parametrize("entries", [[], [[1, 2], ERROR, []]], ids=["none", "several"])
-def test_clarify_lists_are_joined_as_a_list_of_lists(name: str, entries: list[Any]) -> None:
+def test_entries_of_clarify_and_roboflow_are_joined_as_a_list(
+    name: str, entries: list[Any]
+) -> None:
     assert FORMATS[name].join(entries) == entries
 
 
@@ -248,6 +251,7 @@ def test_coco_lists_are_concatenated(entries: list[Any], joined: list[Any]) -> N
         ("clarify-scores", class_scores),
         ("coco", coco_results),
         ("jumpstart", jumpstart_object),
+        ("roboflow", roboflow_object),
     ],
 )
 def test_format_names_map_to_their_functions(name: str, entry: Any) -> None:

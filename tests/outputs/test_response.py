@@ -72,6 +72,7 @@ def test_failed_forward_pass_is_an_error_in_its_place() -> None:
         ("clarify-scores", list, list),
         ("coco", list, list),
         ("jumpstart", dict, dict),
+        ("roboflow", dict, list),
     ],
 )
 def test_requested_format_is_used(name: str, of_one: type, of_two: type) -> None:

@@ -23,7 +23,13 @@ MODEL_FOLDER = "model"
 APPLICATION = "d2serve.servers.sagemaker.application:build"
 # Batch jobs need pyarrow, which the container lacks.
 NOT_SERVED = "d2serve/servers/ray/batch"
-PACKAGES = (*SHARED_PACKAGES, "servers/asgi", "servers/ray", "servers/sagemaker")
+PACKAGES = (
+    *SHARED_PACKAGES,
+    "servers/asgi",
+    "servers/playground",
+    "servers/ray",
+    "servers/sagemaker",
+)
 # Pure-Python packages that d2serve imports and the container lacks; it has h11, with uvicorn.
 LIBRARIES = ("python_multipart",)
 

@@ -16,6 +16,8 @@ from d2serve.cli import (
     batch,
     bench,
     deploy,
+    label_studio,
+    playground,
     predict,
     ray_config,
     sagemaker,
@@ -44,7 +46,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-GROUPS = (archive, serve, batch, predict, deploy, sagemaker, sagemaker_local, ray_config, bench)
+GROUPS = (
+    archive,
+    serve,
+    batch,
+    predict,
+    playground,
+    label_studio,
+    deploy,
+    sagemaker,
+    sagemaker_local,
+    ray_config,
+    bench,
+)
 for group in GROUPS:
     app.add_typer(group.app)
 

@@ -114,6 +114,9 @@ def serve(
             rich_help_panel=ASGI_PANEL,
         ),
     ] = None,
+    playground: Annotated[
+        bool, typer.Option(help="Serve the playground page at /.", rich_help_panel=ASGI_PANEL)
+    ] = True,
 ) -> None:
     """Serve models in the foreground.
 
@@ -137,6 +140,7 @@ def serve(
                 forwarded_allow_ips=forwarded_allow_ips,
                 forward_timeout_s=forward_timeout,
                 grpc_port=grpc_port,
+                playground=playground,
             )
             serve_asgi(archives, address, port, pair, options)
         return
@@ -146,7 +150,8 @@ def serve(
 
         check_options([parameter.name or "" for parameter in _given(context)])
         origins = tuple(cors_origin or ())
-        serve_ray(archives, LocalConfig(address, port, name, origins, forward_timeout), token_file)
+        config = LocalConfig(address, port, name, origins, forward_timeout, playground)
+        serve_ray(archives, config, token_file)
         return
     _reject_asgi_options(context)
     if len(archives) > 1:

@@ -34,6 +34,7 @@ class AsgiOptions:
     forwarded_allow_ips: str = "127.0.0.1"
     forward_timeout_s: float = 120
     grpc_port: int | None = None
+    playground: bool = True
 
 
 def serve_asgi(
@@ -63,6 +64,7 @@ def serve_asgi(
         cors_origins=Cors.of(options.cors_origins).origins,
         forward_timeout_s=options.forward_timeout_s,
         grpc_port=options.grpc_port,
+        playground=options.playground,
     )
     given = given_token(options.token_file)
     token = given or (new_token() if config.needs_token else "")

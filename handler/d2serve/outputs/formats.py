@@ -1,4 +1,4 @@
-"""JSON formats of one image: default, Clarify, COCO, JumpStart."""
+"""JSON formats of one image: default, Clarify, COCO, JumpStart; roboflow's has its own module."""
 
 import base64
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ from d2serve.detections import round_keypoints, round_pixels, round_scores
 from d2serve.outputs.accept import JPEG
 from d2serve.outputs.overlay import overlay_body
 from d2serve.outputs.result import Result, label_texts, relative_boxes, segmentations
+from d2serve.outputs.roboflow import roboflow_object
 from d2serve.outputs.segment_maps import segment_maps
 
 # One image's part of a response: its result in a format, or an error's body.
@@ -113,4 +114,5 @@ FORMATS = {
     "clarify-scores": Format(class_scores, list, keeps_batches=True),
     "coco": Format(coco_results, as_one_list),
     JUMPSTART: Format(jumpstart_object, as_predictions),
+    "roboflow": Format(roboflow_object, list, keeps_batches=True),
 }

@@ -12,8 +12,11 @@ from starlette.applications import Starlette
 
 from d2serve.errors import overloaded
 from d2serve.messages import HttpRequest
+from d2serve.metadata import ModelMetadata
 from d2serve.serving.requests import HttpResponse
 from d2serve.settings import Settings
+
+SHAPES = ModelMetadata("shapes", ("circle", "star"), score_threshold=0.5, max_detections=10)
 
 
 def echo(request: HttpRequest) -> HttpResponse:
@@ -38,6 +41,7 @@ class FakePipeline:
         requests: the requests so far.
         futures: their futures.
         is_full: whether further requests are rejected.
+        model: the model's metadata.
     """
 
     respond: Callable[[HttpRequest], HttpResponse] | None = echo
@@ -45,6 +49,7 @@ class FakePipeline:
     requests: list[HttpRequest] = field(default_factory=list)
     futures: list["Future[HttpResponse]"] = field(default_factory=list)
     is_full: bool = False
+    model: ModelMetadata = SHAPES
 
     def check_room(self) -> None:
         if self.is_full:

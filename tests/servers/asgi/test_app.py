@@ -76,11 +76,12 @@ def test_open_inference_metadata() -> None:
         "/v1/models/other:predict",
         "/nothing",
         "/ping/",
-        "/",
+        "/playground/nothing.js",
+        "/playground/../app.py",
     ],
 )
 def test_an_unknown_route_or_model_is_404(route: str) -> None:
-    method = "GET" if route in ("/ping/", "/") else "POST"
+    method = "GET" if route.startswith(("/ping/", "/playground/")) else "POST"
     response = send(create_app({"shapes": FakePipeline()}), method, route)
     assert response.status_code == 404
     assert response.json()["error"]["code"] == "not_found"
@@ -435,7 +436,8 @@ def test_metrics_and_openapi() -> None:
     assert document.json()["servers"] == [{"url": "/"}]
     assert "externalValue" not in document.text
     published = set(document.json()["paths"])
-    served = {route.path for route in app.routes}  # type: ignore[attr-defined]
+    paths = (route.path for route in app.routes)  # type: ignore[attr-defined]
+    served = {path.replace("/shapes/", "/{name}/") for path in paths}
     assert served == published
 
 
@@ -467,7 +469,8 @@ def test_web_pages_of_other_origins_need_permission() -> None:
 def test_a_request_in_absolute_form_is_routed_by_its_path() -> None:
     app = create_app({"shapes": FakePipeline()})
     assert asyncio.run(status_of(app, "GET", "http://example.org/ping")) == 200
-    assert asyncio.run(status_of(app, "GET", "http://example.org")) == 404
+    assert asyncio.run(status_of(app, "GET", "http://example.org")) == 200
+    assert asyncio.run(status_of(app, "GET", "http://example.org/other")) == 404
 
 
 def test_requests_run_at_the_same_time() -> None:

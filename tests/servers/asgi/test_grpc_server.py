@@ -24,6 +24,7 @@ from d2serve.errors import (
     unauthorized,
 )
 from d2serve.messages import VERSION, HttpRequest
+from d2serve.metadata import ModelMetadata
 from d2serve.servers.asgi.grpc_protocol import SERVICE, message_class
 from d2serve.servers.asgi.grpc_server import GrpcOptions, GrpcServer, start_grpc
 from d2serve.servers.asgi.models import Models
@@ -52,6 +53,10 @@ class FakeModel:
     @property
     def settings(self) -> Settings:
         return Settings()
+
+    @property
+    def model(self) -> ModelMetadata:
+        return ModelMetadata("shapes", (), 0.5, 10)
 
     def check_room(self) -> None:
         return

@@ -76,7 +76,9 @@ import d2serve, d2serve.servers.ray, d2serve.servers.ray.local, d2serve.servers.
 sys.modules["ray"] = None
 for module in pkgutil.walk_packages(d2serve.__path__, "d2serve."):
     inside = module.name.startswith(("d2serve.servers.ray.", "d2serve.servers.torchserve."))
-    if not inside and not module.name.startswith("d2serve.aws.container"):
+    # Modules that CVAT or AWS's container imports need packages that this environment lacks.
+    foreign = module.name.startswith(("d2serve.aws.container", "d2serve.integrations.cvat"))
+    if not inside and not foreign:
         importlib.import_module(module.name)
 """
     folder = repo_root / "handler"

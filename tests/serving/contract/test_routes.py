@@ -112,7 +112,7 @@ def test_metrics_and_openapi_have_routes(at: At, http: httpx.Client) -> None:
     assert "/invocations" in document.json()["paths"]
 
 
-@pytest.mark.parametrize("route", ["/no/such/route", "/", "/invocation", "/invocations/more"])
+@pytest.mark.parametrize("route", ["/no/such/route", "/invocation", "/invocations/more"])
 def test_an_unknown_route_is_a_404(at: At, http: httpx.Client, route: str) -> None:
     for response in (http.post(at(route), content=b"a"), http.get(at(route))):
         assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")

@@ -43,7 +43,8 @@ def test_the_command_writes_the_collection(tmp_path: Path) -> None:
 
 
 def test_every_example_of_the_document_has_a_request_on_every_route() -> None:
-    routes = [path for path, verbs in DOCUMENT["paths"].items() if "post" in verbs]
+    posts = {path: verbs["post"] for path, verbs in DOCUMENT["paths"].items() if "post" in verbs}
+    routes = [path for path, operation in posts.items() if "tags" not in operation]
     examples = [example.title for example in request_examples(DOCUMENT)]
     assert len(routes) * len(examples) > 50
     for route in routes:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 
 from starlette.applications import Starlette
@@ -23,7 +24,7 @@ from d2serve.errors import (
     method_not_allowed,
     not_found,
 )
-from d2serve.messages import MODEL_NAME
+from d2serve.messages import MODEL_NAME, HttpRequest
 from d2serve.outputs import open_inference_metadata as metadata
 from d2serve.servers.asgi.body import BodyLimits
 from d2serve.servers.asgi.cors import CorsMiddleware
@@ -33,9 +34,12 @@ from d2serve.servers.asgi.models import VERSIONS, Models, ServedModel, State
 from d2serve.servers.asgi.openapi import openapi_json
 from d2serve.servers.asgi.reading import read_request
 from d2serve.servers.asgi.responses import own_error, to_asgi
+from d2serve.servers.asgi.roboflow import RoboflowApi, Submit, Submitted
 from d2serve.servers.body_memory import BodyMemory
 from d2serve.servers.cors import Cors
+from d2serve.servers.playground.routes import PageConfig, Target, page_routes
 from d2serve.serving.requests import HttpResponse
+from d2serve.settings import Settings
 
 # `curl -T` sends PUT.
 PREDICTION_METHODS = ("POST", "PUT")
@@ -51,6 +55,7 @@ def create_app(
     body_timeout_s: float = 30.0,
     bodies: BodyMemory | None = None,
     on_device_lost: Callable[[], None] = lambda: None,
+    playground: bool = True,
 ) -> Starlette:
     """Create an application that serves models.
 
@@ -66,6 +71,7 @@ def create_app(
         body_timeout_s: time in seconds in which a part of each request body must arrive.
         bodies: the memory of all request bodies; by default that of this application alone.
         on_device_lost: called when a model can never process a request again.
+        playground: whether `GET /` is the playground page.
 
     Raises:
         CommandError: an origin is not valid.
@@ -78,12 +84,16 @@ def create_app(
     api = Api(
         served, metrics or ServerMetrics(), bodies or BodyMemory(), body_timeout_s, on_device_lost
     )
+    access = access or Access()
     cors = Middleware(CorsMiddleware, cors=Cors.of(cors_origins))
-    frame = Middleware(
-        Frame, models=served, access=access or Access(), on_error=api.metrics.count_error
-    )
+    frame = Middleware(Frame, models=served, access=access, on_error=api.metrics.count_error)
+    page = partial(PageConfig, served.names, Target(), bool(access.token))
     app = Starlette(
-        routes=api.routes(),
+        routes=[
+            *api.routes(),
+            *(page_routes(page) if playground else []),
+            *RoboflowApi(served, api.exchange).routes(),
+        ],
         middleware=[cors, frame] if cors_origins else [frame],
         exception_handlers={RequestError: api.on_request_error, HTTPException: api.on_http_error},
     )
@@ -154,11 +164,31 @@ class Api:
         default = request.query_params.get(MODEL_NAME, self.models.names[0])
         model = self.models.get(self._name(request, default))
         model.check_room()
-        limits = BodyLimits(model.settings.max_request_bytes, self.body_timeout_s)
+
+        async def submit(message: HttpRequest) -> Submitted:
+            return [model.submit(message)]
+
+        [response] = await self.exchange(request, model.settings, submit)
+        return to_asgi(response)
+
+    async def exchange(
+        self, request: Request, settings: Settings, submit: Submit
+    ) -> list[HttpResponse]:
+        """Read a request, submit it to the core, and wait for the responses.
+
+        Args:
+            request: its body is not read yet.
+            settings: the limits of the body.
+            submit: submits the request, which may become several.
+
+        Raises:
+            RequestError: see `read_request`; 500 the device is lost.
+        """
+        limits = BodyLimits(settings.max_request_bytes, self.body_timeout_s)
         disconnected = threading.Event()
-        with self.bodies.hold(model.settings.max_queued_bytes) as held:
+        with self.bodies.hold(settings.max_queued_bytes) as held:
             # No name here refers to the message, so that the core can free it early.
-            submitted = model.submit(
+            submitted = await submit(
                 await read_request(
                     request.scope,
                     request.receive,
@@ -169,7 +199,7 @@ class Api:
                 )
             )
             async with _watching_for_disconnect(request.receive, disconnected):
-                return to_asgi(await self._response_of(submitted))
+                return [await self._response_of(each) for each in submitted]
 
     async def _response_of(self, submitted: "Future[HttpResponse]") -> HttpResponse:
         """Wait for the core's response.

@@ -30,6 +30,7 @@ class ServerConfig:
         cors_origins: origins whose web pages may send requests.
         forward_timeout_s: the process ends when a forward pass takes longer, in seconds.
         grpc_port: port of the gRPC API; None for none.
+        playground: whether `GET /` is the playground page.
     """
 
     folders: dict[str, str]
@@ -41,6 +42,7 @@ class ServerConfig:
     cors_origins: tuple[str, ...] = ()
     forward_timeout_s: float = DEFAULT_FORWARD_TIMEOUT_S
     grpc_port: int | None = None
+    playground: bool = True
 
     @property
     def certificate(self) -> Certificate | None:

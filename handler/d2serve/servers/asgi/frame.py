@@ -13,6 +13,7 @@ from d2serve.servers.asgi.body import is_short
 from d2serve.servers.asgi.models import RETRY_AFTER_S, Models, State
 from d2serve.servers.asgi.reading import headers_of, request_id_of
 from d2serve.servers.asgi.responses import OnError, own_error
+from d2serve.servers.playground.routes import is_page
 from d2serve.serving.log_context import request_context
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,8 @@ class Access:
     """Limits of the requests: their token and their number at a time.
 
     Attributes:
-        token: the bearer token that requests need, except for health checks; empty for none.
+        token: the bearer token that requests need, except for health checks and the playground's
+            page; empty for none.
         max_requests: maximum number of predictions in progress.
         in_progress: the current number of predictions.
     """
@@ -104,7 +106,7 @@ class Frame:
         return own_error(scope, error, self.on_error, logs=self.models.logs_requests)
 
     def _admit(self, scope: Scope, authorization: str, is_prediction: bool) -> None:
-        if scope["path"] not in HEALTH_ROUTES:
+        if scope["path"] not in HEALTH_ROUTES and not is_page(scope["path"]):
             self.access.check_token(authorization)
         if is_prediction:
             self.access.check_capacity()

@@ -8,6 +8,7 @@ from typing import Protocol
 from d2serve.errors import not_found as no_such_model
 from d2serve.errors import overloaded
 from d2serve.messages import HttpRequest
+from d2serve.metadata import ModelMetadata
 from d2serve.outputs.open_inference_metadata import MODEL_VERSIONS
 from d2serve.serving.requests import HttpResponse
 from d2serve.settings import Settings
@@ -23,6 +24,11 @@ VERSIONS = (*MODEL_VERSIONS, "1.0")
 
 class ServedModel(Protocol):
     """The part of a pipeline that the server uses."""
+
+    @property
+    def model(self) -> ModelMetadata:
+        """The model's metadata."""
+        ...
 
     @property
     def settings(self) -> Settings:

@@ -186,6 +186,7 @@ class ServerProcess:
             cors_origins=self.config.cors_origins,
             bodies=self.bodies,
             on_device_lost=lambda: exit_unusable("the device is lost"),
+            playground=self.config.playground,
         )
         proxies = ProxyHeadersMiddleware(
             cast(Any, app), self.config.forwarded_allow_ips

@@ -39,6 +39,7 @@ class LocalConfig:
         name: name of the only model; empty to name models after their archives.
         cors_origins: origins whose web pages may send requests.
         forward_timeout_s: a replica is replaced when a forward pass takes longer, in seconds.
+        playground: whether `GET /` is the playground page.
     """
 
     address: str = LOOPBACK
@@ -46,6 +47,7 @@ class LocalConfig:
     name: str = ""
     cors_origins: tuple[str, ...] = ()
     forward_timeout_s: float = 120.0
+    playground: bool = True
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,7 @@ def _deploy(folders: Mapping[str, str], config: LocalConfig) -> None:
         "num_gpus": min(1, gpus / len(folders)),
         "cors_origins": list(config.cors_origins),
         "forward_timeout_s": config.forward_timeout_s,
+        "playground": config.playground,
         # The start waits for the replicas, which process test images themselves.
         "check_model": False,
     }

@@ -31,6 +31,7 @@ class ApplicationOptions:
             D2SERVE_SERVER_TOKEN of the replica, or no token.
         forward_timeout_s: the replica is unhealthy when a forward pass takes longer, in seconds.
         check_model: whether `build` loads the model and processes test images.
+        playground: whether `GET /` is the playground page.
 
     Raises:
         SettingsError: a value is not valid; the message names the key.
@@ -57,6 +58,7 @@ expected a number from 0 to 1; a replica runs its model on one GPU
     token_file: str = ""
     forward_timeout_s: float = DEFAULT_FORWARD_TIMEOUT_S
     check_model: bool = True
+    playground: bool = True
 
     @classmethod
     def from_args(cls, args: Mapping[str, Any]) -> "ApplicationOptions":
@@ -95,6 +97,7 @@ expected a number from 0 to 1; a replica runs its model on one GPU
             "token_file": (_is_text_or_empty, "the path of a file"),
             "forward_timeout_s": (_is_at_least_one, "a number of at least 1"),
             "check_model": (_is_switch, "true or false"),
+            "playground": (_is_switch, "true or false"),
         }
         for name, (is_valid, expected) in checks.items():
             value = getattr(self, name)

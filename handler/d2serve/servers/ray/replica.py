@@ -70,6 +70,7 @@ class ModelReplica:
             access=access,
             metrics=self.metrics,
             cors_origins=self.options.cors_origins,
+            playground=self.options.playground,
         )
         return Mounted(HeadLimit(self.wrap(app), self.metrics.count_error))
 

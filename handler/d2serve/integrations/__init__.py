@@ -1,0 +1,1 @@
+"""Predictions in the formats of labelling and computer-vision tools."""

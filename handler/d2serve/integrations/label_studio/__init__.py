@@ -1,0 +1,1 @@
+"""An ML backend for Label Studio: a web server that predicts the labels of its tasks."""
