@@ -1,23 +1,30 @@
-"""The grid cells of masks, and boundary crossings in them."""
+"""The boundary cells of masks, and the sections of columns that pass them."""
 
 import numpy as np
+import torch
 
-from d2serve.masks.grid_cells import GridCells
-from d2serve.masks.sampling import ranges
+from d2serve.masks.grid_cells import BoundaryCells, boundary_cells
+from d2serve.masks.ranges import ranges
+from d2serve.masks.sampling import spread
 
 
-def cells_of(*rows: str) -> GridCells:
-    """Grid cells of one mask, given as rows of digits for tenths."""
-    tenths = np.array([[int(digit) for digit in row] for row in rows])
-    return GridCells((tenths[None] / 10).astype(np.float32), 0.5, 0.01)
+def cells_of(*rows: str) -> BoundaryCells:
+    """Boundary cells of one mask, given as rows of digits for tenths."""
+    tenths = torch.tensor([[int(digit) for digit in row] for row in rows])
+    return boundary_cells(tenths[None] / 10, 0.49, 0.51)
+
+
+def drawn(cells: BoundaryCells, side: int) -> list[list[int]]:
+    """Rows of 1 for boundary cells; the first and last ones are on the frame."""
+    lines = torch.repeat_interleave(cells.counts)
+    is_boundary = torch.zeros((side, side), dtype=torch.int64)
+    is_boundary[cells.rows.long(), lines] = 1
+    return is_boundary.tolist()
 
 
 def test_boundary_cells_cross_the_threshold_or_come_near_it() -> None:
     cells = cells_of("900", "990", "099")
-    # Cells are numbered by lines, so transposed; the first and last ones are on the frame.
-    is_boundary = np.zeros(5 * 5, dtype=int)
-    is_boundary[cells.numbers] = 1
-    assert is_boundary.reshape(5, 5).T.tolist() == [
+    assert drawn(cells, 5) == [
         [1, 1, 0, 0, 0],
         [1, 1, 1, 0, 0],
         [1, 1, 1, 1, 0],
@@ -25,25 +32,34 @@ def test_boundary_cells_cross_the_threshold_or_come_near_it() -> None:
         [0, 0, 0, 0, 0],
     ]
     assert cells.counts.tolist() == [3, 4, 3, 2, 0]
-    assert len(cells_of("444", "444", "444").numbers) == 0
-    inside = cells_of("666", "666", "666").numbers.tolist()
-    assert not {6, 7, 11, 12} & set(inside)
-    assert len(inside) == 12
-    assert 6 in cells_of("555", "555", "555").numbers
+    assert cells.firsts.tolist() == [0, 3, 7, 10, 12]
+    assert len(cells_of("444", "444", "444").rows) == 0
+    inside = drawn(cells_of("666", "666", "666"), 5)
+    assert [row[1:3] for row in inside[1:3]] == [[0, 0], [0, 0]]
+    assert sum(map(sum, inside)) == 12
+    assert drawn(cells_of("555", "555", "555"), 5)[1][1] == 1
 
 
-def test_probabilities_are_interpolated_between_two_lines() -> None:
+def test_probabilities_at_the_corners_of_a_cell() -> None:
     cells = cells_of("28", "46")
-    crossings = cells.boundary_crossings(np.array([0, 0]), np.array([0.25, 0.75], dtype=np.float32))
-    # 0.35 and 0.45 stay below the threshold; 0.65 and 0.55 are next to the frame.
-    assert crossings.column.tolist() == [1, 1]
-    assert crossings.cell.tolist() == [0, 2]
-    np.testing.assert_allclose(crossings.before, [0, 0.55], rtol=1e-6)
-    np.testing.assert_allclose(crossings.after, [0.65, 0], rtol=1e-6)
+    second = int(cells.firsts[1])
+    # Between the nodes 0.2 and 0.8, next to the frame above them.
+    assert cells.rows[second] == 0
+    assert cells.upper[second] == cells.upper_step[second] == 0
+    np.testing.assert_allclose(cells.lower[second], 0.2, rtol=1e-6)
+    np.testing.assert_allclose(cells.lower_step[second], 0.6, rtol=1e-6)
 
 
 def test_ranges() -> None:
-    crossings = ranges(np.array([5, 0, 7, -2]), np.array([2, 0, 1, 3]))
-    assert crossings.tolist() == [5, 6, 7, -2, -1, 0]
+    starts, lengths = np.array([5, 0, 7, -2]), np.array([2, 0, 1, 3])
+    assert ranges(starts, lengths).tolist() == [5, 6, 7, -2, -1, 0]
     nothing = np.empty(0, dtype=np.int64)
     assert ranges(nothing, nothing).tolist() == []
+
+
+def test_spread() -> None:
+    starts, lengths = torch.tensor([5, 0, 7, -2]), torch.tensor([2, 0, 1, 3])
+    owners, numbers = spread(starts, lengths)
+    assert owners.tolist() == [0, 0, 2, 3, 3, 3]
+    assert numbers.tolist() == [5, 6, 7, -2, -1, 0]
+    assert [len(each) for each in spread(starts[:0], lengths[:0])] == [0, 0]

@@ -1,16 +1,15 @@
-"""Pasting and encoding of masks run in one thread at a time."""
+"""The encoding of masks runs in one thread at a time."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, BrokenBarrierError
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
-from d2serve.masks import rle, runs
-from d2serve.masks.runs import serialized
+from d2serve.masks import rle
+from d2serve.masks.runs import Runs, serialized
 
 
 def meets_other_thread(both: Barrier) -> bool:
@@ -56,23 +55,17 @@ def test_nested_and_failing_functions_release_the_lock() -> None:
         assert thread.submit(serialized(lambda: 7)).result(timeout=10) == 7
 
 
-@pytest.mark.parametrize(
-    ("module", "step"), [(runs, "paste_by_columns"), (rle, "run_lengths")], ids=["paste", "encode"]
-)
-def test_pasting_and_encoding_are_serialized(
-    module: ModuleType, step: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    both, met, real = Barrier(2), [], getattr(module, step)
+def test_encoding_is_serialized(monkeypatch: pytest.MonkeyPatch) -> None:
+    both, met, real = Barrier(2), [], rle.run_lengths
 
     def meet(*arguments: Any) -> Any:
         met.append(meets_other_thread(both))
         return real(*arguments)
 
-    monkeypatch.setattr(module, step, meet)
+    monkeypatch.setattr(rle, "run_lengths", meet)
 
     def encode() -> list[dict[str, object]]:
-        masks, boxes = np.ones((1, 28, 28), np.float32), np.array([[1, 1, 9, 9]], np.float32)
-        return rle.encode_rles(runs.paste_runs(masks, boxes, (30, 40)))
+        return rle.encode_rles(Runs(np.array([1, 9]), np.array([0, 2]), (30, 40)))
 
     with ThreadPoolExecutor(2) as threads:
         one, other = threads.submit(encode), threads.submit(encode)

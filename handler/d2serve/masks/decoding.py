@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from d2serve.masks.ranges import ranges
 from d2serve.masks.rle import BITS_PER_CHARACTER, CONTINUATION_BIT, FIRST_CHARACTER
 from d2serve.masks.runs import Runs
-from d2serve.masks.sampling import ranges
 
 # Characters of one number: more would overflow 64 bits.
 MAX_CHARACTERS = 12

@@ -10,20 +10,18 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from d2serve.masks.columns import paste_by_columns
-from d2serve.masks.sampling import box_coordinates
-
 # Minimum probability of a set pixel.
 THRESHOLD = 0.5
 # Largest rounding error of a sampled probability per grid cell along a side of the mask.
 MARGIN_PER_CELL = 2e-6
 # Masks with more ambiguous pixels, estimated, are sampled at every pixel.
 MAX_AMBIGUOUS_PIXELS = 1 << 16
+# Masks that are pasted together, and their ambiguous pixels, estimated, which bound the memory.
+MASKS_TOGETHER, AMBIGUOUS_PIXELS_TOGETHER = 128, 1 << 21
 # Pixels per call when a mask is sampled at every pixel.
 BLOCK_PIXELS = 1 << 20
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
-Booleans = npt.NDArray[np.bool_]
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 # Guards the functions that `serialized` decorates.
@@ -85,7 +83,6 @@ def serialized(function: Callable[Parameters, Result]) -> Callable[Parameters, R
     return locked
 
 
-@serialized
 def paste_runs(probabilities: Floats, boxes_xyxy: Floats, size_hw: tuple[int, int]) -> Runs:
     """Resample masks bilinearly from their boxes to the image; pixels of at least 0.5 are set.
 
@@ -100,8 +97,8 @@ def paste_runs(probabilities: Floats, boxes_xyxy: Floats, size_hw: tuple[int, in
     3. ambiguous pixels, which are so close to 0.5 that rounding decides, are sampled with exactly
        Detectron2's operations.
 
-    Each step processes the columns of all masks together, in blocks that stay in the cache. Only a
-    mask with very many ambiguous pixels is sampled at every pixel.
+    Each step processes the columns of all masks together, without the interpreter lock. Only a mask
+    with very many ambiguous pixels is sampled at every pixel.
 
     Args:
         probabilities: Float32[N, M, M] in 0..1 over the boxes' extents; NaN counts as 0.
@@ -109,14 +106,20 @@ def paste_runs(probabilities: Floats, boxes_xyxy: Floats, size_hw: tuple[int, in
             off; a box without area has no pixels.
         size_hw: height and width of the image.
     """
+    from d2serve.masks.columns import paste_by_columns  # imports torch
+
     # Cheaper than testing each value.
     has_nan = np.isnan(probabilities.sum())
     known = np.nan_to_num(probabilities, nan=0.0) if has_nan else probabilities
     margin = MARGIN_PER_CELL * probabilities.shape[-1]
-    dense = _needs_dense_sampling(known, margin, boxes_xyxy, size_hw)
+    ambiguous = _ambiguous_pixels(known, margin, boxes_xyxy, size_hw)
+    dense = ambiguous > MAX_AMBIGUOUS_PIXELS
     # An empty box has no pixels.
     boxes = np.where(dense[:, None], np.float32(0), boxes_xyxy)
-    runs = Runs(*paste_by_columns(known, boxes, size_hw, THRESHOLD, margin), size_hw)
+    most = max(1.0, ambiguous[~dense].max(initial=0))
+    together = int(np.clip(AMBIGUOUS_PIXELS_TOGETHER / most, 1, MASKS_TOGETHER))
+    pasted = paste_by_columns(known, boxes, size_hw, THRESHOLD, margin, together)
+    runs = Runs(*pasted, size_hw)
     for mask in np.flatnonzero(dense):
         bounds = paste_densely(known[mask], boxes_xyxy[mask], size_hw, THRESHOLD)
         runs = runs.with_mask(mask, bounds)
@@ -137,6 +140,8 @@ def paste_densely(
     import torch  # slow, and a client without torch never pastes
     from torch.nn.functional import grid_sample
 
+    from d2serve.masks.sampling import box_coordinates
+
     height, width = size_hw
     starts, ends = box_xyxy[:2], box_xyxy[2:]
     x, y = (
@@ -145,7 +150,7 @@ def paste_densely(
     )
     mask = torch.from_numpy(np.nan_to_num(probabilities, nan=0.0))[None, None]
     across, down = (
-        torch.from_numpy(box_coordinates(pixels, start, end))
+        box_coordinates(*(torch.from_numpy(np.asarray(each)) for each in (pixels, start, end)))
         for pixels, start, end in zip((x, y), starts, ends, strict=True)
     )
     columns = np.zeros((len(x), height), dtype=np.bool_)
@@ -165,15 +170,14 @@ def _pixels(start: np.float32, end: np.float32, length: int) -> Integers:
     return np.arange(first, int(np.clip(np.ceil(end) + 1, first + 1, length)))
 
 
-def _needs_dense_sampling(
+def _ambiguous_pixels(
     probabilities: Floats, margin: float, boxes_xyxy: Floats, size_hw: tuple[int, int]
-) -> Booleans:
-    """Bool[N]: whether a mask has more than `MAX_AMBIGUOUS_PIXELS`, estimated."""
+) -> npt.NDArray[np.float64]:
+    """Float64[N]: the number of ambiguous pixels of each mask, estimated."""
     least, most = np.float32(THRESHOLD - margin), np.float32(THRESHOLD + margin)
     is_ambiguous = (probabilities >= least) & (probabilities <= most)
     shares = is_ambiguous.sum(axis=(1, 2)) / max(1, probabilities.shape[-1] ** 2)
     height, width = size_hw
     inside = np.clip(boxes_xyxy.astype(np.float64), 0, (width, height, width, height))
-    areas = (inside[:, 2:] - inside[:, :2]).prod(axis=1)
-    dense: Booleans = shares * areas > MAX_AMBIGUOUS_PIXELS
-    return dense
+    areas: npt.NDArray[np.float64] = (inside[:, 2:] - inside[:, :2]).prod(axis=1)
+    return shares * areas
