@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from d2serve.masks.outlines import encode_outlines
 from d2serve.masks.panoptic import Panoptic
 from d2serve.masks.paste import MaskRegion, regions
-from d2serve.masks.polygons import encode_polygons
 from d2serve.masks.rle import encode_rles
 from d2serve.masks.runs import Runs, paste_runs
 
@@ -205,7 +205,7 @@ class Detections:
             >>> square.masks_polygons()
             [[[1, 1, 1, 3, 3, 3, 3, 1]]]
         """
-        return [encode_polygons(region) for region in self.mask_regions()]
+        return encode_outlines(self._pasted_runs())
 
     def segmentations(self, mask_format: str) -> list[Any]:
         """`masks_rle` or `masks_polygons`.

@@ -62,6 +62,6 @@ def boundary_cells(probabilities: Tensor, least: float, most: float) -> Boundary
 
 
 def _any_corner(values: Tensor, side: int) -> Tensor:
-    """Whether any corner is true of the cell to the lower right of each node, for Bool[nodes]."""
+    """Bool[cells] from Bool[nodes]: true for cells with a true corner."""
     beside = values[:-1] | values[1:]
     return beside[:-side] | beside[side:]
