@@ -12,6 +12,7 @@ from bench.report import progress
 from bench.stages.images import decoding, encoding, masks, resizing
 from bench.stages.network import forward, nms
 from bench.stages.requests import overlap, requests, telemetry
+from bench.stages.scaling import scaling
 from bench.workloads import Scale, native_precisions, quick_scale
 from d2serve.errors import CommandError
 from d2serve.settings import PRECISIONS
@@ -28,7 +29,7 @@ STAGES: Stages = {
     "requests": requests,
 }
 # Run where --only names them.
-OPTIONAL: Stages = {"overlap": overlap, "telemetry": telemetry}
+OPTIONAL: Stages = {"overlap": overlap, "scaling": scaling, "telemetry": telemetry}
 ROUNDS, QUICK_ROUNDS = 15, 2
 SECONDS = 10.0
 
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Time the stages and write the report."""
     parser = parser_of("stages", __doc__)
     known = STAGES | OPTIONAL  # type: ignore[operator]
-    only = f"default: all but {' and '.join(OPTIONAL)}"
+    only = f"default: all but {', '.join(OPTIONAL)}"
     parser.add_argument("--only", nargs="+", choices=known, help=only)
     parser.add_argument("--rounds", type=int, help=f"default: {ROUNDS}")
     seconds = "of one comparison, unless three rounds take longer"

@@ -20,7 +20,7 @@ from bench.comparison import DETECTRON2, OURS, Calls, Comparison
 from bench.workloads import Scale, encode_image, image_of, size_text
 from d2serve.building.config import load_config
 from d2serve.detections import Detections, RGBImage
-from d2serve.inputs.body import decode_item
+from d2serve.inputs.body import DecodedItem, decode_item
 from d2serve.inputs.budget import RequestBudget
 from d2serve.inputs.jpeg_decoders import decode_on_gpu
 from d2serve.inputs.jpeg_operators import nvjpeg_operator
@@ -42,7 +42,7 @@ def decoding(scale: Scale) -> Iterator[Comparison]:
         for file_format, media_type in MEDIA_TYPES.items():
             body = encode_image(image_of(size_wh), file_format)
             part = Part(media_type, body)
-            calls: Calls = {OURS: partial(_decode, part)}
+            calls: Calls = {OURS: partial(decode, part)}
             calls |= _decoders(body, file_format)
             if file_format == "JPEG" and scale.device.type == "cuda":
                 nvjpeg = nvjpeg_operator(scale.device)
@@ -51,7 +51,8 @@ def decoding(scale: Scale) -> Iterator[Comparison]:
             yield Comparison("decode", case, calls, note=DECODE_NOTE)
 
 
-def _decode(part: Part) -> object:
+def decode(part: Part) -> DecodedItem:
+    """Decode an item of a request as a worker does."""
     settings = Settings()
     return decode_item(part, Options(0.0, 100), settings, RequestBudget(settings))
 
@@ -142,6 +143,11 @@ def _blobs(generator: np.random.Generator, instances: int) -> npt.NDArray[np.flo
     outline = 0.75 + 0.15 * np.sin(3 * angles + phases) + 0.1 * np.cos(5 * angles - phases)
     noise = generator.normal(0, 0.2, (instances, 28, 28))
     return (1 / (1 + np.exp(8 * (np.hypot(x, y) - outline) + noise))).astype(np.float32)
+
+
+def as_json(image: RGBImage, found: Detections) -> bytes:
+    """The JSON response with RLE."""
+    return _render(image, found, "json")
 
 
 def _render(image: RGBImage, found: Detections, kind: str) -> bytes:

@@ -48,6 +48,16 @@ def test_optional_stages_run_where_they_are_named(tmp_path: Path) -> None:
     assert [each["stage"] for each in content["results"]] == ["telemetry", "telemetry", "overlap"]
 
 
+def test_scaling_is_timed_on_several_threads(tmp_path: Path) -> None:
+    main(["--quick", "--rounds", "1", "--only", "scaling", "--output", str(tmp_path)])
+    results = json.loads((tmp_path / "stages.json").read_text())["results"]
+    names = [[series["name"] for series in each["series"]] for each in results]
+    ours = [f"{OURS}, 1 thread", f"{OURS}, 2 threads", f"{OURS}, 4 threads"]
+    assert [each[:3] for each in names] == [ours] * 4
+    assert [len(each) for each in names] == [6 if installed() else 3, 3, 3, 3]
+    assert [each["images"] for each in results] == [4, 4, 4, 8]
+
+
 def test_make_passes_the_options_on(repo_root: Path) -> None:
     command = ["make", "-o", ".venv/.installed", "bench", "BENCH=--quick --no-such"]
     how: dict[str, Any] = {"env": clean_environment(), "capture_output": True, "text": True}

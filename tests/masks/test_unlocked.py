@@ -82,6 +82,25 @@ def test_pasting_without_torchscript_is_equal() -> None:
         assert all(torch.equal(*pair) for pair in zip(compiled, plain, strict=True))
 
 
+def test_one_torch_thread_computes_and_only_there() -> None:
+    other = ThreadPoolExecutor(1)
+    counts = []
+
+    def record(values: Tensor) -> Tensor:
+        counts.append((torch.get_num_threads(), other.submit(torch.get_num_threads).result()))
+        return values
+
+    own = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with other:
+            unlocked.unlocked(record)(torch.zeros(1))
+        assert counts == [(1, 3)]
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(own)
+
+
 def test_threads_compile_once(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = []
 
