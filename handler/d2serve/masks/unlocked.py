@@ -65,6 +65,6 @@ def _compile(function: Callable[Parameters, Result]) -> Callable[Parameters, Res
             # Recent versions of torch keep TorchScript, but advise against it for models.
             warnings.simplefilter("ignore", DeprecationWarning)
             return torch.jit.script(function)
-    except (RuntimeError, AttributeError):
+    except (RuntimeError, AttributeError, OSError):  # not supported, removed, or without source
         logger.warning("TorchScript cannot compile %s: threads wait", function, exc_info=True)
         return function
