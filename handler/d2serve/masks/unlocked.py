@@ -2,7 +2,6 @@
 
 import ctypes
 import logging
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -60,11 +59,10 @@ def _one_thread() -> Iterator[None]:
 
 
 def _compile(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    # Recent versions of torch keep TorchScript, but advise against it for models. Their warning stays,
+    # because a thread that changes the filters of warnings changes them for all threads.
     try:
-        with warnings.catch_warnings():
-            # Recent versions of torch keep TorchScript, but advise against it for models.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            return torch.jit.script(function)
+        return torch.jit.script(function)
     except (RuntimeError, AttributeError, OSError):  # not supported, removed, or without source
         logger.warning("TorchScript cannot compile %s: threads wait", function, exc_info=True)
         return function
