@@ -59,8 +59,8 @@ def _one_thread() -> Iterator[None]:
 
 
 def _compile(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    # Recent versions of torch keep TorchScript, but advise against it for models. Their warning stays,
-    # because a thread that changes the filters of warnings changes them for all threads.
+    # Recent versions of torch keep TorchScript, but advise against it for models. Their warning
+    # stays, because a thread that changes the filters of warnings changes them for all threads.
     try:
         return torch.jit.script(function)
     except (RuntimeError, AttributeError, OSError):  # not supported, removed, or without source
