@@ -81,7 +81,7 @@ class FPN(nn.Module):
         for stage, name in reversed(self.stages.items()):
             fused = self.get_submodule(f"fpn_lateral{stage}")(stages[name])
             if above is not None:
-                _add_upsampled(fused, above)
+                add_upsampled(fused, above)
                 fused = fused / 2 if self.average else fused
             levels[f"p{stage}"] = self.get_submodule(f"fpn_output{stage}")(fused)
             above = fused
@@ -89,7 +89,7 @@ class FPN(nn.Module):
         return levels | dict(zip(self.top_block.levels, top, strict=True))
 
 
-def _add_upsampled(fine: Tensor, coarse: Tensor) -> None:
+def add_upsampled(fine: Tensor, coarse: Tensor) -> None:
     """Add Float[N, C, H, W], upsampled to nearest, to Float[N, C, 2H, 2W] in place."""
     cells = fine.unflatten(2, (-1, 2)).unflatten(4, (-1, 2))
     cells.add_(coarse[:, :, :, None, :, None])
