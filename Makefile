@@ -77,9 +77,9 @@ predict: $(INSTALLED) ## Send an image or a folder to a server or endpoint: IMAG
 playground: $(INSTALLED) ## The playground page in front of a server or endpoint: [URL=] [TOKEN_FILE=] [CA=] [ENDPOINT=] [REGION=] [TARGET_MODEL=] [PORT=8090] [OPEN=1]
 	@exec $(D2SERVE) playground $(call options,URL TOKEN_FILE CA ENDPOINT REGION TARGET_MODEL PORT) $(call flags,OPEN)
 
-archive: $(INSTALLED) ## Detectron2 config and checkpoint to model-store/NAME.mar: CONFIG= WEIGHTS= NAME= [CLASSES=] [WEIGHTS_KEY=model] [RUNTIME=auto] [IGNORE_KEYS='INPUT.SLICE_* WANDB']
+archive: $(INSTALLED) ## Detectron2 config and checkpoint to model-store/NAME.mar: CONFIG= WEIGHTS= NAME= [CLASSES=] [WEIGHTS_KEY=model] [RUNTIME=auto] [IGNORE_KEYS='INPUT.SLICE_* WANDB'] [PRECISION=int8 CALIBRATION=folder]
 	$(call require,CONFIG WEIGHTS NAME)
-	@set -f; $(D2SERVE) archive $(call options,CONFIG WEIGHTS NAME CLASSES WEIGHTS_KEY RUNTIME) \
+	@set -f; $(D2SERVE) archive $(call options,CONFIG WEIGHTS NAME CLASSES WEIGHTS_KEY RUNTIME PRECISION CALIBRATION) \
 	  $(call repeated,IGNORE_KEYS,--ignore-key)
 
 package: $(INSTALLED) ## model-store/NAME.mar to NAME.tar.gz for one of SageMaker's containers: NAME= [CONTAINER=ray|pytorch] [MULTI_MODEL=1]

@@ -15,6 +15,7 @@ COMMANDS = {
         "network, requests and HTTP on a CUDA GPU, beside baselines",
     ),
     "baselines": ("bench.baselines.command", "requests/s beside other servers of the same model"),
+    "peers": ("bench.peers", "the backbone on a CPU beside OpenVINO and ONNX Runtime"),
     "load": ("bench.load.command", "load test over settings and clients, with a recommendation"),
     "soak": ("bench.soak.command", "mixed and hostile traffic with killed workers, checked"),
     "overload": ("bench.overload", "four times the requests that a server can process"),

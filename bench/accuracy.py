@@ -14,7 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure each precision, and write accuracy.json and .md."""
     parser = parser_of("accuracy", __doc__)
     parser.add_argument("--images", "--pictures", type=int, default=400, help="held-out images")
-    precisions = ["fp32", "bf16"]
+    precisions = ["fp32", "bf16", "int8"]
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=precisions, help=" ")
     parser.add_argument("--threads", type=int, default=2, help="of the network")
     given = parser.parse_args(arguments)

@@ -54,7 +54,7 @@ def load(
     Args:
         path: a `.mar` archive, a SageMaker package (`.tar.gz`), or the folder of an unpacked one.
         device: torch device of the network, such as `cpu` or `cuda:0`.
-        precision: `fp32`, `bf16`, `fp16` or `auto`; by default the archive's setting.
+        precision: `fp32`, `bf16`, `fp16`, `int8` or `auto`; by default the archive's setting.
         settings: settings and default options that differ from the archive's, by name; see
             `d2serve.settings.Settings` and the options of `Model.predict`.
 

@@ -9,7 +9,7 @@ from d2serve.errors import SettingsError
 
 PADDINGS = ("image", "batch")
 RUNTIMES = ("native", "detectron2")
-PRECISIONS = ("fp32", "bf16", "fp16", "auto")
+PRECISIONS = ("fp32", "bf16", "fp16", "int8", "auto")
 RESIZES = ("pil", "device")
 DECODES = ("cpu", "device")
 # Pillow's own limit, which guards against decompression bombs.
@@ -83,8 +83,9 @@ class Settings:
             0 divides the cores among the workers, 1 runs all stages in one thread.
         precision: number type in which the native network computes. `fp32` gives Detectron2's
             results; `bf16` and `fp16` are faster on hardware that supports them and change
-            results slightly; `auto` chooses by device. Boxes, scores and masks are float32 in any
-            case.
+            results slightly; `int8` computes convolutions in 8-bit integers on a CPU, with an
+            archive that is calibrated for it; `auto` chooses bf16, fp16 or fp32 by device. Boxes,
+            scores and masks are float32 in any case.
         warm_up_sizes: image sizes, as in `640x480 480x640` (width x height), that a worker runs
             before it accepts requests; empty for none.
         resize: `pil` resizes images with Pillow on the CPU, like Detectron2; `device` resizes on
@@ -175,7 +176,7 @@ integer of at least 1
 
     def _check_upstream(self) -> None:
         """Reject settings that the detectron2 package does not support."""
-        if self.precision in ("bf16", "fp16"):
+        if self.precision in ("bf16", "fp16", "int8"):
             raise _unexpected(
                 "precision",
                 self.precision,

@@ -5,6 +5,7 @@ import contextlib
 import io
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,14 @@ from pycocotools.mask import encode
 from d2serve.building.checkpoint import read_checkpoint
 from d2serve.building.checkpoint_loading import build_from_checkpoint
 from d2serve.building.config import load_config
-from d2serve.detections import Detections
+from d2serve.detections import Detections, RGBImage
 from d2serve.detector.native import NativeDetector
 from d2serve.masks.paste import paste_mask
 from d2serve.model.config import RCNNConfig
+from d2serve.model.int8 import calibrate
+from d2serve.model.network import Network
+from d2serve.model.optimize import optimize
+from d2serve.model.preprocessing import resize_image
 from d2serve.settings import Settings
 from models.shapes.training.outlines import CLASS_NAMES
 from models.shapes.training.scenes import Scene, generate_scene
@@ -28,6 +33,9 @@ from models.shapes.training.scenes import Scene, generate_scene
 FOLDER, CPU = Path(__file__).parent, torch.device("cpu")
 # As in models.shapes.training.evaluation.
 FIRST_HELDOUT_SEED = 500_000
+# Of the images that 8-bit integers are calibrated on, neither trained nor held out.
+FIRST_CALIBRATION_SEED = 2_000_000
+CALIBRATION_IMAGES = 24
 SCORE_THRESHOLD = 0.05
 
 
@@ -44,8 +52,17 @@ def detector_in(precision: str) -> NativeDetector:
     selection = replace(family.roi_heads.selection, score_threshold=SCORE_THRESHOLD)
     family = replace(family, roi_heads=replace(family.roi_heads, selection=selection))
     weights = read_checkpoint(FOLDER / "model_final.pth")
-    model = build_from_checkpoint(replace(config, family=family), weights, CPU)
-    return NativeDetector(model, CPU, Settings(precision=precision))
+    model = optimize(build_from_checkpoint(replace(config, family=family), weights, CPU))
+    found = None
+    if precision == "int8":
+        seeds = range(FIRST_CALIBRATION_SEED, FIRST_CALIBRATION_SEED + CALIBRATION_IMAGES)
+        runs = [partial(_run, model, generate_scene(seed).image) for seed in seeds]
+        found = calibrate(model.eval(), runs)
+    return NativeDetector(model, CPU, Settings(precision=precision), found)
+
+
+def _run(model: Network, image: RGBImage) -> None:
+    model([resize_image(image, model.config.input)], [(image.shape[0], image.shape[1])])
 
 
 def average_precision(detector: NativeDetector, scenes: Sequence[Scene]) -> tuple[float, float]:

@@ -9,13 +9,15 @@ from d2serve.detections import Detections
 from models.shapes.accuracy import average_precision, detector_in, heldout_scenes
 
 
-def test_bfloat16_is_as_accurate_as_float32() -> None:
+def test_other_precisions_are_as_accurate_as_float32() -> None:
     scenes = heldout_scenes(6)
-    exact, rounded = (average_precision(detector_in(name), scenes) for name in ("fp32", "bf16"))
+    names = ("fp32", "bf16", "int8")
+    exact, *others = (average_precision(detector_in(name), scenes) for name in names)
     assert min(exact) > 60.0
-    # On 400 images the difference is below 0.1; on six, one detection more is a point.
-    assert rounded == pytest.approx(exact, abs=2.0)
-    assert rounded != exact
+    for rounded in others:
+        # On 400 images the difference is below 0.5; on six, one detection more is a point.
+        assert rounded == pytest.approx(exact, abs=2.0)
+        assert rounded != exact
 
 
 def test_wrong_boxes_cost_precision() -> None:

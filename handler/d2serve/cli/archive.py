@@ -21,6 +21,16 @@ class Runtime(str, Enum):
     DETECTRON2 = "detectron2"
 
 
+class Precision(str, Enum):
+    """Choices of --precision."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+    INT8 = "int8"
+    AUTO = "auto"
+
+
 @app.command(
     rich_help_panel=PANEL,
     epilog=examples(
@@ -29,6 +39,8 @@ class Runtime(str, Enum):
         "--classes classes.json",
         "d2serve archive --config config.yaml --weights model_final.pth --name my-model "
         "--ignore-key 'INPUT.SLICE_*' --ignore-key WANDB",
+        "d2serve archive --config config.yaml --weights model_final.pth --name my-model "
+        "--precision int8 --calibration images/",
     ),
 )
 def archive(
@@ -50,6 +62,14 @@ def archive(
             "pattern such as 'INPUT.SLICE_*'; repeatable."
         ),
     ] = None,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(help="Number type of the layers, the setting precision.", show_default="fp32"),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="Folder of usual images that int8 is calibrated on, 20 to 64 of them."),
+    ] = None,
     model_store: ModelStore = MODEL_STORE,
 ) -> None:
     """Build an archive (.mar) from a Detectron2 config and checkpoint.
@@ -67,6 +87,8 @@ def archive(
         weights_key=weights_key,
         runtime=runtime.value,
         ignore_keys=ignore_key or (),
+        model_config={"handler": {"precision": precision.value}} if precision else None,
+        calibration=calibration,
         report=typer.echo,
     )
     megabytes = built.stat().st_size / 1e6

@@ -17,8 +17,12 @@ from d2serve.detector.channels import fit_channels
 from d2serve.detector.cuda_graphs import enable_cuda_graphs
 from d2serve.errors import SettingsError
 from d2serve.masks.panoptic import combine
+from d2serve.model import int8_conv
+from d2serve.model.calibration import Calibration
+from d2serve.model.calibration_file import read_calibration
 from d2serve.model.config import PanopticConfig
 from d2serve.model.fused_conv import fuse
+from d2serve.model.int8 import quantize
 from d2serve.model.meta_arch import build_optimized
 from d2serve.model.network import Network
 from d2serve.model.optimize import optimize
@@ -53,13 +57,24 @@ class NativeDetector(BatchedDetector):
         model: the network with its weights, on the device; modified in place for speed.
         device: the network's device.
         settings: the operator's settings.
+        calibration: of the network, for 8-bit integers.
 
     Raises:
-        SettingsError: the device does not support the precision.
+        SettingsError: the device does not support the precision, or the calibration is missing.
+        ConfigError: the calibration does not match the network.
     """
 
-    def __init__(self, model: Network, device: torch.device, settings: Settings) -> None:
-        self.model = optimize(model, choose_dtype(settings.precision, device))
+    def __init__(
+        self,
+        model: Network,
+        device: torch.device,
+        settings: Settings,
+        calibration: Calibration | None = None,
+    ) -> None:
+        dtype = choose_dtype(settings.precision, device)
+        if settings.precision == "int8":
+            _quantize(model, calibration, dtype)
+        self.model = optimize(model, dtype)
         if device.type == "cpu":
             pack(self.model)
         if device.type == "cuda":
@@ -80,13 +95,16 @@ class NativeDetector(BatchedDetector):
         Raises:
             ConfigError: `model.json` cannot be read or is for another runtime.
             CheckpointError: the weights cannot be read or do not match the network.
-            SettingsError: the device does not support the precision.
+            SettingsError: the device does not support the precision, or int8 is not calibrated.
         """
         config = decode_config(read_model_file(folder, RUNTIME))
         # Other precisions and devices copy the weights, which would read the whole mapping.
-        mapped = device.type == "cpu" and choose_dtype(settings.precision, device) is torch.float32
+        quantized = settings.precision == "int8"
+        dtype = choose_dtype(settings.precision, device)
+        mapped = device.type == "cpu" and (quantized or dtype is torch.float32)
         weights = read_weights(folder / WEIGHTS_FILE, mapped=mapped)
-        return cls(build_optimized(config, weights, device), device, settings)
+        calibration = read_calibration(folder) if quantized else None
+        return cls(build_optimized(config, weights, device), device, settings, calibration)
 
     @property
     def num_classes(self) -> int:
@@ -149,12 +167,18 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     """The number type for the setting `precision` on a device.
 
     `auto` is the fastest type that the device computes natively: bfloat16, else float16 on a GPU,
-    else float32.
+    else float32. It is also the type of the layers that `int8` does not quantize.
 
     Raises:
-        SettingsError: float16 on the CPU, where torch computes it more slowly than float32.
+        SettingsError: float16 on the CPU, where torch computes it more slowly than float32; int8 on
+            a GPU.
     """
-    if precision == "auto":
+    if precision == "int8" and device.type != "cpu":
+        raise SettingsError(
+            "handler setting precision is 'int8', which is for CPUs; on a GPU use bf16, fp16 or "
+            "auto"
+        )
+    if precision in ("auto", "int8"):
         return _native_dtype(device)
     if precision == "fp16" and device.type == "cpu":
         raise SettingsError(
@@ -164,6 +188,21 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision == "bf16" and _native_dtype(device) is not torch.bfloat16:
         logger.warning("precision is bf16, but the %s has no bfloat16; fp32 is faster", device)
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def _quantize(model: Network, calibration: Calibration | None, dtype: torch.dtype) -> None:
+    """Replace layers of the network by 8-bit ones, where this machine computes them."""
+    if calibration is None:
+        raise SettingsError(
+            "handler setting precision is 'int8', but the archive is not calibrated; build it with "
+            "`d2serve archive --precision int8 --calibration FOLDER`, or use bf16, fp32 or auto"
+        )
+    optimize(model)  # folds norms, whose weights are quantized with those of the convolutions
+    problem = int8_conv.find_problem()
+    if problem:
+        logger.warning("precision is int8, but the layers run in %s: %s", dtype, problem)
+        return
+    quantize(model, calibration, dtype)
 
 
 def detections_of(outputs: Sequence[ModelOutput], sizes_hw: Sequence[Size]) -> list[Detections]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from d2serve.model.int8_conv import Quantization
 
 # Values that are kept of each tensor of an image, to choose where to clip.
-SAMPLES = 16_384
+SAMPLES = 4096
 # Parts of the range that are tried: the one with the smallest mean squared error is chosen.
 FRACTIONS = tuple(step / 50 for step in range(15, 51))
 
@@ -50,12 +50,10 @@ class Observer:
     def choose(self, clip: bool = True) -> Quantization:
         """The quantization with the smallest mean squared error, or of the whole range."""
         whole = Quantization.of_range(self._low, self._high)
-        if not clip:
+        if not clip or not self._samples:
             return whole
         samples = torch.cat(self._samples)
-        tried = [
-            Quantization.of_range(self._low * part, self._high * part) for part in FRACTIONS
-        ]
+        tried = [Quantization.of_range(self._low * part, self._high * part) for part in FRACTIONS]
         return min(tried, key=lambda each: mean_squared_error(each, samples))
 
 

@@ -5,9 +5,11 @@ The ResNet, its pyramid and the 3x3 convolutions of the heads compute in integer
 else in the network's number type, as do parts whose outputs would change by more than MAX_ERROR.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -24,7 +26,7 @@ from d2serve.model.int8_backbone import (
     replace_module,
     resnet_units,
 )
-from d2serve.model.int8_conv import Int8Conv2d, Quantization
+from d2serve.model.int8_conv import Int8Conv2d, Quantization, find_problem
 from d2serve.model.layers import Conv2d
 from d2serve.model.network import Network
 
@@ -59,7 +61,7 @@ def quantize(model: Network, found: Calibration, dtype: torch.dtype) -> None:
         ) from error
 
 
-def calibrate(model: Network, runs: Iterable[Run], operators: Any = None) -> Calibration:
+def calibrate(model: Network, runs: Iterable[Run]) -> Calibration:
     """Find the quantization of activations, and the parts to keep in another type.
 
     Args:
@@ -67,17 +69,27 @@ def calibrate(model: Network, runs: Iterable[Run], operators: Any = None) -> Cal
         runs: each calls the network with other images, which are usual ones; called twice.
 
     Raises:
-        ConfigError: the network has another backbone than a ResNet with FPN.
+        ConfigError: the network has another backbone than a ResNet with FPN, or this machine does
+            not compute 8-bit integers, which the errors are measured in.
     """
+    problem = find_problem()
+    if problem:
+        raise ConfigError(
+            f"8-bit integers cannot be calibrated on this machine: {problem}; use an x86 CPU with "
+            "VNNI or AMX, and torch 2.6 to 2.11"
+        )
     runs = list(runs)
     ranges = _find_ranges(model, runs)
     errors = find_errors(model, ranges, runs)
-    kept = frozenset(name for name, error in errors.items() if not error <= MAX_ERROR)
-    return Calibration(ranges.inputs, ranges.outputs, kept, max(errors.values()))
+    small = {name: error for name, error in errors.items() if error <= MAX_ERROR}
+    kept = frozenset(errors.keys() - small.keys())
+    return Calibration(ranges.inputs, ranges.outputs, kept, max(small.values(), default=0.0))
 
 
 def find_errors(model: Network, found: Calibration, runs: Iterable[Run]) -> dict[str, float]:
-    """The largest relative error of each part alone, for the same inputs, by name."""
+    """The largest relative error of each part alone, for the same inputs, by name; infinite for one
+    that the images do not reach."""
+    parts = dict(_parts(model, found))
     errors: dict[str, float] = {}
 
     def compare(name: str, part: nn.Module, source: Tensor, output: Tensor) -> None:
@@ -88,10 +100,9 @@ def find_errors(model: Network, found: Calibration, runs: Iterable[Run]) -> dict
         error = float((result - output).norm() / output.norm().clamp(min=1e-12))
         errors[name] = max(errors.get(name, 0.0), error)
 
-    parts = dict(_parts(model, found))
     visits = {name: partial(compare, name, part) for name, part in parts.items()}
     _visit(model, visits, runs)
-    return errors
+    return dict.fromkeys(parts, math.inf) | errors
 
 
 def _find_ranges(model: Network, runs: Iterable[Run]) -> Calibration:
@@ -122,7 +133,7 @@ def _find_ranges(model: Network, runs: Iterable[Run]) -> Calibration:
     )
 
 
-def _visit(model: Network, visits: dict[str, Visit], runs: Iterable[Run]) -> None:
+def _visit(model: Network, visits: Mapping[str, Visit], runs: Iterable[Run]) -> None:
     """Call a function with the input and the output of each module that is named."""
 
     def call(visit: Visit, module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
@@ -158,9 +169,7 @@ def _alone(layer: nn.Module, source: Quantization) -> Int8Conv2d:
     return Int8Conv2d(layer, source, None)
 
 
-def _head_targets(
-    model: Network, found: Calibration
-) -> Iterator[tuple[str, Quantization | None]]:
+def _head_targets(model: Network, found: Calibration) -> Iterator[tuple[str, Quantization | None]]:
     """The layers of the heads that are quantized, with the quantization of their output: integers
     for a layer that is quantized too and follows directly."""
     chosen = [path for path in _head_layers(model) if path not in found.kept]
@@ -170,7 +179,7 @@ def _head_targets(
         following = None
         if isinstance(module, nn.Sequential):
             names = [each for each, _ in module.named_children()]
-            following = dict(zip(names, names[1:], strict=False)).get(name)
+            following = dict(pairwise(names)).get(name)
         next_path = f"{parent}.{following}"
         yield path, found.inputs[next_path] if following and next_path in chosen else None
 
@@ -201,7 +210,5 @@ def _pyramid(model: Network) -> FPN:
         )
     norms = [getattr(each, "norm", None) for _, each in backbone.named_children()]
     if any(norms):
-        raise ConfigError(
-            "precision int8 is for a pyramid without group norm; use bf16 or fp32"
-        )
+        raise ConfigError("precision int8 is for a pyramid without group norm; use bf16 or fp32")
     return backbone
