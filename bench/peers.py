@@ -1,5 +1,5 @@
-"""The backbone of Mask R-CNN R50-FPN on a CPU beside OpenVINO and ONNX Runtime, with equal weights, in
-alternation in one process, and the difference of the outputs to float32."""
+"""The backbone of Mask R-CNN R50-FPN on a CPU beside OpenVINO and ONNX Runtime: equal weights, in
+alternation in one process, with the difference of the outputs to float32."""
 
 import copy
 import tempfile

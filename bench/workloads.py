@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,10 @@ from d2serve.detections import RGBImage
 from d2serve.detector.native import NativeDetector, choose_dtype
 from d2serve.messages import HttpRequest, Part
 from d2serve.metadata import ModelMetadata
+from d2serve.model.int8 import calibrate
+from d2serve.model.network import Network
+from d2serve.model.optimize import optimize
+from d2serve.model.preprocessing import resize_image
 from d2serve.serving.pipeline import Pipeline
 from d2serve.serving.process import decode_threads
 from d2serve.serving.reporter import SILENT, Reporter
@@ -49,8 +54,14 @@ class Scale:
 
     def detector(self, model: GoldenModel, precision: str = "fp32") -> NativeDetector:
         """Load a model on the device, as a worker does."""
-        network = model.build().to(self.device)
-        return NativeDetector(network, self.device, Settings(precision=precision))
+        network, found = model.build().to(self.device), None
+        if precision == "int8":
+            found = calibrate(optimize(network).eval(), [partial(self._run, network)])
+        return NativeDetector(network, self.device, Settings(precision=precision), found)
+
+    def _run(self, network: Network) -> None:
+        image = image_of(self.image_wh)
+        network([resize_image(image, network.config.input)], [image.shape[:2]])
 
 
 def quick_scale(device: torch.device, precisions: tuple[str, ...]) -> Scale:

@@ -106,7 +106,10 @@ def our_archive(
     """Build an archive as `make archive` does, in a precision."""
     settings = {"handler": DEFAULT_MODEL_CONFIG["handler"] | {"precision": precision}, **workers}
     files = (model.config, model.checkpoint, folder / "ours.mar")
-    return build_archive(*files, class_names=model.classes, model_config=settings)
+    images = SAMPLES[0].parent if precision == "int8" else None
+    return build_archive(
+        *files, class_names=model.classes, model_config=settings, calibration=images
+    )
 
 
 @contextmanager

@@ -41,11 +41,13 @@ def model_folder(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @needs_int8
-def test_an_int8_archive_detects_the_same_objects(archive: Path, sample: Path) -> None:
+def test_an_int8_archive_detects_the_same_objects(archive: Path, shapes: Path) -> None:
     results = {}
     for precision in (None, "fp32"):
         with d2serve.load(archive, precision=precision) as model:
-            [results[precision]] = model.predict(sample, score_threshold=0.7)
+            [results[precision]] = model.predict(
+                shapes / "samples" / "shapes_02.png", score_threshold=0.7
+            )
     found, exact = results[None], results["fp32"]
     assert sorted(found.classes) == sorted(exact.classes)
     assert len(exact) > 1

@@ -142,7 +142,7 @@ def test_unknown_runtime_is_an_error_with_the_valid_ones(value: Any) -> None:
 @pytest.mark.parametrize("value", ["", "float16", "FP32", None, 16, ["bf16"]])
 def test_unknown_precision_is_an_error_with_the_valid_ones(value: Any) -> None:
     with pytest.raises(
-        SettingsError, match=r"precision is .*, expected one of fp32, bf16, fp16, auto"
+        SettingsError, match=r"precision is .*, expected one of fp32, bf16, fp16, int8, auto"
     ):
         load_settings({"precision": value}, {})
 
@@ -175,7 +175,7 @@ def test_precision_of_the_environment() -> None:
     assert load_settings({}, {"D2SERVE_PRECISION": "bf16"}) == Settings(precision="bf16")
 
 
-@pytest.mark.parametrize("value", ["bf16", "fp16"])
+@pytest.mark.parametrize("value", ["bf16", "fp16", "int8"])
 def test_detectron2_package_has_one_precision(value: str) -> None:
     with pytest.raises(
         SettingsError, match=rf"precision is '{value}', expected fp32 or auto: the detectron2"

@@ -16,7 +16,7 @@ FRACTIONS = tuple(step / 50 for step in range(15, 51))
 
 @dataclass(frozen=True)
 class Calibration:
-    """What calibration found.
+    """Ranges of activations, and the parts that lose too much in 8-bit integers.
 
     Attributes:
         inputs, outputs: of modules, by name. The input of a convolution `fpn_output` is the sum of

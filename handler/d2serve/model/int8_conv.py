@@ -24,7 +24,7 @@ SAMPLE_SIDE = 5
 
 @dataclass(frozen=True)
 class Quantization:
-    """How UInt8 stands for real numbers: x = scale * (q - zero_point), zero_point in 0..255."""
+    """Real numbers as UInt8: x = scale * (q - zero_point), zero_point in 0..255."""
 
     scale: float
     zero_point: int
