@@ -18,12 +18,9 @@ from d2serve.model.calibration_file import CALIBRATION_FILE, read_calibration
 from d2serve.model.int8_backbone import Int8FPN
 from d2serve.serving.archive_files import unpacked_archive
 from d2serve.settings import Settings
+from tests.cpu import needs_int8
 
 CPU, INT8 = torch.device("cpu"), {"handler": {"precision": "int8"}}
-
-needs_int8 = pytest.mark.skipif(
-    bool(int8_conv.find_problem()), reason=f"no 8-bit layers: {int8_conv.find_problem()}"
-)
 
 
 @pytest.fixture(scope="module")

@@ -17,13 +17,14 @@ from d2serve.model.int8_conv import Int8Conv2d, Quantization, find_problem, quan
 from d2serve.model.layers import Conv2d
 from d2serve.model.network import Network
 from d2serve.model.optimize import optimize
+from tests.cpu import needs_int8
 from tests.goldens.cases import TINY
 
 BY_NAME = {golden.name: golden for golden in TINY}
 SIZE_HW = (96, 128)
 SOURCE, SUMMAND = Quantization(0.02, 7), Quantization(0.03, 120)
 
-pytestmark = pytest.mark.skipif(bool(find_problem()), reason=f"no 8-bit layers: {find_problem()}")
+pytestmark = needs_int8
 
 
 def test_quantization_rounds_to_nearest_even_and_clips() -> None:
