@@ -1,4 +1,4 @@
-"""What this machine's CPU computes, for tests that need it."""
+"""Features of the CPU that tests need."""
 
 from pathlib import Path
 
