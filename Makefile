@@ -135,7 +135,7 @@ test: ## Run all tests, with a real TorchServe: [PROCESSES=4]
 	@$(MAKE) --no-print-directory --jobs=4 environments
 	@PYTHONDONTWRITEBYTECODE= OMP_WAIT_POLICY=$${OMP_WAIT_POLICY:-PASSIVE} $(RUN) -m pytest --numprocesses "$${PROCESSES:-4}" --dist loadgroup --no-loadscope-reorder
 
-environments: $(INSTALLED) $(BROWSER) $(SDK_INSTALLED) $(CLIENTS_INSTALLED) $(LABELLING_INSTALLED) $(DOCS_INSTALLED) $(CONTAINER_INSTALLED) $(RAY_INSTALLED)
+environments: $(INSTALLED) $(BROWSER) $(SDK_INSTALLED) $(CLIENTS_INSTALLED) $(LABELLING_INSTALLED) $(VISION_INSTALLED) $(DOCS_INSTALLED) $(CONTAINER_INSTALLED) $(RAY_INSTALLED)
 
 fuzz: $(INSTALLED) ## Send mutated requests to the pipeline, a tenth of them to a server; read mutated images and checkpoints: [EXAMPLES=20000]
 	@D2SERVE_FUZZ_EXAMPLES="$${EXAMPLES:-20000}" $(RUN) -m pytest -s --hypothesis-show-statistics tests/fuzz

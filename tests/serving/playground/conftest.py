@@ -16,7 +16,8 @@ WAIT_MS = 20_000
 HARMLESS = ("verbose", "Failed to load resource")
 
 
-@pytest.fixture(scope="session")
+# Playwright's event loop runs until the end of the file; tests of other files start their own.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         assert not os.environ.get("CI"), "chromium is missing; `make environments` installs it"
