@@ -80,7 +80,8 @@ def watch(path: Path, port: int, after_s: float, first_within_s: float = FIRST_W
         first_within_s: the same for the first replica.
     """
     last, limit_s = time.monotonic(), first_within_s
-    while (without_s := time.monotonic() - last) < limit_s:
+    # The lock is checked last: this process may have been paused, too.
+    while (without_s := time.monotonic() - last) < limit_s or is_held(path):
         if is_held(path):
             last, limit_s = time.monotonic(), after_s
         time.sleep(POLL_S)
