@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.batch.images import Images
-from bench.ray_chaos.cluster import short_folder
+from bench.ray_chaos.cluster import PREFIX
+from d2serve.servers.ray.private_ray import short_folder
 from tests.environment import clean_environment
 from tests.serving.ray_server import RAY_PYTHON
 
@@ -45,7 +46,7 @@ def run_checked(words: Sequence[str], **variables: str) -> str:
 
 def run_on_cluster(words: Sequence[str], nodes: int, cpus: int) -> dict[str, Any]:
     """Run a job on a cluster of this machine; returns the report of `cluster.py`."""
-    with short_folder() as folder:
+    with short_folder(PREFIX) as folder:
         home = folder / "ray"
         home.mkdir()
         driver = [str(RAY_PYTHON), "-m", f"{__package__}.cluster", str(home), str(nodes)]

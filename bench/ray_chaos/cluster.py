@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ import httpx
 import psutil
 
 from d2serve.servers.ray.environment import ENABLE_HAPROXY, ray_environment
+from d2serve.servers.ray.private_ray import short_folder
 from d2serve.servers.torchserve.launcher.ports import Ports
 from tests.environment import clean_environment
 from tests.serving.ray_server import RAY_PYTHON
@@ -23,6 +23,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 READY_WITHIN_S, GRACE_S, POLL_S = 180.0, 30.0, 0.25
 RUNNING = "RUNNING"
 MIN_DRAINING = "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"
+# Of the folders of runs.
+PREFIX = "d2c-"
 # Titles of Ray's processes.
 REPLICA, PROXY, HAPROXY = "ray::ServeReplica", "ray::ProxyActor", "haproxy"
 
@@ -121,13 +123,6 @@ def _is_titled(process: psutil.Process, title: str) -> bool:
 
 
 @contextmanager
-def short_folder() -> Iterator[Path]:
-    """A folder whose path is short enough for Ray's sockets."""
-    with tempfile.TemporaryDirectory(prefix="d2c-", dir="/tmp", ignore_cleanup_errors=True) as path:
-        yield Path(path)
-
-
-@contextmanager
 def running_cluster(
     *,
     nodes: Sequence[int] = (2,),
@@ -142,7 +137,7 @@ def running_cluster(
         environment: further variables.
     """
     port = Ports.free().inference
-    with short_folder() as home:
+    with short_folder(PREFIX) as home:
         variables = ray_environment(home, has_haproxy) | {ENABLE_HAPROXY: str(int(has_haproxy))}
         # As in a cluster, where load balancers have to notice that a replica stops.
         variables.pop(MIN_DRAINING)

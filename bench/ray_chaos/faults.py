@@ -11,11 +11,11 @@ from PIL import Image
 
 from bench.ray_chaos.cluster import (
     HAPROXY,
+    PREFIX,
     PROXY,
     REPLICA,
     RayCluster,
     is_alive,
-    short_folder,
 )
 from bench.ray_chaos.scenario import (
     Given,
@@ -30,6 +30,7 @@ from bench.ray_chaos.traffic import (
     RIGHT,
     Traffic,
 )
+from d2serve.servers.ray.private_ray import short_folder
 from tests.serving.faults.injection import HELD, faulty_site
 
 # Time after which a replica whose forward pass does not end is replaced.
@@ -62,7 +63,7 @@ def freeze_replica(given: Given) -> Outcome:
 
 def hang(given: Given) -> Outcome:
     """A forward pass that does not end, in one of two replicas."""
-    with short_folder() as gate:
+    with short_folder(PREFIX) as gate:
         (gate / "sitecustomize.py").write_text(faulty_site(gate))
         (gate / "load").touch()
 

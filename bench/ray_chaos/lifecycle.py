@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.ray_chaos.cluster import (
+    PREFIX,
     READY_WITHIN_S,
     RayCluster,
     family_of,
     is_alive,
     running_cluster,
-    short_folder,
     status_of,
     wait_until,
 )
@@ -23,6 +23,7 @@ from bench.ray_chaos.traffic import (
     samples_of,
     sending,
 )
+from d2serve.servers.ray.private_ray import short_folder
 from tests.serving.ray_server import running_ray_server
 
 WATCHED_S = 10.0
@@ -68,7 +69,7 @@ def _failure_of(cluster: RayCluster) -> dict[str, Any]:
 def terminate(given: Given) -> Outcome:
     """SIGTERM of `d2serve serve --server ray`."""
     with (
-        short_folder() as folder,
+        short_folder(PREFIX) as folder,
         running_ray_server(given.model, log_dir=folder) as server,
     ):
         url = f"{server.url}/invocations"
@@ -93,7 +94,7 @@ def terminate(given: Given) -> Outcome:
 
 def kill_command(given: Given) -> Outcome:
     """SIGKILL of `d2serve serve --server ray`."""
-    with short_folder() as logs:
+    with short_folder(PREFIX) as logs:
         with running_ray_server(given.model, log_dir=logs) as server:
             family = family_of(server.process.pid)
             commands = [" ".join(each.cmdline()) for each in family]

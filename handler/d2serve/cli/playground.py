@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -68,6 +69,11 @@ def playground(
 
     if url and endpoint:
         raise typer.BadParameter("give either --url or --endpoint")
+    if endpoint and (token_file or ca):
+        raise typer.BadParameter("--token-file and --ca belong to --url; an endpoint has neither")
+    if url and "@" in urlsplit(url).netloc:
+        # The page shows the URL.
+        raise typer.BadParameter("--url contains a user or password; use a server's --token-file")
     with requires_extra("asgi"):
         from d2serve.servers.asgi.listener import open_listener
         from d2serve.servers.playground import routes

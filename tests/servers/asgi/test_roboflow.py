@@ -8,6 +8,7 @@ import pytest
 from d2serve.servers.asgi.app import create_app
 from d2serve.servers.asgi.frame import Access
 from d2serve.servers.asgi.models import Models
+from d2serve.settings import Settings
 from tests.servers.asgi.fakes import SHAPES, FakePipeline, send
 
 ROUTE = "/infer/instance_segmentation"
@@ -53,6 +54,14 @@ def test_each_drawn_image_is_a_request_of_its_own() -> None:
     assert images == [["AAAA", "BBBB"], ["AAAA"], ["BBBB"]]
     accepted = [request.headers.get("accept") for request in pipeline.requests]
     assert accepted == [None, "image/jpeg", "image/jpeg"]
+
+
+def test_drawn_images_count_as_images_of_the_request() -> None:
+    pipeline = FakePipeline(settings=Settings(max_images_per_request=2))
+    body = BODY | {"image": ["AAAA"] * 3, "visualize_predictions": True}
+    response = send(create_app({"shapes": pipeline}), "POST", ROUTE, json=body)
+    assert (response.status_code, len(pipeline.requests)) == (413, 0)
+    assert "max_images_per_request" in response.json()["message"]
 
 
 def test_version_0_has_options_in_the_query_string() -> None:

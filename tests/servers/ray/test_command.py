@@ -9,7 +9,7 @@ import pytest
 from d2serve.cli.main import invoke
 from d2serve.errors import CommandError
 from d2serve.servers.ray.environment import HAPROXY_FOLDER, haproxy_environment, ray_environment
-from d2serve.servers.ray.local import LONGEST_FOLDER, SHORT_FOLDER
+from d2serve.servers.ray.private_ray import LONGEST_FOLDER, SHORT_FOLDER
 from tests.certificates import self_signed_ec
 
 SERVE = ["serve", "a.mar", "--server", "ray"]

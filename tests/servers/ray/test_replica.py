@@ -53,7 +53,7 @@ def responses_to(app: ASGIApp, **scope: Any) -> list[Message]:
     async def receive() -> Message:
         return {"type": "http.disconnect"}
 
-    request = {"type": "http", "headers": [], **scope}
+    request = {"type": "http", "method": "GET", "headers": [], **scope}
 
     async def run() -> None:
         await app(request, receive, send)
@@ -67,7 +67,7 @@ def responses_to(app: ASGIApp, **scope: Any) -> list[Message]:
     [
         ("", "/ping", b"/ping"),
         ("/shapes", "/shapes/ping", b"/ping"),
-        ("/shapes", "/shapes", b"/"),
+        ("/shapes", "/shapes/", b"/"),
         ("/shapes", "/other", b"/other"),
     ],
 )
@@ -76,6 +76,12 @@ def test_the_application_gets_paths_without_the_route_prefix(
 ) -> None:
     [start, _] = responses_to(Mounted(application), root_path=root, path=path)
     assert dict(start["headers"])[b"path"] == expected
+
+
+@pytest.mark.parametrize(("root", "location"), [("/shapes", b"shapes/"), ("/a/b", b"b/")])
+def test_relative_urls_of_the_page_work_below_the_route_prefix(root: str, location: bytes) -> None:
+    [start, _] = responses_to(Mounted(application), root_path=root, path=root)
+    assert (start["status"], dict(start["headers"])[b"location"]) == (307, location)
 
 
 def test_the_response_does_not_repeat_the_identifier_that_ray_adds() -> None:

@@ -57,6 +57,15 @@ def test_each_model_is_an_application_of_its_own(
     assert "error" in missing.json()
 
 
+def test_the_page_of_each_model_is_below_its_route_prefix(
+    two_models: AsgiServer, client: httpx.Client
+) -> None:
+    page = client.get(f"{two_models.url}/shapes", follow_redirects=True)
+    assert str(page.url) == f"{two_models.url}/shapes/"
+    config = client.get(page.url.join("playground/config.json")).json()
+    assert config["models"] == ["shapes"]
+
+
 def test_an_overloaded_replica_responds_as_the_contract_defines(
     two_models: AsgiServer, jpeg: Path
 ) -> None:

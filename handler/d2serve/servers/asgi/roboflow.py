@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from d2serve.errors import RequestError, bad_request
+from d2serve.inputs.budget import RequestBudget
 from d2serve.messages import VERSION, HttpRequest
 from d2serve.outputs.result import json_bytes
 from d2serve.servers.asgi.models import VERSIONS, Models, ServedModel
@@ -132,6 +133,8 @@ class RoboflowApi:
         async def submit(message: HttpRequest) -> Submitted:
             nonlocal inference
             model, inference = await asyncio.to_thread(read, message)
+            # Each drawn image is a request of its own, whose core cannot count the others.
+            RequestBudget(model.settings).take_images(len(inference.images))
             model.check_room()
             messages = await asyncio.to_thread(inference.messages, message)
             inference = replace(inference, images=())

@@ -23,13 +23,14 @@ from d2serve.errors import (
     too_large,
 )
 from d2serve.messages import JSON_TYPE, MODEL_NAME
+from d2serve.servers.playground.files import SECURITY_HEADERS
 from d2serve.servers.playground.origin import OwnOriginMiddleware
 from d2serve.servers.playground.routes import PageConfig, page_routes
 from d2serve.settings import Settings
 
 logger = logging.getLogger(__name__)
 MAX_BODY_BYTES = Settings().max_request_bytes
-PRIVATE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+PRIVATE = {**SECURITY_HEADERS, "cache-control": "no-store"}
 # AWS's messages of these errors contain what was signed, also the session token.
 SIGNATURE_ERRORS = ("SignatureDoesNotMatch", "InvalidSignatureException")
 
@@ -121,7 +122,7 @@ def to_request_error(error: ClientError) -> RequestError:
     Examples:
         >>> to_request_error(PredictionError(400, "bad_request", "empty body", "send one")).status
         400
-        >>> to_request_error(PredictionError(0, "no_answer", "timed out")).status
+        >>> int(to_request_error(PredictionError(0, "no_answer", "timed out")).status)
         502
     """
     hint = "check that the server or endpoint is running"
@@ -133,7 +134,9 @@ def to_request_error(error: ClientError) -> RequestError:
     elif code in SIGNATURE_ERRORS:
         message = "AWS has rejected the signature of the request"
         hint = "check this machine's AWS credentials and its clock"
-    status = error.status or HTTPStatus.BAD_GATEWAY
+    # The others are those of redirects, which are not followed.
+    is_error = error.status >= HTTPStatus.BAD_REQUEST
+    status = error.status if is_error else HTTPStatus.BAD_GATEWAY
     retry = {"Retry-After": f"{error.retry_after_s:.0f}"} if error.retry_after_s else {}
     return RequestError(status, code, message, hint, retry)
 

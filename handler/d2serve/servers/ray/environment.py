@@ -56,7 +56,9 @@ def ray_environment(home: Path, has_haproxy: bool) -> dict[str, str]:
         # The requests in progress of a replica that does not respond cannot complete.
         "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
         # The proxy is replaced after three failed checks.
-        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
+        # The proxy is replaced after three failed checks, which a reload of HAProxy fails as well:
+        # it has at least two of these periods.
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
     }
     return variables | (haproxy_environment(home / HAPROXY_FOLDER) if has_haproxy else {})
 

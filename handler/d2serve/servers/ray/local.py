@@ -1,7 +1,6 @@
 """A Ray of one machine with Ray Serve, which ends with the process that starts it."""
 
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,13 +15,10 @@ from d2serve.servers.asgi.model_folders import unpack_models
 from d2serve.servers.exposure import LOOPBACK, LOOPBACK_OF, url_host
 from d2serve.servers.ray import build
 from d2serve.servers.ray.environment import ray_environment, uses_haproxy
-from d2serve.servers.ray.signals import kept_signal_handlers
+from d2serve.servers.ray.private_ray import short_folder, start_ray
 from d2serve.servers.ray.watchdog import watched
 from d2serve.serving.cpu import available_cpus
 
-# Unix sockets are deep below it, and their paths have at most 97 characters for HAProxy.
-SHORT_FOLDER = "/tmp"  # noqa: S108
-LONGEST_FOLDER = 10
 # Requests and responses pass through it only with Ray's default proxy.
 OBJECT_STORE_BYTES = 256_000_000
 KEEP_ALIVE_S = 75
@@ -103,41 +99,30 @@ def running_server(
         ServerError: a model cannot be loaded.
         ModuleNotFoundError: Ray is not installed.
     """
-    folder = tempfile.gettempdir()
-    parent = folder if len(folder) <= LONGEST_FOLDER else SHORT_FOLDER
-    with (
-        tempfile.TemporaryDirectory(prefix="d2s-", dir=parent, ignore_cleanup_errors=True) as home,
-        watched(Path(home)),
-    ):
+    with short_folder("d2s-") as home, watched(home):
         with open_listener(config.address, config.port) as listener:
             port: int = listener.getsockname()[1]
-        archives = Path(home, "models")
+        archives = home / "models"
         archives.mkdir()
         folders = unpack_models(models, archives, config.name)
         has_haproxy = uses_haproxy()
-        variables = ray_environment(Path(home), has_haproxy)
+        variables = ray_environment(home, has_haproxy)
         os.environ.update({**variables, **os.environ, TOKEN_VARIABLE: token})
-        with _running_ray(Path(home), config, port, len(folders)):
+        with _running_ray(home, config, port, len(folders)):
             _deploy(folders, config)
             host = url_host(LOOPBACK_OF.get(config.address, config.address))
-            yield LocalServer(tuple(folders), f"http://{host}:{port}", Path(home), has_haproxy)
+            yield LocalServer(tuple(folders), f"http://{host}:{port}", home, has_haproxy)
 
 
 @contextmanager
 def _running_ray(home: Path, config: LocalConfig, port: int, models: int) -> Iterator[None]:
-    """Run Ray and Ray Serve, without the signal handlers that Ray installs."""
+    """Run Ray and Ray Serve."""
     import ray
     from ray import serve
 
     try:
-        with kept_signal_handlers():
-            ray.init(
-                address="local",
-                num_cpus=max(available_cpus(), models),
-                object_store_memory=OBJECT_STORE_BYTES,
-                include_dashboard=False,
-                _temp_dir=str(home / "ray"),
-            )
+        cpus = max(available_cpus(), models)
+        start_ray(home, cpus=cpus, object_store_bytes=OBJECT_STORE_BYTES)
         options = {"host": config.address, "port": port, "keep_alive_timeout_s": KEEP_ALIVE_S}
         serve.start(http_options=options)
         yield

@@ -1,5 +1,6 @@
 """The ASGI application below the route prefix of a Ray Serve application."""
 
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 REQUEST_ID = b"x-request-id"
@@ -23,6 +24,10 @@ class Mounted:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if scope["method"] in ("GET", "HEAD") and scope["path"] == scope.get("root_path"):
+            # URLs in the page are relative to the prefix.
+            await RedirectResponse(_last_segment(scope["path"]) + "/")(scope, receive, send)
+            return
         is_identified = any(name == REQUEST_ID for name, _ in scope["headers"])
 
         async def send_once(message: Message) -> None:
@@ -32,6 +37,10 @@ class Mounted:
             await send(message)
 
         await self.app(_below_prefix(scope), receive, send_once)
+
+
+def _last_segment(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def _below_prefix(scope: Scope) -> Scope:

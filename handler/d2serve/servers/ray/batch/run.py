@@ -5,7 +5,6 @@ import os
 import re
 import secrets
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from d2serve.servers.ray.batch.inputs import list_images
 from d2serve.servers.ray.batch.job import Job, checksum_of, clean, open_job, unfinished
 from d2serve.servers.ray.batch.storage import S3, Storage, absolute
 from d2serve.servers.ray.batch.worker import BatchWorker
+from d2serve.servers.ray.private_ray import short_folder, start_ray
 from d2serve.servers.ray.signals import kept_signal_handlers
 from d2serve.serving.cpu import available_cpus
 from d2serve.serving.integrity import SUMS_FILE
@@ -196,23 +196,20 @@ def _connected(address: str) -> Iterator[None]:
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     import ray
 
-    temporary = tempfile.gettempdir()
-    parent = temporary if len(temporary) <= 30 else "/tmp"  # noqa: S108 (paths of Ray's sockets)
-    with tempfile.TemporaryDirectory(prefix="d2b-", dir=parent, ignore_cleanup_errors=True) as home:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    with short_folder("d2b-") as home:
         try:
-            options: dict[str, Any] = {
-                "num_cpus": available_cpus(),
-                "object_store_memory": OBJECT_STORE_BYTES,
-                "include_dashboard": False,
-                "_temp_dir": f"{home}/ray",
-            }
-            with _quiet(), kept_signal_handlers():
-                ray.init(
-                    address=address or "local",
-                    log_to_driver=False,
-                    logging_level="error",
-                    **({} if address else options),
-                )
+            with _quiet():
+                if address:
+                    with kept_signal_handlers():
+                        ray.init(address=address, **quiet)
+                else:
+                    start_ray(
+                        home,
+                        cpus=available_cpus(),
+                        object_store_bytes=OBJECT_STORE_BYTES,
+                        **quiet,
+                    )
             yield
         finally:
             ray.shutdown()
