@@ -69,10 +69,10 @@ serve: $(if $(MODEL)$(MODELS),$(INSTALLED),$(SHAPES_MAR)) $(if $(filter ray,$(SE
 	  $(call options,TOKEN_FILE GRPC_PORT FORWARDED_ALLOW_IPS FORWARD_TIMEOUT)
 
 # A TOKEN in the environment may belong to another program.
-predict: $(INSTALLED) ## Send an image or a folder to a server or endpoint: IMAGE= [URL=] [TOKEN=] [CA=] [OVERLAY=] [ENDPOINT=] [REGION=] [TARGET_MODEL=]
+predict: $(INSTALLED) ## Send an image or a folder to a server or endpoint: IMAGE= [URL=] [TOKEN=] [CA=] [OVERLAY=] [COCO=] [MASKS=] [SCORE_THRESHOLD=] [ENDPOINT=] [REGION=] [TARGET_MODEL=]
 	$(call require,IMAGE)
 	@D2SERVE_TOKEN="$(if $(filter command,$(origin TOKEN)),$$TOKEN,$$D2SERVE_TOKEN)" \
-	  $(D2SERVE) predict "$$IMAGE" $(call options,URL CA OVERLAY ENDPOINT REGION TARGET_MODEL)
+	  $(D2SERVE) predict "$$IMAGE" $(call options,URL CA OVERLAY COCO MASKS SCORE_THRESHOLD ENDPOINT REGION TARGET_MODEL)
 
 playground: $(INSTALLED) ## The playground page in front of a server or endpoint: [URL=] [TOKEN_FILE=] [CA=] [ENDPOINT=] [REGION=] [TARGET_MODEL=] [PORT=8090] [OPEN=1]
 	@exec $(D2SERVE) playground $(call options,URL TOKEN_FILE CA ENDPOINT REGION TARGET_MODEL PORT) $(call flags,OPEN)

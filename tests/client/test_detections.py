@@ -1,9 +1,11 @@
 """The API's JSON as `Detections`."""
 
+import base64
 import json
 from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
@@ -115,17 +117,27 @@ def test_response_of_another_route_is_an_error(content: Any) -> None:
         {"image": {}},
         {"image": {"width": "8", "height": 6}},
         {"image": {"width": 8, "height": 6.5}},
+        {"image": {"width": 8, "height": -6}, "masks": []},
         {"classes": [2**64, 0]},
         {"names": 3},
         {"boxes": [[1, 2, 3]]},
         {"masks": [{"size": [6, 8], "counts": "1"}] * 2},
         {"semantic": {"png": "???", "segments_info": []}},
         {"semantic": {"png": "AAAA", "segments_info": []}},
+        {"semantic": {"png": "", "segments_info": []}},
     ],
 )
 def test_damaged_response_is_an_error(damage: dict[str, Any]) -> None:
     with pytest.raises(PredictionError, match="no_prediction: the response cannot be read"):
         detections_of(two_instances(POLYGONS) | damage)
+
+
+def test_map_of_another_size_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(cv2, "imdecode")
+    _, png = cv2.imencode(".png", np.zeros((60, 80), np.uint8))
+    content = {"png": base64.b64encode(png.tobytes()).decode(), "segments_info": []}
+    with pytest.raises(PredictionError, match="a map is not a PNG of 8x6 pixels"):
+        detections_of(two_instances(POLYGONS) | {"semantic": content})
 
 
 @pytest.mark.parametrize(

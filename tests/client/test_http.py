@@ -1,3 +1,6 @@
+import asyncio
+import gzip
+import math
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -6,7 +9,8 @@ from threading import Thread
 import httpx
 import pytest
 
-from d2serve.client.http import HttpTransport
+from d2serve.client import http
+from d2serve.client.http import AsyncHttpTransport, HttpTransport
 from d2serve.client.sender import ATTEMPTS, Sender
 from d2serve.client.transport import Payload
 from d2serve.errors import CommandError, PredictionError, UnreachableError
@@ -116,6 +120,14 @@ def test_errors_of_gateways(response: httpx.Response, message: str) -> None:
     assert str(raised.value) == message
 
 
+def test_deeply_nested_error_is_quoted() -> None:
+    with (
+        client_of(lambda _: httpx.Response(400, text="[" * 100_000)) as client,
+        pytest.raises(PredictionError, match=r"http_400: \[\[\["),
+    ):
+        client.predict(b"")
+
+
 def test_long_page_is_truncated() -> None:
     page = f"  <html>{'x' * 1000}"
     with (
@@ -140,6 +152,40 @@ def test_damaged_compression() -> None:
     with client_of(lambda _: response) as client, pytest.raises(PredictionError) as broken:
         client.predict(b"")
     assert broken.value.code == "no_answer"
+
+
+def test_response_that_does_not_end_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each read alone is in time."""
+
+    class Slow(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            monkeypatch.setattr("d2serve.client.http.time.monotonic", lambda: math.inf)
+            yield b"x"
+
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=Slow()))
+    with (
+        Sender(HttpTransport(URL, timeout_s=7, transport=transport)) as client,
+        pytest.raises(PredictionError, match="has not ended within 7 s") as raised,
+    ):
+        client.predict(b"")
+    assert raised.value.code == "no_answer"
+
+
+def test_response_that_is_too_large_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "MAX_RESPONSE_BYTES", 1 << 20)
+    headers = {"content-encoding": "gzip"}
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers=headers, content=gzip.compress(bytes(2 << 20)))
+
+    with (
+        client_of(answer) as client,
+        pytest.raises(PredictionError, match="the response has more than 1048576 bytes"),
+    ):
+        client.predict(b"")
+    transport = AsyncHttpTransport(URL, transport=httpx.MockTransport(answer))
+    with pytest.raises(PredictionError, match="the response has more than 1048576 bytes"):
+        asyncio.run(transport.send(Payload(b"")))
 
 
 class Stream(httpx.SyncByteStream):

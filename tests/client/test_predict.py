@@ -6,7 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
+import numpy as np
 import pytest
+from pycocotools import mask as coco_masks
+from pycocotools.coco import COCO
 
 import d2serve
 from d2serve.cli.main import invoke
@@ -23,6 +27,11 @@ RESPONSE: dict[str, Any] = {
     "masks": [],
     "image": {"width": 8, "height": 6},
 }
+
+PIXELS = np.zeros((6, 8), np.uint8, order="F")
+PIXELS[2:4, 1:3] = 1
+RLE = {"size": [6, 8], "counts": coco_masks.encode(PIXELS)["counts"].decode()}
+SQUARE = RESPONSE | {"boxes": [[1, 2, 3, 4]], "classes": [1], "masks": [RLE]}
 
 
 def respond(_: Received) -> Response:
@@ -87,3 +96,91 @@ def test_endpoint_without_boto3(client: Any, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(d2serve.CommandError, match=r"pip install 'd2serve\[aws\]'"):
         client("now")
+
+
+def classes_or_result(received: Received) -> Response:
+    if b"broken" in received.body:
+        error = {"code": "bad_request", "message": "truncated", "hint": "send all of it"}
+        return Response(400, json.dumps({"error": error}).encode())
+    options = json.loads(received.headers["x-amzn-sagemaker-custom-attributes"])
+    names = {"labels": ["bat", "ball"]}
+    return Response(body=json.dumps(names if options["format"] == "jumpstart" else SQUARE).encode())
+
+
+def dataset_of(folder: Path, file: Path, *arguments: str) -> tuple[int, COCO]:
+    endpoint = ("--endpoint", "now", "--region", REGION)
+    code = invoke(["predict", str(folder), "--coco", str(file), *endpoint, *arguments])
+    return code, COCO(str(file))
+
+
+@pytest.mark.parametrize("masks", ["polygon", "rle"])
+def test_dataset(runtime: Runtime, image: Path, masks: str, tmp_path: Path) -> None:
+    runtime.container = classes_or_result
+    nested = image.parent / "sub" / "b.png"
+    nested.parent.mkdir()
+    nested.write_bytes(b"bytes")
+    arguments = ["--masks", masks, "--score-threshold", "0.5"]
+    code, dataset = dataset_of(image.parent, tmp_path / "out" / "a.json", *arguments)
+    assert code == 0
+    assert [entry["file_name"] for entry in dataset.loadImgs([1, 2])] == ["a.png", "sub/b.png"]
+    assert [entry["name"] for entry in dataset.loadCats([1, 2])] == ["bat", "ball"]
+    first, second = dataset.loadAnns(dataset.getAnnIds(catIds=[2]))
+    assert (first["image_id"], second["image_id"]) == (1, 2)
+    assert first["area"] == 4
+    assert isinstance(first["segmentation"], list if masks == "polygon" else dict)
+    thresholds = [_options(received).get("score_threshold") for received in runtime.received]
+    assert sorted(thresholds, key=str) == [0.5, 0.5, None]
+
+
+def test_dataset_without_masks_and_a_failed_image(
+    runtime: Runtime, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runtime.container = classes_or_result
+    (image.parent / "b.png").write_bytes(b"broken")
+    code, dataset = dataset_of(image.parent, tmp_path / "a.json", "--masks", "none")
+    assert code == 1
+    assert [entry["file_name"] for entry in dataset.dataset["images"]] == ["a.png"]
+    assert "b.png: bad_request: truncated (send all of it)" in capsys.readouterr().err
+    assert {_options(received)["masks"] for received in runtime.received} == {"none"}
+
+
+def _options(received: Received) -> dict[str, Any]:
+    options: dict[str, Any] = json.loads(received.headers["x-amzn-sagemaker-custom-attributes"])
+    return options
+
+
+def test_dataset_with_two_images_of_one_name(image: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other" / image.name
+    other.parent.mkdir()
+    other.write_bytes(b"bytes")
+    sources = [str(image), str(other.parent)]
+    with pytest.raises(d2serve.CommandError, match=r"a\.png and .*other/a\.png would have the"):
+        invoke(["predict", *sources, "--coco", str(tmp_path / "a.json")])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--masks", "rle"], "belong to --coco"),
+        (["--score-threshold", "0.5"], "belong to --coco"),
+        (["--coco", "a.json", "--json"], "--coco excludes"),
+        (["--endpoint", "now", "--model", "a"], "--model belongs to --url"),
+    ],
+)
+def test_contradicting_options(
+    image: Path, arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["predict", str(image), *arguments]) == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_model_of_a_server_of_several(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    requested: list[str] = []
+
+    def send(_: httpx.Client, request: httpx.Request, **__: Any) -> httpx.Response:
+        requested.append(str(request.url))
+        return httpx.Response(200, json=RESPONSE, request=request)
+
+    monkeypatch.setattr(httpx.Client, "send", send)
+    assert invoke(["predict", str(image), "--url", "http://server.test", "--model", "a/b"]) == 0
+    assert requested == ["http://server.test/predictions/a%2Fb"]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from d2serve.cli.options import examples, require_packages
+from d2serve.cli.options import Masks, examples, require_packages
 
 PANEL = "Serving"
 RAY = "Ray"
@@ -19,14 +19,6 @@ class BatchFormat(str, Enum):
     PARQUET = "parquet"
     COCO = "coco"
     JSONL = "jsonl"
-
-
-class BatchMasks(str, Enum):
-    """Choices of --masks."""
-
-    RLE = "rle"
-    POLYGON = "polygon"
-    NONE = "none"
 
 
 @app.command(
@@ -47,7 +39,7 @@ def batch(
     file_format: Annotated[
         BatchFormat, typer.Option("--format", help="One more file beside the Parquet parts.")
     ] = BatchFormat.PARQUET,
-    masks: Annotated[BatchMasks, typer.Option(help="Encoding of the masks.")] = BatchMasks.RLE,
+    masks: Annotated[Masks, typer.Option(help="Encoding of the masks.")] = Masks.RLE,
     score_threshold: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Minimum score.", show_default="the archive's"),

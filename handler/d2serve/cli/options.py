@@ -29,6 +29,14 @@ class StockContainer(str, Enum):
     PYTORCH = "pytorch"
 
 
+class Masks(str, Enum):
+    """Choices of --masks: the encoding of masks."""
+
+    RLE = "rle"
+    POLYGON = "polygon"
+    NONE = "none"
+
+
 ModelStore = Annotated[Path, typer.Option(metavar="DIR", help="Folder of archives and packages.")]
 PackageName = Annotated[
     str | None, typer.Option("--name", help=f"Package {MODEL_STORE}/NAME.tar.gz.")

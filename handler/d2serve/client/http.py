@@ -1,8 +1,9 @@
 """Transports to a server's URL."""
 
 import ssl
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,9 +14,12 @@ from d2serve.client.transport import Payload, Reply, error_from_body
 from d2serve.errors import CommandError, PredictionError, UnreachableError
 
 DEFAULT_PATH = "/invocations"
-DEFAULT_URL = f"http://127.0.0.1:8080{DEFAULT_PATH}"
+DEFAULT_SERVER = "http://127.0.0.1:8080"
+DEFAULT_URL = f"{DEFAULT_SERVER}{DEFAULT_PATH}"
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
+# Of one request's images; the largest results, of polygons of thousands of instances, have less.
+MAX_RESPONSE_BYTES = 1 << 30
 
 
 class HttpTransport:
@@ -42,14 +46,21 @@ class HttpTransport:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         options = _client_options(url, timeout_s, token, ca)
-        self.url = route_url(url)
+        self.url, self._timeout_s = route_url(url), timeout_s
         self._http = httpx.Client(transport=transport, **options)
 
     def send(self, payload: Payload) -> Reply:
         """Send a request; see Transport."""
+        request = self._http.build_request(
+            "POST", self.url, content=payload.body, headers=_headers(payload)
+        )
+        body = _ResponseBody(self.url, self._timeout_s)
         with _readable_errors(self.url):
-            response = self._http.post(self.url, content=payload.body, headers=_headers(payload))
-        return _reply(response)
+            response = self._http.send(request, stream=True)
+            with closing(response):
+                for part in response.iter_bytes():
+                    body.add(part)
+        return _reply(response, bytes(body.content))
 
     def close(self) -> None:
         """Close all connections."""
@@ -77,16 +88,23 @@ class AsyncHttpTransport:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         options = _client_options(url, timeout_s, token, ca)
-        self.url = route_url(url)
+        self.url, self._timeout_s = route_url(url), timeout_s
         self._http = httpx.AsyncClient(transport=transport, **options)
 
     async def send(self, payload: Payload) -> Reply:
         """Send a request; see Transport."""
+        request = self._http.build_request(
+            "POST", self.url, content=payload.body, headers=_headers(payload)
+        )
+        body = _ResponseBody(self.url, self._timeout_s)
         with _readable_errors(self.url):
-            response = await self._http.post(
-                self.url, content=payload.body, headers=_headers(payload)
-            )
-        return _reply(response)
+            response = await self._http.send(request, stream=True)
+            try:
+                async for part in response.aiter_bytes():
+                    body.add(part)
+            finally:
+                await response.aclose()
+        return _reply(response, bytes(body.content))
 
     async def close(self) -> None:
         """Close all connections."""
@@ -156,16 +174,49 @@ def _connection_error(url: str, error: httpx.ConnectError) -> CommandError:
     )
 
 
-def _reply(response: httpx.Response) -> Reply:
+class _ResponseBody:
+    """A response's body while it arrives, uncompressed.
+
+    Args:
+        url: the URL, for error messages.
+        timeout_s: seconds within which it must arrive; httpx itself limits each read alone.
+    """
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        self.url, self.timeout_s = url, timeout_s
+        self.started = time.monotonic()
+        self.content = bytearray()
+
+    def add(self, part: bytes) -> None:
+        """Append a part.
+
+        Raises:
+            PredictionError: the body is too large, as a few compressed kilobytes can be, or too
+                slow.
+        """
+        if time.monotonic() - self.started > self.timeout_s:
+            message = f"{self.url}: the response has not ended within {self.timeout_s:g} s"
+            raise PredictionError(0, "no_answer", message)
+        if len(self.content) + len(part) > MAX_RESPONSE_BYTES:
+            raise PredictionError(
+                0,
+                "too_large",
+                f"{self.url}: the response has more than {MAX_RESPONSE_BYTES} bytes",
+                "send fewer images per request, or request no masks",
+            )
+        self.content += part
+
+
+def _reply(response: httpx.Response, content: bytes) -> Reply:
     """The body of a successful response; the API sends no redirects."""
     if response.is_success:
         timing = response.headers.get("server-timing", "")
-        return Reply(response.content, response.headers.get("content-type", ""), timing)
+        return Reply(content, response.headers.get("content-type", ""), timing)
     # The other form of Retry-After, a date, is not used by d2serve.
     seconds = response.headers.get("retry-after", "")
     raise error_from_body(
         response.status_code,
-        response.text,
+        content.decode(errors="replace"),
         response.reason_phrase,
         retry_after_s=float(seconds) if seconds.isdecimal() else 0.0,
     )

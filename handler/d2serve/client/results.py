@@ -17,6 +17,9 @@ from d2serve.masks.decoding import decode_polygons, decode_rles
 from d2serve.masks.panoptic import Panoptic, Segment
 from d2serve.masks.runs import Runs
 
+# The signature, and the length and type of the first chunk, which begins with the size.
+PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
+
 
 def read_entries(reply: Reply) -> list[Mapping[str, Any]]:
     """The JSON object of each image of a response, which may report an error.
@@ -55,7 +58,7 @@ def detections_of(entry: Mapping[str, Any], class_count: int = 0) -> Detections:
     """
     try:
         return _detections(entry, class_count)
-    except (LookupError, TypeError, ValueError, OverflowError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError, cv2.error) as error:
         problem = f"the response cannot be read: {type(error).__name__}: {error}"
         raise PredictionError(0, "no_prediction", problem) from error
 
@@ -71,6 +74,8 @@ def _is_entry(entry: Any) -> bool:
 
 def _detections(entry: Mapping[str, Any], class_count: int) -> Detections:
     size_hw = (index(entry["image"]["height"]), index(entry["image"]["width"]))
+    if min(size_hw) < 1:
+        raise ValueError(f"the image has {size_hw[1]}x{size_hw[0]} pixels; expected at least 1x1")
     count = len(entry["scores"])
     keypoints = entry.get("keypoints")
     return Detections(
@@ -110,8 +115,15 @@ def _segment(info: Mapping[str, Any], class_count: int) -> Segment:
 
 def _ids(content: Mapping[str, Any], size_hw: tuple[int, int]) -> npt.NDArray[np.int32]:
     """Int32[H, W] of a map in COCO panoptic format: R + 256 * G + 256 * 256 * B."""
-    encoded = np.frombuffer(base64.b64decode(content["png"], validate=True), np.uint8)
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
-    if image is None or image.shape[:2] != size_hw:
+    encoded = base64.b64decode(content["png"], validate=True)
+    # A small file can declare a huge image, so the size in its header is compared first.
+    is_map = encoded.startswith(PNG_START) and _png_size_hw(encoded) == size_hw
+    pixels = np.frombuffer(encoded, np.uint8)
+    image = cv2.imdecode(pixels, cv2.IMREAD_COLOR) if is_map else None
+    if image is None:
         raise ValueError(f"a map is not a PNG of {size_hw[1]}x{size_hw[0]} pixels")
     return np.asarray(image, np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+
+
+def _png_size_hw(encoded: bytes) -> tuple[int, int]:
+    return int.from_bytes(encoded[20:24], "big"), int.from_bytes(encoded[16:20], "big")

@@ -182,7 +182,7 @@ def error_from_body(
     """
     try:
         content = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     fields: dict[str, Any] = content if isinstance(content, dict) else {}
     error = fields.get("error")

@@ -70,3 +70,11 @@ def test_invalid_configs_are_refused(text: str, message: str) -> None:
 def test_deep_nesting_is_harmless() -> None:
     depth = 50_000
     assert parse_labeling_config("<a>" * depth + "</a>" * depth).controls == ()
+
+
+def test_an_index_that_is_no_position_is_ignored() -> None:
+    text = """<View><Image name="i" value="$image"/><KeyPointLabels name="k" toName="i">
+      <Label value="nose" model_index="2"/><Label value="eye" model_index="INDEX"/>
+    </KeyPointLabels></View>"""
+    [control] = parse_labeling_config(text.replace("INDEX", "9" * 5000)).controls
+    assert control.indices == {2: "nose"}

@@ -34,7 +34,7 @@ class Server:
         return Reply(b'{"scores": []}', "application/json", TIMING)
 
 
-def post(app: Starlette, headers: Mapping[str, str] = {}, **options: Any) -> httpx.Response:
+def post(app: Starlette, headers: Mapping[str, Any] = {}, **options: Any) -> httpx.Response:
     return send(app, "POST", "/invocations", headers={**OWN, **headers}, **options)
 
 
@@ -100,6 +100,14 @@ def test_requests_for_other_hosts_and_of_other_pages_are_refused(headers: dict[s
 )
 def test_requests_of_the_page_are_served(headers: dict[str, str]) -> None:
     assert post(create_app(CONFIG, Server()), headers, content=b"image").status_code == 200
+
+
+@pytest.mark.parametrize("name", ["content-type", "accept"])
+def test_a_header_that_cannot_be_forwarded_is_400(name: str) -> None:
+    server = Server()
+    response = post(create_app(CONFIG, server), {name: b"image/\xe9"})
+    assert (response.status_code, server.received) == (400, [])
+    assert f"the header {name} is" in response.json()["error"]["message"]
 
 
 def test_a_body_above_the_limit_is_413_and_not_forwarded() -> None:

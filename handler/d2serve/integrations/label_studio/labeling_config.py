@@ -9,6 +9,7 @@ from d2serve.errors import CommandError
 
 CONTROL_TAGS = ("BrushLabels", "PolygonLabels", "RectangleLabels", "KeyPointLabels")
 MAX_CHARACTERS = 1_000_000
+INDEX = re.compile(r"\d{1,9}")
 # Document types define entities, with which a short text expands to a huge one.
 DECLARATION = re.compile(r"<!(?!--|\[CDATA\[)")
 
@@ -109,7 +110,7 @@ def _control(tag: ElementTree.Element, image_keys: Mapping[str, str]) -> Control
     indices = {
         int(label.get("model_index", "")): _label_text(label)
         for label in tag.iter("Label")
-        if label.get("model_index", "").isdecimal()
+        if INDEX.fullmatch(label.get("model_index", ""))
     }
     return Control(str(tag.tag), tag.get("name", ""), image_name, dict(_labels(tag)), indices)
 

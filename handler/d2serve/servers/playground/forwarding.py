@@ -18,6 +18,7 @@ from d2serve.errors import (
     ClientError,
     PredictionError,
     RequestError,
+    bad_request,
     method_not_allowed,
     not_found,
     too_large,
@@ -85,9 +86,9 @@ def create_app(
 
     async def predict(request: Request) -> Response:
         options = {name: text for name, text in request.query_params.items() if name != MODEL_NAME}
+        content_type = _header(request, "content-type", "")
+        accept = _header(request, "accept", JSON_TYPE)
         body = await _body(request, max_body_bytes)
-        content_type = request.headers.get("content-type", "")
-        accept = request.headers.get("accept", JSON_TYPE)
         try:
             reply = await connection.send(body, content_type, accept, options)
         except ClientError as error:
@@ -139,6 +140,21 @@ def to_request_error(error: ClientError) -> RequestError:
     status = error.status if is_error else HTTPStatus.BAD_GATEWAY
     retry = {"Retry-After": f"{error.retry_after_s:.0f}"} if error.retry_after_s else {}
     return RequestError(status, code, message, hint, retry)
+
+
+def _header(request: Request, name: str, default: str) -> str:
+    """A header to forward.
+
+    Raises:
+        RequestError: 400 it contains characters other than printable ASCII.
+    """
+    value = request.headers.get(name, default)
+    if not (value.isascii() and value.isprintable()):
+        raise bad_request(
+            f"the header {name} is {value!r:.60}; expected printable ASCII characters",
+            "send a media type such as image/png",
+        )
+    return value
 
 
 async def _body(request: Request, max_bytes: int) -> bytes:
