@@ -165,9 +165,10 @@ def test_an_offer_to_upgrade_is_ignored(server: RunningServer) -> None:
 
 
 def test_chunks_of_one_byte(server: RunningServer) -> None:
-    content = server.exchange(CHUNKED + b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n")
+    # Few enough that a machine with much other work reads them within the limit of a body.
+    content = server.exchange(CHUNKED + b"1\r\nx\r\n" * 4_000 + b"0\r\n\r\n")
     assert statuses_of(content) == [200]
-    assert b"x" * 20_000 in content
+    assert b"x" * 4_000 in content
 
 
 def test_a_chunked_body_waits_only_after_slices_that_took_time(
