@@ -2,17 +2,13 @@
 
 import os
 import re
-import signal
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import httpx
-
+from tests import shell
 from tests.environment import clean_environment
 
 READY_WITHIN_S = 60
@@ -47,46 +43,10 @@ def environment() -> dict[str, str]:
 
 def run(command: str, folder: Path) -> str:
     """Run a command of a shell, and return what it printed."""
-    done = subprocess.run(
-        ["bash", "-c", command],
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}"
-    return done.stdout
+    return shell.run(command, folder, environment())
 
 
-@contextmanager
-def running(command: str, folder: Path, health_url: str) -> Iterator[None]:
+def running(command: str, folder: Path, health_url: str) -> AbstractContextManager[None]:
     """Run a server until the end of the block, which begins when its health check succeeds."""
-    process = subprocess.Popen(
-        ["bash", "-c", f"exec {command}"],
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        deadline = time.monotonic() + READY_WITHIN_S
-        while not _is_healthy(health_url):
-            assert process.poll() is None, f"{command}\n{process.communicate()[0]}"
-            assert time.monotonic() < deadline, f"{command}: not ready"
-            time.sleep(0.1)
-        yield
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-        process.communicate()
-
-
-def _is_healthy(url: str) -> bool:
-    try:
-        return httpx.get(url, trust_env=False).status_code == httpx.codes.OK
-    except httpx.TransportError:
-        return False
+    is_ready = partial(shell.is_healthy, health_url)
+    return shell.running(f"exec {command}", folder, environment(), is_ready, READY_WITHIN_S)

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.environment import clean_environment
@@ -33,6 +34,17 @@ def run_program(
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
+
+
+def run_with_masks(
+    repo_root: Path, program: Path, *arguments: object, file: Path, environment: str
+) -> dict[str, Any]:
+    """Run a program that writes arrays to `file`; returns its output with them in `masks`."""
+    printed: dict[str, Any] = run_program(
+        repo_root, program, *arguments, file, environment=environment
+    )
+    with np.load(file) as content:
+        return printed | {"masks": dict(content)}
 
 
 def require_python(repo_root: Path, environment: str = ENVIRONMENT) -> Path:

@@ -1,22 +1,19 @@
 """Runs every command of the README and of docs/api.md in a copy of the repository."""
 
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
-import httpx
 import pytest
 from PIL import Image
 
 from d2serve.servers.torchserve.launcher.ports import LOOPBACK, Ports
+from tests import shell
 from tests.environment import clean_environment
 
 README_PORT = "8080"
@@ -81,49 +78,20 @@ def require_current_environments(repo_root: Path) -> None:
             assert changed <= installed, f"{source} has changed; run `make environments`"
 
 
-def start(command: str, project: Path) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        ["bash", "-c", command],
-        cwd=project,
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
 def run(command: str, project: Path) -> str:
-    process = start(command, project)
-    output, _ = process.communicate()
-    assert process.returncode == 0, f"{command}\n{output}"
-    return output
+    return shell.run(command, project, clean_environment())
 
 
 def is_healthy(port: str) -> bool:
-    try:
-        response = httpx.get(f"http://{LOOPBACK}:{port}/ping", trust_env=False)
-    except httpx.TransportError:
-        return False
-    return response.status_code == httpx.codes.OK
+    return shell.is_healthy(f"http://{LOOPBACK}:{port}/ping")
 
 
-@contextmanager
 def serving(
     command: str, project: Path, port: str, is_ready: Callable[[str], bool] = is_healthy
-) -> Iterator[None]:
-    process = start(f"{command} PORT={port}", project)
-    try:
-        deadline = time.monotonic() + READY_WITHIN_S
-        while not is_ready(port):
-            assert process.poll() is None, process.communicate()[0]
-            assert time.monotonic() < deadline, f"{command}: not ready"
-            time.sleep(0.2)
-        yield
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.communicate()
+) -> AbstractContextManager[None]:
+    server = f"{command} PORT={port}"
+    ready = partial(is_ready, port)
+    return shell.running(server, project, clean_environment(), ready, READY_WITHIN_S)
 
 
 def test_every_command_of_the_readme_works(repo_root: Path, project: Path, port: str) -> None:

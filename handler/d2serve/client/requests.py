@@ -29,7 +29,7 @@ def request_options(given: dict[str, Any]) -> dict[str, Any]:
     """Check the names of options, and convert their values to those of JSON.
 
     Raises:
-        TypeError: there is no such option.
+        TypeError: an option is unknown.
     """
     unknown = given.keys() - set(OPTIONS)
     if unknown:

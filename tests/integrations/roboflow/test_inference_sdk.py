@@ -11,7 +11,7 @@ import pytest
 
 from d2serve.client import Client
 from d2serve.detections import Detections
-from tests.integrations.programs import run_program
+from tests.integrations.programs import run_with_masks
 from tests.serving.asgi_server import AsgiServer, running_asgi_server
 
 ENVIRONMENT = ".venv-vision"
@@ -43,11 +43,8 @@ def outcome(
 ) -> dict[str, Any]:
     """The output of the program, with its masks in `masks`."""
     file = tmp_path_factory.mktemp("roboflow") / "masks.npz"
-    printed: dict[str, Any] = run_program(
-        repo_root, PROGRAM, asgi.url, shapes / IMAGE, file, environment=ENVIRONMENT
-    )
-    with np.load(file) as content:
-        return printed | {"masks": dict(content)}
+    arguments = asgi.url, shapes / IMAGE
+    return run_with_masks(repo_root, PROGRAM, *arguments, file=file, environment=ENVIRONMENT)
 
 
 def test_boxes_scores_and_classes_are_those_of_the_other_routes(

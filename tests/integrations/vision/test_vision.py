@@ -12,7 +12,7 @@ from d2serve.errors import CommandError
 from d2serve.integrations.coco import to_coco_dataset
 from d2serve.integrations.optional import require_library
 from d2serve.servers.torchserve.launcher.server import Server
-from tests.integrations.programs import run_program
+from tests.integrations.programs import run_with_masks
 from tests.integrations.samples import CLASS_NAMES, KEYPOINTS, SIZE_HW, masks, sample
 
 ENVIRONMENT = ".venv-vision"
@@ -34,11 +34,8 @@ def outcome(
 ) -> dict[str, Any]:
     """The output of the program, with its masks in `masks`."""
     file = tmp_path_factory.mktemp("vision") / "masks.npz"
-    printed: dict[str, Any] = run_program(
-        repo_root, PROGRAM, server.url, shapes / IMAGE, file, environment=ENVIRONMENT
-    )
-    with np.load(file) as content:
-        return printed | {"masks": dict(content)}
+    arguments = server.url, shapes / IMAGE
+    return run_with_masks(repo_root, PROGRAM, *arguments, file=file, environment=ENVIRONMENT)
 
 
 def test_fiftyone_masks_keep_every_pixel(outcome: dict[str, Any], served: Detections) -> None:

@@ -72,7 +72,7 @@ def read_document(document: Mapping[str, Any], model: ModelMetadata) -> Inferenc
     """Translate a JSON request; fields without an equivalent, such as `source`, are ignored.
 
     Raises:
-        RequestError: 400 there is no image, or one in another form than base64.
+        RequestError: 400 an image is missing or is not base64.
     """
     given = document.get("image")
     images = given if isinstance(given, list) else [given]

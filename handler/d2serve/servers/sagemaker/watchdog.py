@@ -80,10 +80,12 @@ def watch(path: Path, port: int, after_s: float, first_within_s: float = FIRST_W
         first_within_s: the same for the first replica.
     """
     last, limit_s = time.monotonic(), first_within_s
-    # The lock is checked last: this process may have been paused, too.
-    while (without_s := time.monotonic() - last) < limit_s or is_held(path):
+    while True:
+        # Before the time, because this process may have been paused, too.
         if is_held(path):
             last, limit_s = time.monotonic(), after_s
+        elif (without_s := time.monotonic() - last) >= limit_s:
+            break
         time.sleep(POLL_S)
     logger.critical("no replica for %.0f s: the container ends", without_s)
     end_listeners(port)
