@@ -31,7 +31,7 @@ MAIN_KINDS = (
     "chunk that is longer than declared",
     "chunk that ends with LF",
     "head byte by byte",
-    "10,000 pipelined requests",
+    "2,000 pipelined requests",
     "forged x-d2serve-*",
     "slow read",
     "slow write",
