@@ -144,13 +144,14 @@ def test_select_keeps_all_fields_of_the_instances(
     boxes = [(1, 2, 3, 4), (5, 6, 7, 8), (2, 2, 9, 9)]
     found = replace(
         detections_of((10, 20), boxes, classes=[3, 1, 2], mask_side=mask_side),
+        mask_scores=np.array([0.5, 0.25, -0.125], np.float32),
         keypoints=np.arange(3 * 17 * 3, dtype=np.float32).reshape(3, 17, 3),
         semantic=np.ones((10, 20), np.int32),
         class_names=("cat", "dog", "cow"),
     )
     chosen = found.select(np.array(indices, dtype=np.intp))
     assert (len(chosen), chosen.size_hw) == (len(indices), (10, 20))
-    for name in ("boxes_xyxy", "scores", "classes", "masks", "keypoints"):
+    for name in ("boxes_xyxy", "scores", "classes", "masks", "mask_scores", "keypoints"):
         before, after = getattr(found, name), getattr(chosen, name)
         assert (before is None) == (after is None)
         if before is not None:

@@ -233,9 +233,9 @@ class Model:
 
     def _options(self, **given: Any) -> Options:
         chosen = {name: value for name, value in given.items() if value is not None}
-        # Masks are always returned; the option is the layout of responses.
+        # Masks and surfaces are always returned; the options are the layout of responses.
         try:
-            return self._option_reader.read({**chosen, "masks": "rle"})
+            return self._option_reader.read({**chosen, "masks": "rle", "densepose": "png"})
         except RequestError as error:
             message = f"{error.message}; {error.hint}"
             raise RequestError(error.status, error.code, message, error.hint) from None

@@ -1,6 +1,6 @@
 """Detections: the result type shared by all layers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, TypeAlias
@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from d2serve.masks.densepose import IUV, SurfaceMap, Surfaces, surface_image
 from d2serve.masks.outlines import encode_outlines
 from d2serve.masks.panoptic import Panoptic
 from d2serve.masks.paste import MaskRegion, regions
@@ -34,9 +35,15 @@ class Detections:
         masks: Float32[N, M, M], the probability in 0..1 that a point of the box belongs to the
             instance, over the box's whole extent; None if there are no masks or only `mask_runs`.
             `masks_rle`, `masks_polygons` and `masks_dense` return the masks in the image's pixels.
-        mask_runs: the masks as pixels, in place of `masks`, of a result that a server returned.
+        mask_runs: the masks as pixels, in place of `masks`, of a network with masks of the whole
+            image (Mask2Former, CondInst), or of a result that a server returned.
+        mask_scores: Float32[N], the scores times the predicted IoU of each mask with its object,
+            not limited to 0..1; None if the model does not predict it (CenterMask2 does).
         keypoints: Float32[N, K, 3] x, y in the image's pixels and score in 0..1; None if the
             model has no keypoints.
+        surfaces: the part of the surface and its coordinates at each pixel of an instance's box
+            (DensePose), which `surface_maps` and `surface_image` return; None if the model has
+            none.
         semantic: Int32[H, W], each pixel's index among the model's stuff classes; None if the
             model has no semantic segmentation.
         panoptic: the panoptic map; None if the model does not combine instances and stuff.
@@ -67,7 +74,9 @@ class Detections:
     classes: npt.NDArray[np.int64]
     masks: npt.NDArray[np.float32] | None = None
     mask_runs: Runs | None = None
+    mask_scores: npt.NDArray[np.float32] | None = None
     keypoints: npt.NDArray[np.float32] | None = None
+    surfaces: Surfaces | None = None
     semantic: npt.NDArray[np.int32] | None = None
     panoptic: Panoptic | None = None
     class_names: tuple[str, ...] = ()
@@ -82,6 +91,8 @@ class Detections:
             _require("masks", self.masks, np.float32, (count, side, side))
         if self.mask_runs is not None:
             _require_runs(self.mask_runs, count, self.size_hw)
+        if self.mask_scores is not None:
+            _require("mask_scores", self.mask_scores, np.float32, (count,))
         if self.keypoints is not None:
             points = self.keypoints.shape[1] if self.keypoints.ndim > 1 else 0
             _require("keypoints", self.keypoints, np.float32, (count, points, 3))
@@ -89,8 +100,8 @@ class Detections:
             _require("semantic", self.semantic, np.int32, self.size_hw)
         if self.panoptic is not None:
             _require("panoptic.ids", self.panoptic.ids, np.int32, self.size_hw)
-        if self.class_names and len(self.class_names) != count:
-            raise ValueError(f"class_names has {len(self.class_names)} names; expected {count}")
+        _require_length("surfaces", "maps", self.surfaces, count)
+        _require_length("class_names", "names", self.class_names or None, count)
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -129,7 +140,9 @@ class Detections:
             classes=self.classes[indices],
             masks=None if self.masks is None else self.masks[indices],
             mask_runs=None if self.mask_runs is None else self.mask_runs.select(indices),
+            mask_scores=None if self.mask_scores is None else self.mask_scores[indices],
             keypoints=None if self.keypoints is None else self.keypoints[indices],
+            surfaces=None if self.surfaces is None else self.surfaces.select(indices),
             class_names=tuple(self.class_names[i] for i in indices) if self.class_names else (),
         )
 
@@ -144,6 +157,36 @@ class Detections:
         """
         runs = self._pasted_runs()
         return regions(runs if indices is None else runs.select(indices))
+
+    def surface_maps(self, indices: Iterable[int] | None = None) -> Iterator[SurfaceMap]:
+        """The part, U and V at each pixel of the box of each instance, one at a time.
+
+        Args:
+            indices: the instances, in any order; None for all.
+
+        Raises:
+            ValueError: the model has no DensePose head.
+
+        Examples:
+            >>> found = model.predict("people.jpg")[0]  # doctest: +SKIP
+            >>> [(each.box_xywh, each.iuv.shape) for each in found.surface_maps()]  # doctest: +SKIP
+            [((10, 20, 100, 200), (3, 200, 100))]
+        """
+        if self.surfaces is None:
+            raise ValueError("surfaces is None: the model has no DensePose head, or densepose=none")
+        for index in range(len(self)) if indices is None else indices:
+            yield self.surfaces.surface_map(index, self.boxes_xyxy[index])
+
+    def surface_image(self) -> tuple[IUV, npt.NDArray[np.int32]]:
+        """UInt8[3, H, W] part, U and V of the whole image, and Int32[H, W] instances.
+
+        Where parts of several instances overlap, the pixel is the best one's. Its instance is the
+        index + 1; 0 for the background.
+
+        Raises:
+            ValueError: see `surface_maps`.
+        """
+        return surface_image(self.surface_maps(), self.size_hw)
 
     def masks_dense(self) -> npt.NDArray[np.bool_]:
         """Bool[N, H, W]: the masks in the whole image; needs N x H x W bytes.
@@ -228,8 +271,8 @@ class Detections:
     ) -> list[dict[str, Any]]:
         """The instances as COCO results (https://cocodataset.org/#format-results).
 
-        `bbox` is x, y, width, height in pixels; `segmentation` and `keypoints` (x, y, score, ...)
-        are present if the model has them.
+        `bbox` is x, y, width, height in pixels; `segmentation`, `mask_score` and `keypoints` (x, y,
+        score, ...) are present if the model has them.
 
         Args:
             image_id: the `image_id` of each result.
@@ -257,6 +300,8 @@ class Detections:
         }
         if self.has_masks:
             fields["segmentation"] = self.segmentations(mask_format)
+        if self.mask_scores is not None:
+            fields["mask_score"] = round_scores(self.mask_scores)
         if self.keypoints is not None:
             fields["keypoints"] = _coco_keypoints(self.keypoints)
         return [
@@ -328,6 +373,11 @@ def _require_runs(runs: Runs, count: int, size_hw: tuple[int, int]) -> None:
     if len(runs) != count or runs.size_hw != size_hw:
         received = f"{len(runs)} masks of {runs.size_hw[1]}x{runs.size_hw[0]} pixels"
         raise ValueError(f"mask_runs has {received}; expected {count} of {size_hw[1]}x{size_hw[0]}")
+
+
+def _require_length(name: str, entries: str, values: Sized | None, count: int) -> None:
+    if values is not None and len(values) != count:
+        raise ValueError(f"{name} has {len(values)} {entries}; expected {count}")
 
 
 def _require(

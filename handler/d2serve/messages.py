@@ -58,6 +58,7 @@ RESPONSE_TYPES = {
 }
 FORMATS = ("default", "clarify", "clarify-scores", "coco", "jumpstart", "roboflow")
 MASKS = ("rle", "polygon", "none")
+DENSEPOSE = ("png", "none")
 INPUT_LAYOUTS = ("auto", "hwc", "chw")
 INPUT_COLORS = ("rgb", "bgr")
 INPUT_RANGES = ("auto", "0-255", "0-1", "-1-1")
@@ -80,6 +81,7 @@ OUTPUT_NAMES = (
     "classes",
     "masks",
     "keypoints",
+    "densepose",
     "panoptic",
     "semantic",
     "image_ids",
@@ -170,6 +172,7 @@ class Options:
         response_type: one of RESPONSE_TYPES; the Accept header wins over it.
         format: one of FORMATS, the layout of JSON responses.
         masks: one of MASKS.
+        densepose: one of DENSEPOSE.
         classes: indices of the classes to keep; None keeps all.
         input_layout: one of INPUT_LAYOUTS, the axis order of arrays.
         input_color: one of INPUT_COLORS, the channel order of arrays.
@@ -181,6 +184,7 @@ class Options:
     response_type: str = "json"
     format: str = "default"
     masks: str = "rle"
+    densepose: str = "png"
     classes: frozenset[int] | None = None
     input_layout: str = "auto"
     input_color: str = "rgb"

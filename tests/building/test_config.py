@@ -9,7 +9,7 @@ from d2serve.building.config import load_config, parse_config
 from d2serve.building.config_keys import IGNORED, KEYS
 from d2serve.building.yaml_config import merge, read_yaml_config
 from d2serve.errors import ConfigError
-from d2serve.model.backbone_config import BackboneConfig
+from d2serve.model.backbone_config import BackboneConfig, ResNetConfig
 from d2serve.model.config import RCNNConfig, RetinaNetConfig, SemanticConfig
 from d2serve.model.layers import NO_NORM_NO_BIAS
 from tests.goldens.cases import CONFIGS
@@ -45,7 +45,8 @@ def rcnn(explicit: dict[str, Any]) -> RCNNConfig:
 def test_absent_keys_take_detectron2s_defaults() -> None:
     config = parse_config(MASK_RCNN)
     assert isinstance(config.backbone, BackboneConfig)
-    resnet, family = config.backbone.resnet, rcnn(MASK_RCNN)
+    resnet, family = config.backbone.bottom_up, rcnn(MASK_RCNN)
+    assert isinstance(resnet, ResNetConfig)
     assert resnet.depth == 50
     assert resnet.stride_in_1x1
     assert config.input.channel_order == "BGR"

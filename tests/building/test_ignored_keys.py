@@ -89,10 +89,10 @@ def test_keys_that_change_the_network_are_never_ignored(pattern: str) -> None:
     [
         ({"MODEL": {"RESNETS": {"AVD": True}}}, None),
         ({"MODEL": {"POINT_HEAD": {"NUM_FC": 3}}}, None),
-        ({"MODEL": {"ROI_HEADS": {"COSINE_SCALE": 20.0}}}, None),
         ({"MODEL": {"TYPE": "generalized_rcnn"}}, None),
         ({"MODEL": {"RESNETS": {"AVD": False}}}, {"MODEL.RESNETS.AVD": False}),
-        ({"MODEL": {"FCOS": {"TOP_LEVELS": 2}}}, {"MODEL.FCOS.TOP_LEVELS": 2}),
+        ({"MODEL": {"YOLO": {"TOP_LEVELS": 2}}}, {"MODEL.YOLO.TOP_LEVELS": 2}),
+        ({"SEMISUPNET": {"BBOX_THRESHOLD": 0.7}}, {"SEMISUPNET.BBOX_THRESHOLD": 0.7}),
         ({"MODEL": {"RPN": {"FREEZE": True}}}, {"MODEL.RPN.FREEZE": True}),
         ({"INPUT": {"COLOR_AUG_SSD": True}}, {"INPUT.COLOR_AUG_SSD": True}),
         ({"MODEL": {"RESNETS": {"MINE": 2}}}, {"MODEL.RESNETS.MINE": 2}),
@@ -106,6 +106,12 @@ def test_other_keys_of_projects_can_be_ignored(
             split_ignored(config, ["*"])
     else:
         assert split_ignored(config, ["*"])[1] == ignored
+
+
+def test_keys_of_projects_that_d2serve_reads_are_never_ignored() -> None:
+    heads = {"OUTPUT_LAYER": "CosineSimOutputLayers", "COSINE_SCALE": 20.0}
+    with pytest.raises(ConfigError, match=r"such as MODEL\.ROI_HEADS\.OUTPUT_LAYER: they change"):
+        split_ignored({"MODEL": {"ROI_HEADS": heads}}, ["*.OUTPUT_LAYER"])
 
 
 def test_own_keys_are_rejected_by_default(config: Path) -> None:

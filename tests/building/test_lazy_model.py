@@ -10,7 +10,7 @@ import yaml
 
 from d2serve.building.config import load_config, parse_config, read_config
 from d2serve.errors import ConfigError
-from d2serve.model.backbone_config import BackboneConfig, SimpleFPNConfig
+from d2serve.model.backbone_config import BackboneConfig, ResNetConfig, SimpleFPNConfig
 from d2serve.model.config import RCNNConfig
 from d2serve.model.layers import NO_NORM_NO_BIAS
 from d2serve.model.meta_arch import build_network
@@ -124,8 +124,9 @@ def test_a_resnet_with_fpn() -> None:
         changed(VITDET, {"model.backbone": RESNET_FPN, "input.min_size": 0, "input.max_size": 2000})
     )
     assert isinstance(config.backbone, BackboneConfig)
-    assert config.backbone.resnet.depth == 50
-    assert not config.backbone.resnet.stride_in_1x1
+    assert isinstance(config.backbone.bottom_up, ResNetConfig)
+    assert config.backbone.bottom_up.depth == 50
+    assert not config.backbone.bottom_up.stride_in_1x1
 
 
 @pytest.mark.parametrize(
@@ -230,7 +231,10 @@ def test_a_cascade_has_one_box_for_all_classes() -> None:
         ({"bottom_up.stages.depth": 18}, "stages.depth: 18"),
         ({"bottom_up.stem.norm": "BN"}, "stem.norm: 'BN' (must be 'FrozenBN')"),
         ({"bottom_up._target_": "detectron2.modeling.backbone.regnet.RegNet"}, "RegNet'"),
-        ({"square_pad": 64}, "square_pad: 64"),
+        (
+            {"square_pad": 64},
+            "input.max_size: 256 (must be at most 64, the side",
+        ),
         ({"top_block": None}, "top_block: None (supported: only LastLevelMaxPool)"),
     ],
     ids=str,
@@ -286,7 +290,8 @@ def test_backbones_without_norms_have_no_biases_in_their_place() -> None:
     ).backbone
     assert isinstance(backbone, BackboneConfig)
     assert backbone.fpn is not None
-    assert (backbone.resnet.norm, backbone.fpn.norm) == (NO_NORM_NO_BIAS, NO_NORM_NO_BIAS)
+    assert isinstance(backbone.bottom_up, ResNetConfig)
+    assert (backbone.bottom_up.norm, backbone.fpn.norm) == (NO_NORM_NO_BIAS, NO_NORM_NO_BIAS)
 
 
 def test_a_simple_pyramid_without_norms() -> None:

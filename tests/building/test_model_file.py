@@ -21,6 +21,7 @@ from d2serve.model.serialization import (
 from tests.goldens.cases import CONFIGS, MODELS
 
 MASK_RCNN = CONFIGS / "mask_rcnn_r50.yaml"
+OLD_FILES = Path(__file__).parent / "data"
 
 
 def round_trip(folder: Path, config: ModelConfig) -> ModelConfig:
@@ -70,7 +71,13 @@ def test_the_family_is_named_as_detectron2_names_it(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "model.json").read_text())
     assert (content["format_version"], content["runtime"]) == (1, "native")
     assert content["config"]["family"]["type"] == "GeneralizedRCNN"
-    assert content["config"]["backbone"]["type"] == "ResNet"
+    assert content["config"]["backbone"]["bottom_up"]["type"] == "ResNet"
+
+
+@pytest.mark.parametrize("name", ["retinanet", "mask_rcnn_c4", "mask_rcnn_vitdet"])
+def test_files_of_version_0_2_0_are_read(name: str) -> None:
+    content = json.loads((OLD_FILES / f"model_0.2.0_{name}.json").read_text())
+    assert decode_config(content["config"]) == load_config(CONFIGS / f"{name}.yaml")
 
 
 def changed(*path: str, value: Any = None, key: str | None = None) -> Callable[[Any], None]:
@@ -90,7 +97,7 @@ def changed(*path: str, value: Any = None, key: str | None = None) -> Callable[[
     return change
 
 
-RESNET = ("config", "backbone", "resnet")
+RESNET = ("config", "backbone", "bottom_up")
 HEADS = ("config", "family", "roi_heads")
 
 
@@ -108,17 +115,17 @@ HEADS = ("config", "family", "roi_heads")
         (changed("config", "input"), r"key config\.input is missing"),
         (
             changed(*RESNET, "depth", value="50"),
-            r"config\.backbone\.resnet\.depth is '50', exp.* an int",
+            r"config\.backbone\.bottom_up\.depth is '50', exp.* an int",
         ),
-        (changed(*RESNET, "depth", value=50.0), r"resnet\.depth is 50\.0, expected an integer"),
-        (changed(*RESNET, "depth", value=True), r"resnet\.depth is True, expected an integer"),
+        (changed(*RESNET, "depth", value=50.0), r"bottom_up\.depth is 50\.0, expected an integer"),
+        (changed(*RESNET, "depth", value=True), r"bottom_up\.depth is True, expected an integer"),
         (changed(*RESNET, "stride_in_1x1", value=1), "stride_in_1x1 is 1, expected true or false"),
         (changed(*RESNET, "norm", value=0), "norm is 0, expected a string"),
         (changed(*RESNET, "deform", value="none"), r"deform is 'none', expected a list"),
         (changed(*RESNET, "deform", value=[1]), r"deform\[0\] is 1, expected an object"),
         (
             changed(*RESNET, "depth", key="layers"),
-            r"key config\.backbone\.resnet\.layers is unknown",
+            r"key config\.backbone\.bottom_up\.layers is unknown",
         ),
         (changed("config", "family", "type", value="DETR"), r"family\.type is 'DETR', expected '"),
         (

@@ -159,7 +159,7 @@ def test_response_has_all_of_the_servers_detections(served: Detections) -> None:
     if served.has_masks:
         assert found.masks_rle() == served.masks_rle()
     np.testing.assert_array_equal(found.classes, served.classes)
-    for name in ("boxes_xyxy", "scores", "keypoints"):
+    for name in ("boxes_xyxy", "scores", "mask_scores", "keypoints"):
         received, sent = getattr(found, name), getattr(served, name)
         assert (received is None) == (sent is None)
         if sent is not None:

@@ -10,7 +10,11 @@ from PIL import Image
 
 from d2serve.building.checkpoint import read_checkpoint
 from d2serve.building.checkpoint_loading import build_from_checkpoint
-from d2serve.building.config import load_config
+from d2serve.building.config import load_config, read_config
+from d2serve.building.config_keys import KEYS
+from d2serve.building.config_values import ConfigValues
+from d2serve.building.extensions import known_keys
+from d2serve.building.lazy_yaml import is_lazy_config
 from d2serve.model.config import ModelConfig
 from d2serve.model.meta_arch import build_network
 from d2serve.model.network import Network
@@ -33,6 +37,13 @@ class GoldenModel:
     config: Path
     checkpoint: Path | None
     images: tuple[Path, ...]
+
+    @property
+    def is_in_package(self) -> bool:
+        """Return whether the detectron2 package can build the network, without other projects."""
+        if is_lazy_config(self.config):
+            return True
+        return known_keys(ConfigValues(read_config(self.config)).given).keys == KEYS
 
     def build(self) -> Network:
         """Build d2serve's network on the CPU."""

@@ -10,7 +10,6 @@ from scipy.optimize import linear_sum_assignment
 from torchvision.ops import box_iou
 
 from d2serve.detections import Detections
-from d2serve.masks.paste import paste_mask
 from tests.goldens.upstream import UpstreamResult
 
 BOX_TOLERANCE_PX = 0.05
@@ -80,23 +79,28 @@ def compare(expected: UpstreamResult, found: Detections) -> Comparison:
     """
     matched = pairs(expected, found)
     panoptic = None if found.panoptic is None else found.panoptic.ids
-    for name, ours in {**vars(found), "panoptic": panoptic}.items():
+    masks = found.masks if found.mask_runs is None else found.mask_runs
+    for name, ours in {**vars(found), "masks": masks, "panoptic": panoptic}.items():
         if hasattr(expected, name) and (getattr(expected, name) is None) != (ours is None):
             raise ValueError(f"only one of the two has {name}")
     boxes = [np.abs(expected.boxes_xyxy[e] - found.boxes_xyxy[f]).max() for e, f in matched]
     scores = [abs(expected.scores[e] - found.scores[f]) for e, f in matched]
-    masks = _masks(expected, found, matched)
+    both_masks = _masks(expected, found, matched)
     scores += [np.abs(e - f).max() for e, f in _keypoint_scores(expected, found, matched)]
+    if expected.mask_scores is not None and found.mask_scores is not None:
+        scores += [abs(expected.mask_scores[e] - found.mask_scores[f]) for e, f in matched]
     return Comparison(
         expected=len(expected.scores),
         found=len(found),
         matched=len(matched),
         box_error_px=float(max(boxes, default=0.0)),
         score_error=float(max(scores, default=0.0)),
-        mask_iou=None if masks is None else min((mask_iou(*both) for both in masks), default=1.0),
+        mask_iou=None
+        if both_masks is None
+        else min((mask_iou(*both) for both in both_masks), default=1.0),
         mask_error_px=None
-        if masks is None
-        else max((mask_error_px(*both) for both in masks), default=0),
+        if both_masks is None
+        else max((mask_error_px(*both) for both in both_masks), default=0),
         keypoint_error_px=_worst_keypoint(expected, found, matched),
         semantic_agreement=_agreement(expected.semantic, found.semantic),
         panoptic_agreement=_agreement(expected.panoptic, panoptic),
@@ -126,16 +130,12 @@ def pairs(expected: Boxes, found: Boxes) -> list[tuple[int, int]]:
 def _masks(
     expected: UpstreamResult, found: Detections, pairs: list[tuple[int, int]]
 ) -> list[tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]] | None:
-    if expected.masks is None or found.masks is None:
+    if expected.masks is None or not found.has_masks:
         return None
+    regions = found.mask_regions([ours for _, ours in pairs])
     return [
-        (
-            expected.masks[theirs],
-            paste_mask(found.masks[ours], found.boxes_xyxy[ours], found.size_hw).full(
-                found.size_hw
-            ),
-        )
-        for theirs, ours in pairs
+        (expected.masks[theirs], region.full(found.size_hw))
+        for (theirs, _), region in zip(pairs, regions, strict=True)
     ]
 
 

@@ -12,6 +12,9 @@ def main(names: list[str]) -> None:
     for model in (*MODELS, *VARIANTS):
         if names and model.name not in names:
             continue
+        if not model.is_in_package:
+            print(f"{model.name}: skipped, made with the project that defines its network")
+            continue
         upstream = UpstreamModel(model.config, model.checkpoint)
         for path in model.images:
             result = upstream.predict(model.pixels(path))

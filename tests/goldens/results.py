@@ -19,6 +19,9 @@ def write_result(path: Path, result: UpstreamResult) -> None:
         "scores": result.scores.astype(float).round(6).tolist(),
         "classes": result.classes.tolist(),
         "masks": None if result.masks is None else [_rle(mask) for mask in result.masks],
+        "mask_scores": None
+        if result.mask_scores is None
+        else result.mask_scores.astype(float).round(6).tolist(),
         "keypoints": None
         if result.keypoints is None
         else result.keypoints.astype(float).round(4).tolist(),
@@ -34,11 +37,13 @@ def read_result(path: Path) -> UpstreamResult:
     """Read what `write_result` wrote."""
     content = json.loads(path.read_text(encoding="utf-8"))
     masks, keypoints = content.get("masks"), content.get("keypoints")
+    mask_scores = content.get("mask_scores")
     return UpstreamResult(
         boxes_xyxy=np.array(content["boxes_xyxy"], dtype=np.float32).reshape(-1, 4),
         scores=np.array(content["scores"], dtype=np.float32),
         classes=np.array(content["classes"], dtype=np.int64),
         masks=None if masks is None else np.array([coco.decode(rle) for rle in masks], dtype=bool),
+        mask_scores=None if mask_scores is None else np.array(mask_scores, dtype=np.float32),
         keypoints=None if keypoints is None else np.array(keypoints, dtype=np.float32),
         semantic=_map_from_rles(content.get("semantic")),
         panoptic=_map_from_rles(content.get("panoptic")),

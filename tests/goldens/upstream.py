@@ -14,7 +14,7 @@ from d2serve.detector.detectron2.model import Resizing
 from tests.goldens.deformable import deformable_convolution
 from tests.goldens.seeded_weights import seeded_weights
 
-NO_WEIGHTS = ("cell_anchors", "num_batches_tracked")
+NO_WEIGHTS = ("cell_anchors", "num_batches_tracked", "relative_position_index")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class UpstreamResult:
 
     boxes_xyxy: Float32[N, 4] in the image's pixels; scores: Float32[N]; classes: Int64[N];
     masks: Bool[N, H, W] or None; keypoints: Float32[N, K, 3] or None; semantic: Int32[H, W] or
-    None; panoptic: Int32[H, W] segment ids or None.
+    None; panoptic: Int32[H, W] segment ids or None; mask_scores: Float32[N] or None.
     """
 
     boxes_xyxy: npt.NDArray[np.float32]
@@ -33,6 +33,7 @@ class UpstreamResult:
     keypoints: npt.NDArray[np.float32] | None = None
     semantic: npt.NDArray[np.int32] | None = None
     panoptic: npt.NDArray[np.int32] | None = None
+    mask_scores: npt.NDArray[np.float32] | None = None
 
     @property
     def has_content(self) -> bool:
@@ -144,5 +145,6 @@ def _instances(output: dict[str, Any]) -> UpstreamResult:
         scores=instances.scores.numpy(),
         classes=instances.pred_classes.numpy(),
         masks=instances.pred_masks.numpy() if instances.has("pred_masks") else None,
+        mask_scores=instances.mask_scores.numpy() if instances.has("mask_scores") else None,
         keypoints=instances.pred_keypoints.numpy() if instances.has("pred_keypoints") else None,
     )

@@ -30,6 +30,9 @@ OUTPUTS = {
     "mask_rcnn_c4": OutputConfig(5, 0, 0.1, 30),
     "cascade_mask_rcnn_gn": OutputConfig(5, 0, 0.1, 30),
     "retinanet": OutputConfig(5, 0, 0.5, 30),
+    "fcos": OutputConfig(5, 0, 0.0, 30),
+    "condinst": OutputConfig(5, 0, 0.1**0.5, 12),
+    "center_mask_vovnet": OutputConfig(5, 0, 0.0, 20),
     "rpn_fpn": OutputConfig(1, 0, 0.0, 40),
     "panoptic_fpn": OutputConfig(5, 7, 0.3, 30),
     "semantic_fpn": OutputConfig(0, 7, 0.0, 1),
@@ -37,8 +40,9 @@ OUTPUTS = {
     "cascade_mask_rcnn_vitdet": OutputConfig(5, 0, 0.1, 20),
 }
 # Families that pad every image to the same square.
-SQUARE = ("mask_rcnn_vitdet", "cascade_mask_rcnn_vitdet")
-FAMILIES = (*OUTPUTS, "mask_rcnn_dc5", "keypoint_rcnn", "faster_rcnn_dconv_v2")
+SQUARE = ("mask_rcnn_vitdet", "cascade_mask_rcnn_vitdet", "cascade_mask_rcnn_swin")
+BACKBONES = ("mask_rcnn_swint", "cascade_mask_rcnn_swin", "faster_rcnn_convnext")
+FAMILIES = (*OUTPUTS, "mask_rcnn_dc5", "keypoint_rcnn", "faster_rcnn_dconv_v2", *BACKBONES)
 # A tenth of the usual size, so that a batch of several sizes is quick.
 SIZES_HW = [(120, 160), (160, 120), (120, 160)]
 
@@ -68,11 +72,16 @@ def test_results_of_a_batch_equal_those_of_each_image_alone(golden: Any) -> None
 def assert_close(alone: Detections, together: Detections) -> None:
     np.testing.assert_allclose(together.boxes_xyxy, alone.boxes_xyxy, atol=0.01)
     np.testing.assert_allclose(together.scores, alone.scores, atol=1e-4)
-    for name in ("masks", "keypoints"):
+    for name in ("masks", "mask_scores", "keypoints"):
         one, other = getattr(alone, name), getattr(together, name)
         assert (one is None) == (other is None)
         if one is not None:
             np.testing.assert_allclose(other, one, atol=0.01)
+    if alone.mask_runs is not None:
+        assert together.mask_runs is not None
+        areas = alone.mask_runs.areas()
+        assert areas.sum() > 0
+        np.testing.assert_allclose(together.mask_runs.areas(), areas, atol=3)
     if alone.semantic is not None:
         assert together.semantic is not None
         assert (alone.semantic == together.semantic).mean() > 0.999
@@ -220,8 +229,9 @@ def test_p7_is_convolved_from_p6_after_relu() -> None:
     top = ConvolvedTop(in_channels=4, out_channels=4)
     res5 = torch.randn(1, 4, 8, 8)
     with torch.inference_mode():
-        p6, p7 = top(torch.zeros(1), res5)
+        p6, p7 = top(res5)
         assert (p6 < 0).any()
+        assert top.p7 is not None
         torch.testing.assert_close(p7, top.p7(p6.clamp(min=0)))
 
 

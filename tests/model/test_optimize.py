@@ -13,6 +13,8 @@ from d2serve.model.network import Network
 from d2serve.model.optimize import fold_norms, optimize
 from tests.goldens.cases import TINY
 
+FCOS = ("fcos", "condinst", "center_mask_vovnet")
+TRANSFORMERS = ("mask_rcnn_swint", "faster_rcnn_convnext")
 FAMILIES = (
     "mask_rcnn_r50",
     "mask_rcnn_c4",
@@ -121,7 +123,9 @@ def test_layers_are_converted_and_positions_stay_float32() -> None:
     assert {buffer.dtype for buffer in model.buffers()} == {torch.float32}
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, "keypoint_rcnn", "semantic_fpn", "rpn_fpn"])
+@pytest.mark.parametrize(
+    "name", [*FAMILIES, "keypoint_rcnn", "semantic_fpn", "rpn_fpn", *FCOS, *TRANSFORMERS]
+)
 def test_every_family_runs_in_bfloat16_with_output_in_float32(name: str) -> None:
     [found] = optimize(BY_NAME[name].build(), torch.bfloat16)([image()], [SIZE_HW])
     instances = found.instances

@@ -15,12 +15,13 @@ import torchvision.ops
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from d2serve.detector.native import detections_of
+from d2serve.detector.model_outputs import copy_to_host
 from d2serve.model import nms, poolers
 from d2serve.model.config import RCNNConfig
 from d2serve.model.meta_arch import build_network
 from d2serve.model.network import Network
 from d2serve.model.optimize import optimize
+from d2serve.torchvision_ops import NMS
 from tests.goldens.cases import TINY
 
 BY_NAME = {golden.name: golden for golden in TINY}
@@ -72,6 +73,7 @@ def recorded_syncs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 @pytest.fixture(autouse=True)
 def _compute_as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    NMS.load()  # the first call checks the operator
     monkeypatch.setattr(nms, "nms_per_level_cpu", nms.nms_per_level_gpu)
     monkeypatch.setattr(nms, "class_wise_nms_cpu", nms.class_wise_nms_gpu)
     monkeypatch.setattr(nms, "select_best", nms.select_best_gpu)
@@ -90,8 +92,8 @@ def count_syncs(
     """The synchronizing operations and the number of instances for `count` images."""
     images, sizes_hw = sample_images(count), [SIZE_HW] * count
     with recorded_syncs(monkeypatch) as seen:
-        found = detections_of(model(images, sizes_hw), sizes_hw)
-    return seen, sum(map(len, found))
+        found = copy_to_host(model(images, sizes_hw))
+    return seen, sum(len(image["scores"]) for image in found)
 
 
 @pytest.mark.parametrize("name", sorted(BY_NAME))

@@ -10,6 +10,7 @@ from scipy.ndimage import map_coordinates
 
 from d2serve.detections import Detections
 from d2serve.errors import RequestError
+from d2serve.masks.densepose import StoredSurfaces, SurfaceMap
 from d2serve.masks.panoptic import Panoptic, Segment
 from d2serve.messages import Options, ResponseEnvelope
 from d2serve.metadata import ModelMetadata
@@ -47,8 +48,16 @@ TWO = detections_of(
     classes=[2, 0],
 )
 TWO_WITHOUT_MASKS = Detections(TWO.size_hw, TWO.boxes_xyxy, TWO.scores, TWO.classes)
+SURFACES = StoredSurfaces(
+    (
+        SurfaceMap(16, 8, noise(63, 64, 3, seed=1).transpose(2, 0, 1) % 25),
+        SurfaceMap(0, 0, noise(80, 160, 3, seed=2).transpose(2, 0, 1)),
+    )
+)
 TWO_OF_ALL = replace(
     TWO,
+    surfaces=SURFACES,
+    mask_scores=np.array([0.5, -0.25], np.float32),
     keypoints=np.array(
         [[[20.12345, 10, 0.91234567], [79.5, 70.25, 0.04]], [[1, 2, 0.5], [159.5, 79.5, 1]]],
         dtype=np.float32,

@@ -93,6 +93,7 @@ def test_too_many_masks_are_rejected_before_allocation() -> None:
 def test_npz_contains_keypoints_and_maps() -> None:
     arrays = npz_arrays(npz_body(result_of(TWO_OF_ALL), PLENTY))
     more = {"keypoints", "panoptic", "panoptic_segments", "semantic"}
+    more |= {"densepose", "densepose_instances"}
     assert set(arrays) == {"boxes", "scores", "classes", "masks", *more}
     assert TWO_OF_ALL.keypoints is not None
     assert TWO_OF_ALL.panoptic is not None

@@ -82,10 +82,13 @@ def test_class_without_a_name_is_an_error() -> None:
 
 
 def test_default_format_includes_keypoints_and_maps() -> None:
-    content, without = (default_object(result_of(found)) for found in (TWO_OF_ALL, TWO))
-    more = {key: content.pop(key) for key in ("keypoints", "panoptic", "semantic")}
+    both = (replace(TWO_OF_ALL, surfaces=None), TWO)
+    content, without = (default_object(result_of(found)) for found in both)
+    added = ("mask_scores", "keypoints", "panoptic", "semantic")
+    more = {key: content.pop(key) for key in added}
     assert content == without
     assert more == {
+        "mask_scores": [0.5, -0.25],
         "keypoints": [
             [[20.123, 10.0, 0.912346], [79.5, 70.25, 0.04]],
             [[1.0, 2.0, 0.5], [159.5, 79.5, 1.0]],
@@ -164,11 +167,12 @@ def test_pycocotools_loads_the_coco_results(mask_encoding: str) -> None:
 
 
 def test_coco_keypoints_are_flat_pixel_indices() -> None:
-    results = coco_results(result_of(TWO_OF_ALL))
+    results = coco_results(result_of(replace(TWO_OF_ALL, surfaces=None)))
     assert [result.pop("keypoints") for result in results] == [
         [19.623, 9.5, 0.912346, 79.0, 69.75, 0.04],
         [0.5, 1.5, 0.5, 159.0, 79.0, 1.0],
     ]
+    assert [result.pop("mask_score") for result in results] == [0.5, -0.25]
     assert results == coco_results(result_of(TWO))
 
 

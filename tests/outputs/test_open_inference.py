@@ -33,6 +33,7 @@ DATATYPES = {
     "classes": "INT64",
     "masks": "BYTES",
     "keypoints": "FP32",
+    "densepose": "BYTES",
     "panoptic": "BYTES",
     "semantic": "BYTES",
     "image_ids": "INT64",

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ from PIL import Image
 
 from d2serve.detections import Detections
 from d2serve.errors import RequestError, internal
+from d2serve.masks.runs import paste_runs
 from d2serve.messages import BINARY_HEADER, ResponseEnvelope, Style
 from d2serve.outputs.accept import JPEG, JSON, JSON_LINES, NPY, NPZ, PNG
 from d2serve.outputs.formats import FORMATS, Format
@@ -107,6 +109,33 @@ def test_open_inference_ignores_the_format() -> None:
     content = json_of(TWO, options=replace(ALL, format="clarify"), envelope=V2)
     assert content["model_name"] == "animals"
     assert content["outputs"][1]["data"] == [0.998, 0.75]
+
+
+@pytest.mark.parametrize("masks", ["rle", "polygon", "none"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_masks_as_pixels_are_encoded_like_masks_of_boxes(name: str, masks: str) -> None:
+    options = replace(ALL, format=name, masks=masks)
+    for envelope in (PLAIN, V2):
+        how = {"options": options, "envelope": envelope}
+        bodies = [body_of(found, **how) for found in (TWO, with_pixels(TWO))]
+        # Random in the format `roboflow`.
+        one, other = (re.sub(rb'"detection_id":"[^"]*"', b"", body) for body in bodies)
+        assert one == other
+
+
+@pytest.mark.parametrize("media_type", [JSON_LINES, PNG, NPY, NPZ])
+def test_masks_as_pixels_are_in_all_media_types(media_type: str) -> None:
+    best = {"media_type": media_type, "options": BEST}
+    assert body_of(with_pixels(TWO), **best) == body_of(TWO, **best)
+    without = {"media_type": media_type, "options": replace(BEST, masks="none")}
+    assert (body_of(TWO, **without) == body_of(TWO, **best)) == (media_type == NPY)
+
+
+def with_pixels(found: Detections) -> Detections:
+    """The same masks as pixels, as networks with full-image masks return them."""
+    assert found.masks is not None
+    runs = paste_runs(found.masks, found.boxes_xyxy, found.size_hw)
+    return replace(found, masks=None, mask_runs=runs)
 
 
 @pytest.mark.parametrize("envelope", [PLAIN, V1], ids=["plain", "v1"])

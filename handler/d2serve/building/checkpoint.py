@@ -21,8 +21,17 @@ PLAIN_KEYS = ("model", "model_state_dict", "model_state", "state_dict", "blobs")
 # Keys that averaging code puts between its own key and the weights.
 INNER_KEYS = (*PLAIN_KEYS, "module", "state", "shadow")
 MAX_DEPTH = 3
+# Prefixes of two models in one state dict: the teacher, a running average of the student, is first.
+TEACHERS = (("modelTeacher", "modelStudent"), ("teacher", "student"))
 # Prefixes that distributed training, torch.compile, Lightning and averaging add to all names.
-WRAPPERS = ("module", "model", "_orig_mod", "net", "detector")
+WRAPPERS = (
+    "module",
+    "model",
+    "_orig_mod",
+    "net",
+    "detector",
+    *(prefix for pair in TEACHERS for prefix in pair),
+)
 # The number of steps that torch.optim.swa_utils.AveragedModel averaged.
 AVERAGED_STEPS = "n_averaged"
 
@@ -33,7 +42,8 @@ class Checkpoint:
 
     Attributes:
         weights: name -> tensor on the CPU, of the stored dtype; without training state.
-        key: the file's key of these weights; "" if the file is a bare state dict.
+        key: the file's key of these weights, or the prefix of their names if the file has those of
+            a teacher and a student; "" if the file is a bare state dict.
         plain_key: if `weights` are a running average, the key of the plain weights, if the file has
             them too.
     """
@@ -53,8 +63,9 @@ def open_checkpoint(path: Path, key: str | None = None) -> Checkpoint:
 
     Args:
         path: the file.
-        key: the key of the weights. By default a running average precedes plain weights, because
-            it is what is usually evaluated.
+        key: the key of the weights, or the prefix of their names if they are those of a teacher
+            or a student. By default a running average, such as the teacher, precedes plain weights,
+            because it is what is usually evaluated.
 
     Raises:
         CheckpointError: the file is missing, damaged, of another kind, could run code, or has no
@@ -85,7 +96,7 @@ def _select(content: Any, key: str | None) -> Checkpoint:
             '{"model": weights} or a dict of weights; save it with '
             'torch.save({"model": model.state_dict()}, path)'
         )
-    states = _states(content) or {"": content}
+    states = _split_teachers(_states(content) or {"": content})
     if key is not None and key not in states:
         keys = ", ".join(filter(None, states)) or "none, it is a bare dict of weights"
         raise CheckpointError(f"no weights under the key {key!r}; the keys with weights: {keys}")
@@ -112,9 +123,34 @@ def _states(content: Mapping[Any, Any]) -> dict[str, Mapping[Any, Any]]:
     return {key: state for key, state in states.items() if state}
 
 
+def _split_teachers(states: Mapping[str, Mapping[Any, Any]]) -> dict[str, Mapping[Any, Any]]:
+    """Replace a state dict of a teacher and a student by one of each."""
+    split: dict[str, Mapping[Any, Any]] = {}
+    for key, state in states.items():
+        prefixes = {_first_part(name) for name in state}
+        pair = next((pair for pair in TEACHERS if prefixes == {*pair}), None)
+        split |= (
+            {prefix: _without_prefix(state, prefix) for prefix in pair} if pair else {key: state}
+        )
+    return split
+
+
+def _first_part(name: Any) -> str:
+    return name.partition(".")[0] if isinstance(name, str) else ""
+
+
+def _without_prefix(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    start = f"{prefix}."
+    return {
+        name.removeprefix(start): value for name, value in state.items() if name.startswith(start)
+    }
+
+
 def _is_averaged(key: Any) -> bool:
-    """Return whether a key is model_ema, ema, ema_state, state_dict_ema, ..."""
-    return isinstance(key, str) and "ema" in key.lower().split("_")
+    """Return whether a key is model_ema, ema, ema_state, state_dict_ema, ..., or a teacher."""
+    if not isinstance(key, str):
+        return False
+    return "ema" in key.lower().split("_") or any(key == teacher for teacher, _ in TEACHERS)
 
 
 def _innermost(state: Mapping[Any, Any]) -> Mapping[Any, Any]:

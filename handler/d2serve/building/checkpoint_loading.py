@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
+from d2serve.building.renamed_weights import renamed
 from d2serve.building.weight_mismatch import describe_mismatch
 from d2serve.errors import CheckpointError
 from d2serve.model.config import ModelConfig
@@ -14,10 +15,40 @@ from d2serve.model.meta_arch import SkipInit, build_network
 from d2serve.model.network import Network
 from d2serve.model.weights import Weights, load_weights
 
-# Some checkpoints contain them, but the config determines them or only training reads them.
+# Some checkpoints contain them, but the config determines them, or inference does not need them.
 DERIVED_NAMES = ("pixel_mean", "pixel_std")
-DERIVED_PARTS = ("anchor_generator.cell_anchors.",)
-DERIVED_SUFFIXES = (".num_batches_tracked", ".fed_loss_cls_weights")
+DERIVED_PARTS = (
+    "anchor_generator.cell_anchors.",
+    "densepose_predictor.kappa_u_lowres.",
+    "densepose_predictor.kappa_v_lowres.",
+    "densepose_predictor.sigma_2_lowres.",
+)
+# Modules that only training uses: domain discriminators, contrastive branches, box uncertainties,
+# and DeFRCN's affine layers if they are off.
+UNUSED_MODULES = (
+    "D_img",
+    "affine_rcnn",
+    "affine_rpn",
+    "criterion",
+    "img_align",
+    "ins_align",
+    "mask_branch.logits",
+    "mask_branch.seg_head",
+    "mask_head._iter",
+    "mask_head.sizes_of_interest",
+    "roi_heads.box_predictor.bbox_pred_std",
+    "roi_heads.encoder",
+    "roi_heads.prototype",
+    "roi_heads.prototype_label",
+    "roi_heads.queue",
+    "roi_heads.queue_label",
+    "roi_heads.queue_ptr",
+)
+DERIVED_SUFFIXES = (
+    ".num_batches_tracked",
+    ".fed_loss_cls_weights",
+    ".relative_position_index",
+)
 
 
 def build_from_checkpoint(config: ModelConfig, weights: Weights, device: torch.device) -> Network:
@@ -49,8 +80,12 @@ def load_from_checkpoint(model: nn.Module, weights: Mapping[str, Tensor]) -> Non
     """
     state = model.state_dict()
     expected = {name: tensor for name, tensor in state.items() if not is_derived(name)}
-    given = {name: tensor for name, tensor in weights.items() if not is_derived(name)}
-    given = _align_names(given, expected)
+    given = {
+        name if name in expected else renamed(name): tensor
+        for name, tensor in weights.items()
+        if not is_derived(name)
+    }
+    given = _align_names(_without_unused(given, expected), expected)
     given |= _identity_statistics(model, given)
     mismatch = describe_mismatch(expected, given)
     if mismatch:
@@ -60,12 +95,21 @@ def load_from_checkpoint(model: nn.Module, weights: Mapping[str, Tensor]) -> Non
 
 
 def is_derived(name: str) -> bool:
-    """Return whether the config determines this state dict entry, or only training reads it."""
+    """Return whether the config determines this state dict entry, or inference does not read it."""
     return (
         name in DERIVED_NAMES
         or name.endswith(DERIVED_SUFFIXES)
         or any(part in name for part in DERIVED_PARTS)
     )
+
+
+def _without_unused(given: Weights, expected: Weights) -> Weights:
+    """Leave out the modules that only training uses, unless the network has them."""
+    return {
+        name: tensor
+        for name, tensor in given.items()
+        if name in expected or not any(f"{name}.".startswith(f"{m}.") for m in UNUSED_MODULES)
+    }
 
 
 def _align_names(given: Weights, expected: Weights) -> Weights:

@@ -18,7 +18,12 @@ from d2serve.metadata import (
 DATASET_NAMES = Path(__file__).resolve().parent / "dataset_names"
 # The test set comes first, because the published metrics are measured on it.
 DATASET_KEYS = ("TEST", "TRAIN")
-THINGS_KEYS = {"RetinaNet": "MODEL.RETINANET.NUM_CLASSES"}
+THINGS_KEYS = {
+    "RetinaNet": "MODEL.RETINANET.NUM_CLASSES",
+    "MaskFormer": "MODEL.SEM_SEG_HEAD.NUM_CLASSES",
+}
+# The architecture whose instances and pixels have classes of one list.
+ONE_LIST = "MaskFormer"
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,12 @@ def choose_class_names(
         ClassNamesError: the names cannot be read or do not match the model.
     """
     names, source = _read(given)
-    chosen_things = _choose(names.things, source, "class", things, _thing_names(config))
-    chosen_stuff = _choose(names.stuff, source, "stuff", stuff, _stuff_names(config))
+    of_things, of_stuff, stuff_prefix = _thing_names(config), _stuff_names(config), "stuff"
+    if config.get("MODEL", {}).get("META_ARCHITECTURE") == ONE_LIST:
+        names = _in_one_list(names, things, stuff)
+        of_things, of_stuff, stuff_prefix = _all_names(config), _all_names(config), "class"
+    chosen_things = _choose(names.things, source, "class", things, of_things)
+    chosen_stuff = _choose(names.stuff, source, stuff_prefix, stuff, of_stuff)
     chosen = ClassNames(chosen_things.names, chosen_stuff.names)
     check_class_names(chosen, class_counts(config, things, stuff), source)
     kinds = {"class names": chosen_things, "stuff names": chosen_stuff}
@@ -91,6 +100,19 @@ def _choose(
 
 def _thing_names(config: Mapping[str, Any]) -> Iterator[NamedClasses]:
     return (NamedClasses(names.things, source) for names, source in _dataset_names(config))
+
+
+def _in_one_list(names: ClassNames, things: int, stuff: int) -> ClassNames:
+    """The same names for things and stuff, or things before stuff if they are given apart."""
+    is_one = not names.stuff or names.things == names.stuff
+    own = names.things if is_one else names.things + names.stuff
+    return ClassNames(own if things else (), own if stuff else ())
+
+
+def _all_names(config: Mapping[str, Any]) -> Iterator[NamedClasses]:
+    """The names of pixel classes, which contain the things, then those of things alone."""
+    yield from _stuff_names(config)
+    yield from _thing_names(config)
 
 
 def _stuff_names(config: Mapping[str, Any]) -> Iterator[NamedClasses]:

@@ -1,17 +1,23 @@
 """Read a Detectron2 config, keyed or lazy, as a ModelConfig."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from d2serve.building.config_values import ConfigValues
+from d2serve.building.fcos_keys import CENTER_HEADS
 from d2serve.building.keyed_backbone import read_backbone
+from d2serve.building.keyed_center_mask import read_center_mask
+from d2serve.building.keyed_fcos import read_condinst, read_fcos
 from d2serve.building.keyed_heads import read_retinanet, read_roi_heads, read_rpn, read_semantic
+from d2serve.building.keyed_mask_former import read_mask_former
 from d2serve.building.lazy_model import parse_lazy
 from d2serve.building.lazy_yaml import MODEL_KEY, is_lazy_config, read_lazy_config
 from d2serve.building.yaml_config import read_yaml_config
 from d2serve.model.backbone_config import BackboneConfig
 from d2serve.model.config import (
+    CenterMaskConfig,
     Family,
     InputConfig,
     ModelConfig,
@@ -79,20 +85,25 @@ def _read_input(values: ConfigValues) -> InputConfig:
 
 
 def _read_family(values: ConfigValues, backbone: BackboneConfig) -> Family:
-    match values["MODEL.META_ARCHITECTURE"]:
-        case "ProposalNetwork":
-            return ProposalNetworkConfig(read_rpn(values, backbone))
-        case "RetinaNet":
-            return read_retinanet(values, backbone)
-        case "SemanticSegmentor":
-            return read_semantic(values, backbone)
-        case "PanopticFPN":
-            return _read_panoptic(values, backbone)
-        case _:
-            return _read_rcnn(values, backbone)
+    readers: dict[str, Callable[[ConfigValues, BackboneConfig], Family]] = {
+        "CondInst": read_condinst,
+        "MaskFormer": read_mask_former,
+        "OneStageDetector": read_fcos,
+        "PanopticFPN": _read_panoptic,
+        "ProposalNetwork": _read_proposals,
+        "RetinaNet": read_retinanet,
+        "SemanticSegmentor": read_semantic,
+    }
+    return readers.get(values["MODEL.META_ARCHITECTURE"], _read_rcnn)(values, backbone)
 
 
-def _read_rcnn(values: ConfigValues, backbone: BackboneConfig) -> RCNNConfig:
+def _read_proposals(values: ConfigValues, backbone: BackboneConfig) -> ProposalNetworkConfig:
+    return ProposalNetworkConfig(read_rpn(values, backbone))
+
+
+def _read_rcnn(values: ConfigValues, backbone: BackboneConfig) -> RCNNConfig | CenterMaskConfig:
+    if values["MODEL.ROI_HEADS.NAME"] == CENTER_HEADS:
+        return read_center_mask(values, backbone)
     rpn = read_rpn(values, backbone)
     return RCNNConfig(rpn, read_roi_heads(values, backbone, rpn.max_proposals))
 

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from d2serve.building.config_keys import IGNORED, KEYS
+from d2serve.building.config_keys import KEYS
+from d2serve.building.extensions import KnownKeys, known_keys
+from d2serve.building.named_models import find_named_model
 from d2serve.building.projects import package_accepts
 from d2serve.building.python_tags import find_opaque
 from d2serve.building.unknown_keys import (
@@ -16,12 +18,6 @@ from d2serve.building.unknown_keys import (
 from d2serve.errors import UnsupportedConfigError
 from d2serve.model.backbone_config import BASIC_BLOCK_DEPTHS
 
-# `MODEL.RPN` and `MODEL` of `MODEL.RPN.NMS_THRESH`.
-SECTIONS = {
-    ".".join(steps[:count])
-    for steps in (name.split(".") for name in (*KEYS, *IGNORED))
-    for count in range(1, len(steps))
-}
 GROUP_WIDTH = "MODEL.RESNETS.WIDTH_PER_GROUP"
 # Keys of a norm and of the numbers of channels that it normalizes.
 NORMALIZED = {
@@ -35,14 +31,17 @@ NORMALIZED = {
     "MODEL.ROI_BOX_HEAD.NORM": ("MODEL.ROI_BOX_HEAD.CONV_DIM",),
     "MODEL.ROI_MASK_HEAD.NORM": ("MODEL.ROI_MASK_HEAD.CONV_DIM",),
     "MODEL.SEM_SEG_HEAD.NORM": ("MODEL.SEM_SEG_HEAD.CONVS_DIM",),
+    "MODEL.ROI_DENSEPOSE_HEAD.DEEPLAB.NORM": ("MODEL.ROI_DENSEPOSE_HEAD.CONV_HEAD_DIM",),
+    "MODEL.ROI_DENSEPOSE_HEAD.DECODER_NORM": ("MODEL.ROI_DENSEPOSE_HEAD.DECODER_CONV_DIMS",),
 }
 GROUP_NORM, NUM_GROUPS = "GN", 32
+DETECTRON2_KEYS = KnownKeys()
 # A head without them has no channels to normalize.
 NUM_LAYERS = {"MODEL.ROI_BOX_HEAD.NORM": "NUM_CONV", "MODEL.ROI_MASK_HEAD.NORM": "NUM_CONV"}
 
 
 class ConfigValues:
-    """The values that a config sets, with Detectron2's defaults for the rest.
+    """The values that a config sets, with its projects' defaults for the rest.
 
     A meta-architecture reads only the keys that it needs, so values that do not affect it are
     never a problem. Problems are collected, so that one error lists all of them.
@@ -50,19 +49,27 @@ class ConfigValues:
 
     def __init__(self, explicit: dict[str, Any]) -> None:
         self.given = dict(flatten(explicit))
+        self.known = known_keys(self.given)
         self.problems: dict[str, str] = {}
         self.conflicts: dict[str, str] = {}
         self.read: set[str] = set()
 
     def __getitem__(self, name: str) -> Any:
         """The value of a key; its default if the value is not supported."""
-        key = KEYS[name]
+        key = self.known.keys[name]
         self.read.add(name)
         value = self._value(name)
+        aliases = self.known.aliases.get(name, {})
+        if isinstance(value, str) and value in aliases:
+            return aliases[value]
         if key.check(value):
             return value
         self.problems[name] = f"{name}: {value!r} (supported: {key.describe(value)})"
         return key.default
+
+    def knows(self, name: str) -> bool:
+        """Return whether Detectron2 or a project of the config defines a key of inference."""
+        return name in self.known.keys
 
     def add_conflict(self, name: str, reason: str) -> None:
         """Record a value that is not supported together with other values."""
@@ -74,15 +81,20 @@ class ConfigValues:
         Raises:
             UnsupportedConfigError: values are unsupported or keys unknown, else values conflict.
         """
-        unknown = {name: self.given[name] for name in self.given if is_unknown(name)}
-        sections = {name: self.given[name] for name in self.given if name in SECTIONS}
+        unknown = {name: self.given[name] for name in self.given if self.known.is_unknown(name)}
+        sections = {name: self.given[name] for name in self.given if name in self.known.sections}
         for name, value in sections.items():
             self.problems[name] = f"{name}: {value!r} (supported: a mapping of its keys)"
         if self.problems or unknown:
             problems = {name: self._value(name) for name in self.problems}
             values = problems | unknown
+            named = find_named_model(self.given)
+            if named is not None and not named.model.supported:
+                raise UnsupportedConfigError([named.refusal])
             owners = find_owners(values)
             notes = [*project_notes(owners), *class_notes(problems, owners)]
+            if named is not None:
+                notes.append(f"{named} is supported, but not with these values")
             if unknown and not self.problems:
                 notes += ignore_hint(unknown, owners)
             raise UnsupportedConfigError(
@@ -96,7 +108,7 @@ class ConfigValues:
 
     def _value(self, name: str) -> Any:
         """The value of a key or a section, supported or not."""
-        return self.given[name] if name in self.given else KEYS[name].default
+        return self.given[name] if name in self.given else self.known.keys[name].default
 
     def _check_group_norms(self) -> None:
         for norm, channels in NORMALIZED.items():
@@ -129,10 +141,10 @@ def flatten(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def is_training_only(name: str) -> bool:
-    """Return whether a key or its section affects training only."""
-    return any(name == known or name.startswith(f"{known}.") for known in IGNORED)
+    """Return whether a key of Detectron2 or its section affects training only."""
+    return DETECTRON2_KEYS.is_training_only(name)
 
 
 def is_unknown(name: str) -> bool:
     """Return whether Detectron2 does not define a key."""
-    return name not in KEYS and name not in SECTIONS and not is_training_only(name)
+    return DETECTRON2_KEYS.is_unknown(name)

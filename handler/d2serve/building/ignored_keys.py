@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from d2serve.building.config_values import flatten, is_unknown
+from d2serve.building.extensions import known_keys
 from d2serve.building.unknown_keys import find_fixed, find_owners
 from d2serve.errors import ConfigError
 
@@ -17,7 +18,8 @@ def split_ignored(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split a keyed config into the keys to read, nested, and the ignored ones by dotted name.
 
-    Only keys that Detectron2 does not define are ignored: by name, by the name of their section,
+    Only keys that neither Detectron2 defines nor d2serve reads are ignored: by name, by the name of
+    their section,
     or by a pattern with `*`, which matches dots too.
 
     Raises:
@@ -29,12 +31,13 @@ def split_ignored(
         ({'INPUT': {'FORMAT': 'BGR'}}, {'INPUT.SLICE_SIZE': 512})
     """
     given = dict(flatten(explicit))
+    removable = {name for name in given if is_unknown(name)} - {*known_keys(given).keys}
     for pattern in patterns:
-        _check(pattern, given)
+        _check(pattern, given, removable)
     ignored = {
         name: value
         for name, value in given.items()
-        if is_unknown(name) and any(_matches(name, pattern) for pattern in patterns)
+        if name in removable and any(_matches(name, pattern) for pattern in patterns)
     }
     fixed = find_fixed(ignored, find_owners(given))
     if fixed:
@@ -42,11 +45,16 @@ def split_ignored(
     return (dict(_without(explicit, ignored)) if ignored else explicit), ignored
 
 
-def _check(pattern: str, given: dict[str, Any]) -> None:
+def _check(pattern: str, given: dict[str, Any], removable: set[str]) -> None:
     matched = [name for name in given if _matches(name, pattern)]
-    if any(is_unknown(name) for name in matched):
+    if not removable.isdisjoint(matched):
         return
     if matched:
+        if is_unknown(matched[0]):
+            raise ConfigError(
+                f"--ignore-key {pattern!r} matches only keys that d2serve reads, such as "
+                f"{matched[0]}: they change the network; correct the pattern"
+            )
         raise ConfigError(
             f"--ignore-key {pattern!r} matches only keys that Detectron2 defines, such as "
             f"{matched[0]}, which are read or ignored as Detectron2 does; correct the pattern"

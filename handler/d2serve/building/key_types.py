@@ -1,7 +1,7 @@
 """Types of config values: default, accepted values and their description."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 # Larger integers exceed those of the operators; larger numbers exceed float32.
@@ -35,6 +35,15 @@ def one_of(default: Any, *others: Any) -> Key:
         default,
         lambda value: any(_is_same(value, choice) for choice in choices),
         " or ".join(map(repr, choices)),
+    )
+
+
+def extended(key: Key, values: Sequence[str]) -> Key:
+    """A key with further values."""
+    return replace(
+        key,
+        check=lambda value: key.check(value) or value in values,
+        allowed=" or ".join([key.allowed, *map(repr, values)]),
     )
 
 
@@ -102,6 +111,19 @@ def integers(default: list[int]) -> Key:
         )
 
     return Key(default, check, "a list of integers above 0")
+
+
+def sizes_per_stage(default: list[int], maximum: int = 1000) -> Key:
+    """A list of integers from 1 to `maximum`, as many as the default has."""
+
+    def check(value: Any) -> bool:
+        return (
+            is_list(value)
+            and len(value) == len(default)
+            and all(is_integer(item) and 0 < item <= maximum for item in value)
+        )
+
+    return Key(default, check, f"a list of {len(default)} integers from 1 to {maximum}")
 
 
 def widths(default: list[int]) -> Key:
@@ -191,6 +213,17 @@ def names(default: list[str]) -> Key:
         return is_list(value) and len(value) > 0 and all(isinstance(item, str) for item in value)
 
     return Key(default, check, "a list of feature names")
+
+
+def indices() -> Key:
+    """A list of integers of at least 0, without a default."""
+
+    def check(value: Any) -> bool:
+        return value is None or (
+            is_list(value) and all(is_integer(item) and 0 <= item <= MAX_INTEGER for item in value)
+        )
+
+    return Key(None, check, "a list of integers of at least 0")
 
 
 def is_list(value: Any) -> bool:

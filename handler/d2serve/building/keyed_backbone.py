@@ -1,58 +1,75 @@
 """Backbone of a keyed config as typed configuration."""
 
+from dataclasses import replace
+
 from d2serve.building.config_values import ConfigValues
+from d2serve.building.convnext_keys import CONVNEXT_BACKBONES
+from d2serve.building.dit_keys import DIT_BACKBONE
+from d2serve.building.fcos_keys import FCOS_RESNET
+from d2serve.building.keyed_convnext import read_convnext_backbone
+from d2serve.building.keyed_dit import read_dit_backbone
+from d2serve.building.keyed_fcos import read_fcos_top
+from d2serve.building.keyed_fpn import IN_FEATURES, Top, are_pyramid, read_fpn
+from d2serve.building.keyed_swin import read_swin_backbone
+from d2serve.building.keyed_vovnet import read_vovnet_backbone
+from d2serve.building.swin_keys import SWIN_BACKBONES
+from d2serve.building.vovnet_keys import FCOS_VOVNET, VOVNET_BACKBONES
 from d2serve.model.backbone_config import (
     BASIC_BLOCK_DEPTHS,
+    POOLED_TOP,
     STAGES,
     STEM,
+    TWO_CONVOLUTIONS,
     BackboneConfig,
     DeformConfig,
-    FPNConfig,
     ResNetConfig,
 )
 from d2serve.model.layers import NO_NORM_NO_BIAS
 
-POOLED_FPN = "build_resnet_fpn_backbone"
-CONVOLVED_FPN = "build_retinanet_resnet_fpn_backbone"
+# The levels above the pyramid of each backbone that has one.
+RESNET_TOPS = {
+    "build_resnet_fpn_backbone": Top(POOLED_TOP),
+    "build_retinanet_resnet_fpn_backbone": Top(TWO_CONVOLUTIONS),
+}
 
 
 def read_backbone(values: ConfigValues) -> BackboneConfig:
-    """Read MODEL.BACKBONE, MODEL.RESNETS and MODEL.FPN."""
+    """Read MODEL.BACKBONE, MODEL.FPN and the section of the bottom-up network."""
     name = values["MODEL.BACKBONE.NAME"]
-    resnet = _read_resnet(values)
-    if name not in (POOLED_FPN, CONVOLVED_FPN):
+    if name in CONVNEXT_BACKBONES:
+        return read_convnext_backbone(values)
+    if name == DIT_BACKBONE:
+        return read_dit_backbone(values)
+    if name in SWIN_BACKBONES:
+        return read_swin_backbone(values)
+    if name in VOVNET_BACKBONES:
+        return read_vovnet_backbone(values)
+    if name == FCOS_VOVNET:
+        return read_vovnet_backbone(values, read_fcos_top(values))
+    resnet = read_resnet(values)
+    if name == FCOS_RESNET:
+        return read_resnet_pyramid(values, resnet, read_fcos_top(values))
+    if name not in RESNET_TOPS:
         return BackboneConfig(resnet, fpn=None)
-    features = tuple(values["MODEL.FPN.IN_FEATURES"])
+    return read_resnet_pyramid(values, resnet, RESNET_TOPS[name])
+
+
+def read_resnet_pyramid(values: ConfigValues, resnet: ResNetConfig, top: Top) -> BackboneConfig:
+    """Read MODEL.FPN for a ResNet."""
+    features = tuple(values[IN_FEATURES])
     returned = set(values["MODEL.RESNETS.OUT_FEATURES"])
-    if not _are_pyramid(features, resnet) or not returned.issuperset(features):
-        available = f"MODEL.RESNETS.OUT_FEATURES, here {values['MODEL.RESNETS.OUT_FEATURES']!r}"
-        values.add_conflict(
-            "MODEL.FPN.IN_FEATURES", f"must be the last of {available}, up to 'res5'"
-        )
-        features = STAGES
     if resnet.res5_dilation != 1:
         values.add_conflict("MODEL.RESNETS.RES5_DILATION", "must be 1 with an FPN")
-    # In Detectron2 only the norm "" has a bias in its place.
-    norm = values["MODEL.FPN.NORM"]
-    fpn = FPNConfig(
-        in_features=features,
-        out_channels=values["MODEL.FPN.OUT_CHANNELS"],
-        fuse_type=values["MODEL.FPN.FUSE_TYPE"],
-        norm=NO_NORM_NO_BIAS if norm is None else norm,
-        top_convolutions=name == CONVOLVED_FPN,
-    )
-    return BackboneConfig(resnet, fpn)
+        resnet = replace(resnet, res5_dilation=1)
+    if not are_pyramid(features, resnet) or not returned.issuperset(features):
+        available = f"MODEL.RESNETS.OUT_FEATURES, here {values['MODEL.RESNETS.OUT_FEATURES']!r}"
+        values.add_conflict(IN_FEATURES, f"must be the last of {available}, up to 'res5'")
+        features, resnet = STAGES, replace(resnet, last_stage=5)
+    return BackboneConfig(resnet, read_fpn(values, features, top))
 
 
-def _are_pyramid(features: tuple[str, ...], resnet: ResNetConfig) -> bool:
-    """Return whether feature maps are of consecutive strides up to that of res5."""
-    if features[:1] == (STEM,) and resnet.stem_feature:
-        features = (STAGES[0], *features[1:])
-    consecutive = len(features) > 0 and features == STAGES[-len(features) :]
-    return consecutive and resnet.last_stage == len(STAGES) + 1
-
-
-def _read_resnet(values: ConfigValues) -> ResNetConfig:
+def read_resnet(values: ConfigValues) -> ResNetConfig:
+    """Read MODEL.RESNETS."""
     out_features = values["MODEL.RESNETS.OUT_FEATURES"]
     stages = [STAGES.index(name) + 2 for name in out_features if name in STAGES]
     if not stages or set(out_features) - {STEM, *STAGES}:

@@ -1,11 +1,17 @@
 """Proposals and heads of a keyed config as typed configuration."""
 
 from d2serve.building.config_values import ConfigValues
-from d2serve.model.backbone_config import BASIC_BLOCK_DEPTHS, BackboneConfig
+from d2serve.building.densepose_keys import DENSEPOSE_HEADS
+from d2serve.building.densepose_keys import HEAD as DENSEPOSE
+from d2serve.building.fcos_keys import ATTENTION_MASK_HEAD, CENTER_HEADS
+from d2serve.building.keyed_densepose import read_densepose
+from d2serve.building.keyed_few_shot import read_cosine_scale, read_decoupled
+from d2serve.model.backbone_config import BASIC_BLOCK_DEPTHS, BackboneConfig, ResNetConfig
 from d2serve.model.config import (
     CASCADE_HEADS,
     NO_LAYERS,
     RES5_HEADS,
+    STANDARD_HEADS,
     AnchorConfig,
     BoxHeadConfig,
     BoxPredictorConfig,
@@ -29,7 +35,8 @@ KEYPOINT = "MODEL.ROI_KEYPOINT_HEAD"
 
 def read_rpn(values: ConfigValues, backbone: BackboneConfig) -> RPNConfig:
     """Read MODEL.RPN and MODEL.ANCHOR_GENERATOR."""
-    values["MODEL.PROPOSAL_GENERATOR.NAME"]
+    if values["MODEL.PROPOSAL_GENERATOR.NAME"] == "FCOS":
+        values.add_conflict("MODEL.PROPOSAL_GENERATOR.NAME", "must be 'RPN' for these heads")
     values["MODEL.RPN.HEAD_NAME"]
     features = read_features("MODEL.RPN.IN_FEATURES", values, backbone)
     return RPNConfig(
@@ -41,6 +48,7 @@ def read_rpn(values: ConfigValues, backbone: BackboneConfig) -> RPNConfig:
         nms_threshold=values["MODEL.RPN.NMS_THRESH"],
         min_box_size=values["MODEL.PROPOSAL_GENERATOR.MIN_SIZE"],
         anchors=_read_anchors(values, len(features)),
+        decoupled=read_decoupled(values, "MODEL.RPN"),
     )
 
 
@@ -105,13 +113,13 @@ def read_features(name: str, values: ConfigValues, backbone: BackboneConfig) -> 
 
 def _available(values: ConfigValues, backbone: BackboneConfig) -> tuple[str, ...]:
     """The feature maps that the backbone returns: without an FPN only those that are requested."""
-    if backbone.fpn is not None:
+    if backbone.fpn is not None or not isinstance(backbone.bottom_up, ResNetConfig):
         return backbone.features
     returned = values["MODEL.RESNETS.OUT_FEATURES"]
     return tuple(name for name in backbone.features if name in returned) or backbone.features
 
 
-def _read_pyramid(name: str, values: ConfigValues, backbone: BackboneConfig) -> tuple[str, ...]:
+def read_levels(name: str, values: ConfigValues, backbone: BackboneConfig) -> tuple[str, ...]:
     """Read the names of the feature maps that regions are pooled from, of consecutive strides."""
     features = read_features(name, values, backbone)
     levels = [backbone.levels[backbone.features.index(feature)] for feature in features]
@@ -147,18 +155,19 @@ def read_roi_heads(
 ) -> ROIHeadsConfig:
     """Read MODEL.ROI_HEADS and the heads on top."""
     name = values[f"{HEADS}.NAME"]
-    features = _read_pyramid(f"{HEADS}.IN_FEATURES", values, backbone)
+    features = read_levels(f"{HEADS}.IN_FEATURES", values, backbone)
     num_classes, limit = values[f"{HEADS}.NUM_CLASSES"], values["TEST.DETECTIONS_PER_IMAGE"]
     heads = ROIHeadsConfig(
-        name=name,
+        name=STANDARD_HEADS if name == DENSEPOSE_HEADS else name,
         in_features=features,
-        pooler=_read_pooler(values, BOX),
+        pooler=read_pooler(values, BOX),
         box=_read_box_head(values) if name != RES5_HEADS else NO_LAYERS,
         predictor=BoxPredictorConfig(
             num_classes=num_classes,
             class_agnostic=values[f"{BOX}.CLS_AGNOSTIC_BBOX_REG"],
             sigmoid_scores=values[f"{BOX}.USE_SIGMOID_CE"],
             box_weights=tuple(values[f"{BOX}.BBOX_REG_WEIGHTS"]),
+            cosine_scale=read_cosine_scale(values, name),
         ),
         cascade_weights=_read_cascade_weights(values) if name == CASCADE_HEADS else (),
         selection=SelectionConfig(
@@ -167,8 +176,12 @@ def read_roi_heads(
             # As many as there are proposals and classes if it is negative.
             max_detections=limit if limit >= 0 else max_proposals * num_classes,
         ),
-        mask=_read_mask_head(values, name) if values["MODEL.MASK_ON"] else None,
+        mask=read_mask_head(values, name) if values["MODEL.MASK_ON"] else None,
         keypoint=_read_keypoint_head(values) if values["MODEL.KEYPOINT_ON"] else None,
+        densepose=read_densepose(values, backbone, features, read_pooler(values, DENSEPOSE))
+        if name == DENSEPOSE_HEADS and values["MODEL.DENSEPOSE_ON"]
+        else None,
+        decoupled=read_decoupled(values, HEADS),
     )
     if name == RES5_HEADS:
         _check_res5(values, backbone)
@@ -201,29 +214,34 @@ def _read_cascade_weights(values: ConfigValues) -> tuple[tuple[float, ...], ...]
     return weights
 
 
-def _read_mask_head(values: ConfigValues, heads: str) -> MaskHeadConfig:
-    values[f"{MASK}.NAME"]
+def read_mask_head(values: ConfigValues, heads: str) -> MaskHeadConfig:
+    """Read MODEL.ROI_MASK_HEAD for ROI heads of this name."""
+    has_attention = values[f"{MASK}.NAME"] == ATTENTION_MASK_HEAD
+    if has_attention and heads != CENTER_HEADS:
+        values.add_conflict(f"{MASK}.NAME", f"requires {HEADS}.NAME {CENTER_HEADS}")
     num_conv = values[f"{MASK}.NUM_CONV"]
     return MaskHeadConfig(
         # Res5 heads have one pooler for boxes and masks.
-        pooler=_read_pooler(values, BOX if heads == RES5_HEADS else MASK),
+        pooler=read_pooler(values, BOX if heads == RES5_HEADS else MASK),
         num_conv=num_conv,
         conv_dim=values[f"{MASK}.CONV_DIM"],
         norm=(values[f"{MASK}.NORM"] or "") if num_conv else "",
         class_agnostic=values[f"{MASK}.CLS_AGNOSTIC_MASK"],
+        spatial_attention=has_attention,
     )
 
 
 def _read_keypoint_head(values: ConfigValues) -> KeypointHeadConfig:
     values[f"{KEYPOINT}.NAME"]
     return KeypointHeadConfig(
-        pooler=_read_pooler(values, KEYPOINT),
+        pooler=read_pooler(values, KEYPOINT),
         conv_dims=tuple(values[f"{KEYPOINT}.CONV_DIMS"]),
         num_keypoints=values[f"{KEYPOINT}.NUM_KEYPOINTS"],
     )
 
 
-def _read_pooler(values: ConfigValues, head: str) -> PoolerConfig:
+def read_pooler(values: ConfigValues, head: str) -> PoolerConfig:
+    """Read the pooler of a head, such as `MODEL.ROI_BOX_HEAD`."""
     kind = values[f"{head}.POOLER_TYPE"]
     return PoolerConfig(
         resolution=values[f"{head}.POOLER_RESOLUTION"],
@@ -240,9 +258,13 @@ def _check_res5(values: ConfigValues, backbone: BackboneConfig) -> None:
         values.add_conflict(
             f"{HEADS}.IN_FEATURES", f"must be ['res4'] of a ResNet without FPN for {RES5_HEADS}"
         )
-    if backbone.resnet.depth in BASIC_BLOCK_DEPTHS:
+    resnet = backbone.bottom_up
+    if not isinstance(resnet, ResNetConfig):
+        values.add_conflict("MODEL.BACKBONE.NAME", f"must be a ResNet for {RES5_HEADS}")
+        return
+    if resnet.depth in BASIC_BLOCK_DEPTHS:
         values.add_conflict("MODEL.RESNETS.DEPTH", f"must be 50 or more for {RES5_HEADS}")
-    if backbone.resnet.deform[-1]:
+    if resnet.deform[-1]:
         values.add_conflict(
             "MODEL.RESNETS.DEFORM_ON_PER_STAGE", f"must be False in the last stage for {RES5_HEADS}"
         )

@@ -1,15 +1,19 @@
 """Backbone of a lazy config as typed configuration."""
 
 from d2serve.building.config_keys import ANY_NORM
-from d2serve.building.key_types import Key, flag, integer, is_number, one_of, only
+from d2serve.building.key_types import Key, flag, integer, one_of, only
 from d2serve.building.lazy_node import NORM, LazyNode, integers
+from d2serve.building.lazy_parts import POSITIVE, check_channels, read_norm_eps
+from d2serve.building.lazy_swin import read_swin
 from d2serve.model.backbone_config import (
+    POOLED_TOP,
     STAGES,
     AnyBackboneConfig,
     BackboneConfig,
     FPNConfig,
     ResNetConfig,
     SimpleFPNConfig,
+    SwinConfig,
     ViTConfig,
 )
 from d2serve.model.layers import NO_NORM_NO_BIAS
@@ -17,8 +21,6 @@ from d2serve.model.layers import NO_NORM_NO_BIAS
 SCALES = [4.0, 2.0, 1.0, 0.5]
 # The level that `LastLevelMaxPool` pools.
 LEVEL_BELOW_POOLED = 5
-LAYER_NORM = r"torch\.nn\.(?:modules\.normalization\.)?LayerNorm"
-POSITIVE = Key(4.0, lambda value: is_number(value) and value > 0, "a number above 0")
 # The default of `detectron2.modeling.backbone.resnet`.
 RESNET_NORM = one_of("BN", *ANY_NORM)
 PYRAMID_NORM = one_of("LN", *ANY_NORM)
@@ -67,16 +69,10 @@ def _without_bias(norm: str | None) -> str:
     return NO_NORM_NO_BIAS if norm is None else norm
 
 
-def _check_channels(node: LazyNode, name: str, channels: int) -> None:
-    if node.value(name, integer(3, 1)) != channels:
-        node.given = {name: 3, **node.given}
-        node.add_conflict(name, f"must be {channels}, as many as pixel_mean has")
-
-
 def _read_vit(node: LazyNode, channels: int) -> ViTConfig:
     node.target("ViT")
     node.ignore("drop_path_rate", "rel_pos_zero_init", "use_act_checkpoint", "out_feature")
-    _check_channels(node, "in_chans", channels)
+    check_channels(node, "in_chans", channels)
     node.value("residual_block_indexes", only([]))
     config = ViTConfig(
         image_size=node.value("img_size", integer(1024, 1)),
@@ -86,7 +82,7 @@ def _read_vit(node: LazyNode, channels: int) -> ViTConfig:
         heads=node.value("num_heads", integer(12, 1)),
         mlp_ratio=node.value("mlp_ratio", POSITIVE),
         qkv_bias=node.value("qkv_bias", flag(True)),
-        norm_eps=_read_norm_eps(node),
+        norm_eps=read_norm_eps(node),
         absolute_positions=node.value("use_abs_pos", flag(True)),
         pretrain_image_size=node.value("pretrain_img_size", integer(224, 1)),
         class_token=node.value("pretrain_use_cls_token", flag(True)),
@@ -99,18 +95,6 @@ def _read_vit(node: LazyNode, channels: int) -> ViTConfig:
     return config
 
 
-def _read_norm_eps(node: LazyNode) -> float:
-    """The `eps` of LayerNorm, given by name or as a partial."""
-    given = node.given.get("norm_layer")
-    if not isinstance(given, dict):
-        node.value("norm_layer", one_of(None, "torch.nn.modules.normalization.LayerNorm"))
-        return 1e-5
-    norm = node.child("norm_layer")
-    norm.match_target({"LayerNorm": LAYER_NORM})
-    eps: float = norm.value("eps", Key(1e-5, POSITIVE.check, POSITIVE.allowed))
-    return eps
-
-
 def _has_pooled_top(node: LazyNode) -> bool:
     if not node.has("top_block"):
         return False
@@ -119,29 +103,33 @@ def _has_pooled_top(node: LazyNode) -> bool:
 
 
 def _read_fpn(node: LazyNode, channels: int) -> BackboneConfig:
-    resnet = _read_resnet(node.child("bottom_up"), channels)
-    node.value("square_pad", only(0))
-    node.required("in_features", only([*STAGES]))
+    network = node.child("bottom_up")
+    bottom_up: ResNetConfig | SwinConfig
+    if network.target("ResNet", "SwinTransformer") == "ResNet":
+        bottom_up = _read_resnet(network, channels)
+    else:
+        bottom_up = read_swin(network, channels)
+    node.required("in_features", only([*bottom_up.features]))
     if not _has_pooled_top(node):
         node.add_problem("top_block", "supported: only LastLevelMaxPool")
     fpn = FPNConfig(
-        in_features=STAGES,
+        in_features=bottom_up.features,
         out_channels=node.required("out_channels", integer(256, 1)),
         fuse_type=node.value("fuse_type", one_of("sum", "avg")),
         norm=_without_bias(node.value("norm", NORM)),
-        top_convolutions=False,
+        top_block=POOLED_TOP,
+        square_size=node.value("square_pad", integer(0, 0)),
     )
-    return BackboneConfig(resnet, fpn)
+    return BackboneConfig(bottom_up, fpn)
 
 
 def _read_resnet(node: LazyNode, channels: int) -> ResNetConfig:
-    node.target("ResNet")
     node.ignore("freeze_at")
     node.required("out_features", only([*STAGES]))
     stem, stages = node.child("stem"), node.child("stages")
     stem.target("BasicStem")
     stages.target("ResNet.make_default_stages")
-    _check_channels(stem, "in_channels", channels)
+    check_channels(stem, "in_channels", channels)
     norm = stages.value("norm", RESNET_NORM)
     if stem.value("norm", RESNET_NORM) != norm:
         stem.add_conflict("norm", f"must be {norm!r}")

@@ -23,13 +23,14 @@ def is_network_key(name: str, value: Any) -> bool:
 def changes_standard_network(name: str, value: Any, owner: Project) -> bool:
     """Return whether a project's key changes parts that Detectron2's own keys describe too.
 
-    The sections of other projects, such as `MODEL.FCOS`, are read only by their own classes, whose
-    names the config would contain. The package reads all keys of its own projects.
+    The sections of other projects, such as `MODEL.YOLO`, are read only by their own classes, whose
+    names the config would contain. The package reads all keys of its own projects, and d2serve
+    those of projects that it supports.
 
     Examples:
         >>> from d2serve.building.projects import DEEP_LAB
         >>> changes_standard_network("MODEL.RESNETS.STEM_TYPE", "deeplab", DEEP_LAB)
         True
     """
-    is_shared = owner in IN_PACKAGE or name.rpartition(".")[0] in SECTIONS
+    is_shared = owner in IN_PACKAGE or owner.is_supported or name.rpartition(".")[0] in SECTIONS
     return is_shared and is_network_key(name, value)

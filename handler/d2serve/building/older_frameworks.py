@@ -1,6 +1,6 @@
 """Frameworks before Detectron2, whose configs have keys of the same form."""
 
-from d2serve.building.projects import Project
+from d2serve.building.projects import Project, ProjectModel
 
 # Sections that maskrcnn-benchmark has in common with Detectron2.
 HEAD = "MODEL.ROI_*_HEAD"
@@ -42,6 +42,12 @@ OLDER_FRAMEWORKS = (
             "TEST.BBOX_AUG.*",
             "TEST.IMS_PER_BATCH",
         ),
+        (
+            ProjectModel(
+                "maskrcnn-benchmark",
+                ("MODEL.BACKBONE.CONV_BODY", f"{HEAD}.FEATURE_EXTRACTOR", f"{HEAD}.PREDICTOR"),
+            ),
+        ),
     ),
     Project(
         "Detectron (Caffe2)",
@@ -73,6 +79,7 @@ OLDER_FRAMEWORKS = (
             "TEST.WEIGHTS",
             "TRAIN.*",
         ),
+        (ProjectModel("Detectron (Caffe2)", ("MODEL.CONV_BODY", "MODEL.TYPE")),),
     ),
     Project(
         "py-faster-rcnn",

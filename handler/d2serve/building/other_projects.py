@@ -1,10 +1,16 @@
 """Projects on top of Detectron2 whose networks the detectron2 package does not contain."""
 
+from d2serve.building.detector_projects import DETECTOR_PROJECTS
 from d2serve.building.older_frameworks import OLDER_FRAMEWORKS
-from d2serve.building.projects import DETECTRON2_PROJECTS, Project
+from d2serve.building.projects import DETECTRON2_PROJECTS, Project, ProjectModel
 from d2serve.building.training_projects import TRAINING_PROJECTS
 from d2serve.building.transformer_projects import TRANSFORMER_PROJECTS
 
+ARCHITECTURE = "MODEL.META_ARCHITECTURE"
+BACKBONE = "MODEL.BACKBONE.NAME"
+PROPOSALS = "MODEL.PROPOSAL_GENERATOR.NAME"
+HEADS = "MODEL.ROI_HEADS.NAME"
+DENSEPOSE = "MODEL.ROI_DENSEPOSE_HEAD"
 # Among projects with the same keys the first is named.
 OTHER_PROJECTS = (
     Project(
@@ -17,22 +23,41 @@ OTHER_PROJECTS = (
             "MODEL.DENSEPOSE_ON",
             "MODEL.HRNET.*",
             "MODEL.ROI_DENSEPOSE_HEAD.*",
-            "MODEL.ROI_HEADS.NAME=DensePoseROIHeads",
         ),
+        (
+            ProjectModel(
+                "continuous surface embeddings (CSE)",
+                (f"{DENSEPOSE}.PREDICTOR_NAME=DensePoseEmbedding*",),
+            ),
+            ProjectModel("HRNet", (f"{BACKBONE}=build_hrfpn_backbone",)),
+            ProjectModel("DensePose", (f"{HEADS}=DensePoseROIHeads",), supported=True),
+        ),
+    ),
+    Project(
+        "DensePoseFnL",
+        "github.com/zetyquickly/DensePoseFnL",
+        ("MODEL.TIMMNETS.*", "QUANTIZATION.*"),
+        (ProjectModel("DensePoseFnL", (f"{HEADS}=MyDensePoseROIHeads",)),),
     ),
     Project(
         "TensorMask",
         f"{DETECTRON2_PROJECTS}/TensorMask",
-        ("MODEL.TENSOR_MASK.*", "MODEL.META_ARCHITECTURE=TensorMask"),
+        ("MODEL.TENSOR_MASK.*",),
+        (ProjectModel("TensorMask", (f"{ARCHITECTURE}=TensorMask",)),),
     ),
     Project(
         "TridentNet",
         f"{DETECTRON2_PROJECTS}/TridentNet",
+        ("MODEL.TRIDENT.*",),
         (
-            "MODEL.TRIDENT.*",
-            "MODEL.BACKBONE.NAME=build_trident_resnet_backbone",
-            "MODEL.PROPOSAL_GENERATOR.NAME=TridentRPN",
-            "MODEL.ROI_HEADS.NAME=Trident*",
+            ProjectModel(
+                "TridentNet",
+                (
+                    f"{BACKBONE}=build_trident_resnet_backbone",
+                    f"{PROPOSALS}=TridentRPN",
+                    f"{HEADS}=Trident*",
+                ),
+            ),
         ),
     ),
     Project(
@@ -44,133 +69,38 @@ OTHER_PROJECTS = (
     Project(
         "bottom-up-attention.pytorch",
         "github.com/MILVLG/bottom-up-attention.pytorch",
+        ("MODEL.BUA.*",),
         (
-            "MODEL.BUA.*",
-            "MODEL.META_ARCHITECTURE=GeneralizedBUARCNN",
-            "MODEL.ROI_HEADS.NAME=Attribute*ROIHeads",
+            ProjectModel(
+                "bottom-up attention",
+                (
+                    f"{ARCHITECTURE}=GeneralizedBUARCNN",
+                    f"{BACKBONE}=build_bua_*",
+                    f"{PROPOSALS}=BUARPN",
+                    f"{HEADS}=BUACaffeRes5ROIHeads",
+                    f"{HEADS}=Attribute*ROIHeads",
+                ),
+            ),
         ),
     ),
     Project(
         "Detectron2_AL",
         "github.com/lolipopshock/Detectron2_AL",
-        ("AL.*", "MODEL.META_ARCHITECTURE=ActiveLearningRCNN", "MODEL.ROI_HEADS.NAME=ROIHeadsAL"),
-    ),
-    Project(
-        "VoVNet",
-        "github.com/youngwanLEE/vovnet-detectron2",
-        ("MODEL.VOVNET.*", "MODEL.BACKBONE.NAME=build_mobilenetv2_fpn_backbone"),
-    ),
-    Project(
-        "AdelaiDet",
-        "github.com/aim-uofa/AdelaiDet",
+        ("AL.*",),
         (
-            "INPUT.CROP_INSTANCE",
-            "INPUT.HFLIP_TRAIN",
-            "INPUT.IS_ROTATE",
-            "MODEL.BACKBONE.ANTI_ALIAS",
-            "MODEL.BASIS_MODULE.*",
-            "MODEL.BATEXT.*",
-            "MODEL.BLENDMASK.*",
-            "MODEL.BOXINST.*",
-            "MODEL.BiFPN.*",
-            "MODEL.CONDINST.*",
-            "MODEL.DLA.*",
-            "MODEL.FCOS.*",
-            "MODEL.FCPOSE*",
-            "MODEL.MEInst.*",
-            "MODEL.MOBILENET",
-            "MODEL.RESNETS.DEFORM_INTERVAL",
-            "MODEL.SOLOV2.*",
-            "MODEL.TOP_MODULE.*",
-            "MODEL.VOVNET.*",
-            "MODEL.BACKBONE.NAME=build_fcos_*_fpn_backbone",
-            "MODEL.META_ARCHITECTURE=BlendMask",
-            "MODEL.META_ARCHITECTURE=CondInst",
-            "MODEL.META_ARCHITECTURE=MEInst",
-            "MODEL.META_ARCHITECTURE=OneStage*",
-            "MODEL.META_ARCHITECTURE=SOLOv2",
-            "MODEL.PROPOSAL_GENERATOR.NAME=BAText",
-            "MODEL.PROPOSAL_GENERATOR.NAME=FCOS",
+            ProjectModel(
+                "Detectron2_AL",
+                (f"{ARCHITECTURE}=ActiveLearningRCNN", f"{HEADS}=ROIHeadsAL"),
+                supported=True,
+            ),
         ),
     ),
-    Project(
-        "CenterMask2",
-        "github.com/youngwanLEE/centermask2",
-        (
-            "MODEL.FCOS.*",
-            "MODEL.MASKIOU_*",
-            "MODEL.ROI_MASKIOU_HEAD.*",
-            "MODEL.ROI_MASK_HEAD.ASSIGN_CRITERION",
-            "MODEL.VOVNET.*",
-            "MODEL.BACKBONE.NAME=build_fcos_*_fpn_backbone",
-            "MODEL.PROPOSAL_GENERATOR.NAME=FCOS",
-            "MODEL.ROI_HEADS.NAME=CenterROIHeads",
-            "MODEL.ROI_MASK_HEAD.NAME=SpatialAttentionMaskHead",
-        ),
-    ),
-    Project(
-        "CenterNet2",
-        "github.com/xingyizhou/CenterNet2",
-        (
-            "INPUT.CUSTOM_AUG",
-            "INPUT.TEST_INPUT_TYPE",
-            "INPUT.T*_SIZE",
-            "MODEL.BIFPN.*",
-            "MODEL.CENTERNET.*",
-            "MODEL.DLA.*",
-            "MODEL.ROI_BOX_HEAD.MULT_PROPOSAL_SCORE",
-            "MODEL.META_ARCHITECTURE=CenterNetDetector",
-            "MODEL.PROPOSAL_GENERATOR.NAME=CenterNet",
-        ),
-    ),
-    Project(
-        "Detic",
-        "github.com/facebookresearch/Detic",
-        (
-            "FP16",
-            "INPUT.CUSTOM_AUG",
-            "INPUT.TEST_INPUT_TYPE",
-            "INPUT.T*_SIZE",
-            "MODEL.BIFPN.*",
-            "MODEL.CENTERNET.*",
-            "MODEL.DETR.*",
-            "MODEL.RESET_CLS_TESTS",
-            "MODEL.ROI_BOX_HEAD.CAT_FREQ_PATH",
-            "MODEL.ROI_BOX_HEAD.IGNORE_ZERO_CATS",
-            "MODEL.ROI_BOX_HEAD.IMAGE_LABEL_LOSS",
-            "MODEL.ROI_BOX_HEAD.MULT_PROPOSAL_SCORE",
-            "MODEL.ROI_BOX_HEAD.NORM_TEMP",
-            "MODEL.ROI_BOX_HEAD.NORM_WEIGHT",
-            "MODEL.ROI_BOX_HEAD.USE_ZEROSHOT_CLS",
-            "MODEL.ROI_BOX_HEAD.WITH_SOFTMAX_PROP",
-            "MODEL.ROI_BOX_HEAD.ZEROSHOT_*",
-            "MODEL.ROI_HEADS.ONE_CLASS_PER_PROPOSAL",
-            "MODEL.SWIN.*",
-            "MODEL.TEST_CLASSIFIERS",
-            "MODEL.TEST_NUM_CLASSES",
-            "MODEL.TIMM.*",
-            "WITH_IMAGE_LABELS",
-            "MODEL.META_ARCHITECTURE=CustomRCNN",
-            "MODEL.META_ARCHITECTURE=DeformableDetr",
-            "MODEL.PROPOSAL_GENERATOR.NAME=CenterNet",
-            "MODEL.ROI_HEADS.NAME=DeticCascadeROIHeads",
-        ),
-    ),
-    Project(
-        "UniDet",
-        "github.com/xingyizhou/UniDet",
-        (
-            "MODEL.ROI_BOX_HEAD.HIERARCHY_*",
-            "MODEL.ROI_BOX_HEAD.UNIFIED_MAP_BACK",
-            "MULTI_DATASET.*",
-            "MODEL.ROI_HEADS.NAME=MultiDatasetCascadeROIHeads",
-            "MODEL.ROI_HEADS.NAME=UnifiedCascadeROIHeads",
-        ),
-    ),
+    *DETECTOR_PROJECTS,
     Project(
         "D2Go",
         "github.com/facebookresearch/d2go",
         ("D2GO_DATA.*", "MODEL.FBNET.*", "MODEL.FBNET_V2.*", "MODEL_EMA.*", "QUANTIZATION.*"),
+        (ProjectModel("FBNet", (f"{BACKBONE}=FBNet*",)),),
     ),
     Project(
         "Omni3D",
@@ -184,9 +114,12 @@ OTHER_PROJECTS = (
             "MODEL.USE_BN",
             "TEST.TRUNCATION_THRES",
             "TEST.VISIBILITY_THRES",
-            "MODEL.META_ARCHITECTURE=RCNN3D",
-            "MODEL.PROPOSAL_GENERATOR.NAME=RPNWithIgnore",
-            "MODEL.ROI_HEADS.NAME=ROIHeads3D",
+        ),
+        (
+            ProjectModel(
+                "Cube R-CNN",
+                (f"{ARCHITECTURE}=RCNN3D", f"{PROPOSALS}=RPNWithIgnore", f"{HEADS}=ROIHeads3D"),
+            ),
         ),
     ),
     Project(
@@ -201,32 +134,29 @@ OTHER_PROJECTS = (
             "MODEL.VOXEL_*",
             "MODEL.ZPRED_ON",
         ),
+        (ProjectModel("Mesh R-CNN", (f"{HEADS}=MeshRCNNROIHeads",)),),
     ),
     Project(
         "RegionCLIP",
         "github.com/microsoft/RegionCLIP",
-        ("MODEL.CLIP.*", "MODEL.META_ARCHITECTURE=CLIPFastRCNN"),
-    ),
-    Project(
-        "yolov7_d2",
-        "github.com/lucasjinreal/yolov7_d2",
+        ("MODEL.CLIP.*",),
         (
-            "MODEL.PADDED_VALUE",
-            "MODEL.YOLO.*",
-            "MODEL.META_ARCHITECTURE=YOLOX",
-            "MODEL.META_ARCHITECTURE=YOLOV[4-7]*",
+            ProjectModel(
+                "RegionCLIP",
+                (
+                    f"{ARCHITECTURE}=CLIPFastRCNN",
+                    f"{ARCHITECTURE}=PretrainFastRCNN",
+                    f"{BACKBONE}=build_clip_resnet_*backbone",
+                    f"{HEADS}=CLIP*ROIHeads",
+                ),
+            ),
         ),
     ),
     Project(
-        "ResNeSt",
-        "github.com/zhanghang1989/detectron2-ResNeSt",
-        (
-            "MODEL.RESNETS.AVD",
-            "MODEL.RESNETS.AVG_DOWN",
-            "MODEL.RESNETS.BOTTLENECK_WIDTH",
-            "MODEL.RESNETS.DEEP_STEM",
-            "MODEL.RESNETS.RADIX",
-        ),
+        "FewX",
+        "github.com/fanq15/FewX",
+        ("INPUT.FS.*",),
+        (ProjectModel("FSOD", (f"{ARCHITECTURE}=FsodRCNN", f"{PROPOSALS}=FsodRPN")),),
     ),
     *TRAINING_PROJECTS,
     *OLDER_FRAMEWORKS,

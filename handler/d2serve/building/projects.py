@@ -1,9 +1,25 @@
 """Keys and classes of projects on top of Detectron2 that its package contains."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
+
+
+@dataclass(frozen=True)
+class ProjectModel:
+    """A network of a project.
+
+    Attributes:
+        name: its name.
+        patterns: of its own keys, and `KEY=VALUE` with the names of its classes; every config of
+            the network matches one.
+        supported: whether d2serve has the network.
+    """
+
+    name: str
+    patterns: tuple[str, ...]
+    supported: bool = False
 
 
 @dataclass(frozen=True)
@@ -13,19 +29,45 @@ class Project:
     Attributes:
         name: its name.
         source: where it is published, as a URL without scheme.
-        patterns: of its keys, and `KEY=VALUE` of its own values; `*` matches dots too.
+        patterns: of its keys, and `KEY=VALUE` of its own values, besides those of its networks; `*`
+            matches dots too.
+        models: its networks; the first that matches a config names it.
     """
 
     name: str
     source: str
     patterns: tuple[str, ...]
+    models: tuple[ProjectModel, ...] = ()
 
     def has(self, name: str, value: Any) -> bool:
         """Return whether the project defines a key, or accepts a value of Detectron2's key."""
-        return any(
-            fnmatchcase(f"{name}={value}" if "=" in pattern else name, pattern)
-            for pattern in self.patterns
-        )
+        return any(matches(pattern, name, value) for pattern in self.all_patterns)
+
+    @property
+    def all_patterns(self) -> tuple[str, ...]:
+        """Patterns of the project and of its networks."""
+        return (*self.patterns, *(each for model in self.models for each in model.patterns))
+
+    @property
+    def is_supported(self) -> bool:
+        """Return whether d2serve has one of its networks."""
+        return any(model.supported for model in self.models)
+
+    def find_model(self, given: Mapping[str, Any]) -> ProjectModel | None:
+        """Return the network of a config, whose values are given by dotted name."""
+        return next((model for model in self.models if has_any(model.patterns, given)), None)
+
+
+def has_any(patterns: Iterable[str], given: Mapping[str, Any]) -> bool:
+    """Return whether a config has a key or a value of one of the patterns."""
+    return any(
+        matches(pattern, name, value) for pattern in patterns for name, value in given.items()
+    )
+
+
+def matches(pattern: str, name: str, value: Any) -> bool:
+    """Return whether a key or, if the pattern is `KEY=VALUE`, its value matches a pattern."""
+    return fnmatchcase(f"{name}={value}" if "=" in pattern else name, pattern)
 
 
 DETECTRON2_PROJECTS = "github.com/facebookresearch/detectron2/tree/main/projects"

@@ -23,18 +23,19 @@ TOP_SECTIONS = {name.partition(".")[0] for name in (*KEYS, *IGNORED)}
 
 
 def describe_unknown(unknown: Mapping[str, Any], owners: Mapping[str, Project]) -> list[str]:
-    """Describe unknown keys: those of another project by three of them, all others one by one.
+    """Describe unknown keys: those of an unsupported project by three of them, all others singly.
 
     Args:
         unknown: the keys and their values.
         owners: the projects of the config's keys and values, see `find_owners`.
     """
+    unsupported = [each for each in _other_projects(owners) if not each.is_supported]
     lines = [
         f"{name}: {value!r} (not a key of Detectron2's own config{_origin(name, owners)})"
         for name, value in unknown.items()
-        if owners.get(name) not in OTHER_PROJECTS
+        if owners.get(name) not in unsupported
     ]
-    for project in _other_projects(owners):
+    for project in unsupported:
         names = [name for name in unknown if owners.get(name) is project]
         if names:
             more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
@@ -50,6 +51,7 @@ def project_notes(owners: Mapping[str, Project]) -> list[str]:
         f"{project.name} ({project.source}) has networks of its own, which are part neither of "
         "d2serve nor of the detectron2 package; a model that uses them cannot be served"
         for project in _other_projects(owners)
+        if not project.is_supported
     ]
 
 

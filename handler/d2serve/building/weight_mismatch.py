@@ -48,6 +48,12 @@ CLASS_LAYERS = (
         lambda rows, anchors: rows // anchors,
     ),
     ClassLayer(
+        re.compile(r"sem_seg_head\.predictor\.class_embed\.weight"),
+        "classes",
+        "MODEL.SEM_SEG_HEAD.NUM_CLASSES",
+        lambda rows, _: rows - 1,
+    ),
+    ClassLayer(
         re.compile(r"sem_seg_head\.predictor\.weight"),
         "stuff classes",
         "MODEL.SEM_SEG_HEAD.NUM_CLASSES",

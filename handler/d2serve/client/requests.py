@@ -10,7 +10,7 @@ from PIL import Image
 from d2serve.client.transport import ImageInput, Payload
 from d2serve.errors import CommandError, PredictionError
 
-# Options of `Model.predict`, and the encoding of the masks.
+# Options of `Model.predict`, and the encodings of masks and surfaces.
 OPTIONS = (
     "score_threshold",
     "max_detections",
@@ -19,6 +19,7 @@ OPTIONS = (
     "input_color",
     "input_range",
     "masks",
+    "densepose",
 )
 # Whatever the defaults of the archive are, the response is one that `Detections` can hold.
 FIXED_OPTIONS = {"format": "default", "masks": "rle"}

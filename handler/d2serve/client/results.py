@@ -14,6 +14,7 @@ from d2serve.client.transport import Reply, error_from_body
 from d2serve.detections import Detections
 from d2serve.errors import PredictionError
 from d2serve.masks.decoding import decode_polygons, decode_rles
+from d2serve.masks.densepose import StoredSurfaces, SurfaceMap
 from d2serve.masks.panoptic import Panoptic, Segment
 from d2serve.masks.runs import Runs
 
@@ -77,7 +78,7 @@ def _detections(entry: Mapping[str, Any], class_count: int) -> Detections:
     if min(size_hw) < 1:
         raise ValueError(f"the image has {size_hw[1]}x{size_hw[0]} pixels; expected at least 1x1")
     count = len(entry["scores"])
-    keypoints = entry.get("keypoints")
+    keypoints, mask_scores = entry.get("keypoints"), entry.get("mask_scores")
     return Detections(
         size_hw=size_hw,
         boxes_xyxy=np.array(entry["boxes"], np.float32).reshape(count, 4),
@@ -85,7 +86,9 @@ def _detections(entry: Mapping[str, Any], class_count: int) -> Detections:
         classes=np.array(entry["classes"], np.int64),
         # The list is empty if the model has no masks.
         mask_runs=_masks(entry["masks"], size_hw) if len(entry["masks"]) == count else None,
+        mask_scores=None if mask_scores is None else np.array(mask_scores, np.float32),
         keypoints=None if keypoints is None else _keypoints(keypoints, count),
+        surfaces=_surfaces(entry["densepose"], size_hw) if "densepose" in entry else None,
         semantic=_ids(entry["semantic"], size_hw) - 1 if "semantic" in entry else None,
         panoptic=_panoptic(entry, size_hw, class_count) if "panoptic" in entry else None,
         class_names=tuple(entry["names"]),
@@ -99,6 +102,18 @@ def _masks(masks: Sequence[Any], size_hw: tuple[int, int]) -> Runs:
 
 def _keypoints(keypoints: Sequence[Any], count: int) -> npt.NDArray[np.float32]:
     return np.array(keypoints, np.float32).reshape(count, -1 if count else 0, 3)
+
+
+def _surfaces(maps: Sequence[Mapping[str, Any]], size_hw: tuple[int, int]) -> StoredSurfaces:
+    return StoredSurfaces(tuple(_surface_map(content, size_hw) for content in maps))
+
+
+def _surface_map(content: Mapping[str, Any], size_hw: tuple[int, int]) -> SurfaceMap:
+    x, y, width, height = map(index, content["box"])
+    if not (0 <= x <= size_hw[1] - width and 0 <= y <= size_hw[0] - height):
+        raise ValueError(f"the box {content['box']} is not inside the image")
+    blue_green_red = _png_pixels(content, (height, width))
+    return SurfaceMap(x, y, np.ascontiguousarray(blue_green_red[:, :, ::-1].transpose(2, 0, 1)))
 
 
 def _panoptic(entry: Mapping[str, Any], size_hw: tuple[int, int], class_count: int) -> Panoptic:
@@ -115,6 +130,11 @@ def _segment(info: Mapping[str, Any], class_count: int) -> Segment:
 
 def _ids(content: Mapping[str, Any], size_hw: tuple[int, int]) -> npt.NDArray[np.int32]:
     """Int32[H, W] of a map in COCO panoptic format: R + 256 * G + 256 * 256 * B."""
+    return _png_pixels(content, size_hw).astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+
+
+def _png_pixels(content: Mapping[str, Any], size_hw: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """UInt8[H, W, 3] blue, green, red."""
     encoded = base64.b64decode(content["png"], validate=True)
     # A small file can declare a huge image, so the size in its header is compared first.
     is_map = encoded.startswith(PNG_START) and _png_size_hw(encoded) == size_hw
@@ -122,7 +142,7 @@ def _ids(content: Mapping[str, Any], size_hw: tuple[int, int]) -> npt.NDArray[np
     image = cv2.imdecode(pixels, cv2.IMREAD_COLOR) if is_map else None
     if image is None:
         raise ValueError(f"a map is not a PNG of {size_hw[1]}x{size_hw[0]} pixels")
-    return np.asarray(image, np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+    return np.asarray(image, np.uint8)
 
 
 def _png_size_hw(encoded: bytes) -> tuple[int, int]:

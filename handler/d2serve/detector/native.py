@@ -2,11 +2,8 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,12 +12,11 @@ from d2serve.detector.base import PreprocessedImage, Size
 from d2serve.detector.batching import BatchedDetector
 from d2serve.detector.channels import fit_channels
 from d2serve.detector.cuda_graphs import enable_cuda_graphs
+from d2serve.detector.model_outputs import detections_of
 from d2serve.errors import SettingsError
-from d2serve.masks.panoptic import combine
 from d2serve.model import int8_conv
 from d2serve.model.calibration import Calibration
 from d2serve.model.calibration_file import read_calibration
-from d2serve.model.config import PanopticConfig
 from d2serve.model.fused_conv import fuse
 from d2serve.model.int8 import quantize
 from d2serve.model.meta_arch import build_optimized
@@ -34,10 +30,8 @@ from d2serve.model.preprocessing import (
     resize_on_device,
     shortest_edge_size,
     to_device,
-    to_host,
 )
 from d2serve.model.serialization import decode_config, read_model_file
-from d2serve.model.structures import ModelOutput
 from d2serve.model.weights import WEIGHTS_FILE, read_weights
 from d2serve.settings import Settings
 
@@ -156,11 +150,7 @@ class NativeDetector(BatchedDetector):
         on_device = [to_device(image, self.device) for image in images]
         if self.resizes_on_device:
             on_device = [resize_on_device(image, self.model.config.input) for image in on_device]
-        detections = detections_of(self.model(on_device, sizes_hw), sizes_hw)
-        family = self.model.config.family
-        if isinstance(family, PanopticConfig):
-            return [_with_panoptic(image, family) for image in detections]
-        return detections
+        return detections_of(self.model(on_device, sizes_hw), sizes_hw, self.model.config)
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
@@ -205,21 +195,6 @@ def _quantize(model: Network, calibration: Calibration | None, dtype: torch.dtyp
     quantize(model, calibration, dtype)
 
 
-def detections_of(outputs: Sequence[ModelOutput], sizes_hw: Sequence[Size]) -> list[Detections]:
-    """Copy the outputs of all images to the host at once; empty boxes are dropped.
-
-    Args:
-        outputs: one per image.
-        sizes_hw: original heights and widths of the images.
-    """
-    fields = [_fields(output) for output in outputs]
-    on_host = iter(to_host([tensor for image in fields for tensor in image.values()]))
-    return [
-        _detections({name: next(on_host).numpy() for name in image}, size_hw)
-        for image, size_hw in zip(fields, sizes_hw, strict=True)
-    ]
-
-
 def _native_dtype(device: torch.device) -> torch.dtype:
     if device.type == "cpu":
         return torch.bfloat16 if _cpu_has_bf16() else torch.float32
@@ -234,42 +209,3 @@ def _cpu_has_bf16() -> bool:
     if not CPU_INFO.is_file():
         return False
     return not BF16_FLAGS.isdisjoint(CPU_INFO.read_text(encoding="ascii").split())
-
-
-def _fields(output: ModelOutput) -> dict[str, Tensor]:
-    """The tensors by the names of the fields of `Detections`."""
-    instances = output.instances
-    fields = {
-        "boxes_xyxy": instances.boxes,
-        "scores": instances.scores,
-        "classes": instances.classes,
-        "masks": instances.masks,
-        "keypoints": instances.keypoints,
-        "semantic": output.semantic,
-    }
-    return {name: tensor for name, tensor in fields.items() if tensor is not None}
-
-
-def _detections(fields: dict[str, Any], size_hw: Size) -> Detections:
-    semantic = fields.pop("semantic", None)
-    boxes = fields["boxes_xyxy"]
-    has_area = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-    if not has_area.all():
-        fields = {name: values[has_area] for name, values in fields.items()}
-    # A GPU's integers are copied as float32.
-    fields["classes"] = fields["classes"].astype(np.int64, copy=False)
-    if semantic is not None:
-        fields["semantic"] = semantic.astype(np.int32, copy=False)
-    return Detections(size_hw, **fields)
-
-
-def _with_panoptic(detections: Detections, config: PanopticConfig) -> Detections:
-    assert detections.semantic is not None
-    panoptic = combine(
-        detections,
-        detections.semantic,
-        config.overlap_threshold,
-        config.stuff_area_limit,
-        config.instance_threshold,
-    )
-    return replace(detections, panoptic=panoptic)

@@ -11,6 +11,7 @@ from typing import Any
 
 from d2serve.errors import RequestError, SettingsError, bad_request
 from d2serve.messages import (
+    DENSEPOSE,
     FORMATS,
     INPUT_COLORS,
     INPUT_LAYOUTS,
@@ -60,6 +61,7 @@ class OptionReader:
             "response_type": _one_of("response_type", tuple(RESPONSE_TYPES)),
             "format": _one_of("format", FORMATS),
             "masks": _one_of("masks", MASKS),
+            "densepose": _one_of("densepose", DENSEPOSE),
             "score_threshold": self._score_threshold,
             "max_detections": self._max_detections,
             "classes": self._classes,

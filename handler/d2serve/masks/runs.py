@@ -65,6 +65,29 @@ class Runs:
         masks = list(self)
         return Runs.of([masks[index] for index in indices], self.size_hw)
 
+    def areas(self) -> Integers:
+        """Int64[N]: the number of set pixels of each mask."""
+        lengths = np.concatenate(([0], np.cumsum(self.bounds[1::2] - self.bounds[::2])))
+        return lengths[self.offsets[1:] // 2] - lengths[self.offsets[:-1] // 2]
+
+    def boxes(self) -> Floats:
+        """Float32[N, 4]: x1, y1, x2, y2 around the set pixels; zeros for an empty mask."""
+        height, _ = self.size_hw
+        boxes = np.zeros((len(self), 4), np.float32)
+        is_filled = self.offsets[1:] > self.offsets[:-1]
+        if not is_filled.any():
+            return boxes
+        left, top = np.divmod(self.bounds[::2], height)
+        right, bottom = np.divmod(self.bounds[1::2] - 1, height)
+        # A run that continues in the next column contains the last row and the first.
+        continues = left != right
+        top, bottom = np.where(continues, 0, top), np.where(continues, height - 1, bottom)
+        firsts = self.offsets[:-1][is_filled] // 2
+        sides = [np.minimum.reduceat(side, firsts) for side in (left, top)]
+        sides += [np.maximum.reduceat(side, firsts) + 1 for side in (right, bottom)]
+        boxes[is_filled] = np.stack(sides, axis=1)
+        return boxes
+
     def with_mask(self, mask: int, bounds: Integers) -> "Runs":
         """A copy with the bounds of a mask that has no runs yet."""
         offsets = self.offsets.copy()

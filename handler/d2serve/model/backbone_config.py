@@ -1,11 +1,17 @@
-"""Configuration of backbones: ResNet, feature pyramid, Vision Transformer."""
+"""Configuration of backbones: bottom-up networks, feature pyramids, Vision Transformer."""
 
 from dataclasses import dataclass
 from math import log2
 
 STEM = "stem"
 STAGES = ("res2", "res3", "res4", "res5")
+VOVNET_STAGES = ("stage2", "stage3", "stage4", "stage5")
 BASIC_BLOCK_DEPTHS = (18, 34)
+# Levels above a pyramid: none, every second pixel of the last level, or one or two convolutions.
+NO_TOP = "none"
+POOLED_TOP = "pool"
+ONE_CONVOLUTION, TWO_CONVOLUTIONS = "p6", "p6p7"
+TOP_LEVELS = {NO_TOP: 0, POOLED_TOP: 1, ONE_CONVOLUTION: 1, TWO_CONVOLUTIONS: 2}
 
 
 @dataclass(frozen=True)
@@ -44,52 +50,188 @@ class ResNetConfig:
         """Names of the feature maps, finest first."""
         return (STEM,) * self.stem_feature + STAGES[: self.last_stage - 1]
 
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Binary logarithms of the strides of `features`."""
+        levels = {STEM: 2, "res2": 2, "res3": 3, "res4": 4, "res5": 6 - self.res5_dilation}
+        return tuple(levels[name] for name in self.features)
+
+
+@dataclass(frozen=True)
+class VoVNetConfig:
+    """The stem and the stages up to the last of `features`.
+
+    Attributes:
+        stem_channels: of the stem's three convolutions.
+        widths: for each stage, channels of its 3x3 convolutions.
+        out_channels: for each stage, channels of its feature map.
+        layers_per_block: number of 3x3 convolutions of a block.
+        blocks_per_stage: for each stage.
+        depthwise: whether the 3x3 convolutions, except the first, are depthwise separable.
+        deform: an entry per stage, None for plain convolutions.
+        features: names of the feature maps, finest first.
+    """
+
+    stem_channels: tuple[int, ...]
+    widths: tuple[int, ...]
+    out_channels: tuple[int, ...]
+    layers_per_block: int
+    blocks_per_stage: tuple[int, ...]
+    depthwise: bool
+    norm: str
+    deform: tuple[DeformConfig | None, ...]
+    features: tuple[str, ...]
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of all stages that are computed, finest first."""
+        return VOVNET_STAGES[: VOVNET_STAGES.index(self.features[-1]) + 1]
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Binary logarithms of the strides of `features`."""
+        return tuple(VOVNET_STAGES.index(name) + 2 for name in self.features)
+
+
+@dataclass(frozen=True)
+class SwinConfig:
+    """A Swin Transformer; each stage halves the resolution and doubles the channels.
+
+    Attributes:
+        dim: channels of the first stage.
+        depths, heads: number of blocks, and of attention heads, of each stage.
+        query_scale: factor of the queries; None for 1 / sqrt(channels of a head).
+        norm_eps: added to the variance by layer norms.
+        pretrain_image_size: side in pixels that the absolute positions were trained for.
+        features: names of the feature maps, finest first.
+        feature_stages: the stage of each feature map, from 0.
+    """
+
+    patch_size: int
+    dim: int
+    depths: tuple[int, ...]
+    heads: tuple[int, ...]
+    window_size: int
+    mlp_ratio: float
+    qkv_bias: bool
+    query_scale: float | None
+    norm_eps: float
+    patch_norm: bool
+    absolute_positions: bool
+    pretrain_image_size: int
+    features: tuple[str, ...]
+    feature_stages: tuple[int, ...]
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Binary logarithms of the strides of `features`."""
+        return tuple(int(log2(self.patch_size)) + stage for stage in self.feature_stages)
+
+
+@dataclass(frozen=True)
+class BEiTConfig:
+    """A plain Vision Transformer with feature maps of strides 4, 8, 16 and 32 (DiT).
+
+    Attributes:
+        dim: channels of a patch and of every feature map.
+        layer_scale: whether residual branches are scaled per channel.
+        positions_hw: height and width of the grid that the absolute positions were trained for.
+        features: names of the feature maps, finest first.
+        feature_blocks: the block that each feature map is scaled from, from 0.
+    """
+
+    patch_size: int
+    dim: int
+    depth: int
+    heads: int
+    layer_scale: bool
+    positions_hw: tuple[int, ...]
+    features: tuple[str, ...]
+    feature_blocks: tuple[int, ...]
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Binary logarithms of the strides of `features`."""
+        return (2, 3, 4, 5)
+
+
+@dataclass(frozen=True)
+class ConvNeXtConfig:
+    """A ConvNeXt; each stage halves the resolution, the first has stride 4.
+
+    Attributes:
+        depths, dims: number of blocks, and of channels, of each stage.
+        layer_scale: whether residual branches are scaled per channel.
+        features: names of the feature maps, finest first.
+        feature_stages: the stage of each feature map, from 0.
+    """
+
+    depths: tuple[int, ...]
+    dims: tuple[int, ...]
+    layer_scale: bool
+    features: tuple[str, ...]
+    feature_stages: tuple[int, ...]
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Binary logarithms of the strides of `features`."""
+        return tuple(2 + stage for stage in self.feature_stages)
+
+
+# The network of a backbone that computes feature maps of several strides from an image.
+BottomUpConfig = ResNetConfig | VoVNetConfig | SwinConfig | ConvNeXtConfig | BEiTConfig
+
 
 @dataclass(frozen=True)
 class FPNConfig:
-    """A feature pyramid on ResNet stages.
+    """A feature pyramid on a bottom-up network.
 
     Attributes:
-        in_features: consecutive stages up to res5; the stem may stand for res2.
+        in_features: of the bottom-up network, finest first; each of half the stride of the next.
         fuse_type: `sum` or `avg` of a level and the upsampled one above.
-        top_convolutions: whether p6 and p7 are convolved from res5; else p6 is pooled from p5.
+        top_block: a key of TOP_LEVELS.
+        top_of_pyramid: whether the top is convolved from the pyramid's last level; else from the
+            last of `in_features`.
+        square_size: side in pixels of the square that images are padded to; 0 for none.
     """
 
     in_features: tuple[str, ...]
     out_channels: int
     fuse_type: str
     norm: str
-    top_convolutions: bool
+    top_block: str
+    top_of_pyramid: bool = False
+    square_size: int = 0
 
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """A ResNet without a pyramid (C4, DC5), or with `fpn`."""
+    """A bottom-up network without a pyramid, or with `fpn`."""
 
-    resnet: ResNetConfig
+    bottom_up: BottomUpConfig
     fpn: FPNConfig | None
 
     @property
     def square_size(self) -> int:
-        """Side of the square that images are padded to; 0, because they are not."""
-        return 0
+        """Side of the square that images are padded to; 0 for none."""
+        return 0 if self.fpn is None else self.fpn.square_size
 
     @property
     def features(self) -> tuple[str, ...]:
         """Names of the feature maps, finest first."""
         if self.fpn is None:
-            return self.resnet.features
-        last = 7 if self.fpn.top_convolutions else 6
-        return tuple(f"p{level}" for level in range(6 - len(self.fpn.in_features), last + 1))
+            return self.bottom_up.features
+        return tuple(f"p{level}" for level in self.levels)
 
     @property
     def levels(self) -> tuple[int, ...]:
         """Binary logarithms of the strides of `features`."""
-        if self.fpn is not None:
-            return tuple(int(name[1:]) for name in self.features)
-        levels = {STEM: 2, "res2": 2, "res3": 3, "res4": 4, "res5": 5}
-        levels["res5"] -= self.resnet.res5_dilation - 1
-        return tuple(levels[name] for name in self.features)
+        bottom_up = self.bottom_up
+        if self.fpn is None:
+            return bottom_up.levels
+        levels = dict(zip(bottom_up.features, bottom_up.levels, strict=True))
+        first, last = (levels[self.fpn.in_features[index]] for index in (0, -1))
+        return tuple(range(first, last + TOP_LEVELS[self.fpn.top_block] + 1))
 
 
 @dataclass(frozen=True)

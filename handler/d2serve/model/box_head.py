@@ -6,7 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from d2serve.model.config import BoxHeadConfig, BoxPredictorConfig, SelectionConfig
+from d2serve.model.config import (
+    LEARNED_SCALE,
+    BoxHeadConfig,
+    BoxPredictorConfig,
+    SelectionConfig,
+)
 from d2serve.model.layers import Conv2d
 from d2serve.model.nms import ScoredBoxes, select_best
 from d2serve.model.structures import Instances, SizeHW, apply_deltas, clip, image_indices, limits
@@ -59,10 +64,46 @@ class BoxPredictor(nn.Module):
     def forward(self, features: Tensor, proposals: Tensor, counts: list[int]) -> Candidates:
         """Predict from Float[P, ...] and the proposals Float32[P, 4], `counts` for each image."""
         features = features.flatten(1).to(self.cls_score.weight.dtype)
-        logits = self.cls_score(features)
+        logits = self.predict_logits(features)
         scores = logits.sigmoid() if self.config.sigmoid_scores else logits.softmax(dim=-1)
         deltas = self.bbox_pred(features)
         return Candidates(scores[:, :-1], deltas, proposals, self.config.box_weights, counts)
+
+    def predict_logits(self, features: Tensor) -> Tensor:
+        """Float32[P, C] -> Float32[P, K + 1]; the last is the background's."""
+        logits: Tensor = self.cls_score(features)
+        return logits
+
+
+class CosineBoxPredictor(BoxPredictor):
+    """Scores from cosine similarities with a vector per class (FsDet; Wang et al. 2020)."""
+
+    EPSILON = 1e-5  # added to lengths
+
+    def __init__(self, in_size: int, config: BoxPredictorConfig, scale: float) -> None:
+        super().__init__(in_size, config)
+        self.cls_score = nn.Linear(in_size, config.num_classes + 1, bias=False)
+        self.scale: float | Tensor = scale
+        if scale == LEARNED_SCALE:
+            del self.scale
+            self.scale = nn.Parameter(torch.ones(1))
+
+    def predict_logits(self, features: Tensor) -> Tensor:
+        """See `BoxPredictor.predict_logits`."""
+        similarities = nn.functional.linear(
+            self._normalized(features), self._normalized(self.cls_score.weight)
+        )
+        return self.scale * similarities
+
+    def _normalized(self, rows: Tensor) -> Tensor:
+        return rows / (torch.linalg.vector_norm(rows, dim=1, keepdim=True) + self.EPSILON)
+
+
+def build_box_predictor(in_size: int, config: BoxPredictorConfig) -> BoxPredictor:
+    """Build the predictor of a config for regions of `in_size` features."""
+    if config.cosine_scale is None:
+        return BoxPredictor(in_size, config)
+    return CosineBoxPredictor(in_size, config, config.cosine_scale)
 
 
 def select_boxes(

@@ -6,11 +6,14 @@ Sizes are in pixels of the network's input, thresholds in 0..1.
 from dataclasses import dataclass, replace
 
 from d2serve.model.backbone_config import AnyBackboneConfig
+from d2serve.model.fcos_config import CondInstConfig, FCOSConfig
+from d2serve.model.mask_former_config import PixelDecoderConfig, QueryDecoderConfig
 
 STANDARD_HEADS = "StandardROIHeads"
 CASCADE_HEADS = "CascadeROIHeads"
 RES5_HEADS = "Res5ROIHeads"
 GREY = "L"
+LEARNED_SCALE = -1.0
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class RPNConfig:
     Attributes:
         conv_dims: may be empty; an entry of -1 keeps the number of channels.
         post_nms_topk: if negative, the number of lowest scores to leave out, times -1.
+        decoupled: whether an affine layer precedes it.
     """
 
     in_features: tuple[str, ...]
@@ -77,6 +81,7 @@ class RPNConfig:
     nms_threshold: float
     min_box_size: float
     anchors: AnchorConfig
+    decoupled: bool = False
 
     @property
     def max_proposals(self) -> int:
@@ -119,12 +124,18 @@ NO_LAYERS = BoxHeadConfig(num_conv=0, conv_dim=0, num_fc=0, fc_dim=0, norm="")
 
 @dataclass(frozen=True)
 class BoxPredictorConfig:
-    """Scores and boxes from a region's features."""
+    """Scores and boxes from a region's features.
+
+    Attributes:
+        cosine_scale: factor of cosine similarities, LEARNED_SCALE for one among the weights; None
+            if scores are a linear function of the features.
+    """
 
     num_classes: int
     class_agnostic: bool
     sigmoid_scores: bool
     box_weights: tuple[float, ...]
+    cosine_scale: float | None = None
 
 
 @dataclass(frozen=True)
@@ -138,13 +149,18 @@ class SelectionConfig:
 
 @dataclass(frozen=True)
 class MaskHeadConfig:
-    """Convolutions on each region, then a mask per class, or one if `class_agnostic`."""
+    """Convolutions on each region, then a mask per class, or one if `class_agnostic`.
+
+    Attributes:
+        spatial_attention: whether every pixel of the last convolution's output is scaled.
+    """
 
     pooler: PoolerConfig
     num_conv: int
     conv_dim: int
     norm: str
     class_agnostic: bool
+    spatial_attention: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,12 +173,81 @@ class KeypointHeadConfig:
 
 
 @dataclass(frozen=True)
+class MaskIoUConfig:
+    """Convolutions on each region and its mask, which predict the mask's quality."""
+
+    num_conv: int
+    conv_dim: int
+
+
+@dataclass(frozen=True)
+class CenterMaskConfig:
+    """Masks of the detections of FCOS.
+
+    Attributes:
+        in_features: of the masks.
+        num_classes: of the masks; at least as many as FCOS has.
+        level_by_ratio: whether a region's level depends on its share of the image's area, or on its
+            size in pixels.
+    """
+
+    fcos: FCOSConfig
+    in_features: tuple[str, ...]
+    num_classes: int
+    level_by_ratio: bool
+    mask: MaskHeadConfig | None
+    mask_iou: MaskIoUConfig | None
+
+
+@dataclass(frozen=True)
+class SemanticConfig:
+    """A class for every pixel, predicted on a grid of stride `common_stride`."""
+
+    in_features: tuple[str, ...]
+    num_classes: int
+    conv_dim: int
+    common_stride: int
+    norm: str
+
+
+@dataclass(frozen=True)
+class DensePoseConfig:
+    """Part labels and surface coordinates of each region (the project DensePose).
+
+    Attributes:
+        pooler: pools from the decoder's map, else from all levels.
+        decoder: adds up all levels before pooling; its classes are its output channels.
+        deep_lab: whether the head starts with atrous convolutions (DensePoseDeepLabHead).
+        num_conv, conv_dim, kernel_size, norm: of the convolutions on each region.
+        coarse_channels: coarse classes; the first is the background.
+        num_parts: parts of the surface, 24 for a person.
+        deconv_kernel: side of the kernels of the last layer, which doubles the resolution.
+        upscale: factor of a bilinear scaling after that.
+        confidence_floor: lowest confidence of a class; None without confidences.
+    """
+
+    pooler: PoolerConfig
+    decoder: SemanticConfig | None
+    deep_lab: bool
+    num_conv: int
+    conv_dim: int
+    kernel_size: int
+    norm: str
+    coarse_channels: int
+    num_parts: int
+    deconv_kernel: int
+    upscale: int
+    confidence_floor: float | None
+
+
+@dataclass(frozen=True)
 class ROIHeadsConfig:
-    """Box head and optional mask and keypoint heads.
+    """Box head and optional mask, keypoint and DensePose heads.
 
     Attributes:
         name: STANDARD_HEADS, CASCADE_HEADS or RES5_HEADS.
         cascade_weights: box weights of each stage of a cascade.
+        decoupled: whether an affine layer precedes them.
     """
 
     name: str
@@ -174,6 +259,8 @@ class ROIHeadsConfig:
     selection: SelectionConfig
     mask: MaskHeadConfig | None
     keypoint: KeypointHeadConfig | None
+    densepose: DensePoseConfig | None = None
+    decoupled: bool = False
 
 
 @dataclass(frozen=True)
@@ -213,17 +300,6 @@ class RetinaNetConfig:
 
 
 @dataclass(frozen=True)
-class SemanticConfig:
-    """A class for every pixel, predicted on a grid of stride `common_stride`."""
-
-    in_features: tuple[str, ...]
-    num_classes: int
-    conv_dim: int
-    common_stride: int
-    norm: str
-
-
-@dataclass(frozen=True)
 class PanopticConfig:
     """Instances and a class for every pixel, combined into one map of segments.
 
@@ -234,11 +310,58 @@ class PanopticConfig:
         instance_threshold: instances of lower scores, 0..1, are left out.
     """
 
-    rcnn: RCNNConfig
+    rcnn: RCNNConfig | CenterMaskConfig
     semantic: SemanticConfig
     overlap_threshold: float
     stuff_area_limit: int
     instance_threshold: float
+
+
+@dataclass(frozen=True)
+class QueryInferenceConfig:
+    """Selection of instances and segments from queries (MODEL.MASK_FORMER.TEST).
+
+    Things and stuff are classes of one list.
+
+    Attributes:
+        num_classes: number of classes, without "no object".
+        things: indices of the classes of countable objects; ignored unless `panoptic`.
+        instance, semantic, panoptic: the outputs; at least one.
+        object_mask_threshold: queries of lower scores, 0..1, are not in the panoptic map.
+        overlap_threshold: share of its mask, 0..1, that a query must keep beside the other queries
+            to be in the panoptic map.
+        max_detections: number of pairs of a query and a class that are instances.
+        confident_pixels_only: whether a segment of the panoptic map contains only pixels with a
+            mask probability of at least 0.5 (Mask2Former), or also other ones (MaskFormer).
+        resize_first: whether masks are resized to the original image before pixel classes are
+            computed (SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE, or instances or a panoptic map),
+            or the scores of the classes after.
+    """
+
+    num_classes: int
+    things: tuple[int, ...]
+    instance: bool
+    semantic: bool
+    panoptic: bool
+    object_mask_threshold: float
+    overlap_threshold: float
+    max_detections: int
+    confident_pixels_only: bool
+    resize_first: bool
+
+
+@dataclass(frozen=True)
+class MaskFormerConfig:
+    """A class and a mask for each of a fixed number of queries (MaskFormer, Mask2Former).
+
+    Attributes:
+        size_divisibility: sides in pixels of padded images are multiples of it; 1 for any sides.
+    """
+
+    size_divisibility: int
+    pixel_decoder: PixelDecoderConfig
+    decoder: QueryDecoderConfig
+    inference: QueryInferenceConfig
 
 
 @dataclass(frozen=True)
@@ -258,7 +381,17 @@ class OutputConfig:
     max_detections: int
 
 
-Family = ProposalNetworkConfig | RCNNConfig | RetinaNetConfig | SemanticConfig | PanopticConfig
+Family = (
+    ProposalNetworkConfig
+    | RCNNConfig
+    | RetinaNetConfig
+    | FCOSConfig
+    | CenterMaskConfig
+    | CondInstConfig
+    | SemanticConfig
+    | PanopticConfig
+    | MaskFormerConfig
+)
 
 
 @dataclass(frozen=True)
@@ -274,6 +407,15 @@ class ModelConfig:
         """Limits of the output."""
         return _output(self.family)
 
+    @property
+    def densepose(self) -> DensePoseConfig | None:
+        """The DensePose head; None without one."""
+        match self.family:
+            case RCNNConfig(roi_heads=heads) | PanopticConfig(rcnn=RCNNConfig(roi_heads=heads)):
+                return heads.densepose
+            case _:
+                return None
+
 
 def _output(family: Family) -> OutputConfig:
     match family:
@@ -283,15 +425,36 @@ def _output(family: Family) -> OutputConfig:
             return _limits(heads.predictor.num_classes, threshold, limit)
         case PanopticConfig(rcnn=rcnn, semantic=semantic):
             return replace(_output(rcnn), num_stuff_classes=semantic.num_classes)
-        case RetinaNetConfig() as retinanet:
-            limit = retinanet.max_detections
-            if limit < 0:
-                limit = len(retinanet.in_features) * retinanet.topk_per_level
-            return _limits(retinanet.num_classes, retinanet.score_threshold, limit)
+        case RetinaNetConfig() | FCOSConfig() | CenterMaskConfig() | CondInstConfig():
+            return _output_of_dense(family)
+        case MaskFormerConfig(inference=inference):
+            return _output_of_queries(inference)
         case SemanticConfig() as semantic:
             return OutputConfig(0, semantic.num_classes, score_threshold=0.0, max_detections=1)
         case ProposalNetworkConfig(rpn=rpn):
             return _limits(1, 0.0, rpn.max_proposals)
+
+
+def _output_of_dense(
+    family: RetinaNetConfig | FCOSConfig | CenterMaskConfig | CondInstConfig,
+) -> OutputConfig:
+    if isinstance(family, RetinaNetConfig):
+        limit = family.max_detections
+        if limit < 0:
+            limit = len(family.in_features) * family.topk_per_level
+        return _limits(family.num_classes, family.score_threshold, limit)
+    fcos = family if isinstance(family, FCOSConfig) else family.fcos
+    return _limits(fcos.num_classes, fcos.min_score, fcos.max_detections)
+
+
+def _output_of_queries(config: QueryInferenceConfig) -> OutputConfig:
+    """Instances, pixels and segments have classes of one list."""
+    return OutputConfig(
+        num_classes=config.num_classes if config.instance or config.panoptic else 0,
+        num_stuff_classes=config.num_classes if config.semantic or config.panoptic else 0,
+        score_threshold=0.0,
+        max_detections=max(config.max_detections, 1),
+    )
 
 
 def _limits(num_classes: int, score_threshold: float, max_detections: int) -> OutputConfig:

@@ -4,58 +4,75 @@ Lin et al. 2017; the simple pyramid of ViTDet is by Li et al. 2022.
 """
 
 from collections.abc import Iterator
+from math import log2
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d2serve.model.backbone_config import AnyBackboneConfig, FPNConfig, SimpleFPNConfig
+from d2serve.model.backbone_config import (
+    POOLED_TOP,
+    TOP_LEVELS,
+    AnyBackboneConfig,
+    BEiTConfig,
+    BottomUpConfig,
+    ConvNeXtConfig,
+    FPNConfig,
+    ResNetConfig,
+    SimpleFPNConfig,
+    SwinConfig,
+    VoVNetConfig,
+)
+from d2serve.model.beit import DiT
+from d2serve.model.convnext import ConvNeXt
 from d2serve.model.layers import Conv2d, make_norm
 from d2serve.model.resnet import ResNet
+from d2serve.model.swin import SwinTransformer
 from d2serve.model.vit import ViT
+from d2serve.model.vovnet import VoVNet
+
+# Networks with the attributes `channels` and `strides` by the names of their feature maps.
+BottomUp = ResNet | VoVNet | SwinTransformer | ConvNeXt | DiT
 
 
 class PooledTop(nn.Module):
     """p6: every second pixel of p5 (`LastLevelMaxPool`)."""
 
-    levels = ("p6",)
-
-    def forward(self, p5: Tensor, res5: Tensor) -> list[Tensor]:
+    def forward(self, p5: Tensor) -> list[Tensor]:
         """Float[N, C, H, W] -> [Float[N, C, H/2, W/2]]."""
         return [F.max_pool2d(p5, kernel_size=1, stride=2)]
 
 
 class ConvolvedTop(nn.Module):
-    """p6 and p7: convolutions of res5, as in RetinaNet (`LastLevelP6P7`)."""
+    """p6 and p7, or p6 alone: convolutions of stride 2, as in RetinaNet (`LastLevelP6P7`)."""
 
-    levels = ("p6", "p7")
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, levels: int = 2) -> None:
         super().__init__()
         self.p6 = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
-        self.p7 = nn.Conv2d(out_channels, out_channels, 3, stride=2, padding=1)
+        self.p7: nn.Conv2d | None = None
+        if levels == 2:
+            self.p7 = nn.Conv2d(out_channels, out_channels, 3, stride=2, padding=1)
 
-    def forward(self, p5: Tensor, res5: Tensor) -> list[Tensor]:
+    def forward(self, coarsest: Tensor) -> list[Tensor]:
         """Float[N, C', H, W] -> Float[N, C, H/2, W/2] and half of that."""
-        p6 = self.p6(res5)
-        return [p6, self.p7(F.relu(p6))]
+        p6 = self.p6(coarsest)
+        return [p6] if self.p7 is None else [p6, self.p7(F.relu(p6))]
 
 
 class FPN(nn.Module):
-    """A ResNet with a pyramid level for each of its stages, and one or two coarser ones.
+    """A bottom-up network with a pyramid level for each of its feature maps, and coarser ones.
 
     Attributes:
         channels, strides: of each level, by name.
+        stages: names of the bottom-up network's feature maps by the level that is made of each.
         size_divisibility: heights and widths of the input are multiples of it, in pixels.
+        square_size: side in pixels of the square that images are padded to; 0 for none.
     """
 
-    square_size = 0
-
-    def __init__(self, bottom_up: ResNet, config: FPNConfig) -> None:
+    def __init__(self, bottom_up: BottomUp, config: FPNConfig) -> None:
         super().__init__()
         self.bottom_up = bottom_up
-        # Names of the feature maps by the level that is made of each; the last one is res5.
-        first = 6 - len(config.in_features)
-        self.stages = dict(enumerate(config.in_features, start=first))
+        self.square_size = config.square_size
+        self.stages = {int(log2(bottom_up.strides[name])): name for name in config.in_features}
         self.average = config.fuse_type == "avg"
         for stage, name in self.stages.items():
             in_channels = bottom_up.channels[name]
@@ -63,13 +80,13 @@ class FPN(nn.Module):
             output = Conv2d(config.out_channels, config.out_channels, 3, norm=config.norm)
             self.add_module(f"fpn_lateral{stage}", lateral)
             self.add_module(f"fpn_output{stage}", output)
-        self.top_block: PooledTop | ConvolvedTop = PooledTop()
-        if config.top_convolutions:
-            self.top_block = ConvolvedTop(bottom_up.channels["res5"], config.out_channels)
-        self.size_divisibility = bottom_up.strides["res5"]
-        self.strides = {f"p{stage}": bottom_up.strides[name] for stage, name in self.stages.items()}
-        for step, level in enumerate(self.top_block.levels, start=1):
-            self.strides[level] = self.size_divisibility * 2**step
+        coarsest = config.in_features[-1]
+        self.top_block = _make_top(bottom_up.channels[coarsest], config)
+        # The map that the top is made of: the bottom-up network's, or the pyramid's.
+        self.top_source = coarsest if _is_below_pyramid(config) else f"p{max(self.stages)}"
+        self.size_divisibility = bottom_up.strides[coarsest]
+        levels = range(min(self.stages), max(self.stages) + TOP_LEVELS[config.top_block] + 1)
+        self.strides = {f"p{level}": 2**level for level in levels}
         self.channels = dict.fromkeys(self.strides, config.out_channels)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -85,8 +102,23 @@ class FPN(nn.Module):
                 fused = fused / 2 if self.average else fused
             levels[f"p{stage}"] = self.get_submodule(f"fpn_output{stage}")(fused)
             above = fused
-        top = self.top_block(levels["p5"], stages["res5"])
-        return levels | dict(zip(self.top_block.levels, top, strict=True))
+        if self.top_block is not None:
+            top = self.top_block({**stages, **levels}[self.top_source])
+            names = (f"p{max(self.stages) + step}" for step in (1, 2))
+            levels |= dict(zip(names, top, strict=False))
+        return levels
+
+
+def _make_top(in_channels: int, config: FPNConfig) -> PooledTop | ConvolvedTop | None:
+    levels = TOP_LEVELS[config.top_block]
+    if config.top_block == POOLED_TOP or levels == 0:
+        return PooledTop() if levels else None
+    in_channels = config.out_channels if config.top_of_pyramid else in_channels
+    return ConvolvedTop(in_channels, config.out_channels, levels)
+
+
+def _is_below_pyramid(config: FPNConfig) -> bool:
+    return config.top_block != POOLED_TOP and not config.top_of_pyramid
 
 
 def add_upsampled(fine: Tensor, coarse: Tensor) -> None:
@@ -157,13 +189,14 @@ def _scaling_layers(config: SimpleFPNConfig, scale: float) -> Iterator[nn.Module
         yield nn.ConvTranspose2d(dim // 2, dim // 4, 2, stride=2)
 
 
-Backbone = ResNet | FPN | SimpleFeaturePyramid
+Backbone = BottomUp | FPN | SimpleFeaturePyramid
 
 
 def build_backbone(config: AnyBackboneConfig, in_channels: int = 3) -> Backbone:
-    """Build a ResNet, a ResNet with FPN, or a ViT with a simple pyramid.
+    """Build a bottom-up network, one with FPN, or a ViT with a simple pyramid.
 
-    Its output is feature maps by name: `stem` and `res2` to `res5`, or the levels `p2`, `p3`, ...
+    Its output is feature maps by name: of a ResNet `stem` and `res2` to `res5`, of a pyramid the
+    levels `p2`, `p3`, ...
 
     Args:
         config: of the backbone.
@@ -171,5 +204,20 @@ def build_backbone(config: AnyBackboneConfig, in_channels: int = 3) -> Backbone:
     """
     if isinstance(config, SimpleFPNConfig):
         return SimpleFeaturePyramid(ViT(config.vit, in_channels), config)
-    resnet = ResNet(config.resnet, in_channels)
-    return resnet if config.fpn is None else FPN(resnet, config.fpn)
+    bottom_up = build_bottom_up(config.bottom_up, in_channels)
+    return bottom_up if config.fpn is None else FPN(bottom_up, config.fpn)
+
+
+def build_bottom_up(config: BottomUpConfig, in_channels: int) -> BottomUp:
+    """Build the network that computes feature maps of several strides from images."""
+    match config:
+        case ConvNeXtConfig():
+            return ConvNeXt(config, in_channels)
+        case BEiTConfig():
+            return DiT(config, in_channels)
+        case SwinConfig():
+            return SwinTransformer(config, in_channels)
+        case VoVNetConfig():
+            return VoVNet(config, in_channels)
+        case ResNetConfig():
+            return ResNet(config, in_channels)

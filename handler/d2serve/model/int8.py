@@ -24,11 +24,13 @@ from d2serve.model.int8_backbone import (
     is_quantizable,
     make_unit,
     replace_module,
+    resnet_of,
     resnet_units,
 )
 from d2serve.model.int8_conv import Int8Conv2d, Quantization, find_problem
 from d2serve.model.layers import Conv2d
 from d2serve.model.network import Network
+from d2serve.model.resnet import ResNet
 
 # Of a part's output, as the norm of the difference to float32 by the norm of the output.
 MAX_ERROR = 0.1
@@ -107,10 +109,10 @@ def find_errors(model: Network, found: Calibration, runs: Iterable[Run]) -> dict
 
 def _find_ranges(model: Network, runs: Iterable[Run]) -> Calibration:
     fpn = _pyramid(model)
-    outputs = [f"{RESNET}.{path}" for path, _ in resnet_units(fpn.bottom_up)]
+    outputs = [f"{RESNET}.{path}" for path, _ in resnet_units(resnet_of(fpn))]
     inner = [
         f"{RESNET}.{path}.{child}"
-        for path, unit in resnet_units(fpn.bottom_up)
+        for path, unit in resnet_units(resnet_of(fpn))
         for child in INNER
         if getattr(unit, child, None) is not None
     ]
@@ -152,7 +154,7 @@ def _parts(model: Network, found: Calibration) -> Iterator[tuple[str, nn.Module]
     fpn, float32 = _pyramid(model), torch.float32
     source = found.inputs[f"{RESNET}.stem"]
     ends: dict[str, Quantization] = {}
-    for path, unit in resnet_units(fpn.bottom_up):
+    for path, unit in resnet_units(resnet_of(fpn)):
         name = f"{RESNET}.{path}"
         if is_quantizable(unit):
             yield name, make_unit(name, unit, source, found, float32)
@@ -202,8 +204,10 @@ def _pyramid_outputs(fpn: FPN) -> list[str]:
 
 def _pyramid(model: Network) -> FPN:
     backbone = model.backbone
-    if not isinstance(backbone, FPN):
+    if not isinstance(backbone, FPN) or not isinstance(backbone.bottom_up, ResNet):
         kind = type(backbone).__name__
+        if isinstance(backbone, FPN):
+            kind = f"{type(backbone.bottom_up).__name__} with FPN"
         raise ConfigError(
             f"precision int8 is for a ResNet with FPN, and the model's backbone is a {kind}; use "
             "bf16 or fp32"

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d2serve.model.calibration import Calibration
-from d2serve.model.fpn import FPN, PooledTop, add_upsampled
+from d2serve.model.fpn import FPN, add_upsampled
 from d2serve.model.int8_conv import Int8Conv2d, Quantization
 from d2serve.model.resnet import BasicBlock, BottleneckBlock, ResNet, Stem
 
@@ -93,8 +93,9 @@ class Int8FPN(nn.Module):
         super().__init__()
         self.channels, self.strides = fpn.channels, fpn.strides
         self.size_divisibility, self.square_size = fpn.size_divisibility, fpn.square_size
-        self.dtype, self.average, self.top_block = dtype, fpn.average, fpn.top_block
-        self.sources = quantize_resnet(fpn.bottom_up, found, dtype)
+        self.dtype, self.average = dtype, fpn.average
+        self.top_block, self.top_source = fpn.top_block, fpn.top_source
+        self.sources = quantize_resnet(resnet_of(fpn), found, dtype)
         self.bottom_up = fpn.bottom_up
         # From the coarsest level to the finest, as they are computed.
         self.stages = dict(reversed(fpn.stages.items()))
@@ -125,11 +126,14 @@ class Int8FPN(nn.Module):
         for stage, name in self.stages.items():
             above = self._add(stage, stages[name], above)
             levels[f"p{stage}"] = self.outputs[str(stage)](above)
-        res5 = stages["res5"]
-        if not isinstance(self.top_block, PooledTop):
-            res5 = self.sources["res5"].as_float(res5, self.dtype)
-        top = self.top_block(levels["p5"], res5)
-        return levels | dict(zip(self.top_block.levels, top, strict=True))
+        if self.top_block is not None:
+            source = {**stages, **levels}[self.top_source]
+            if self.top_source in self.sources:
+                source = self.sources[self.top_source].as_float(source, self.dtype)
+            top = self.top_block(source)
+            names = (f"p{max(self.stages) + step}" for step in (1, 2))
+            levels |= dict(zip(names, top, strict=False))
+        return levels
 
     def _add(self, stage: int, features: Tensor, above: Tensor | None) -> Tensor:
         """The lateral convolution plus the coarser sum."""
@@ -157,6 +161,12 @@ def quantize_resnet(
         source = found.outputs[name]
         sources[path.partition(".")[0]] = source
     return sources
+
+
+def resnet_of(fpn: FPN) -> ResNet:
+    """The ResNet below a pyramid."""
+    assert isinstance(fpn.bottom_up, ResNet), "checked before"
+    return fpn.bottom_up
 
 
 def resnet_units(resnet: ResNet) -> Iterator[tuple[str, nn.Module]]:

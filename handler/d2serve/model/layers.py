@@ -180,7 +180,7 @@ class OffsetConv2d(Conv2d):
     """
 
     def __init__(
-        self, in_channels: int, *, stride: int, dilation: int, config: DeformConfig
+        self, in_channels: int, *, stride: int = 1, dilation: int = 1, config: DeformConfig
     ) -> None:
         per_cell = 3 if config.modulated else 2
         super().__init__(
@@ -205,19 +205,34 @@ class OffsetConv2d(Conv2d):
 
 
 class DeformConv2d(nn.Module):
-    """A 3x3 convolution that samples at given offsets, its norm and a ReLU."""
+    """A 3x3 convolution that samples at given offsets, its norm and, by default, a ReLU.
+
+    By default it has as many outputs as inputs. Folding the norm sets the bias.
+    """
 
     bias: nn.Parameter | None
 
     def __init__(
-        self, channels: int, *, stride: int, dilation: int, groups: int, norm: str
+        self,
+        channels: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+        norm: str,
+        out_channels: int | None = None,
+        bias: bool = False,
+        relu: bool = True,
     ) -> None:
         super().__init__()
-        shape = (channels, channels // groups, DEFORM_KERNEL_SIZE, DEFORM_KERNEL_SIZE)
+        out_channels = out_channels or channels
+        shape = (out_channels, channels // groups, DEFORM_KERNEL_SIZE, DEFORM_KERNEL_SIZE)
         self.weight = nn.Parameter(torch.zeros(shape))
-        self.register_parameter("bias", None)  # set when the norm is folded
+        initial = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.register_parameter("bias", initial)
         self.stride, self.dilation = stride, dilation
-        self.norm = make_norm(norm, channels)
+        self.norm = make_norm(norm, out_channels)
+        self.relu = relu
 
     def forward(self, features: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
         """Float[N, C, H, W] and the output of `OffsetConv2d.sampling` -> Float[N, C, H', W']."""
@@ -234,5 +249,40 @@ class DeformConv2d(nn.Module):
             dilation=self.dilation,
             mask=weights,
         )
-        output = F.relu_(output if self.norm is None else self.norm(output))
+        output = output if self.norm is None else self.norm(output)
+        output = F.relu_(output) if self.relu else output
         return output.to(features.dtype)
+
+
+class SelfDeformConv2d(DeformConv2d):
+    """A deformable convolution that predicts its own offsets."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        norm: str = "",
+        deform: DeformConfig,
+        bias: bool = False,
+        relu: bool = True,
+    ) -> None:
+        super().__init__(in_channels, norm=norm, out_channels=out_channels, bias=bias, relu=relu)
+        self.offset = OffsetConv2d(in_channels, config=deform)
+
+    def forward(self, features: Tensor) -> Tensor:  # type: ignore[override]
+        """Float[N, in_channels, H, W] -> Float[N, out_channels, H, W]."""
+        return super().forward(features, *self.offset.sampling(features))
+
+
+class ChannelAffine(nn.Module):
+    """Scale and shift every channel of Float[N, C, H, W] (DeFRCN's `AffineLayer`)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1, channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(1, channels, 1, 1))
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Return a feature map of the same shape."""
+        return feature * self.weight + self.bias

@@ -16,6 +16,8 @@ class MaskHead(nn.Sequential):
             conv = Conv2d(in_channels, config.conv_dim, 3, norm=config.norm, relu=True)
             self.add_module(f"mask_fcn{index + 1}", conv)
             in_channels = config.conv_dim
+        if config.spatial_attention:
+            self.add_module("spatialAtt", SpatialAttention())
         self.add_module("deconv", Deconv2x2(in_channels, config.conv_dim))
         masks = 1 if config.class_agnostic else num_classes
         self.add_module("predictor", MaskPredictor(config.conv_dim, masks, 1))
@@ -38,6 +40,20 @@ class MaskHead(nn.Sequential):
         # [M, S, S, 2, 2]: interleave the rows within cells with the rows of cells, then columns.
         probabilities: Tensor = logits.transpose(2, 3).flatten(3).flatten(1, 2).float().sigmoid()
         return probabilities
+
+
+class SpatialAttention(nn.Module):
+    """Scale each pixel by a number from its mean and maximum (Lee and Park 2020, CenterMask)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, 3, padding=1, bias=False)
+
+    def forward(self, regions: Tensor) -> Tensor:
+        """Float[M, C, S, S] -> the same shape."""
+        means = regions.mean(dim=1, keepdim=True)
+        maxima = regions.amax(dim=1, keepdim=True)
+        return regions * self.conv(torch.cat((means, maxima), dim=1)).sigmoid()
 
 
 class MaskPredictor(nn.Conv2d):

@@ -1,6 +1,6 @@
 """Meta-architectures and their construction (`detectron2.modeling.meta_arch`)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,10 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from d2serve.model.backbone_config import AnyBackboneConfig, BackboneConfig
+from d2serve.model.backbone_config import AnyBackboneConfig, BackboneConfig, ResNetConfig
+from d2serve.model.center_mask import CenterMask
+from d2serve.model.condinst import CondInst
 from d2serve.model.config import (
     CASCADE_HEADS,
     RES5_HEADS,
+    CenterMaskConfig,
+    MaskFormerConfig,
     ModelConfig,
     PanopticConfig,
     ProposalNetworkConfig,
@@ -20,7 +24,12 @@ from d2serve.model.config import (
     ROIHeadsConfig,
     SemanticConfig,
 )
+from d2serve.model.densepose_head import DensePoseROIHeads
+from d2serve.model.fcos import OneStageDetector
+from d2serve.model.fcos_config import CondInstConfig, FCOSConfig
 from d2serve.model.fpn import Backbone
+from d2serve.model.layers import ChannelAffine
+from d2serve.model.mask_former import MaskFormer
 from d2serve.model.network import Network
 from d2serve.model.optimize import optimize
 from d2serve.model.retinanet import RetinaNet
@@ -38,6 +47,9 @@ class GeneralizedRCNN(Network):
         super().__init__(config)
         self.proposal_generator = RPN(self.backbone, family.rpn)
         self.roi_heads = build_roi_heads(self.backbone, config.backbone, family.roi_heads)
+        channels = self.backbone.channels[family.rpn.in_features[0]]
+        self.affine_rpn = ChannelAffine(channels) if family.rpn.decoupled else None
+        self.affine_rcnn = ChannelAffine(channels) if family.roi_heads.decoupled else None
 
     def inference(
         self,
@@ -46,18 +58,33 @@ class GeneralizedRCNN(Network):
         original_sizes_hw: Sequence[SizeHW],
     ) -> list[ModelOutput]:
         """See `Network.inference`."""
-        proposals = self.proposal_generator(features, sizes_hw)
-        instances = self.roi_heads(features, proposals, sizes_hw)
+        generator, heads = self.proposal_generator, self.roi_heads
+        maps = _transformed(features, generator.config.in_features, self.affine_rpn)
+        proposals = generator(maps, sizes_hw)
+        maps = _transformed(features, heads.config.in_features, self.affine_rcnn)
+        instances = heads(maps, proposals, sizes_hw)
         scaled = rescale(instances, sizes_hw, original_sizes_hw)
         return [ModelOutput(image) for image in scaled.by_image()]
+
+
+def _transformed(
+    features: dict[str, Tensor], names: Sequence[str], affine: ChannelAffine | None
+) -> dict[str, Tensor]:
+    if affine is None:
+        return features
+    return {name: affine(features[name]) for name in names}
 
 
 def build_roi_heads(
     backbone: Backbone, backbone_config: AnyBackboneConfig, config: ROIHeadsConfig
 ) -> StandardROIHeads | Res5ROIHeads:
     """Build the heads that `config.name` selects (MODEL.ROI_HEADS.NAME)."""
-    if config.name == RES5_HEADS and isinstance(backbone_config, BackboneConfig):
-        return Res5ROIHeads(backbone, backbone_config.resnet, config)
+    if config.name == RES5_HEADS:
+        assert isinstance(backbone_config, BackboneConfig), "checked by the reader"
+        assert isinstance(backbone_config.bottom_up, ResNetConfig), "checked by the reader"
+        return Res5ROIHeads(backbone, backbone_config.bottom_up, config)
+    if config.densepose is not None:
+        return DensePoseROIHeads(backbone, config, config.densepose)
     heads = CascadeROIHeads if config.name == CASCADE_HEADS else StandardROIHeads
     return heads(backbone, config)
 
@@ -65,9 +92,9 @@ def build_roi_heads(
 class PanopticFPN(GeneralizedRCNN):
     """Instances and a class for every pixel; `masks.panoptic` combines the two."""
 
-    def __init__(self, config: ModelConfig, family: PanopticConfig) -> None:
-        super().__init__(config, family.rcnn)
-        self.sem_seg_head = SemanticHead(self.backbone, family.semantic)
+    def __init__(self, config: ModelConfig, instances: RCNNConfig, head: SemanticConfig) -> None:
+        super().__init__(config, instances)
+        self.sem_seg_head = SemanticHead(self.backbone, head)
 
     def inference(
         self,
@@ -78,10 +105,49 @@ class PanopticFPN(GeneralizedRCNN):
         """See `Network.inference`."""
         outputs = super().inference(features, sizes_hw, original_sizes_hw)
         logits = self.sem_seg_head(features)
-        return [
-            replace(output, semantic=pixel_classes(*image))
-            for output, *image in zip(outputs, logits, sizes_hw, original_sizes_hw, strict=True)
-        ]
+        return _with_pixel_classes(outputs, logits, sizes_hw, original_sizes_hw)
+
+
+class PanopticCenterMask(CenterMask):
+    """A `PanopticFPN` whose instances are those of CenterMask."""
+
+    def __init__(
+        self, config: ModelConfig, instances: CenterMaskConfig, head: SemanticConfig
+    ) -> None:
+        super().__init__(config, instances)
+        self.sem_seg_head = SemanticHead(self.backbone, head)
+
+    def inference(
+        self,
+        features: dict[str, Tensor],
+        sizes_hw: Sequence[SizeHW],
+        original_sizes_hw: Sequence[SizeHW],
+    ) -> list[ModelOutput]:
+        """See `Network.inference`."""
+        outputs = super().inference(features, sizes_hw, original_sizes_hw)
+        logits = self.sem_seg_head(features)
+        return _with_pixel_classes(outputs, logits, sizes_hw, original_sizes_hw)
+
+
+def _with_pixel_classes(
+    outputs: Sequence[ModelOutput],
+    logits: Sequence[Tensor],
+    sizes_hw: Sequence[SizeHW],
+    original_sizes_hw: Sequence[SizeHW],
+) -> list[ModelOutput]:
+    return [
+        replace(output, semantic=pixel_classes(image, size_hw, original_hw))
+        for output, image, size_hw, original_hw in zip(
+            outputs, logits, sizes_hw, original_sizes_hw, strict=True
+        )
+    ]
+
+
+def build_panoptic(config: ModelConfig, family: PanopticConfig) -> Network:
+    """Build the network whose instances `family.rcnn` describes."""
+    if isinstance(family.rcnn, CenterMaskConfig):
+        return PanopticCenterMask(config, family.rcnn, family.semantic)
+    return PanopticFPN(config, family.rcnn, family.semantic)
 
 
 class ProposalNetwork(Network):
@@ -120,19 +186,22 @@ def build_optimized(config: ModelConfig, weights: Weights, device: torch.device)
     return model.eval().requires_grad_(False).to(device)
 
 
+NETWORKS: dict[type[Any], Callable[[ModelConfig, Any], Network]] = {
+    RCNNConfig: GeneralizedRCNN,
+    PanopticConfig: build_panoptic,
+    RetinaNetConfig: RetinaNet,
+    FCOSConfig: OneStageDetector,
+    CenterMaskConfig: CenterMask,
+    CondInstConfig: CondInst,
+    MaskFormerConfig: MaskFormer,
+    SemanticConfig: SemanticSegmentor,
+    ProposalNetworkConfig: ProposalNetwork,
+}
+
+
 def build_network(config: ModelConfig) -> Network:
     """Build the network of the config's family with uninitialized or random weights."""
-    match config.family:
-        case RCNNConfig() as family:
-            return GeneralizedRCNN(config, family)
-        case PanopticConfig() as family:
-            return PanopticFPN(config, family)
-        case RetinaNetConfig() as family:
-            return RetinaNet(config, family)
-        case SemanticConfig() as family:
-            return SemanticSegmentor(config, family)
-        case ProposalNetworkConfig() as family:
-            return ProposalNetwork(config, family)
+    return NETWORKS[type(config.family)](config, config.family)
 
 
 class SkipInit(TorchFunctionMode):

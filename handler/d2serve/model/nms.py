@@ -67,6 +67,7 @@ def select_best_cpu(
         candidates.scores[kept],
         candidates.classes[kept],
         [len(of_image) for of_image in by_image],
+        rows=kept,
     )
 
 
@@ -91,7 +92,11 @@ def select_best_gpu(
         return select_best_cpu(candidates, num_images, threshold, max_per_image)
     chosen = best[kept]
     return Instances(
-        candidates.boxes[chosen], candidates.scores[chosen], candidates.classes[chosen], kept_counts
+        candidates.boxes[chosen],
+        candidates.scores[chosen],
+        candidates.classes[chosen],
+        kept_counts,
+        rows=chosen,
     )
 
 

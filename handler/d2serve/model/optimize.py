@@ -3,21 +3,27 @@
 import torch
 from torch import nn
 
+from d2serve.model.attention import MultiheadAttention
 from d2serve.model.box_head import BoxPredictor, ConvFCHead
+from d2serve.model.condinst import Controller
+from d2serve.model.deformable_attention import MSDeformAttn
 from d2serve.model.layers import (
+    ChannelAffine,
     Conv2d,
     DeformConv2d,
     FrozenBatchNorm2d,
     FullyConnectedConv2d,
     OffsetConv2d,
 )
+from d2serve.model.linear import FullPrecisionLinear
 from d2serve.model.network import Network
 from d2serve.model.retinanet import BatchNormPerLevel, Statistics
 from d2serve.model.vit import ViT
 
-# Modules that compute in float32 in any case: class scores and box deltas, and deformable
-# convolutions, whose sampling positions need it and whose kernel does not support bfloat16.
-FULL_PRECISION = (BoxPredictor, OffsetConv2d, DeformConv2d)
+# Modules that compute in float32 in any case: class scores and box deltas, weights of mask heads,
+# and deformable convolutions, whose sampling positions need it and whose kernel does not support
+# bfloat16.
+FULL_PRECISION = (BoxPredictor, Controller, OffsetConv2d, DeformConv2d, FullPrecisionLinear)
 # Modules that are converted to the network's dtype.
 CONVERTED = (
     nn.Conv2d,
@@ -26,6 +32,7 @@ CONVERTED = (
     nn.GroupNorm,
     nn.LayerNorm,
     FrozenBatchNorm2d,
+    ChannelAffine,
     BatchNormPerLevel,
     Statistics,
     ViT,  # with its positions, which are added to features
@@ -47,6 +54,7 @@ def optimize(model: Network, dtype: torch.dtype = torch.float32) -> Network:
     for module in model.modules():
         if isinstance(module, ConvFCHead):
             _replace_linear(module)
+        _replace_attention(module)
     _convert(model, dtype)
     model.dtype = dtype
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -84,6 +92,15 @@ def _replace_linear(head: ConvFCHead) -> None:
             convolution.weight = _parameter(layer.weight.view(-1, channels, side, side))
             convolution.bias = _parameter(layer.bias)
             head.add_module(name, convolution)
+
+
+def _replace_attention(module: nn.Module) -> None:
+    """Replace attention by layers that read their weights without rearranging them."""
+    for name, child in list(module.named_children()):
+        if isinstance(child, MultiheadAttention):
+            module.add_module(name, child.split())
+        elif isinstance(child, MSDeformAttn):
+            module.add_module(name, child.join())
 
 
 def _parameter(values: torch.Tensor) -> nn.Parameter:

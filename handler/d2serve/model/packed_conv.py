@@ -22,6 +22,8 @@ from d2serve.model.layers import (
     norm_and_relu,
     split_cells,
 )
+from d2serve.model.linear import FullPrecisionLinear, Linear
+from d2serve.model.packed_rows import PackedRows
 from d2serve.model.winograd import WinogradConv2d, is_eligible
 
 logger = logging.getLogger(__name__)
@@ -62,6 +64,8 @@ class _Packer:
         """Return the layer that replaces this one, or None if it stays."""
         if isinstance(layer, FullyConnectedConv2d):
             return self._pack(PackedLinear, layer, layer.weight.dtype)
+        if isinstance(layer, Linear) and type(layer) in (Linear, FullPrecisionLinear):
+            return self._pack(PackedRows, layer, layer.weight.dtype)
         if isinstance(layer, Deconv2x2):
             return self._pack(PackedDeconv2x2, layer, layer.weight.dtype)
         # Other subclasses read their weights themselves.
@@ -154,7 +158,9 @@ class PackedDeconv2x2(nn.Module):
         return split_cells(self.convolution(input))
 
 
-_Packed: TypeAlias = type[PackedConv2d] | type[PackedLinear] | type[PackedDeconv2x2]
+_Packed: TypeAlias = (
+    type[PackedConv2d] | type[PackedLinear] | type[PackedDeconv2x2] | type[PackedRows]
+)
 
 
 def find_problem(kind: _Packed, dtype: torch.dtype, operators: Any) -> str:
@@ -180,10 +186,12 @@ def find_problem(kind: _Packed, dtype: torch.dtype, operators: Any) -> str:
 
 
 def _sample_layer(kind: _Packed) -> Any:
-    layer: nn.Conv2d | nn.ConvTranspose2d
+    layer: nn.Conv2d | nn.ConvTranspose2d | Linear
     with torch.device("meta"):  # avoids random initialization
         if kind is PackedLinear:
             layer = FullyConnectedConv2d(SAMPLE_CHANNELS, SAMPLE_CHANNELS, SAMPLE_SIDE)
+        elif kind is PackedRows:
+            layer = Linear(SAMPLE_CHANNELS, SAMPLE_CHANNELS, gelu=True)
         elif kind is PackedDeconv2x2:
             layer = Deconv2x2(SAMPLE_CHANNELS, SAMPLE_CHANNELS)
         else:
@@ -195,6 +203,11 @@ def _sample_layer(kind: _Packed) -> Any:
 
 def _sample_outputs(layer: Any, dtype: torch.dtype) -> Iterator[Tensor]:
     features = sample_features(dtype)
+    if isinstance(layer, Linear | PackedRows):
+        rows = features.permute(0, 2, 3, 1)
+        yield layer(rows)
+        yield layer.add(rows, rows)
+        return
     yield layer(features)
     if isinstance(layer, Conv2d | PackedConv2d):
         layer.relu = False  # as in all layers with a shortcut

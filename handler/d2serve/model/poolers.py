@@ -50,13 +50,20 @@ class ROIPooler:
         self.strides = tuple(strides)
         self.first_level = int(math.log2(strides[0]))
 
-    def __call__(self, features: FeatureMaps, boxes: Tensor, counts: Sequence[int]) -> Tensor:
+    def __call__(
+        self,
+        features: FeatureMaps,
+        boxes: Tensor,
+        counts: Sequence[int],
+        levels: Tensor | None = None,
+    ) -> Tensor:
         """Pool all boxes of all images, each from the level for its size.
 
         Args:
             features: of the N images.
             boxes: Float32[P, 4] xyxy in input pixels, one image after the other.
             counts: number of boxes of each image.
+            levels: Int64[P], index of the level of each box, in place of that for its size.
 
         Returns:
             Float[P, C, resolution, resolution].
@@ -64,7 +71,7 @@ class ROIPooler:
         rois = torch.cat((image_indices(counts, boxes.device)[:, None].to(boxes), boxes), dim=1)
         if len(self.strides) == 1:
             return self._pool(features, 0, rois)
-        levels = self._levels(boxes)
+        levels = self._levels(boxes) if levels is None else levels
         order = levels.argsort(stable=True)
         each = torch.arange(len(self.strides), device=levels.device)[:, None]
         by_level = order.split((levels == each).sum(dim=1).tolist())

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from d2serve.model.backbone_config import ResNetConfig
-from d2serve.model.box_head import BoxPredictor, Candidates, ConvFCHead, select_boxes
+from d2serve.model.box_head import Candidates, ConvFCHead, build_box_predictor, select_boxes
 from d2serve.model.config import ROIHeadsConfig
 from d2serve.model.fpn import Backbone
 from d2serve.model.keypoint_head import KeypointHead
@@ -42,7 +42,9 @@ class StandardROIHeads(nn.Module):
     def _add_box_heads(self, in_channels: int) -> None:
         config = self.config
         self.box_head: nn.Module = ConvFCHead(in_channels, config.pooler.resolution, config.box)
-        self.box_predictor: nn.Module = BoxPredictor(self.box_head.out_size, config.predictor)
+        self.box_predictor: nn.Module = build_box_predictor(
+            self.box_head.out_size, config.predictor
+        )
 
     def forward(
         self, features: dict[str, Tensor], proposals: Proposals, sizes_hw: Sequence[SizeHW]
@@ -90,7 +92,7 @@ class CascadeROIHeads(StandardROIHeads):
             head = ConvFCHead(in_channels, config.pooler.resolution, config.box)
             predictor = replace(config.predictor, box_weights=weights)
             self.box_head.append(head)
-            self.box_predictor.append(BoxPredictor(head.out_size, predictor))
+            self.box_predictor.append(build_box_predictor(head.out_size, predictor))
 
     def predict_boxes(
         self, maps: FeatureMaps, proposals: Proposals, sizes_hw: Sequence[SizeHW]
@@ -120,7 +122,7 @@ class Res5ROIHeads(nn.Module):
         self.pooler = ROIPooler(config.pooler, [backbone.strides[feature]])
         shape = stage_shape(RES5, resnet, stride=2, dilation=1)
         self.res5 = make_stage(RES5, backbone.channels[feature], shape, resnet)
-        self.box_predictor = BoxPredictor(shape.out_channels, config.predictor)
+        self.box_predictor = build_box_predictor(shape.out_channels, config.predictor)
         self.mask_head: MaskHead | None = None
         if config.mask is not None:
             self.mask_head = MaskHead(shape.out_channels, config.predictor.num_classes, config.mask)

@@ -20,8 +20,8 @@ from d2serve.model.structures import ModelOutput, SizeHW, no_instances
 MAX_PIXELS = 1_000_000
 
 
-class SemanticHead(nn.Module):
-    """Sums all levels, upsampled to a common stride, and predicts classes (`SemSegFPNHead`)."""
+class PyramidDecoder(nn.Module):
+    """Sums all levels, upsampled to a common stride, and applies a 1x1 convolution."""
 
     def __init__(self, backbone: Backbone, config: SemanticConfig) -> None:
         super().__init__()
@@ -31,11 +31,20 @@ class SemanticHead(nn.Module):
         self.predictor = Conv2d(config.conv_dim, config.num_classes, 1)
 
     def forward(self, features: dict[str, Tensor]) -> Tensor:
-        """By name Float[N, C, H/s, W/s] -> logits Float32[N, K, H, W] for each input pixel."""
+        """By name Float[N, C, H/s, W/s] -> Float[N, K, H/t, W/t] of the common stride t."""
         first, *rest = (
             self.get_submodule(name)(features[name]) for name in self.config.in_features
         )
-        logits = self.predictor(sum(rest, first)).float()
+        output: Tensor = self.predictor(sum(rest, first))
+        return output
+
+
+class SemanticHead(PyramidDecoder):
+    """Predicts the class of each pixel (`SemSegFPNHead`)."""
+
+    def forward(self, features: dict[str, Tensor]) -> Tensor:
+        """By name Float[N, C, H/s, W/s] -> logits Float32[N, K, H, W] for each input pixel."""
+        logits = super().forward(features).float()
         return F.interpolate(
             logits, scale_factor=self.config.common_stride, mode="bilinear", align_corners=False
         )

@@ -15,8 +15,20 @@ from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from d2serve.errors import ConfigError
-from d2serve.model.backbone_config import BackboneConfig, SimpleFPNConfig
+from d2serve.model.backbone_config import (
+    POOLED_TOP,
+    TWO_CONVOLUTIONS,
+    BackboneConfig,
+    BEiTConfig,
+    ConvNeXtConfig,
+    ResNetConfig,
+    SimpleFPNConfig,
+    SwinConfig,
+    VoVNetConfig,
+)
 from d2serve.model.config import (
+    CenterMaskConfig,
+    MaskFormerConfig,
     ModelConfig,
     PanopticConfig,
     ProposalNetworkConfig,
@@ -24,18 +36,31 @@ from d2serve.model.config import (
     RetinaNetConfig,
     SemanticConfig,
 )
+from d2serve.model.fcos_config import CondInstConfig, FCOSConfig
+from d2serve.model.mask_former_config import DeformableEncoderConfig, TransformerConfig
 
 MODEL_FILE = "model.json"
 FORMAT_VERSION = 1
 TYPE_KEY = "type"
 # Part of the file format, therefore independent of the classes' own names.
 TYPES: dict[str, type] = {
-    "ResNet": BackboneConfig,
+    "BottomUp": BackboneConfig,
+    "BEiT": BEiTConfig,
+    "ConvNeXt": ConvNeXtConfig,
+    "ResNet": ResNetConfig,
+    "SwinTransformer": SwinConfig,
+    "VoVNet": VoVNetConfig,
     "SimpleFeaturePyramid": SimpleFPNConfig,
     "GeneralizedRCNN": RCNNConfig,
     "PanopticFPN": PanopticConfig,
     "ProposalNetwork": ProposalNetworkConfig,
     "RetinaNet": RetinaNetConfig,
+    "OneStageDetector": FCOSConfig,
+    "CenterMask": CenterMaskConfig,
+    "CondInst": CondInstConfig,
+    "MaskFormer": MaskFormerConfig,
+    "MSDeformAttn": DeformableEncoderConfig,
+    "TransformerEncoder": TransformerConfig,
     "SemanticSegmentor": SemanticConfig,
 }
 TYPE_NAMES = {kind: name for name, kind in TYPES.items()}
@@ -98,8 +123,22 @@ def decode_config(content: Mapping[str, Any]) -> ModelConfig:
     Raises:
         ConfigError: a key is unknown or missing, or a value has the wrong type.
     """
-    config: ModelConfig = _decode_dataclass(ModelConfig, content, "config")
+    config: ModelConfig = _decode_dataclass(ModelConfig, _upgrade(content), "config")
     return config
+
+
+def _upgrade(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Convert the backbone of version 0.2.0, `{"type": "ResNet", "resnet": {...}, "fpn": ...}`."""
+    backbone = content.get("backbone")
+    if not isinstance(backbone, dict) or not isinstance(backbone.get("resnet"), dict):
+        return content
+    fpn = backbone.get("fpn")
+    if isinstance(fpn, dict) and isinstance(fpn.get("top_convolutions"), bool):
+        top = TWO_CONVOLUTIONS if fpn["top_convolutions"] else POOLED_TOP
+        fpn = {**fpn, "top_block": top}
+        del fpn["top_convolutions"]
+    bottom_up = {TYPE_KEY: "ResNet", **backbone["resnet"]}
+    return {**content, "backbone": {TYPE_KEY: "BottomUp", "bottom_up": bottom_up, "fpn": fpn}}
 
 
 def _encode(value: Any) -> Any:

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,10 @@ class Instances:
 
     boxes: Float32[N, 4] xyxy in pixels; scores: Float32[N] in 0..1; classes: Int64[N]; counts:
     number of instances of each image; masks: Float32[N, M, M] probabilities over each box, or None;
-    keypoints: Float32[N, K, 3] x, y in pixels and score in 0..1, or None.
+    keypoints: Float32[N, K, 3] x, y in pixels and score in 0..1, or None; densepose: Float32[N, C,
+    S, S] the output of the DensePose head relative to each box, see `densepose_head`, or None;
+    rows: Int64[N] indices among the candidates that the instances were selected from, or None;
+    mask_scores: Float32[N] the scores times the predicted quality of the masks, or None.
     """
 
     boxes: Tensor
@@ -30,23 +34,27 @@ class Instances:
     counts: Sequence[int]
     masks: Tensor | None = None
     keypoints: Tensor | None = None
+    densepose: Tensor | None = None
+    rows: Tensor | None = None
+    mask_scores: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def by_image(self) -> list["Instances"]:
         """Split into the instances of each image."""
-        fields = (self.boxes, self.scores, self.classes, self.masks, self.keypoints)
-        columns = [_split(field, self.counts) for field in fields]
+        split = {
+            field.name: _split(getattr(self, field.name), self.counts)
+            for field in fields(self)
+            if field.name != "counts"
+        }
         return [
-            Instances(boxes, scores, classes, [count], masks, keypoints)
-            for boxes, scores, classes, masks, keypoints, count in zip(
-                *columns, self.counts, strict=True
-            )
+            Instances(counts=[count], **{name: rows[image] for name, rows in split.items()})
+            for image, count in enumerate(self.counts)
         ]
 
 
-def _split(rows: Tensor | None, counts: Sequence[int]) -> Sequence[Tensor | None]:
+def _split(rows: Tensor | None, counts: Sequence[int]) -> Sequence[Any]:
     return [None] * len(counts) if rows is None else rows.split(list(counts))
 
 
@@ -61,14 +69,57 @@ def no_instances(device: torch.device) -> Instances:
 
 
 @dataclass(frozen=True)
+class QueryOutput:
+    """The segments of one image as MaskFormer predicts them (Cheng et al. 2021): a class and a mask
+    for each of Q queries.
+
+    Attributes:
+        class_logits: Float[Q, K + 1] of the K classes and of "no object".
+        mask_logits: Float[Q, h, w] over the extent of the padded input.
+        padded_hw: height and width of the padded input in pixels.
+        size_hw: height and width of the resized image, its top left part.
+        original_hw: height and width of the image before resizing.
+    """
+
+    class_logits: Tensor
+    mask_logits: Tensor
+    padded_hw: SizeHW
+    size_hw: SizeHW
+    original_hw: SizeHW
+
+
+@dataclass(frozen=True)
+class ImageMaskOutput:
+    """Masks of the N instances of one image over its whole input (CondInst, Tian et al. 2020).
+
+    Attributes:
+        probabilities: Float[N, h, w] in 0..1 at every s-th pixel of the padded input.
+        padded_hw: height and width of the padded input in pixels, s times h and w.
+        size_hw: height and width of the resized image, its top left part.
+        original_hw: height and width of the image before resizing.
+    """
+
+    probabilities: Tensor
+    padded_hw: SizeHW
+    size_hw: SizeHW
+    original_hw: SizeHW
+
+
+@dataclass(frozen=True)
 class ModelOutput:
     """A network's output for one image, in pixels of the original image.
 
-    semantic: Int32[H, W] class of each pixel, or None without a semantic head.
+    Attributes:
+        instances: the instances; none from a network with queries.
+        semantic: Int32[H, W] class of each pixel, or None without a semantic head.
+        queries: segments that are still to be scaled and selected, or None.
+        image_masks: masks of the instances that are still to be scaled, or None.
     """
 
     instances: Instances
     semantic: Tensor | None = None
+    queries: QueryOutput | None = None
+    image_masks: ImageMaskOutput | None = None
 
 
 def rescale(

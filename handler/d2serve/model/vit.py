@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d2serve.model.backbone_config import ViTConfig
+from d2serve.model.linear import Linear
 
 
 class GridAttention(nn.Module):
@@ -22,8 +23,8 @@ class GridAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.scale = (dim // heads) ** -0.5
-        self.qkv = nn.Linear(dim, dim * 3, bias=bias)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, dim * 3, bias=bias)
+        self.proj = Linear(dim, dim)
         self.relative = relative_size_hw is not None
         if relative_size_hw is not None:
             height, width = relative_size_hw
@@ -82,13 +83,17 @@ class MLP(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden_dim)
-        self.fc2 = nn.Linear(hidden_dim, dim)
+        self.fc1 = Linear(dim, hidden_dim, gelu=True)
+        self.fc2 = Linear(hidden_dim, dim)
 
     def forward(self, grid: Tensor) -> Tensor:
         """Float[..., C] -> the same shape."""
-        output: Tensor = self.fc2(F.gelu(self.fc1(grid)))
+        output: Tensor = self.fc2(self.fc1(grid))
         return output
+
+    def add(self, normed: Tensor, grid: Tensor) -> Tensor:
+        """The output for Float[..., C] plus the second Float[..., C]."""
+        return self.fc2.add(self.fc1(normed), grid)
 
 
 class Block(nn.Module):
@@ -113,8 +118,7 @@ class Block(nn.Module):
         """Float[N, H, W, C] -> the same shape."""
         normed = self.norm1(grid)
         grid = grid + (self._windowed_attention(normed) if self.window_size else self.attn(normed))
-        output: Tensor = grid + self.mlp(self.norm2(grid))
-        return output
+        return self.mlp.add(self.norm2(grid), grid)
 
     def _windowed_attention(self, grid: Tensor) -> Tensor:
         windows = split_into_windows(grid, self.window_size)
@@ -147,14 +151,25 @@ class ViT(nn.Module):
         return grid.permute(0, 3, 1, 2)
 
 
-def absolute_positions(embedding: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Embeddings Float[S * S, C] of a square grid, row by row -> Float[1, H, W, C], resampled
-    (bicubic) to another grid size."""
+def absolute_positions(
+    embedding: Tensor, size_hw: tuple[int, int], trained_hw: tuple[int, ...] | None = None
+) -> Tensor:
+    """Resample the embeddings of a grid's cells to another grid size (bicubic).
+
+    Args:
+        embedding: Float[h * w, C], row by row.
+        size_hw: height and width of the other grid.
+        trained_hw: h and w; by default the grid is square.
+
+    Returns:
+        Float[1, H, W, C].
+    """
     side = math.isqrt(len(embedding))
-    square = embedding.T.unflatten(1, (side, side))[None]
-    if size_hw != (side, side):
-        square = F.interpolate(square, size=size_hw, mode="bicubic", align_corners=False)
-    return square.permute(0, 2, 3, 1)
+    trained_hw = trained_hw or (side, side)
+    grid = embedding.T.unflatten(1, trained_hw)[None]
+    if size_hw != trained_hw:
+        grid = F.interpolate(grid, size=size_hw, mode="bicubic", align_corners=False)
+    return grid.permute(0, 2, 3, 1)
 
 
 def split_into_windows(grid: Tensor, size: int) -> Tensor:

@@ -11,6 +11,9 @@ from d2serve.masks.panoptic import Panoptic
 from d2serve.metadata import ModelMetadata
 from d2serve.outputs.result import Result, category_id, check_size, relative_boxes
 
+# Of a pixel: part, U and V, and the instance.
+SURFACE_BYTES = 3 + 4
+
 
 def npy_body(detections: Detections) -> bytes:
     """Float32[N, 6] rows of class, score, x1, y1, x2, y2, coordinates in 0..1 of the image."""
@@ -25,7 +28,9 @@ def npz_body(result: Result, max_bytes: int) -> bytes:
 
     boxes are Float32[N, 4] x1, y1, x2, y2 in pixels, scores Float32[N], classes Int64[N], masks
     UInt8[N, H, W] of 0 and 1, or UInt8[0, H, W] if the model has no masks or none are requested.
-    If the model has them, keypoints are Float32[N, K, 3] x, y in pixels and score, panoptic
+    If the model has them, keypoints are Float32[N, K, 3] x, y in pixels and score, densepose
+    UInt8[3, H, W] part, U and V of the best instance at each pixel and densepose_instances
+    Int32[H, W] its position + 1 or 0, panoptic
     Int32[H, W] the id of each pixel's segment or 0, panoptic_segments Int64[S, 3] rows of id,
     category_id and whether it is a thing, and semantic Int32[H, W] stuff class indices.
 
@@ -33,7 +38,7 @@ def npz_body(result: Result, max_bytes: int) -> bytes:
         RequestError: 413, the arrays alone, before compression, exceed `max_bytes`.
     """
     found = result.detections
-    arrays = {
+    arrays: dict[str, Any] = {
         "boxes": found.boxes_xyxy,
         "scores": found.scores,
         "classes": found.classes,
@@ -41,8 +46,11 @@ def npz_body(result: Result, max_bytes: int) -> bytes:
     }
     height, width = found.size_hw
     mask_count = len(found) if found.has_masks else 0
-    size = sum(array.nbytes for array in arrays.values())
-    check_size(size + mask_count * height * width, max_bytes)
+    size = sum(array.nbytes for array in arrays.values()) + mask_count * height * width
+    if found.surfaces is not None:
+        check_size(size + SURFACE_BYTES * height * width, max_bytes)
+        arrays["densepose"], arrays["densepose_instances"] = found.surface_image()
+    check_size(size, max_bytes)
     masks = (
         found.masks_dense().view(np.uint8)
         if found.has_masks

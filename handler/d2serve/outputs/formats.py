@@ -9,6 +9,7 @@ import numpy as np
 
 from d2serve.detections import round_keypoints, round_pixels, round_scores
 from d2serve.outputs.accept import JPEG
+from d2serve.outputs.densepose import compressed_results, densepose_objects
 from d2serve.outputs.overlay import overlay_body
 from d2serve.outputs.result import Result, label_texts, relative_boxes, segmentations
 from d2serve.outputs.roboflow import roboflow_object
@@ -23,7 +24,8 @@ JUMPSTART = "jumpstart"
 def default_object(result: Result) -> dict[str, Any]:
     """Boxes and keypoints in pixels, `prediction` relative to the image's size.
 
-    `keypoints`, `panoptic` and `semantic` are present if the model has them.
+    `mask_scores`, `keypoints`, `densepose`, `panoptic` and `semantic` are present if the model has
+    them.
     """
     found, names = result.detections, result.model.class_names
     height, width = found.size_hw
@@ -34,7 +36,9 @@ def default_object(result: Result) -> dict[str, Any]:
         "classes": found.classes.tolist(),
         "names": [names[index] for index in found.classes],
         "masks": segmentations(found, result.mask_encoding),
+        **({} if found.mask_scores is None else {"mask_scores": round_scores(found.mask_scores)}),
         **({} if found.keypoints is None else {"keypoints": round_keypoints(found.keypoints)}),
+        **({} if found.surfaces is None else {"densepose": densepose_objects(found)}),
         **segment_maps(result),
         "prediction": relative_rows(result),
         "image": {"width": width, "height": height},
@@ -57,7 +61,12 @@ def class_scores(result: Result) -> list[float]:
 
 def coco_results(result: Result) -> list[dict[str, Any]]:
     """COCO results; `image_id` is the image's position, `category_id` the class index."""
-    return result.detections.to_coco(result.position, mask_format=result.mask_encoding)
+    found = result.detections
+    rows = found.to_coco(result.position, mask_format=result.mask_encoding)
+    if found.surfaces is None:
+        return rows
+    surfaces = compressed_results(found)
+    return [{**row, "densepose": each} for row, each in zip(rows, surfaces, strict=True)]
 
 
 def jumpstart_object(result: Result) -> dict[str, Any]:

@@ -34,6 +34,7 @@ _OUTPUT_TYPES: dict[str, tuple[str, tuple[int, ...]]] = {
     "classes": ("INT64", (-1,)),
     "masks": ("BYTES", (-1,)),
     "keypoints": ("FP32", (-1, -1, 3)),
+    "densepose": ("BYTES", (-1,)),
     "panoptic": ("BYTES", (-1,)),
     "semantic": ("BYTES", (-1,)),
     "image_ids": ("INT64", (-1,)),

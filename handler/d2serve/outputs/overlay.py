@@ -13,6 +13,7 @@ from d2serve.masks.panoptic import stuff_alone
 from d2serve.masks.paste import MaskRegion, label_regions
 from d2serve.metadata import ModelMetadata
 from d2serve.outputs.accept import JPEG, PNG
+from d2serve.outputs.densepose import draw_surfaces
 from d2serve.outputs.drawing import (
     LABEL_MARGIN,
     Circle,
@@ -71,11 +72,14 @@ def overlay_body(
 def draw_detections(image: RGBImage, detections: Detections, model: ModelMetadata) -> RGBImage:
     """A copy of the image, UInt8[H, W, 3] RGB, with the detections drawn on it.
 
-    From bottom to top: stuff, masks, keypoints, boxes, labels; instances with high scores on top.
+    From bottom to top: stuff, masks, surfaces, keypoints, boxes, labels; instances with high
+    scores on top.
     """
     canvas = image.copy()
     circles = _draw_stuff(canvas, detections)
     _draw_masks(canvas, detections)
+    if detections.surfaces is not None:
+        draw_surfaces(canvas, detections.surface_maps(_worst_first(detections)))
     if detections.keypoints is not None:
         for index in _worst_first(detections):
             draw_keypoints(canvas, detections.keypoints[index], instance_color(index))

@@ -41,7 +41,8 @@ class Result:
 
 
 def filter_detections(detections: Detections, options: Options) -> Detections:
-    """The best detections that match the options, in their order; masks only if requested.
+    """The best detections that match the options, in their order; masks and surfaces only if
+    requested.
 
     Instances whose box or score is not finite are dropped, as Detectron2's box heads do, and
     keypoints that are not finite are 0, 0 with the score 0: JSON has no numbers for them.
@@ -54,6 +55,8 @@ def filter_detections(detections: Detections, options: Options) -> Detections:
     chosen = detections.select(np.flatnonzero(keep)[: options.max_detections])
     if chosen.keypoints is not None:
         chosen = replace(chosen, keypoints=_finite_keypoints(chosen.keypoints))
+    if options.densepose == "none":
+        chosen = replace(chosen, surfaces=None)
     return chosen.without_masks() if options.masks == "none" else chosen
 
 

@@ -47,16 +47,21 @@ def id_png(ids: npt.NDArray[np.int32]) -> bytes:
     Raises:
         RequestError: 406, the map is too long for libpng.
     """
-    if max(ids.shape) > MAX_PNG_SIDE:
-        height, width = ids.shape
-        raise not_acceptable(
-            f"the image is {width}x{height}, the limit of PNG maps is {MAX_PNG_SIDE} pixels a side",
-            "accept application/x-npz",
-        )
+    check_png_side(ids.shape)
     # The bytes of an id, lowest first, are red, green and blue; the fourth is always 0.
     bytes_of_ids = np.ascontiguousarray(ids, dtype="<i4").view(np.uint8).reshape(*ids.shape, 4)
     _, encoded = cv2.imencode(".png", cv2.cvtColor(bytes_of_ids, cv2.COLOR_RGBA2BGR))
     return encoded.tobytes()
+
+
+def check_png_side(size_hw: tuple[int, ...]) -> None:
+    """Raise RequestError (406) if an image of this size is too long for libpng."""
+    if max(size_hw) > MAX_PNG_SIDE:
+        height, width = size_hw
+        raise not_acceptable(
+            f"the image is {width}x{height}, the limit of PNG maps is {MAX_PNG_SIDE} pixels a side",
+            "accept application/x-npz",
+        )
 
 
 def _coco_map(panoptic: Panoptic, model: ModelMetadata) -> dict[str, Any]:

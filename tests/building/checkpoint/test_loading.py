@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from d2serve.building.checkpoint_loading import load_from_checkpoint
 from d2serve.errors import CheckpointError
-from d2serve.model.layers import FrozenBatchNorm2d
+from d2serve.model.layers import ChannelAffine, FrozenBatchNorm2d
 from tests.building.checkpoint.saving import WEIGHT, tensors
 
 
@@ -204,3 +204,33 @@ def test_a_frozen_norm_without_statistics_gets_identity_ones() -> None:
     assert state["stem.norm.weight"].tolist() == [3, 3]
     assert state["stem.norm.running_mean"].tolist() == [0, 0]
     assert state["stem.norm.running_var"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "D_img.conv1.weight",
+        "img_align.model.0.bias",
+        "roi_heads.encoder.head.0.weight",
+        "roi_heads.queue_ptr",
+        "roi_heads.box_predictor.bbox_pred_std.bias",
+        "affine_rpn.weight",
+    ],
+)
+def test_modules_that_only_training_uses_are_left_out(name: str) -> None:
+    model = nn.Sequential(nn.Linear(3, 2))
+    weights = weights_of(model)
+    load_from_checkpoint(model, {**weights, name: torch.zeros(1)})
+    assert torch.equal(model.state_dict()["0.weight"], weights["0.weight"])
+    assert (
+        "unexpected: other.weight (1,)"
+        in error_lines(model, {**weights, name: torch.zeros(1), "other.weight": torch.zeros(1)})[-1]
+    )
+
+
+def test_an_affine_layer_of_the_network_is_required() -> None:
+    model = network(affine_rpn=ChannelAffine(4))
+    weights = weights_of(model)
+    load_from_checkpoint(model, weights)
+    assert torch.equal(model.state_dict()["affine_rpn.weight"], weights["affine_rpn.weight"])
+    assert "lacks affine_rpn" in error_lines(model, {})[0]

@@ -86,7 +86,23 @@ def test_an_unknown_key_lists_the_keys_with_weights(
         open_checkpoint(saved(tmp_path, content), "teacher")
 
 
-@pytest.mark.parametrize("wrapper", ["module.", "model.", "module.model.", "_orig_mod.module."])
+@pytest.mark.parametrize(
+    ("teacher", "student"), [("modelTeacher", "modelStudent"), ("teacher", "student")]
+)
+def test_a_teacher_is_an_average_of_its_student(tmp_path: Path, teacher: str, student: str) -> None:
+    of_teacher = tensors(f"{teacher}.module.backbone.", plus=10)
+    path = saved(tmp_path, {"model": {**tensors(f"{student}.backbone."), **of_teacher}})
+    checkpoint = open_checkpoint(path)
+    assert_same(checkpoint.weights, AVERAGED)
+    assert (checkpoint.key, checkpoint.plain_key) == (teacher, student)
+    assert_same(open_checkpoint(path, student).weights, PLAIN)
+    with pytest.raises(CheckpointError, match=f"the keys with weights: {teacher}, {student}$"):
+        open_checkpoint(path, "model")
+
+
+@pytest.mark.parametrize(
+    "wrapper", ["module.", "model.", "modelTeacher.", "module.model.", "_orig_mod.module."]
+)
 def test_wrapper_prefixes_are_removed(tmp_path: Path, wrapper: str) -> None:
     content = {"model": tensors(f"{wrapper}backbone.")}
     assert_same(read_checkpoint(saved(tmp_path, content)), PLAIN)
