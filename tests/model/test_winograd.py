@@ -12,8 +12,9 @@ from d2serve.model.packed_conv import PackedConv2d, pack
 from d2serve.model.winograd import WinogradConv2d, is_eligible
 
 CHANNELS = 16
-# For sums of 144 values of about 1.
-TOLERANCE = 1e-4
+# For sums of 144 products of about 0.1; bfloat16 rounds to 1/256.
+TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 0.05}
+TOLERANCE = TOLERANCES[torch.float32]
 SIZES_NHW = [
     (1, 1, 1),
     (1, 3, 2),
@@ -33,19 +34,21 @@ def assert_near(output: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(output, expected, rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("max_tiles", [1, 12, 256])
+@pytest.mark.parametrize("step_bytes", [1, 6_000, 1 << 20])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("size_nhw", SIZES_NHW)
 def test_the_result_equals_a_direct_convolution(
-    size_nhw: tuple[int, int, int], max_tiles: int
+    size_nhw: tuple[int, int, int], dtype: torch.dtype, step_bytes: int
 ) -> None:
     count, height, width = size_nhw
-    convolution = Conv2d(CHANNELS, 24, 3, relu=True).double()
-    features = random(count, CHANNELS, height, width).to(memory_format=torch.channels_last)
-    with torch.inference_mode(), patch.object(module, "MAX_TILES", max_tiles):
-        expected = convolution(features.double()).float()
-        output = WinogradConv2d(convolution.float())(features)
+    convolution = Conv2d(CHANNELS, 24, 3, relu=True).to(dtype)
+    features = random(count, CHANNELS, height, width).to(dtype, memory_format=torch.channels_last)
+    with torch.inference_mode(), patch.object(module, "STEP_BYTES", step_bytes):
+        output = WinogradConv2d(convolution)(features)
+        expected = convolution.double()(features.double())
+    assert output.dtype == dtype
     assert output.is_contiguous(memory_format=torch.channels_last)
-    assert_near(output, expected)
+    torch.testing.assert_close(output.double(), expected, rtol=0, atol=TOLERANCES[dtype])
 
 
 @pytest.mark.parametrize(
@@ -93,9 +96,10 @@ WIDE = {"in_channels": 256, "out_channels": 256, "kernel_size": 3, "padding": 1}
         {"padding": 0},
         {"dilation": 2, "padding": 2},
         {"groups": 2},
-        {"in_channels": 128},
-        {"out_channels": 128},
-        {"dtype": torch.bfloat16},
+        {"in_channels": 32},
+        {"out_channels": 32},
+        {"in_channels": 128, "dtype": torch.bfloat16},
+        {"dtype": torch.float16},
     ],
 )
 def test_only_wide_plain_3x3_convolutions_are_eligible(change: dict[str, object]) -> None:
@@ -103,7 +107,22 @@ def test_only_wide_plain_3x3_convolutions_are_eligible(change: dict[str, object]
     assert not is_eligible(nn.Conv2d(**{**WIDE, **change}))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("has_matrix_unit", [False, True])
+def test_bfloat16_is_eligible_unless_the_cpu_has_a_matrix_unit(
+    has_matrix_unit: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "has_matrix_unit", lambda: has_matrix_unit)
+    assert is_eligible(nn.Conv2d(**WIDE))  # type: ignore[arg-type]
+    half = nn.Conv2d(**WIDE, dtype=torch.bfloat16)  # type: ignore[arg-type]
+    assert is_eligible(half) is not has_matrix_unit
+
+
 def test_packing_uses_winograd_for_eligible_convolutions() -> None:
-    model = nn.Sequential(Conv2d(256, 256, 3), Conv2d(256, 64, 3))
-    pack(model)
-    assert [type(module) for module in model] == [WinogradConv2d, PackedConv2d]
+    model = nn.Sequential(Conv2d(64, 64, 3), Conv2d(64, 32, 3))
+    features = random(1, 64, 9, 11)
+    with torch.inference_mode():
+        expected = model(features)
+        pack(model)
+        assert_near(model(features), expected)
+    assert [type(each) for each in model] == [WinogradConv2d, PackedConv2d]
+    assert {type(each) for each in model[0].products} == {PackedConv2d}

@@ -24,7 +24,7 @@ from d2serve.model.layers import (
 )
 from d2serve.model.linear import FullPrecisionLinear, Linear
 from d2serve.model.packed_rows import PackedRows
-from d2serve.model.winograd import WinogradConv2d, is_eligible
+from d2serve.model.winograd import STEP_HW, WinogradConv2d, is_eligible
 
 logger = logging.getLogger(__name__)
 # Missing operators, other arguments, and types that this CPU does not support.
@@ -71,23 +71,41 @@ class _Packer:
         # Other subclasses read their weights themselves.
         if isinstance(layer, nn.Conv2d) and type(layer) in (Conv2d, nn.Conv2d):
             if is_eligible(layer):
-                return WinogradConv2d(layer)
+                return WinogradConv2d(layer, self._pack_component)
             return self._pack(PackedConv2d, layer, layer.weight.dtype)
         return None
 
-    def _pack(self, kind: "_Packed", layer: Any, dtype: torch.dtype) -> nn.Module | None:
+    def _pack_component(self, layer: nn.Conv2d) -> nn.Module:
+        packed = self._pack(PackedConv2d, layer, layer.weight.dtype, input_hw=STEP_HW)
+        return layer if packed is None else packed
+
+    def _pack(
+        self, kind: "_Packed", layer: Any, dtype: torch.dtype, **options: Any
+    ) -> nn.Module | None:
         if (kind, dtype) not in self._usable:
             problem = find_problem(kind, dtype, self._operators)
             self._usable[kind, dtype] = not problem
             if problem:
                 logger.warning("oneDNN: %s in %s is not usable: %s", kind.__name__, dtype, problem)
-        return kind(layer, self._operators) if self._usable[kind, dtype] else None
+        return kind(layer, self._operators, **options) if self._usable[kind, dtype] else None
 
 
 class PackedConv2d(nn.Module):
-    """Replaces a convolution; it has no parameters, because the layout is oneDNN's."""
+    """Replaces a convolution; it has no parameters, because the layout is oneDNN's.
 
-    def __init__(self, convolution: nn.Conv2d, operators: Any = torch.ops.mkldnn) -> None:
+    Args:
+        convolution: in the dtype of its input.
+        operators: see `pack`.
+        input_hw: height and width of inputs that the weights are laid out for; for others, and
+            without it, oneDNN rearranges them in each call.
+    """
+
+    def __init__(
+        self,
+        convolution: nn.Conv2d,
+        operators: Any = torch.ops.mkldnn,
+        input_hw: tuple[int, int] | None = None,
+    ) -> None:
         super().__init__()
         self.operators = operators
         self.norm, self.relu = norm_and_relu(convolution)
@@ -98,8 +116,9 @@ class PackedConv2d(nn.Module):
             convolution.groups,
         )
         # Plain attributes: a tensor in oneDNN's layout cannot be saved, moved or converted.
+        size = None if input_hw is None else [1, convolution.in_channels, *input_hw]
         self.weight = self.operators._reorder_convolution_weight(
-            convolution.weight.detach(), *self.geometry
+            convolution.weight.detach(), *self.geometry, size
         )
         self.bias = None if convolution.bias is None else convolution.bias.detach()
 
