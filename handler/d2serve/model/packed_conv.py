@@ -24,6 +24,8 @@ from d2serve.model.layers import (
 )
 from d2serve.model.linear import FullPrecisionLinear, Linear
 from d2serve.model.packed_rows import PackedRows
+from d2serve.model.packed_stem import PackedStem, without_row_padding
+from d2serve.model.resnet import Stem
 from d2serve.model.winograd import STEP_HW, WinogradConv2d, is_eligible
 
 logger = logging.getLogger(__name__)
@@ -66,6 +68,8 @@ class _Packer:
             return self._pack(PackedLinear, layer, layer.weight.dtype)
         if isinstance(layer, Linear) and type(layer) in (Linear, FullPrecisionLinear):
             return self._pack(PackedRows, layer, layer.weight.dtype)
+        if isinstance(layer, Stem) and layer.conv1.norm is None:
+            return self._pack_stem(layer.conv1)
         if isinstance(layer, Deconv2x2):
             return self._pack(PackedDeconv2x2, layer, layer.weight.dtype)
         # Other subclasses read their weights themselves.
@@ -74,6 +78,12 @@ class _Packer:
                 return WinogradConv2d(layer, self._pack_component)
             return self._pack(PackedConv2d, layer, layer.weight.dtype)
         return None
+
+    def _pack_stem(self, layer: Conv2d) -> nn.Module | None:
+        packed = self._pack(PackedConv2d, without_row_padding(layer), layer.weight.dtype)
+        if packed is None:
+            return None
+        return PackedStem(packed, int(layer.padding[0]), layer.out_channels)
 
     def _pack_component(self, layer: nn.Conv2d) -> nn.Module:
         packed = self._pack(PackedConv2d, layer, layer.weight.dtype, input_hw=STEP_HW)
