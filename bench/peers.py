@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from bench.arguments import parser_of, seconds, whole
 from bench.comparison import Comparison, run_comparison, write_results
-from bench.report import progress
+from bench.layers import profile
+from bench.report import Table, progress, write_report
 from bench.workloads import R50_FPN, image_of
 from d2serve.errors import CommandError
 from d2serve.model import int8
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=whole, default=15, help="of each comparison")
     parser.add_argument("--seconds", type=seconds, default=120.0, help="of each comparison")
     parser.add_argument("--threads", type=whole, default=torch.get_num_threads(), help="of each")
+    parser.add_argument("--layers", action="store_true", help="where the time goes, not in int8")
     parser.add_argument("--quick", action="store_true", help="a small image: a trial")
     given = parser.parse_args(arguments)
     missing = [name for name in PACKAGES if find_spec(name) is None]
@@ -71,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise CommandError(f"{', '.join(missing)}: not installed; pip install 'd2serve[peers]'")
     enable_huge_pages()
     torch.set_num_threads(given.threads)
-    width, height = size_wh = QUICK_SIZE_WH if given.quick else SIZE_WH
+    size_wh = QUICK_SIZE_WH if given.quick else SIZE_WH
     network = optimize(R50_FPN.build()).eval()
     images = network._to_batch([torch.from_numpy(image_of(size_wh)).permute(2, 0, 1)])
     with tempfile.TemporaryDirectory() as folder:
@@ -83,6 +85,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         with torch.inference_mode():
             exact = [each.numpy() for each in _by_level(fpn(images))]
+        if given.layers:
+            profiles = (
+                _profile(precision, network, exported, images, given.threads)
+                for precision in given.precisions
+                if precision != "int8"
+            )
+            with torch.inference_mode():
+                write_report(given.output / "layers", list(profiles), {}, notes=[_about(images)])
+            return 0
         comparisons = (
             _comparison(precision, network, exported, images, exact, given.threads)
             for precision in given.precisions
@@ -92,8 +103,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for each in comparisons
         )
         with torch.inference_mode():
-            write_results(given.output / "peers", results, [f"backbone, {height}x{width}"])
+            write_results(given.output / "peers", results, [_about(images)])
     return 0
+
+
+def _about(images: Tensor) -> str:
+    height, width = images.shape[-2:]
+    return f"backbone, {height}x{width}"
+
+
+def _profile(
+    precision: str, network: Network, exported: Path, images: Tensor, threads: int
+) -> Table:
+    packed = _packed(precision, network, images).backbone
+    request = _request(precision, exported, images, threads, {"PERF_COUNT": True})
+    return profile(precision, network.backbone, packed, images.to(PRECISIONS[precision]), request)
 
 
 def _show(case: str, done: int) -> None:
@@ -137,18 +161,35 @@ def _array(output: Any) -> Any:
 
 
 def _ours(precision: str, network: Network, images: Tensor) -> Run:
+    backbone = _packed(precision, network, images).backbone
+    batch = images if precision == "int8" else images.to(PRECISIONS[precision])
+    return lambda: _by_level(backbone(batch))
+
+
+def _packed(precision: str, network: Network, images: Tensor) -> Network:
     model, dtype = copy.deepcopy(network), PRECISIONS[precision]
     if precision == "int8":
         found = int8.calibrate(network, [lambda: network.backbone(images)])
         int8.quantize(model, found, dtype)
     optimize(model, dtype)
     pack(model)
-    backbone = model.backbone
-    batch = images if precision == "int8" else images.to(dtype)
-    return lambda: _by_level(backbone(batch))
+    return model
 
 
 def _openvino(precision: str, exported: Path, images: Tensor, threads: int) -> Run:
+    request, array = _request(precision, exported, images, threads, {}), images.contiguous().numpy()
+
+    def run() -> Outputs:
+        request.infer([array], share_inputs=True, share_outputs=True)
+        return [each.data for each in request.output_tensors]
+
+    return run
+
+
+def _request(
+    precision: str, exported: Path, images: Tensor, threads: int, options: Mapping[str, Any]
+) -> Any:
+    """OpenVINO's model with these options and an input."""
     import nncf
     import openvino
 
@@ -159,16 +200,12 @@ def _openvino(precision: str, exported: Path, images: Tensor, threads: int) -> R
         nncf.set_log_level(40)
         model = nncf.quantize(model, nncf.Dataset([array]), subset_size=1)
     hint = "bf16" if precision == "int8" else {"fp32": "f32"}.get(precision, precision)
-    settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads}
+    settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, **options}
     # Pinned, the threads of torch would share the core of the one that calls it.
     settings |= {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
     request = core.compile_model(model, "CPU", settings).create_infer_request()
-
-    def run() -> Outputs:
-        request.infer([array], share_inputs=True, share_outputs=True)
-        return [request.get_output_tensor(index).data for index in range(len(model.outputs))]
-
-    return run
+    request.set_input_tensor(openvino.Tensor(array))
+    return request
 
 
 def _onnx_runtime(exported: Path, images: Tensor, threads: int) -> Run:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from bench import peers
+from bench import layers, peers
 from d2serve.errors import CommandError
 from d2serve.model.fpn import FPN
 from d2serve.model.optimize import optimize
+from d2serve.model.packed_conv import pack
 from tests.goldens.cases import TINY
 
 
@@ -36,3 +37,45 @@ def test_the_difference_is_the_largest_of_all_levels() -> None:
     exact = [np.array([3.0, 4.0], np.float32), np.array([1.0], np.float32)]
     outputs = [torch.tensor([3.0, 4.5]), np.array([1.2], np.float32)]
     assert peers._difference(outputs, exact) == "largest difference 0.5, relative 20.00%"
+
+
+@pytest.mark.parametrize(
+    ("node", "kind", "layer", "group"),
+    [
+        (
+            "/bottom_up/res2/res2.0/conv1/Conv/WithoutBiases",
+            "Convolution",
+            "bottom_up.res2.0.conv1",
+            "res2 conv1",
+        ),
+        ("/bottom_up/stem/conv1/Conv/WithoutBiases", "Convolution", "bottom_up.stem.conv1", "stem"),
+        ("/bottom_up/stem/MaxPool", "MaxPool", "bottom_up.stem", "stem"),
+        ("/fpn_output2/Conv/WithoutBiases", "Convolution", "fpn_output2", "fpn_output2"),
+        ("/Resize_1", "Interpolate", layers.UPSAMPLING, layers.UPSAMPLING),
+        ("/fpn_output2/Conv_abcd/sink", "Reorder", layers.REORDERS, layers.REORDERS),
+    ],
+)
+def test_nodes_of_openvino_have_the_names_of_the_layers(
+    node: str, kind: str, layer: str, group: str
+) -> None:
+    assert layers.layer_of(node, kind) == layer
+    assert layers.group_of(layer) == group
+
+
+def test_a_profile_covers_every_convolution_of_both() -> None:
+    [golden] = [each for each in TINY if each.name == "mask_rcnn_r50"]
+    backbone = optimize(golden.build()).backbone
+    images = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        gflop = layers.operations(backbone, images)
+        pack(backbone)
+        before = backbone(images)
+        times = layers.our_times(backbone, images)
+        for name, level in backbone(images).items():
+            torch.testing.assert_close(level, before[name], rtol=0, atol=0)
+    found = {layers.group_of(name) for name in times} - {layers.ADDITIONS}
+    assert found == {layers.group_of(name) for name in gflop}
+    assert all(seconds > 0 for seconds in times.values())
+    channels = golden.build().backbone.bottom_up.stem.conv1.out_channels  # type: ignore[union-attr]
+    stem = 2e-9 * 3 * 7 * 7 * channels * 32 * 48
+    assert gflop["bottom_up.stem.conv1"] == pytest.approx(stem)
