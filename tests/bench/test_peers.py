@@ -76,6 +76,6 @@ def test_a_profile_covers_every_convolution_of_both() -> None:
     found = {layers.group_of(name) for name in times} - {layers.ADDITIONS}
     assert found == {layers.group_of(name) for name in gflop}
     assert all(seconds > 0 for seconds in times.values())
-    channels = golden.build().backbone.bottom_up.stem.conv1.out_channels  # type: ignore[union-attr]
-    stem = 2e-9 * 3 * 7 * 7 * channels * 32 * 48
-    assert gflop["bottom_up.stem.conv1"] == pytest.approx(stem)
+    per_channel = 2e-9 * 3 * 7 * 7 * 32 * 48
+    channels = golden.build().get_submodule("backbone.bottom_up.stem.conv1").out_channels
+    assert gflop["bottom_up.stem.conv1"] == pytest.approx(channels * per_channel)  # type: ignore[operator]

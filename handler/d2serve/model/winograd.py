@@ -121,7 +121,9 @@ def is_eligible(convolution: nn.Conv2d) -> bool:
 
 def has_matrix_unit() -> bool:
     """Return whether this CPU has AMX, whose products in bfloat16 take less time than additions."""
-    return torch.cpu._is_amx_tile_supported()
+    # Private: other versions may lack it.
+    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return probe is None or bool(probe())
 
 
 class WinogradConv2d(nn.Module):
