@@ -178,3 +178,15 @@ def test_rejected_warm_up_images_are_a_warning(caplog: pytest.LogCaptureFixture)
     assert caplog.messages == [
         "warm-up with 1 of 64x48 got no result: the image is 64x48, the limit is 700 pixels"
     ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="weights are shared on Linux only")
+def test_processes_that_serve_one_model_share_its_weights(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    [expected] = load().run([request_of(image_bytes(noise(64, 48), "PNG"))])
+    [found] = load(shares_weights=True).run([request_of(image_bytes(noise(64, 48), "PNG"))])
+    assert found.body == expected.body
+    [folder] = tmp_path.iterdir()
+    assert str(folder) in Path("/proc/self/maps").read_text()

@@ -92,12 +92,9 @@ class NativeDetector(BatchedDetector):
             SettingsError: the device does not support the precision, or int8 is not calibrated.
         """
         config = decode_config(read_model_file(folder, RUNTIME))
-        # Other precisions and devices copy the weights, which would read the whole mapping.
-        quantized = settings.precision == "int8"
-        dtype = choose_dtype(settings.precision, device)
-        mapped = device.type == "cpu" and (quantized or dtype is torch.float32)
-        weights = read_weights(folder / WEIGHTS_FILE, mapped=mapped)
-        calibration = read_calibration(folder) if quantized else None
+        # Converting and packing copies weights, and then no copy of the file is left in memory.
+        weights = read_weights(folder / WEIGHTS_FILE, mapped=device.type == "cpu")
+        calibration = read_calibration(folder) if settings.precision == "int8" else None
         return cls(build_optimized(config, weights, device), device, settings, calibration)
 
     @property

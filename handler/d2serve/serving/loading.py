@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from d2serve.detector.base import ModelDetector
+from d2serve.detector.base import Detector, ModelDetector
 from d2serve.detector.detectron2.detector import UpstreamDetector
 from d2serve.detector.native import NativeDetector
 from d2serve.inputs.jpeg_decoders import jpeg_decoder
@@ -31,7 +32,12 @@ from d2serve.serving.integrity import verify_folder
 from d2serve.serving.metrics import NO_METRICS, MetricsSink
 from d2serve.serving.model_config import MODEL_CONFIG_FILE, read_settings
 from d2serve.serving.pipeline import Pipeline
-from d2serve.serving.process import decode_threads, enable_huge_pages, set_num_threads
+from d2serve.serving.process import (
+    decode_threads,
+    enable_huge_pages,
+    release_freed_memory,
+    set_num_threads,
+)
 from d2serve.serving.reporter import Reporter
 from d2serve.serving.requests import HttpResponse
 from d2serve.settings import Settings, image_sizes
@@ -54,6 +60,7 @@ def load_pipeline(
     share: int | Callable[[], int] = 1,
     sink: MetricsSink = NO_METRICS,
     server_forms_batches: bool = False,
+    shares_weights: bool = False,
     overrides: Mapping[str, Any] | None = None,
 ) -> Pipeline:
     """Verify an archive's files, load the model, and run images of the usual sizes through it.
@@ -68,6 +75,8 @@ def load_pipeline(
             reads it, which is called when the files are verified.
         sink: publishes the metrics.
         server_forms_batches: see `Pipeline`.
+        shares_weights: whether other processes of this machine serve the same model; on the CPU
+            they then have one copy of the weights, see `share_weights`.
         overrides: see `read_settings`.
 
     Raises:
@@ -82,7 +91,10 @@ def load_pipeline(
         load = partial(
             _load, folder, device, name, share, sink, server_forms_batches, overrides or {}
         )
-        return loading_thread.submit(load).result()
+        pipeline = loading_thread.submit(load).result()
+        if shares_weights and device.type == "cpu" and sys.platform == "linux":
+            loading_thread.submit(_share, pipeline.detector).result()
+        return pipeline
 
 
 def _load(
@@ -115,6 +127,18 @@ def _load(
     pipeline.reporter = Reporter(sink, device, name, logs_requests=settings.request_log)
     pipeline.reporter.report_start()
     return pipeline
+
+
+def _share(detector: Detector) -> None:
+    # Not on systems without files that processes map and lock.
+    from d2serve.model.shared_weights import share_weights
+
+    if not isinstance(detector, NativeDetector):
+        return
+    shared = share_weights(detector.model)
+    if shared:
+        logger.info("%.0f MB of weights are in memory that workers share", shared / 1e6)
+        release_freed_memory()
 
 
 def load_detector(folder: Path, device: torch.device, settings: Settings) -> ModelDetector:

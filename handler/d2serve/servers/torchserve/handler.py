@@ -82,6 +82,7 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
             share=lambda: read_workers(folder / MODEL_CONFIG_FILE),
             sink=sink,
             server_forms_batches=True,
+            shares_weights=True,
         )
         settings = self.pipeline.settings
         limits = Limits(
