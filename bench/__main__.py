@@ -16,6 +16,7 @@ COMMANDS = {
     ),
     "baselines": ("bench.baselines.command", "requests/s beside other servers of the same model"),
     "peers": ("bench.peers", "the backbone on a CPU beside OpenVINO and ONNX Runtime"),
+    "latency": ("bench.latency", "latency of a lone client beside the bare pipeline"),
     "load": ("bench.load.command", "load test over settings and clients, with a recommendation"),
     "soak": ("bench.soak.command", "mixed and hostile traffic with killed workers, checked"),
     "overload": ("bench.overload", "four times the requests that a server can process"),
