@@ -1,6 +1,7 @@
 """Threads that run tasks in order of priority."""
 
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 
@@ -223,3 +224,43 @@ def test_torch_is_single_threaded_in_the_pool_and_unchanged_elsewhere(opened: Op
     other.start()
     other.join()
     assert later == [3]
+
+
+def test_a_thread_runs_the_only_task_that_it_adds(opened: Opened) -> None:
+    pool, names, done = opened(threads=4), list[str](), threading.Event()
+
+    def first() -> None:
+        names.append(threading.current_thread().name)
+        pool.decode(second, 0)
+        time.sleep(0.01)  # a thread that wakes up would take it
+
+    def second() -> None:
+        names.append(threading.current_thread().name)
+        done.set()
+
+    for _ in range(3):
+        done.clear()
+        pool.parse(first, 0)
+        assert done.wait(TIMEOUT_S)
+    assert names[::2] == names[1::2]
+
+
+def test_all_threads_end_when_one_of_them_has_decoded_the_rest_after_the_close() -> None:
+    needed = threading.Event()
+    pool = StagePool(3, needed.is_set)
+
+    def first() -> None:
+        needed.clear()
+        time.sleep(0.05)  # the other threads wait again
+        needed.set()
+
+    pool.decode(first, 0)
+    pool.decode(lambda: None, 1)
+    closing = threading.Thread(target=pool.close, daemon=True)
+    closing.start()
+    closing.join(0.05)
+    assert closing.is_alive()
+    needed.set()
+    pool.wake()
+    closing.join(TIMEOUT_S)
+    assert not closing.is_alive()

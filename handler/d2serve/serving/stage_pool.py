@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
-from threading import Condition
+from threading import Condition, Lock, current_thread
 from typing import TypeAlias
 
 from d2serve.serving.threads import start_thread
@@ -48,7 +48,9 @@ class StagePool:
         self._numbers = count()
         self._tasks: list[Entry] = []
         self._decoding: list[Entry] = []
-        self._changed = Condition()
+        lock = Lock()
+        self._changed = Condition(lock)
+        self._all_prepared = Condition(lock)
         self._closed = False
         self._threads = [start_thread(f"stage-{number}", 1, self._run) for number in range(threads)]
 
@@ -76,13 +78,14 @@ class StagePool:
 
     def wait_until_prepared(self) -> None:
         """Return when no task is left that prepares images."""
-        with self._changed:
-            self._changed.wait_for(lambda: self.preparing == 0)
+        with self._all_prepared:
+            self._all_prepared.wait_for(lambda: self.preparing == 0)
 
     def wake(self) -> None:
         """Check again whether decoded images are needed."""
         with self._changed:
-            self._changed.notify_all()
+            if self._decoding:
+                self._changed.notify_all()
 
     def close(self) -> None:
         """Finish the submitted tasks and end the threads."""
@@ -96,7 +99,10 @@ class StagePool:
         with self._changed:
             heapq.heappush(tasks, (turn, next(self._numbers), task))
             self.preparing += turn != FIRST
-            self._changed.notify()
+            # A thread of the pool that has added the only task takes it itself: it adds tasks at
+            # the end of its own.
+            if len(self._tasks) + len(self._decoding) > 1 or current_thread() not in self._threads:
+                self._changed.notify()
 
     def _run(self) -> None:
         while self._run_next():
@@ -118,7 +124,9 @@ class StagePool:
             self.preparing -= 1
             none_left = self.preparing == 0
             if none_left:
-                self._changed.notify_all()
+                self._all_prepared.notify_all()
+                if self._closed:
+                    self._changed.notify_all()
         if none_left:
             self._on_prepared()
 
