@@ -116,7 +116,9 @@ class ModelReplica:
             self.metrics.sink(name), RaySink(name, context.app_name, context.replica_tag)
         )
         overrides = {**self.options.settings, **threads}
-        pipeline = load_pipeline(folder, device, name, sink=sink, overrides=overrides)
+        pipeline = load_pipeline(
+            folder, device, name, sink=sink, shares_weights=True, overrides=overrides
+        )
         logger.info("model %s is ready on %s with threads %s", name, device, threads)
         return pipeline
 

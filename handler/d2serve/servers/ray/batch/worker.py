@@ -99,6 +99,7 @@ class BatchWorker:
             device,
             "batch",
             server_forms_batches=True,
+            shares_weights=True,
             overrides=overrides,
         )
         self.job, self.storage = job, Storage(output)
