@@ -54,8 +54,9 @@ class Exported(nn.Module):
                 fused = fused + F.interpolate(above, scale_factor=2.0, mode="nearest")
             levels.insert(0, self.fpn.get_submodule(f"fpn_output{level}")(fused))
             above = fused
-        assert self.fpn.top_block
-        return (*levels, *self.fpn.top_block(levels[-1], maps["res5"]))
+        assert self.fpn.top_block is not None
+        named = {**maps, **dict(zip(self.fpn.channels, levels, strict=False))}
+        return (*levels, *self.fpn.top_block(named[self.fpn.top_source]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

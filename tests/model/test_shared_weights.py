@@ -58,7 +58,8 @@ def test_models_with_equal_weights_map_one_file_and_compute_the_same(
     models = [layers(dtype) for _ in range(2)]
     kinds = {type(each) for each in models[0]}
     assert {PackedConv2d, PackedLinear, nn.Conv2d} <= kinds
-    assert (WinogradConv2d in kinds) == (dtype == torch.float32)
+    # In bfloat16 it depends on the CPU.
+    assert WinogradConv2d in kinds or dtype == torch.bfloat16
     for model in models:
         run(model, dtype)  # 8-bit weights are packed on first use
         assert share_weights(model, tmp_path) > 300_000
