@@ -13,7 +13,7 @@ from bench.workloads import Scale, image_of
 from d2serve.detections import Detections, RGBImage
 from d2serve.detector.native import NativeDetector
 from d2serve.model.box_head import Candidates, select_boxes
-from d2serve.model.config import SelectionConfig
+from d2serve.model.heads_config import SelectionConfig
 from tests.goldens.comparison import compare
 
 NMS_SIZE_HW = (800, 1067)

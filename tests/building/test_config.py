@@ -10,7 +10,8 @@ from d2serve.building.config_keys import IGNORED, KEYS
 from d2serve.building.yaml_config import merge, read_yaml_config
 from d2serve.errors import ConfigError
 from d2serve.model.backbone_config import BackboneConfig, ResNetConfig
-from d2serve.model.config import RCNNConfig, RetinaNetConfig, SemanticConfig
+from d2serve.model.config import RCNNConfig, RetinaNetConfig
+from d2serve.model.heads_config import SemanticConfig
 from d2serve.model.layers import NO_NORM_NO_BIAS
 from tests.goldens.cases import CONFIGS
 

@@ -7,7 +7,8 @@ import pytest
 from d2serve.building.config import parse_config
 from d2serve.building.yaml_config import merge, read_yaml_config
 from d2serve.errors import UnsupportedConfigError
-from d2serve.model.config import ModelConfig, RCNNConfig, ROIHeadsConfig
+from d2serve.model.config import ModelConfig, RCNNConfig
+from d2serve.model.heads_config import ROIHeadsConfig
 from tests.building.test_unknown_keys import nested
 from tests.goldens.cases import CONFIGS
 

@@ -6,7 +6,7 @@ import torch
 from d2serve.building.checkpoint_loading import load_from_checkpoint
 from d2serve.errors import CheckpointError
 from d2serve.model.box_head import build_box_predictor
-from d2serve.model.config import LEARNED_SCALE, BoxPredictorConfig
+from d2serve.model.heads_config import LEARNED_SCALE, BoxPredictorConfig
 
 SCALE = 7.0
 

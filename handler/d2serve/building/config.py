@@ -17,7 +17,6 @@ from d2serve.building.lazy_yaml import MODEL_KEY, is_lazy_config, read_lazy_conf
 from d2serve.building.yaml_config import read_yaml_config
 from d2serve.model.backbone_config import BackboneConfig
 from d2serve.model.config import (
-    CenterMaskConfig,
     Family,
     InputConfig,
     ModelConfig,
@@ -25,6 +24,7 @@ from d2serve.model.config import (
     ProposalNetworkConfig,
     RCNNConfig,
 )
+from d2serve.model.heads_config import CenterMaskConfig
 
 
 def load_config(path: Path) -> ModelConfig:

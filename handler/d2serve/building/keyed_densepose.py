@@ -3,7 +3,7 @@
 from d2serve.building.config_values import ConfigValues
 from d2serve.building.densepose_keys import CONFIDENCE_PREDICTOR, DEEP_LAB, HEAD
 from d2serve.model.backbone_config import BackboneConfig
-from d2serve.model.config import DensePoseConfig, PoolerConfig, SemanticConfig
+from d2serve.model.heads_config import DensePoseConfig, PoolerConfig, SemanticConfig
 from d2serve.model.layers import GROUP_NORM_GROUPS
 
 

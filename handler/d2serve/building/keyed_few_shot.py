@@ -2,7 +2,7 @@
 
 from d2serve.building.config_values import ConfigValues
 from d2serve.building.few_shot_keys import COSINE_LAYERS, COSINE_SCALE, OUTPUT_LAYER, PCB
-from d2serve.model.config import CASCADE_HEADS, LEARNED_SCALE, STANDARD_HEADS
+from d2serve.model.heads_config import CASCADE_HEADS, LEARNED_SCALE, STANDARD_HEADS
 
 HEADS = "MODEL.ROI_HEADS.NAME"
 

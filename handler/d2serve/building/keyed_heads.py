@@ -7,7 +7,8 @@ from d2serve.building.fcos_keys import ATTENTION_MASK_HEAD, CENTER_HEADS
 from d2serve.building.keyed_densepose import read_densepose
 from d2serve.building.keyed_few_shot import read_cosine_scale, read_decoupled
 from d2serve.model.backbone_config import BASIC_BLOCK_DEPTHS, BackboneConfig, ResNetConfig
-from d2serve.model.config import (
+from d2serve.model.config import RetinaNetConfig
+from d2serve.model.heads_config import (
     CASCADE_HEADS,
     NO_LAYERS,
     RES5_HEADS,
@@ -18,7 +19,6 @@ from d2serve.model.config import (
     KeypointHeadConfig,
     MaskHeadConfig,
     PoolerConfig,
-    RetinaNetConfig,
     ROIHeadsConfig,
     RPNConfig,
     SelectionConfig,

@@ -8,7 +8,7 @@ from d2serve.building.key_types import flag, integer, number, one_of, only, over
 from d2serve.building.lazy_node import NORM, LazyNode, equal_integers
 from d2serve.building.lazy_rpn import read_box_weights, read_features, stride_of
 from d2serve.model.backbone_config import AnyBackboneConfig
-from d2serve.model.config import (
+from d2serve.model.heads_config import (
     CASCADE_HEADS,
     STANDARD_HEADS,
     BoxHeadConfig,

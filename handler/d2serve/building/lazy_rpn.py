@@ -13,7 +13,7 @@ from d2serve.building.key_types import (
 )
 from d2serve.building.lazy_node import LazyNode, train_and_test
 from d2serve.model.backbone_config import AnyBackboneConfig
-from d2serve.model.config import AnchorConfig, RPNConfig
+from d2serve.model.heads_config import AnchorConfig, RPNConfig
 
 TRAINING_KEYS_OF_RPN = (
     "anchor_matcher",

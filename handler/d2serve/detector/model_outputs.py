@@ -16,7 +16,8 @@ from d2serve.masks.image_masks import threshold_logits
 from d2serve.masks.panoptic import combine
 from d2serve.masks.resampling import Resampling
 from d2serve.masks.runs import THRESHOLD, Runs
-from d2serve.model.config import DensePoseConfig, MaskFormerConfig, ModelConfig, PanopticConfig
+from d2serve.model.config import MaskFormerConfig, ModelConfig, PanopticConfig
+from d2serve.model.heads_config import DensePoseConfig
 from d2serve.model.preprocessing import to_host
 from d2serve.model.structures import ImageMaskOutput, ModelOutput
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from d2serve.model.config import AnchorConfig
+from d2serve.model.heads_config import AnchorConfig
 
 
 class Anchors(nn.Module):

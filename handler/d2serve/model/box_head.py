@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from d2serve.model.config import (
+from d2serve.model.heads_config import (
     LEARNED_SCALE,
     BoxHeadConfig,
     BoxPredictorConfig,

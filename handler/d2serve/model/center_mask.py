@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d2serve.model.config import CenterMaskConfig, MaskIoUConfig, ModelConfig
+from d2serve.model.config import ModelConfig
 from d2serve.model.fcos import FCOS
 from d2serve.model.fpn import Backbone
+from d2serve.model.heads_config import CenterMaskConfig, MaskIoUConfig
 from d2serve.model.layers import Conv2d
 from d2serve.model.mask_head import MaskHead
 from d2serve.model.network import Network

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d2serve.model.config import DensePoseConfig, ROIHeadsConfig
 from d2serve.model.fpn import Backbone
+from d2serve.model.heads_config import DensePoseConfig, ROIHeadsConfig
 from d2serve.model.layers import GROUP_NORM_GROUPS, Conv2d
 from d2serve.model.poolers import FeatureMaps, ROIPooler
 from d2serve.model.roi_heads import StandardROIHeads

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d2serve.model.config import KeypointHeadConfig
+from d2serve.model.heads_config import KeypointHeadConfig
 from d2serve.model.layers import Conv2d
 
 # Parameter `a` of torch's bicubic interpolation (Keys 1981).

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from d2serve.model.config import MaskHeadConfig
+from d2serve.model.heads_config import MaskHeadConfig
 from d2serve.model.layers import Conv2d, Deconv2x2
 
 

@@ -12,22 +12,24 @@ from d2serve.model.backbone_config import AnyBackboneConfig, BackboneConfig, Res
 from d2serve.model.center_mask import CenterMask
 from d2serve.model.condinst import CondInst
 from d2serve.model.config import (
-    CASCADE_HEADS,
-    RES5_HEADS,
-    CenterMaskConfig,
     MaskFormerConfig,
     ModelConfig,
     PanopticConfig,
     ProposalNetworkConfig,
     RCNNConfig,
     RetinaNetConfig,
-    ROIHeadsConfig,
-    SemanticConfig,
 )
 from d2serve.model.densepose_head import DensePoseROIHeads
 from d2serve.model.fcos import OneStageDetector
 from d2serve.model.fcos_config import CondInstConfig, FCOSConfig
 from d2serve.model.fpn import Backbone
+from d2serve.model.heads_config import (
+    CASCADE_HEADS,
+    RES5_HEADS,
+    CenterMaskConfig,
+    ROIHeadsConfig,
+    SemanticConfig,
+)
 from d2serve.model.layers import ChannelAffine
 from d2serve.model.mask_former import MaskFormer
 from d2serve.model.network import Network

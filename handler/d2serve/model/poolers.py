@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from d2serve.model.config import PoolerConfig
+from d2serve.model.heads_config import PoolerConfig
 from d2serve.model.structures import image_indices
 from d2serve.torchvision_ops import ROI_ALIGN, ROI_POOL
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from d2serve.model.backbone_config import ResNetConfig
 from d2serve.model.box_head import Candidates, ConvFCHead, build_box_predictor, select_boxes
-from d2serve.model.config import ROIHeadsConfig
 from d2serve.model.fpn import Backbone
+from d2serve.model.heads_config import ROIHeadsConfig
 from d2serve.model.keypoint_head import KeypointHead
 from d2serve.model.mask_head import MaskHead
 from d2serve.model.poolers import FeatureMaps, ROIPooler

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from d2serve.model.anchors import Anchors
-from d2serve.model.config import RPNConfig
 from d2serve.model.fpn import Backbone
+from d2serve.model.heads_config import RPNConfig
 from d2serve.model.layers import Conv2d
 from d2serve.model.nms import nms_per_level
 from d2serve.model.structures import SizeHW, apply_deltas, clip, larger_than, limits

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d2serve.model.config import ModelConfig, SemanticConfig
+from d2serve.model.config import ModelConfig
 from d2serve.model.fpn import Backbone
+from d2serve.model.heads_config import SemanticConfig
 from d2serve.model.layers import Conv2d
 from d2serve.model.network import Network
 from d2serve.model.structures import ModelOutput, SizeHW, no_instances

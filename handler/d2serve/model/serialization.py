@@ -27,16 +27,15 @@ from d2serve.model.backbone_config import (
     VoVNetConfig,
 )
 from d2serve.model.config import (
-    CenterMaskConfig,
     MaskFormerConfig,
     ModelConfig,
     PanopticConfig,
     ProposalNetworkConfig,
     RCNNConfig,
     RetinaNetConfig,
-    SemanticConfig,
 )
 from d2serve.model.fcos_config import CondInstConfig, FCOSConfig
+from d2serve.model.heads_config import CenterMaskConfig, SemanticConfig
 from d2serve.model.mask_former_config import DeformableEncoderConfig, TransformerConfig
 
 MODEL_FILE = "model.json"
