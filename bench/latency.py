@@ -3,11 +3,9 @@ Each request follows a rest, because threads of an idle process sleep. Both get 
 turns; figures are computed per round."""
 
 import argparse
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +13,9 @@ import numpy as np
 from bench import served
 from bench.arguments import parser_of, whole
 from bench.arguments import seconds as at_least_0
-from bench.baselines.servers import MODELS, our_archive
-from bench.comparison import Result, Series, write_results
+from bench.baselines.each_model import prepare, write_each_model
+from bench.baselines.servers import MODELS
+from bench.comparison import Result, Series
 from bench.loadgen.client import Request
 from bench.loadgen.kept import KeptConnection
 from bench.loadgen.load import image_requests
@@ -44,13 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--rests", nargs="+", type=at_least_0, default=[0.0, 10.0, 100.0], help=rests
     )
     given = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="d2serve-latency-") as temporary:
-        results = (
-            result
-            for name, precision in product(given.models, given.precisions)
-            for result in measure_model(name, precision, Path(temporary), given)
-        )
-        write_results(given.output / "latency", results)
+    write_each_model("latency", given, measure_model)
     return 0
 
 
@@ -58,10 +51,8 @@ def measure_model(
     name: str, precision: str, parent: Path, given: argparse.Namespace
 ) -> Iterator[Result]:
     """Results of one model with each rest."""
-    folder, title = parent / f"{name}-{precision}", f"{name} {precision}"
-    folder.mkdir()
-    model = MODELS[name](folder)
-    archive = our_archive(model, precision, folder)
+    title = f"{name} {precision}"
+    folder, model, archive = prepare(name, precision, parent)
     requests = image_requests(model.images)
     with (
         served.asgi(archive, folder / "asgi") as server,

@@ -3,11 +3,9 @@
 and differences are computed per round."""
 
 import argparse
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +13,9 @@ import numpy as np
 
 from bench import served
 from bench.arguments import parser_of, positive, whole
-from bench.baselines.servers import BASELINES, MODELS, Model, our_archive
-from bench.comparison import Result, Series, alternate, write_results
+from bench.baselines.each_model import prepare, write_each_model
+from bench.baselines.servers import BASELINES, MODELS, Model
+from bench.comparison import Result, Series, alternate
 from bench.loadgen.generator import ClosedLoop
 from bench.loadgen.load import image_requests, measure, request_once
 from bench.report import progress
@@ -78,13 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.quick:
         given.seconds, given.rounds = 1.0, 1
-    with tempfile.TemporaryDirectory(prefix="d2serve-baselines-") as temporary:
-        results = (
-            result
-            for name, precision in product(given.models, given.precisions)
-            for result in measure_all(name, precision, Path(temporary), given)
-        )
-        write_results(given.output / "baselines", results)
+    write_each_model("baselines", given, measure_all)
     return 0
 
 
@@ -92,10 +85,8 @@ def measure_all(
     name: str, precision: str, parent: Path, given: argparse.Namespace
 ) -> Iterator[Result]:
     """Results of one model. All implementations stay up, and are idle while others are measured."""
-    folder, title = parent / f"{name}-{precision}", f"{name} {precision}"
-    folder.mkdir()
-    model = MODELS[name](folder)
-    archive = our_archive(model, precision, folder)
+    title = f"{name} {precision}"
+    folder, model, archive = prepare(name, precision, parent)
     with ExitStack() as stack:
         started = []
         for key in (ASGI, *given.baselines):
