@@ -69,7 +69,10 @@ def request_of(invalid: BadRequest) -> HttpRequest:
 
 @pytest.fixture(scope="module")
 def served(shapes: Path) -> Iterator[Pipeline]:
-    served = pipeline(shapes)
+    with pytest.MonkeyPatch.context() as patch:
+        # On a busy machine the requests' decoding may take longer than a batch waits for it.
+        patch.setattr("d2serve.serving.pipeline.DECODING_WAIT_S", 60.0)
+        served = pipeline(shapes)
     yield served
     served.close()
 

@@ -12,7 +12,8 @@ import pytest
 
 from d2serve.detections import RGBImage
 from d2serve.errors import RequestError
-from d2serve.inputs.arrays import read_array, read_npy
+from d2serve.inputs.arrays import read_array
+from d2serve.inputs.npy import read_npy
 from d2serve.messages import Options
 from d2serve.settings import Settings
 from tests.bodies import noise, npy_bytes
@@ -136,6 +137,40 @@ def test_all_npy_versions_are_read(version: tuple[int, int]) -> None:
     np.testing.assert_array_equal(image, RGB)
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        pytest.param("{'descr':'|u1','fortran_order':False,'shape':(6,7,3)}", id="compact"),
+        pytest.param(
+            '{"shape": (6, 7, 3), "fortran_order": False, "descr": "|u1"}\n', id="another-order"
+        ),
+        pytest.param(
+            "{'descr': '|u1', 'fortran_order': False, 'shape': (6L, 7L, 3L), }", id="python-2"
+        ),
+        pytest.param(
+            " { 'shape' : ( 6 , 7 , 3 , ) ,\n'descr' : 'B', 'fortran_order' : False , } ",
+            id="many-spaces",
+        ),
+    ],
+)
+def test_headers_of_other_programs_are_read(header: str) -> None:
+    body = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode()
+    np.testing.assert_array_equal(read_npy(body + RGB.tobytes()), RGB)
+
+
+def test_header_is_read_without_the_compiler_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that use it at once fail at times, in some versions of Python."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise SystemError("AST constructor recursion depth mismatch")
+
+    body = npy_bytes(RGB)
+    monkeypatch.setattr("ast.parse", fail)
+    with pytest.raises(SystemError):
+        np.load(io.BytesIO(body))
+    np.testing.assert_array_equal(read_npy(body), RGB)
+
+
 def test_bytes_after_the_array_are_ignored() -> None:
     (image,) = decode(npy_bytes(RGB) + b"\n")
     np.testing.assert_array_equal(image, RGB)
@@ -244,6 +279,11 @@ def test_unsupported_shape_is_a_422_that_lists_the_supported_ones(
     assert "HxW" in error.hint
 
 
+def test_array_without_values_whose_sides_wrap_around_is_a_422() -> None:
+    error = rejected(npy_claiming("'|u1'", f"(0, {10**17}, {10**17})"))
+    assert (error.status, error.code) == (422, "unprocessable")
+
+
 def test_raw_values_are_a_400_with_a_hint_to_numpy_save() -> None:
     error = rejected(RGB.tobytes())
     assert (error.status, error.code) == (400, "bad_request")
@@ -275,6 +315,8 @@ def test_truncated_npy_is_a_400(array: npt.NDArray[Any]) -> None:
         pytest.param(npy_claiming("'|u1'", "'4'"), id="shape-as-text"),
         pytest.param(npy_claiming("'|u1'", "(2, 2"), id="header-that-does-not-parse"),
         pytest.param(npy_claiming("'|u1'", "__import__('os').abort()"), id="header-with-a-call"),
+        pytest.param(npy_claiming("'|u1'", "(2, 2), 'shape': (2, 2)"), id="a-key-twice"),
+        pytest.param(npy_claiming("'f3'", "(2, 2)"), id="dtype-of-no-size"),
         pytest.param(npy_claiming("'|u1'", "(" * 500 + ")" * 500), id="header-deeply-nested"),
         pytest.param(npy_claiming("'rubbish'", "(2, 2)"), id="unknown-dtype"),
         pytest.param(npy_claiming("'|u1', 'more': 1", "(2, 2)"), id="a-key-too-many"),
@@ -312,6 +354,7 @@ def test_long_npy_header_is_a_413(body: bytes) -> None:
         pytest.param("'<f8'", "(10000000000000000000000, 3)", id="more-than-64-bits-count"),
         pytest.param("'|u1'", "(4294967296, 4294967296)", id="a-product-that-wraps-around"),
         pytest.param("'|b1'", "(100000, 100000)", id="10-gigabytes"),
+        pytest.param("'|u1'", f"(0, {10**40})", id="no-values-in-a-side-over-64-bits"),
     ],
 )
 def test_huge_shape_in_the_header_is_a_400_without_allocation(descr: str, shape: str) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from d2serve.errors import RequestError
-from d2serve.inputs.arrays import read_npy
 from d2serve.inputs.images import FORMATS, decode_image
+from d2serve.inputs.npy import read_npy
 from tests.bodies import image_bytes, noise
 
 MAX_PIXELS = 1_000_000

@@ -1,6 +1,5 @@
-"""NPY files and arrays of numbers -> UInt8[H, W, 3] RGB."""
+"""Arrays of numbers -> UInt8[H, W, 3] RGB."""
 
-import io
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -9,32 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from d2serve.detections import RGBImage
-from d2serve.errors import RequestError, bad_request, too_large, unprocessable
+from d2serve.errors import RequestError, too_large, unprocessable
 from d2serve.inputs import strips
 from d2serve.inputs.budget import RequestBudget
-from d2serve.inputs.formats.unsupported import unsupported_kind
 from d2serve.messages import Options
 from d2serve.settings import Settings
 
-NPY_MAGIC = b"\x93NUMPY"
-MAX_NPY_HEADER_BYTES = 10_000
-# The header's length follows the magic bytes and two bytes of version.
-LENGTH_AT = 8
-# By version: the number of bytes of the header's length, and numpy's reader of the header.
-NPY_HEADERS: dict[tuple[int, ...], tuple[int, Any]] = {
-    (1, 0): (2, np.lib.format.read_array_header_1_0),
-    (2, 0): (4, np.lib.format.read_array_header_2_0),
-    # Differs in the encoding of field names, which numeric arrays do not have.
-    (3, 0): (4, np.lib.format.read_array_header_2_0),
-}
-# numpy's own limit was 32 for a long time; images need four at most.
-MAX_DIMENSIONS = 32
 CHANNELS = (1, 3, 4)
 DTYPES = ("uint8", "uint16", "bool", "float16", "float32", "float64")
 # Minimum and maximum value.
 BOUNDS = {"0-255": (0.0, 255.0), "0-1": (0.0, 1.0), "-1-1": (-1.0, 1.0), "0-65535": (0.0, 65535.0)}
 FLOAT_RANGES = ("0-1", "-1-1", "0-255")
-USE_NUMPY_SAVE = "write the array with numpy.save"
 SHAPES = "HxW, HxWxC or CxHxW with C in 1, 3, 4, or a batch of these with a leading N"
 
 
@@ -51,26 +35,6 @@ class ArrayImages:
     images: tuple[RGBImage, ...]
     value_range: str
     is_batch: bool
-
-
-def read_npy(body: bytes) -> npt.NDArray[np.generic]:
-    """Parse an NPY file without copying its values, in the file's dtype and byte order.
-
-    Raises:
-        RequestError: 400 not a complete NPY file, 413 header too long, 422 not numeric.
-    """
-    if not body.startswith(NPY_MAGIC):
-        kind = unsupported_kind(body)
-        received = f"{kind}, " if kind else ""
-        raise bad_request(
-            f"the body is {received}not an NPY file", f"{USE_NUMPY_SAVE}, not with array.tobytes()"
-        )
-    shape, fortran_order, dtype, offset = _read_header(body)
-    if dtype.kind not in "buif":
-        raise unprocessable("the array's dtype is not numeric", f"send {', '.join(DTYPES)}")
-    _check_claim(shape, dtype, len(body) - offset)
-    values = np.frombuffer(body, dtype, count=math.prod(shape), offset=offset)
-    return values.reshape(shape, order="F" if fortran_order else "C")
 
 
 def read_array(
@@ -111,38 +75,6 @@ def read_array(
     value_range = _value_range(images, options.input_range)
     rgb = (_to_rgb(_to_uint8(image, value_range), options, channels) for image in images)
     return ArrayImages(tuple(rgb), value_range, is_batch=array.ndim == 4)
-
-
-def _read_header(body: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.generic], int]:
-    """Shape, whether Fortran order, dtype, and the offset of the values."""
-    version = tuple(body[len(NPY_MAGIC) : LENGTH_AT])
-    if version not in NPY_HEADERS:
-        raise bad_request("the version of the NPY file is not supported", USE_NUMPY_SAVE)
-    width, read = NPY_HEADERS[version]
-    length = int.from_bytes(body[LENGTH_AT : LENGTH_AT + width], "little")
-    if length > MAX_NPY_HEADER_BYTES:
-        raise too_large(
-            f"the NPY header claims {length} bytes, the limit is {MAX_NPY_HEADER_BYTES}",
-            USE_NUMPY_SAVE,
-        )
-    file = io.BytesIO(body)
-    file.seek(LENGTH_AT)
-    try:
-        shape, fortran_order, dtype = read(file, max_header_size=MAX_NPY_HEADER_BYTES)
-    except Exception as error:  # hostile headers make numpy's parser raise almost anything
-        raise bad_request("the NPY header cannot be read", USE_NUMPY_SAVE) from error
-    return shape, fortran_order, dtype, file.tell()
-
-
-def _check_claim(shape: tuple[int, ...], dtype: np.dtype[np.generic], present: int) -> None:
-    # A claimed size may have thousands of digits, so the message does not repeat it.
-    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > present:
-        raise bad_request(
-            f"the NPY header claims more than the {present} bytes that follow it",
-            "send the complete file that numpy.save wrote",
-        )
-    if len(shape) > MAX_DIMENSIONS:
-        raise unprocessable(f"the array has {len(shape)} dimensions", f"send {SHAPES}")
 
 
 def _as_nhwc(array: npt.NDArray[np.generic], layout: str) -> npt.NDArray[np.generic]:

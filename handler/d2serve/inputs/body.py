@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 
 from d2serve.detections import RGBImage
 from d2serve.errors import RequestError, bad_request, too_large, unsupported_media_type
-from d2serve.inputs.arrays import NPY_MAGIC, read_array, read_npy
+from d2serve.inputs.arrays import read_array
 from d2serve.inputs.budget import RequestBudget
 from d2serve.inputs.images import decode_image
 from d2serve.inputs.jpeg_decoders import JpegDecoder, decode_on_cpu
 from d2serve.inputs.json_body import read_json, read_json_lines
 from d2serve.inputs.json_values import Base64Text, Item, ParsedBody, parse_json
 from d2serve.inputs.multipart import read_form
+from d2serve.inputs.npy import NPY_MAGIC, read_npy
 from d2serve.messages import (
     BINARY_HEADER,
     FORM_TYPE,
