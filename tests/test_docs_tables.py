@@ -11,7 +11,8 @@ import typer
 import yaml
 
 from d2serve.building.archive import DEFAULT_MODEL_CONFIG
-from d2serve.cli.serve import ASGI_PANEL, app
+from d2serve.cli.main import app
+from d2serve.cli.serve import ASGI_PANEL
 from d2serve.errors import CODES
 from d2serve.messages import MAX_HEAD_BYTES
 from d2serve.servers.asgi.app import create_app

@@ -74,17 +74,19 @@ NO_STAGES = 'decode;dur=0.00, queue;dur=0.00, forward;dur=0.00, encode;dur=0.00,
 
 # The size in bytes of the JSON of an Open Inference body; tensors in binary follow the JSON.
 BINARY_HEADER = "Inference-Header-Content-Length"
-# Tensors of an Open Inference response; image_ids assigns detections to images.
+# Tensors of an Open Inference response; image_ids assigns detections to images. Clients may read
+# them by position, so a new one is the last.
 OUTPUT_NAMES = (
     "boxes",
     "scores",
     "classes",
     "masks",
     "keypoints",
-    "densepose",
     "panoptic",
     "semantic",
     "image_ids",
+    "densepose",
+    "mask_scores",
 )
 
 

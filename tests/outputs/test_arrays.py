@@ -90,15 +90,17 @@ def test_too_many_masks_are_rejected_before_allocation() -> None:
         npz_body(replace(result_of(NO_DETECTIONS), detections=huge), PLENTY)
 
 
-def test_npz_contains_keypoints_and_maps() -> None:
+def test_npz_contains_all_outputs_of_the_model() -> None:
     arrays = npz_arrays(npz_body(result_of(TWO_OF_ALL), PLENTY))
-    more = {"keypoints", "panoptic", "panoptic_segments", "semantic"}
+    more = {"mask_scores", "keypoints", "panoptic", "panoptic_segments", "semantic"}
     more |= {"densepose", "densepose_instances"}
     assert set(arrays) == {"boxes", "scores", "classes", "masks", *more}
+    assert TWO_OF_ALL.mask_scores is not None
     assert TWO_OF_ALL.keypoints is not None
     assert TWO_OF_ALL.panoptic is not None
     assert TWO_OF_ALL.semantic is not None
     for name, expected in {
+        "mask_scores": TWO_OF_ALL.mask_scores,
         "keypoints": TWO_OF_ALL.keypoints,
         "panoptic": TWO_OF_ALL.panoptic.ids,
         "panoptic_segments": np.array([(1, 2, 1), (2, 4, 0)]),

@@ -47,6 +47,7 @@ def test_no_boxes_have_no_labels() -> None:
     [
         pytest.param([(20, 60, 120, 150)] * 7, id="same-box"),
         pytest.param([(20, 0, 120, 150)] * 4, id="same-box-at-the-top"),
+        pytest.param([(0, 0, 300, 200)] * 6, id="whole-image"),
         pytest.param([(20, 60, 120, 150), (40, 63, 130, 160)], id="almost-the-same"),
         pytest.param([(20, 60, 120, 150), (25, 76, 60, 100)], id="below-the-other's-edge"),
     ],

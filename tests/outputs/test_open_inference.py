@@ -37,7 +37,9 @@ DATATYPES = {
     "panoptic": "BYTES",
     "semantic": "BYTES",
     "image_ids": "INT64",
+    "mask_scores": "FP32",
 }
+OF_ONE_IMAGE = [name for name in OUTPUT_NAMES if name != "image_ids"]
 
 
 def response(*results: Any, envelope: ResponseEnvelope = V2) -> dict[str, Any]:
@@ -107,7 +109,7 @@ def test_request_id_is_returned(request_id: str) -> None:
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        pytest.param((), list(OUTPUT_NAMES[:-1]), id="all"),
+        pytest.param((), OF_ONE_IMAGE, id="all"),
         pytest.param(("scores",), ["scores"], id="one"),
         pytest.param(("masks", "boxes"), ["boxes", "masks"], id="two"),
         pytest.param(("semantic",), ["semantic"], id="a-map"),
@@ -159,6 +161,11 @@ def test_keypoints_of_no_detections_keep_their_shape() -> None:
     assert outputs_of(response(result_of(nothing)))["keypoints"]["shape"] == [0, 17, 3]
 
 
+def test_mask_scores_are_rounded_as_scores() -> None:
+    found = replace(TWO_OF_ALL, mask_scores=np.array([0.87654321, -0.25], np.float32))
+    assert outputs_of(response(result_of(found)))["mask_scores"]["data"] == [0.876543, -0.25]
+
+
 @pytest.mark.parametrize("name", ["panoptic", "semantic"])
 def test_maps_are_json_strings_of_the_valid_images(name: str) -> None:
     results = [result_of(TWO_OF_ALL), BROKEN, result_of(TWO_OF_ALL, position=2)]
@@ -185,7 +192,7 @@ def test_binary_outputs_follow_the_json_in_order() -> None:
     content, raw = binary_response(result_of(TWO_OF_ALL))
     assert (content["model_name"], content["id"]) == ("animals", "42")
     names = [tensor["name"] for tensor in content["outputs"]]
-    assert names == list(OUTPUT_NAMES[:-1])
+    assert names == OF_ONE_IMAGE
     position = 0
     for tensor, typed in zip(
         content["outputs"], output_tensors([result_of(TWO_OF_ALL)], names), strict=True

@@ -25,6 +25,12 @@ def test_model_metadata_describes_all_tensors() -> None:
     assert content["outputs"][0] == {"name": "boxes", "datatype": "FP32", "shape": [-1, 4]}
 
 
+def test_tensors_keep_their_positions() -> None:
+    """Clients may read tensors by position."""
+    assert OUTPUT_NAMES[:4] == ("boxes", "scores", "classes", "masks")
+    assert OUTPUT_NAMES[4:8] == ("keypoints", "panoptic", "semantic", "image_ids")
+
+
 def test_model_config_describes_the_tensors_in_tritons_terms() -> None:
     content = metadata.model_config("animals")
     assert content["name"] == "animals"

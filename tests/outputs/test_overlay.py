@@ -17,7 +17,7 @@ from d2serve.masks.panoptic import Panoptic, Segment
 from d2serve.metadata import ClassNames, Labels
 from d2serve.outputs.drawing import instance_color, stuff_color
 from d2serve.outputs.labels import drawn_name, read_labels
-from d2serve.outputs.overlay import draw_detections, overlay_body, stuff_regions
+from d2serve.outputs.overlay import draw_detections, drawn_segments, overlay_body
 from tests.bodies import noise
 from tests.fakes import detections_of, metadata_of
 from tests.outputs.results import TWO, TWO_OF_ALL
@@ -229,12 +229,25 @@ def test_image_of_one_pixel_is_drawn() -> None:
     assert drawn.shape == (1, 1, 3)
 
 
-def test_only_stuff_of_a_panoptic_map_is_tinted() -> None:
+def test_things_of_a_panoptic_map_are_drawn_as_instances() -> None:
     image = np.full((*SIZE_HW, 3), 100, dtype=np.uint8)
     drawn = draw_detections(image, panoptic_halves(), MODEL)
     expected = 100 * 0.55 + np.array(stuff_color(1)) * 0.45
     assert np.abs(drawn[100, 30] - expected).max() <= 1
     assert (drawn[100, 93:] == 100).all()
+
+
+def test_things_of_a_model_without_instances_are_drawn_from_its_map() -> None:
+    image = np.full((*SIZE_HW, 3), 100, dtype=np.uint8)
+    found = replace(panoptic_halves(), masks=None)
+    drawn = draw_detections(image, found, MODEL)
+    expected = 100 * 0.55 + np.array(instance_color(3)) * 0.45
+    assert np.abs(drawn[100, 150] - expected).max() <= 1
+    without_score = Segment(3, 0, is_thing=True)
+    assert found.panoptic is not None
+    segments = (without_score, *found.panoptic.segments[1:])
+    unscored = replace(found, panoptic=replace(found.panoptic, segments=segments))
+    assert (draw_detections(image, unscored, MODEL) != drawn).any()
 
 
 def test_stuff_has_an_outline_and_a_name() -> None:
@@ -292,7 +305,7 @@ def panoptic_halves() -> Detections:
     ids = np.full(SIZE_HW, 7, dtype=np.int32)
     ids[:, 90:] = 3
     segments = (Segment(3, 0, is_thing=True, score=0.9), Segment(7, 1, is_thing=False))
-    return replace(NO_DETECTIONS, panoptic=Panoptic(ids, segments))
+    return replace(full_masks(SIZE_HW, []), panoptic=Panoptic(ids, segments))
 
 
 def test_image_too_long_for_a_jpeg_is_a_406() -> None:
@@ -306,7 +319,7 @@ def test_image_too_long_for_a_jpeg_is_a_406() -> None:
 
 
 def classes_of(found: Detections) -> list[int]:
-    return [stuff.class_index for stuff in stuff_regions(found)]
+    return [segment.class_index for segment, _ in drawn_segments(found)]
 
 
 def test_instances_have_no_stuff() -> None:
@@ -314,17 +327,17 @@ def test_instances_have_no_stuff() -> None:
 
 
 def test_stuff_of_a_panoptic_map_excludes_things() -> None:
-    [stuff] = stuff_regions(TWO_OF_ALL)
-    assert stuff.class_index == 1
+    [(segment, region)] = drawn_segments(TWO_OF_ALL)
+    assert segment.class_index == 1
     assert TWO_OF_ALL.panoptic is not None
     expected = TWO_OF_ALL.panoptic.ids == 2
-    np.testing.assert_array_equal(stuff.region.full(TWO_OF_ALL.size_hw), expected)
+    np.testing.assert_array_equal(region.full(TWO_OF_ALL.size_hw), expected)
 
 
 def test_semantic_map_has_all_classes() -> None:
     found = replace(TWO_OF_ALL, panoptic=None)
     assert classes_of(found) == [0, 1, 3]
     assert found.semantic is not None
-    for stuff in stuff_regions(found):
-        expected = found.semantic == stuff.class_index
-        np.testing.assert_array_equal(stuff.region.full(found.size_hw), expected)
+    for segment, region in drawn_segments(found):
+        expected = found.semantic == segment.class_index
+        np.testing.assert_array_equal(region.full(found.size_hw), expected)

@@ -10,7 +10,7 @@ import pytest
 from d2serve.detections import Detections
 from d2serve.outputs.roboflow import roboflow_object
 from tests.integrations.samples import CLASS_NAMES, SIZE_HW, masks, sample
-from tests.outputs.results import MODEL, TWO_WITHOUT_MASKS, result_of
+from tests.outputs.results import MODEL, TWO_OF_ALL, TWO_WITHOUT_MASKS, result_of
 
 NAMED = replace(MODEL, class_names=CLASS_NAMES)
 
@@ -66,3 +66,9 @@ def test_keypoints_have_their_position_as_class() -> None:
         {"x": 17.5, "y": 12.5, "confidence": 0.9, "class_id": 0, "class": "0"},
         {"x": 5.0, "y": 5.0, "confidence": 0.01, "class_id": 1, "class": "1"},
     ]
+
+
+def test_the_quality_of_masks_is_beside_them() -> None:
+    predictions = roboflow_object(result_of(TWO_OF_ALL))["predictions"]
+    assert [each["mask_score"] for each in predictions] == [0.5, -0.25]
+    assert all("rle_mask" in each for each in predictions)

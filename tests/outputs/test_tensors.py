@@ -38,6 +38,7 @@ def test_values_are_those_of_the_detections() -> None:
         "scores": TWO_OF_ALL.scores,
         "classes": TWO_OF_ALL.classes,
         "keypoints": TWO_OF_ALL.keypoints,
+        "mask_scores": TWO_OF_ALL.mask_scores,
     }
     for name, values in twice.items():
         assert values is not None

@@ -28,11 +28,11 @@ def npz_body(result: Result, max_bytes: int) -> bytes:
 
     boxes are Float32[N, 4] x1, y1, x2, y2 in pixels, scores Float32[N], classes Int64[N], masks
     UInt8[N, H, W] of 0 and 1, or UInt8[0, H, W] if the model has no masks or none are requested.
-    If the model has them, keypoints are Float32[N, K, 3] x, y in pixels and score, densepose
-    UInt8[3, H, W] part, U and V of the best instance at each pixel and densepose_instances
-    Int32[H, W] its position + 1 or 0, panoptic
-    Int32[H, W] the id of each pixel's segment or 0, panoptic_segments Int64[S, 3] rows of id,
-    category_id and whether it is a thing, and semantic Int32[H, W] stuff class indices.
+    If the model has them, mask_scores are Float32[N], keypoints Float32[N, K, 3] x, y in pixels and
+    score, densepose UInt8[3, H, W] part, U and V of the best instance at each pixel and
+    densepose_instances Int32[H, W] its position + 1 or 0, panoptic Int32[H, W] the id of each
+    pixel's segment or 0, panoptic_segments Int64[S, 3] rows of id, category_id and whether it is a
+    thing, and semantic Int32[H, W] stuff class indices.
 
     Raises:
         RequestError: 413, the arrays alone, before compression, exceed `max_bytes`.
@@ -64,6 +64,8 @@ def npz_body(result: Result, max_bytes: int) -> bytes:
 def _optional_arrays(result: Result) -> dict[str, Any]:
     found = result.detections
     arrays: dict[str, Any] = {}
+    if found.mask_scores is not None:
+        arrays["mask_scores"] = found.mask_scores
     if found.keypoints is not None:
         arrays["keypoints"] = found.keypoints
     if found.panoptic is not None:

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 # Rows of text at a box, counted from its upper edge: above it, inside, and the next ones of each.
-ROWS = (-1, 0, -2, 1, -3, 2)
+# Boxes of masks that cover the whole image have rows inside only.
+ROWS = (-1, 0, -2, 1, -3, 2, 3, 4, 5)
 
 
 def place_labels(

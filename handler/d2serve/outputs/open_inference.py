@@ -14,7 +14,12 @@ from d2serve.outputs.tensors import OutputTensor, output_tensors
 
 BINARY = "application/octet-stream"
 # JSON has fewer digits than float32, like the other formats.
-ROUNDING = {"boxes": round_pixels, "scores": round_scores, "keypoints": round_keypoints}
+ROUNDING = {
+    "boxes": round_pixels,
+    "scores": round_scores,
+    "keypoints": round_keypoints,
+    "mask_scores": round_scores,
+}
 
 
 def open_inference_response(

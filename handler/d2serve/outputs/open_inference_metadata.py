@@ -34,10 +34,11 @@ _OUTPUT_TYPES: dict[str, tuple[str, tuple[int, ...]]] = {
     "classes": ("INT64", (-1,)),
     "masks": ("BYTES", (-1,)),
     "keypoints": ("FP32", (-1, -1, 3)),
-    "densepose": ("BYTES", (-1,)),
     "panoptic": ("BYTES", (-1,)),
     "semantic": ("BYTES", (-1,)),
     "image_ids": ("INT64", (-1,)),
+    "densepose": ("BYTES", (-1,)),
+    "mask_scores": ("FP32", (-1,)),
 }
 # A response lacks tensors that the model does not have, and `image_ids` for a single image.
 OUTPUTS = tuple(TensorMetadata(name, *_OUTPUT_TYPES[name]) for name in OUTPUT_NAMES)

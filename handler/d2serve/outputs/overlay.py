@@ -2,14 +2,13 @@
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from d2serve.detections import Detections, RGBImage
 from d2serve.errors import not_acceptable
-from d2serve.masks.panoptic import stuff_alone
+from d2serve.masks.panoptic import Segment, stuff_alone
 from d2serve.masks.paste import MaskRegion, label_regions
 from d2serve.metadata import ModelMetadata
 from d2serve.outputs.accept import JPEG, PNG
@@ -29,18 +28,11 @@ from d2serve.outputs.drawing import (
 )
 from d2serve.outputs.label_layout import place_labels
 from d2serve.outputs.labels import LabelFonts, drawn_name, fitted
+from d2serve.outputs.result import category_name
 
 JPEG_QUALITY = 90
 MAX_JPEG_SIDE = 65_500
 ENCODERS = {JPEG: "JPEG", PNG: "PNG"}
-
-
-@dataclass(frozen=True)
-class StuffRegion:
-    """One stuff class and its pixels."""
-
-    class_index: int
-    region: MaskRegion
 
 
 def overlay_body(
@@ -72,11 +64,11 @@ def overlay_body(
 def draw_detections(image: RGBImage, detections: Detections, model: ModelMetadata) -> RGBImage:
     """A copy of the image, UInt8[H, W, 3] RGB, with the detections drawn on it.
 
-    From bottom to top: stuff, masks, surfaces, keypoints, boxes, labels; instances with high
-    scores on top.
+    From bottom to top: segments of the map, masks, surfaces, keypoints, boxes, labels; instances
+    with high scores on top.
     """
     canvas = image.copy()
-    circles = _draw_stuff(canvas, detections)
+    segments = _draw_segments(canvas, detections)
     _draw_masks(canvas, detections)
     if detections.surfaces is not None:
         draw_surfaces(canvas, detections.surface_maps(_worst_first(detections)))
@@ -86,35 +78,41 @@ def draw_detections(image: RGBImage, detections: Detections, model: ModelMetadat
     drawn = Image.fromarray(canvas)
     draw = ImageDraw.Draw(drawn)
     fonts = LabelFonts(detections.size_hw, model.labels)
-    for class_index, circle in circles.items():
-        name = drawn_name(model.stuff_names[class_index], class_index, model.labels)
-        font = fonts.of(name)
-        draw_name(draw, circle, fitted(name, "", font, detections.size_hw[1]), font)
+    for segment, circle in segments:
+        name = drawn_name(category_name(segment, model), segment.class_index, model.labels)
+        font, score = fonts.of(name), "" if segment.score is None else f" {segment.score:.0%}"
+        draw_name(draw, circle, fitted(name, score, font, detections.size_hw[1]), font)
     for index in _worst_first(detections):
         draw_box(draw, detections, index)
     _draw_labels(draw, detections, model, fonts)
     return np.asarray(drawn)
 
 
-def stuff_regions(detections: Detections) -> Iterator[StuffRegion]:
-    """The stuff of the panoptic map, else all classes of the semantic map, one at a time."""
-    segments = detections.panoptic
-    if segments is None and detections.semantic is not None:
-        segments = stuff_alone(detections.semantic)
-    if segments is not None:
-        classes = {each.id: each.class_index for each in segments.segments if not each.is_thing}
-        for label, region in label_regions(segments.ids):
-            if label in classes:
-                yield StuffRegion(classes[label], region)
+def drawn_segments(detections: Detections) -> Iterator[tuple[Segment, MaskRegion]]:
+    """The panoptic map's segments, else all classes of the semantic map, one at a time.
+
+    Things are among them if nothing else shows them: MaskFormer has no instances beside its map.
+    """
+    panoptic = detections.panoptic
+    if panoptic is None and detections.semantic is not None:
+        panoptic = stuff_alone(detections.semantic)
+    if panoptic is None:
+        return
+    with_things = not len(detections) and not detections.has_masks
+    drawn = {each.id: each for each in panoptic.segments if with_things or not each.is_thing}
+    for label, region in label_regions(panoptic.ids):
+        if label in drawn:
+            yield drawn[label], region
 
 
-def _draw_stuff(canvas: RGBImage, detections: Detections) -> dict[int, Circle]:
-    """Tint the stuff; return the place of each class's name by class index."""
-    circles = {}
-    for stuff in stuff_regions(detections):
-        draw_region(canvas, stuff.region, stuff_color(stuff.class_index))
-        circles[stuff.class_index] = largest_circle(stuff.region)
-    return circles
+def _draw_segments(canvas: RGBImage, detections: Detections) -> list[tuple[Segment, Circle]]:
+    """Tint the segments; return each with the place of its name."""
+    places = []
+    for segment, region in drawn_segments(detections):
+        color = instance_color(segment.id) if segment.is_thing else stuff_color(segment.class_index)
+        draw_region(canvas, region, color)
+        places.append((segment, largest_circle(region)))
+    return places
 
 
 def _draw_masks(canvas: RGBImage, detections: Detections) -> None:

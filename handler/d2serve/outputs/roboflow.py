@@ -19,7 +19,8 @@ def roboflow_object(result: Result) -> dict[str, Any]:
     """Boxes as center and size in pixels, one object per instance.
 
     Masks are `rle_mask`, COCO's compressed RLE, or `points`, the outline of the largest part
-    through the centers of its pixels. `keypoints` are present if the model has them.
+    through the centers of its pixels. `mask_score` and `keypoints` are present if the model has
+    them.
     """
     height, width = result.detections.size_hw
     return {
@@ -40,13 +41,15 @@ def _predictions(result: Result) -> list[dict[str, Any]]:
             "class_id": index,
             "detection_id": str(uuid.uuid4()),
             **mask,
+            **mask_score,
             **keypoints,
         }
-        for center_wh, score, index, mask, keypoints in zip(
+        for center_wh, score, index, mask, mask_score, keypoints in zip(
             centers_wh,
             scores,
             found.classes.tolist(),
             _masks(result),
+            _mask_scores(found),
             _keypoints(found),
             strict=True,
         )
@@ -89,6 +92,12 @@ def _outline(region: MaskRegion, box_center: npt.NDArray[np.float64]) -> list[di
 def _filled_pixels(outline: npt.NDArray[Any]) -> float:
     """Number of pixels on and inside of an outline, roughly: one without an area has its length."""
     return cv2.contourArea(outline) + cv2.arcLength(outline, closed=True) / 2 + 1
+
+
+def _mask_scores(found: Detections) -> list[dict[str, Any]]:
+    if found.mask_scores is None:
+        return [{}] * len(found)
+    return [{"mask_score": score} for score in round_scores(found.mask_scores)]
 
 
 def _keypoints(found: Detections) -> list[dict[str, Any]]:

@@ -52,10 +52,10 @@ def output_tensors(results: Sequence[Result], names: Sequence[str]) -> list[Outp
 
     boxes FP32[N, 4] x1, y1, x2, y2 in pixels, scores FP32[N], classes INT64[N], masks BYTES[N],
     each the JSON of an RLE object or of polygons, missing if there are no masks. keypoints
-    FP32[N, K, 3] x, y in pixels and score, densepose BYTES[N], each the JSON of an instance's box
-    and PNG, panoptic and semantic BYTES[P], the JSON of the default
-    format for each of P images, are present if the model has them. image_ids INT64[N] hold the
-    position of each detection's image.
+    FP32[N, K, 3] x, y in pixels and score, panoptic and semantic BYTES[P], the JSON of the default
+    format for each of P images, densepose BYTES[N], each the JSON of an instance's box and PNG, and
+    mask_scores FP32[N] are present if the model has them. image_ids INT64[N] hold the position of
+    each detection's image.
 
     Args:
         results: of the images without an error.
@@ -105,6 +105,11 @@ def _densepose(results: Sequence[Result]) -> OutputTensor | None:
     return _documents("densepose", [item for each in found for item in densepose_objects(each)])
 
 
+def _mask_scores(results: Sequence[Result]) -> OutputTensor | None:
+    found = [each for result in results if (each := result.detections.mask_scores) is not None]
+    return _numbers("mask_scores", found) if found else None
+
+
 def _image_ids(results: Sequence[Result]) -> OutputTensor:
     positions = [result.position for result in results for _ in range(len(result.detections))]
     return _numbers("image_ids", [np.array(positions, np.int64)])
@@ -121,8 +126,9 @@ _MAKERS: dict[str, Callable[[Sequence[Result]], OutputTensor | None]] = {
     "classes": _classes,
     "masks": _masks,
     "keypoints": _keypoints,
-    "densepose": _densepose,
     "image_ids": _image_ids,
+    "densepose": _densepose,
+    "mask_scores": _mask_scores,
 }
 
 

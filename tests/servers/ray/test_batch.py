@@ -1,7 +1,6 @@
 """Batch jobs without Ray: listing of images, actors, lock, crashes and COCO files."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,16 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from d2serve.errors import CommandError
+from d2serve.outputs.formats import coco_results, default_object
 from d2serve.servers.ray.batch import export
 from d2serve.servers.ray.batch.actors import Actors, plan_actors
 from d2serve.servers.ray.batch.attempts import Attempts
 from d2serve.servers.ray.batch.inputs import list_images
 from d2serve.servers.ray.batch.job import Job
 from d2serve.servers.ray.batch.lock import LOCK_FILE, locked
+from d2serve.servers.ray.batch.rows import response_row
 from d2serve.servers.ray.batch.run import cause_of
+from tests.outputs.results import TWO_OF_ALL, result_of
 
 
 def touch(*paths: Path) -> None:
@@ -144,7 +146,23 @@ def test_the_cause_of_rays_error() -> None:
 def detection(**masks: Any) -> dict[str, Any]:
     """A detection of a row."""
     about = {"class_index": 1, "score": 0.5, "box": [1.0, 2.0, 4.0, 7.0]}
-    return {**about, "rle": None, "polygons": None, **masks}
+    return {**about, "rle": None, "polygons": None, "keypoints": None, **masks}
+
+
+def coco_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *rows: dict[str, Any]
+) -> dict[str, Any]:
+    """The content of the COCO file of these rows."""
+
+    class Folder:
+        def upload(self, name: str, source: Path) -> None:
+            (folder / name).write_bytes(source.read_bytes())
+
+    monkeypatch.setattr(export, "read_rows", lambda *_: iter(rows))
+    job = Job("sum", "/in", "rle", None, "", ("a", "b"))
+    name = export.export(Folder(), job, "coco")  # type: ignore[arg-type]
+    content: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
+    return content
 
 
 def test_a_coco_file_of_masks_polygons_and_boxes(
@@ -158,17 +176,7 @@ def test_a_coco_file_of_masks_polygons_and_boxes(
     row = {"path": "/in/größe/1.jpg", "width": 8, "height": 9, "error": None, "detections": found}
     bad = {"path": "/in/2.jpg", "error": {"code": "internal"}}
 
-    def rows(*_: Any) -> Iterator[dict[str, Any]]:
-        yield from (bad, row)
-
-    class Folder:
-        def upload(self, name: str, source: Path) -> None:
-            (tmp_path / name).write_bytes(source.read_bytes())
-
-    monkeypatch.setattr(export, "read_rows", rows)
-    job = Job("sum", "/in", "rle", None, "", ("a", "b"))
-    name = export.export(Folder(), job, "coco")  # type: ignore[arg-type]
-    content = json.loads((tmp_path / name).read_text(encoding="utf-8"))
+    content = coco_file(tmp_path, monkeypatch, bad, row)
     assert content["categories"] == [{"id": 0, "name": "a"}, {"id": 1, "name": "b"}]
     [image] = content["images"]
     assert image["file_name"] == "größe/1.jpg"
@@ -178,3 +186,19 @@ def test_a_coco_file_of_masks_polygons_and_boxes(
     assert np.array_equal(coco_mask.decode(first), mask)
     assert second == [square]
     assert third is None
+
+
+def test_rows_and_the_coco_file_have_every_output_of_the_model(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    content = default_object(result_of(TWO_OF_ALL))
+    row = response_row("/in/1.jpg", 200, json.dumps(content).encode())
+    columns = {"mask_score": "mask_scores", "class_index": "classes", "score": "scores"}
+    for column, field in {**columns, "keypoints": "keypoints", "densepose": "densepose"}.items():
+        assert [found[column] for found in row["detections"]] == content[field]
+    assert [found["rle"] for found in row["detections"]] == [m["counts"] for m in content["masks"]]
+    assert set(json.loads(row["maps"])) == {"panoptic", "semantic"}
+
+    annotations = coco_file(tmp_path, monkeypatch, {**row, "error": None})["annotations"]
+    for annotation, expected in zip(annotations, coco_results(result_of(TWO_OF_ALL)), strict=True):
+        assert {**annotation, **expected, "image_id": 1} == annotation

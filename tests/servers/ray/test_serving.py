@@ -1,4 +1,4 @@
-"""`d2serve serve --server ray` with two models: overload, metrics, faults, and its end."""
+"""`d2serve serve --server ray` with two models: tokens, overload, metrics, faults, and its end."""
 
 import shutil
 import subprocess
@@ -18,17 +18,20 @@ from tests.serving.ray_server import RAY_PYTHON, running_ray_server
 from tests.serving.served import read_until_written
 
 CLIENTS = 12
+TOKEN, ORIGIN = "a-token-of-the-operator", "https://example.org"
+HEADERS = {"Authorization": f"Bearer {TOKEN}"}
+ALLOW = "access-control-allow-origin"
 
 
 @pytest.fixture(scope="module")
 def two_models(shapes_mar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AsgiServer]:
-    """Two models; each admits two requests at a time."""
+    """Two models with a token and --cors-origin; each admits two requests at a time."""
     other = Path(shutil.copy(shapes_mar, tmp_path_factory.mktemp("other") / "other.mar"))
     with running_ray_server(
         shapes_mar,
         log_dir=tmp_path_factory.mktemp("ray-logs"),
-        environment={"D2SERVE_MAX_QUEUED_REQUESTS": "2"},
-        arguments=[str(other)],
+        environment={"D2SERVE_MAX_QUEUED_REQUESTS": "2", "D2SERVE_SERVER_TOKEN": TOKEN},
+        arguments=[str(other), "--cors-origin", ORIGIN],
         ready_route="/other/ping",
     ) as server:
         yield server
@@ -41,7 +44,8 @@ def jpeg(shapes: Path) -> Path:
 
 @pytest.fixture
 def client() -> Iterator[httpx.Client]:
-    with httpx.Client(timeout=60, trust_env=False) as client:
+    """A client with the token."""
+    with httpx.Client(timeout=60, trust_env=False, headers=HEADERS) as client:
         yield client
 
 
@@ -55,6 +59,38 @@ def test_each_model_is_an_application_of_its_own(
     missing = client.get(f"{two_models.url}/shapes/v2/models/other")
     assert missing.status_code == 404
     assert "error" in missing.json()
+
+
+def test_requests_need_the_token_and_health_checks_do_not(two_models: AsgiServer) -> None:
+    base = f"{two_models.url}/shapes"
+    with httpx.Client(timeout=60, trust_env=False) as client:
+        for authorization in ({}, {"Authorization": "Bearer AAAAAAAA"}):
+            response = client.post(f"{base}/invocations", content=b"?", headers=authorization)
+            assert (response.status_code, response.json()["error"]["code"]) == (401, "unauthorized")
+            assert response.headers["www-authenticate"].startswith("Bearer")
+        assert client.get(f"{base}/ping").json() == {"status": "Healthy"}
+
+
+def test_web_pages_of_permitted_origins_can_use_the_model(
+    two_models: AsgiServer, client: httpx.Client
+) -> None:
+    url = f"{two_models.url}/shapes/invocations"
+    preflight = {
+        "Origin": ORIGIN,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,content-type",
+    }
+    permitted = httpx.options(url, headers=preflight, trust_env=False)
+    assert permitted.is_success, permitted.text
+    assert permitted.headers[ALLOW] == ORIGIN
+    assert permitted.headers["access-control-allow-headers"] == "authorization,content-type"
+    refused = httpx.options(url, headers={**preflight, "Origin": "https://a"}, trust_env=False)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "bad_request")
+    for origin, allowed in ((ORIGIN, ORIGIN), ("https://a", None)):
+        response = client.post(url, content=b"?", headers={"Origin": origin})
+        assert response.status_code == 415, response.text
+        assert response.headers.get(ALLOW) == allowed
+        assert response.headers["vary"] == "Origin"
 
 
 def test_the_page_of_each_model_is_below_its_route_prefix(
@@ -72,7 +108,7 @@ def test_an_overloaded_replica_responds_as_the_contract_defines(
     body, url = jpeg.read_bytes(), f"{two_models.url}/shapes/invocations"
 
     def post(_: int) -> httpx.Response:
-        return httpx.post(url, content=body, timeout=60, trust_env=False)
+        return httpx.post(url, content=body, headers=HEADERS, timeout=60, trust_env=False)
 
     with ThreadPoolExecutor(CLIENTS) as clients:
         responses = list(clients.map(post, range(4 * CLIENTS)))
@@ -111,7 +147,7 @@ def test_a_killed_replica_is_replaced_and_each_request_gets_one_response(
     def post() -> httpx.Response | None:
         """None for a connection that ended; a timeout is an error."""
         with suppress(httpx.NetworkError, httpx.RemoteProtocolError):
-            return httpx.post(url, content=body, timeout=60, trust_env=False)
+            return httpx.post(url, content=body, headers=HEADERS, timeout=60, trust_env=False)
         return None
 
     def send() -> list[httpx.Response | None]:

@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from d2serve.outputs.formats import default_object
+from d2serve.servers.ray.batch.rows import response_row
 from tests.environment import clean_environment
+from tests.outputs.results import TWO_OF_ALL, result_of
 from tests.serving.ray_server import RAY_PYTHON
 
 SCRIPT = Path(__file__).with_name("worker_process.py")
@@ -73,6 +76,21 @@ def test_polygons_overlays_and_json_lines(
         assert np.any(np.asarray(overlay) != np.asarray(original.convert("RGB")))
     leftovers = {path.name for path in output.rglob("*") if path.suffix in (".partial", ".json")}
     assert leftovers == {"job.json"}
+
+
+def test_parts_have_every_output_of_the_model() -> None:
+    content = default_object(result_of(TWO_OF_ALL))
+    row = response_row("/in/1.jpg", 200, json.dumps(content).encode())
+    code = (
+        "import json, sys, pyarrow; from d2serve.servers.ray.batch.rows import schema;"
+        "table = pyarrow.Table.from_pylist([json.load(sys.stdin)], schema());"
+        "print(json.dumps(table.to_pylist()))"
+    )
+    stored = subprocess.run(
+        [str(RAY_PYTHON), "-c", code], input=json.dumps(row), capture_output=True, text=True
+    )
+    assert stored.returncode == 0, stored.stderr
+    assert json.loads(stored.stdout) == [{**row, "error": None}]
 
 
 def test_an_image_that_ends_the_process_becomes_a_row(

@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import cycle
 from typing import Any
 
 import httpx
@@ -18,9 +19,14 @@ from d2serve.messages import (
     OUTPUT_NAMES,
     REQUEST_TYPES,
     RESPONSE_TYPES,
+    ResponseEnvelope,
+    Style,
 )
+from d2serve.outputs.formats import FORMATS as OUTPUT_FORMATS
+from d2serve.outputs.open_inference import open_inference_response
 from d2serve.servers.torchserve.launcher.server import Server
 from tests.bad_requests import REJECTED
+from tests.outputs.results import TWO_OF_ALL, result_of
 from tests.serving.openapi.document import (
     NAME,
     RequestExample,
@@ -84,8 +90,8 @@ def test_the_document_lists_the_values_in_the_code() -> None:
     assert codes == {bad.code for bad in REJECTED.values()} | own
 
 
-@pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.parametrize("title", EXAMPLES)
+# Each example on one route, in turn: all routes share bodies and responses, as tested above.
+@pytest.mark.parametrize(("title", "route"), [*zip(EXAMPLES, cycle(ROUTES), strict=False)])
 def test_the_response_to_every_example_conforms(
     server: Server, http: httpx.Client, title: str, route: str
 ) -> None:
@@ -129,6 +135,21 @@ def test_every_format_conforms_to_its_schema(
     body = send(http, url, EXAMPLES["image/jpeg: sample"], **attributes).json()
     assert body
     assert not violations(DOCUMENT, f"/components/schemas/{FORMAT_SCHEMAS[name]}", body)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("masks", ["rle", "polygon"])
+def test_a_result_with_all_outputs_conforms_to_its_schema(name: str, masks: str) -> None:
+    entry = OUTPUT_FORMATS[name].entry(result_of(TWO_OF_ALL, mask_encoding=masks))
+    assert not violations(DOCUMENT, f"/components/schemas/{FORMAT_SCHEMAS[name]}", entry)
+
+
+def test_a_response_with_all_tensors_conforms_to_its_schema() -> None:
+    envelope = ResponseEnvelope(Style.OPEN_INFERENCE, outputs=OUTPUT_NAMES)
+    rendered = open_inference_response([result_of(TWO_OF_ALL)], envelope, NAME)
+    body = json.loads(rendered.body)
+    assert [tensor["name"] for tensor in body["outputs"]] == list(OUTPUT_NAMES)
+    assert not violations(DOCUMENT, "/components/schemas/OpenInferenceResponse", body)
 
 
 def test_every_example_response_conforms_to_its_schema() -> None:

@@ -3,6 +3,7 @@
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,24 @@ def _annotation(found: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
     elif found["polygons"] is not None:
         annotation["segmentation"] = found["polygons"]
         annotation["area"] = sum(map(_polygon_area, found["polygons"]))
-    return annotation
+    return annotation | _further_fields(found)
+
+
+def _further_fields(found: dict[str, Any]) -> dict[str, Any]:
+    """The fields of the API's format `coco` that only some models have."""
+    fields: dict[str, Any] = {}
+    # Parts of an older version lack the last two columns.
+    keypoints, surface = found["keypoints"], found.get("densepose")
+    if found.get("mask_score") is not None:
+        fields["mask_score"] = found["mask_score"]
+    if keypoints is not None:
+        # COCO's keypoints are pixel indices; the center of a pixel is half a pixel further.
+        shifted = ((round(x - 0.5, 3), round(y - 0.5, 3), score) for x, y, score in keypoints)
+        fields["keypoints"] = [*chain.from_iterable(shifted)]
+    if surface is not None:
+        _, _, width, height = surface["box"]
+        fields["densepose"] = {"shape_chw": [3, height, width], "labels_uv_str": surface["png"]}
+    return fields
 
 
 def rle_area(counts: str) -> int:

@@ -10,7 +10,8 @@ def schema() -> Any:
     """The Arrow schema of a part.
 
     `rle` is a compressed RLE of COCO, whose size is the image's; `box` is x1, y1, x2, y2 in pixels.
-    `maps` is JSON with the semantic or panoptic map of models that have one.
+    `densepose` is a PNG in base64 over its own `box`, x, y, width, height. `maps` is JSON with the
+    semantic or panoptic map of models that have one.
     """
     import pyarrow as pa
 
@@ -24,6 +25,8 @@ def schema() -> Any:
             "rle": text,
             "polygons": pa.list_(pa.list_(pa.int32())),
             "keypoints": pa.list_(pa.list_(number)),
+            "mask_score": number,
+            "densepose": pa.struct({"box": pa.list_(pa.int32()), "png": text}),
         }
     )
     return pa.schema(
@@ -65,19 +68,17 @@ def response_row(path: str, status: int, body: bytes) -> dict[str, Any]:
 
 
 def _detections(content: dict[str, Any]) -> list[dict[str, Any]]:
-    masks = content["masks"] or [None] * len(content["boxes"])
-    keypoints = content.get("keypoints") or [None] * len(content["boxes"])
-    names = ("classes", "names", "scores", "boxes")
-    columns = zip(*(content[name] for name in names), masks, keypoints, strict=True)
-    return [
-        {
-            "class_index": index,
-            "class_name": name,
-            "score": score,
-            "box": box,
-            "rle": mask["counts"] if isinstance(mask, dict) else None,
-            "polygons": mask if isinstance(mask, list) else None,
-            "keypoints": points,
-        }
-        for index, name, score, box, mask, points in columns
-    ]
+    nothing = [None] * len(content["boxes"])
+    masks = content["masks"] or nothing
+    columns = {
+        "class_index": content["classes"],
+        "class_name": content["names"],
+        "score": content["scores"],
+        "box": content["boxes"],
+        "rle": [each["counts"] if isinstance(each, dict) else None for each in masks],
+        "polygons": [each if isinstance(each, list) else None for each in masks],
+        "keypoints": content.get("keypoints", nothing),
+        "mask_score": content.get("mask_scores", nothing),
+        "densepose": content.get("densepose", nothing),
+    }
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
