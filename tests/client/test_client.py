@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from d2serve.client import AsyncClient, AsyncHttpTransport, Client, HttpTransport
-from d2serve.client.http import route_url
+from d2serve.client.urls import route_url
 from d2serve.detections import Detections
 from d2serve.errors import CommandError, PredictionError, UnreachableError
 

@@ -70,6 +70,14 @@ def archive(
         Path | None,
         typer.Option(help="Folder of usual images that int8 is calibrated on, 20 to 64 of them."),
     ] = None,
+    augment: Annotated[
+        bool,
+        typer.Option(
+            "--augment",
+            help="Run each image in the sizes of the config's TEST.AUG, flipped too, and merge the "
+            "results.",
+        ),
+    ] = False,
     model_store: ModelStore = MODEL_STORE,
 ) -> None:
     """Build an archive (.mar) from a Detectron2 config and checkpoint.
@@ -89,6 +97,7 @@ def archive(
         ignore_keys=ignore_key or (),
         model_config={"handler": {"precision": precision.value}} if precision else None,
         calibration=calibration,
+        augment=augment,
         report=typer.echo,
     )
     megabytes = built.stat().st_size / 1e6

@@ -15,6 +15,7 @@ from d2serve.cli import (
     archive,
     batch,
     bench,
+    demo,
     deploy,
     label_studio,
     playground,
@@ -49,6 +50,7 @@ app = typer.Typer(
 GROUPS = (
     archive,
     serve,
+    demo,
     batch,
     predict,
     playground,

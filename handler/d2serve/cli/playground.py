@@ -65,7 +65,7 @@ def playground(
     It listens on loopback only: a client that reaches it uses your token or your AWS credentials.
     """
     from d2serve.client.connect import Target, connect_async
-    from d2serve.client.http import DEFAULT_URL, route_url
+    from d2serve.client.urls import DEFAULT_URL, route_url
 
     if url and endpoint:
         raise typer.BadParameter("give either --url or --endpoint")

@@ -144,7 +144,8 @@ def _show(transport: "Transport", images: list[Path], overlays: Path | None, as_
 
 
 def _http_transport(url: str | None, model: str | None, ca: Path | None) -> "Transport":
-    from d2serve.client.http import DEFAULT_SERVER, HttpTransport, route_url
+    from d2serve.client.http import HttpTransport
+    from d2serve.client.urls import DEFAULT_SERVER, route_url
 
     route = route_url(url or DEFAULT_SERVER, model)
     return HttpTransport(route, token=os.environ.get(TOKEN_VARIABLE), ca=ca)

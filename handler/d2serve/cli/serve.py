@@ -1,4 +1,4 @@
-"""The commands `d2serve serve` and `d2serve demo`."""
+"""The command `d2serve serve`."""
 
 from collections.abc import Iterator
 from enum import Enum
@@ -7,19 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from d2serve.cli.options import examples, requires_extra, startup_message
+from d2serve.cli.demo import BUNDLED_ARCHIVE
+from d2serve.cli.options import examples, requires_extra
 from d2serve.errors import CommandError
 
 if TYPE_CHECKING:
     from d2serve.servers.exposure import Certificate
-    from d2serve.servers.torchserve.launcher.network import Exposure
-    from d2serve.servers.torchserve.launcher.server import Server
 
 PANEL = "Serving"
 ASGI_PANEL = "Options of --server asgi and ray"
 LOOPBACK = "127.0.0.1"
-BUNDLED_ARCHIVE = Path("model-store", "shapes.mar")
-BUNDLED_MODEL = Path("models", "shapes")
 
 app = typer.Typer()
 
@@ -160,10 +157,11 @@ def serve(
             param_hint="'MODEL...'",
         )
     with requires_extra("torchserve"):
+        from d2serve.cli.serve_torchserve import serve_torchserve
         from d2serve.servers.torchserve.launcher.network import Exposure
 
-        exposure = Exposure(address, metrics_address, pair, tuple(cors_origin or ()))
-    _serve_torchserve(archives[0], port, exposure)
+    exposure = Exposure(address, metrics_address, pair, tuple(cors_origin or ()))
+    serve_torchserve(archives[0], port, exposure)
 
 
 def _reject_asgi_options(context: typer.Context) -> None:
@@ -185,85 +183,6 @@ def _given(context: typer.Context) -> Iterator[Any]:
             yield parameter
 
 
-def _serve_torchserve(model: Path, port: int, exposure: "Exposure") -> None:
-    with requires_extra("torchserve"):
-        from d2serve.servers.torchserve.launcher.ports import Ports
-        from d2serve.servers.torchserve.launcher.server import running_server
-
-    try:
-        with running_server(
-            model,
-            log_dir=Path("logs", f"serve-{port}"),
-            ports=Ports.starting_at(port, exposure.address),
-            exposure=exposure,
-            with_proxy=True,
-        ) as running:
-            typer.echo("\n".join([_startup_message(running), *_warnings(running)]))
-            _wait_until_stopped(running)
-    except KeyboardInterrupt:
-        typer.echo("stopped")
-
-
-@app.command(rich_help_panel=PANEL, epilog=examples("d2serve demo"))
-def demo(
-    repository: Annotated[
-        Path, typer.Option(metavar="DIR", help="Checkout of the repository.", show_default="here")
-    ] = Path(),
-) -> None:
-    """Serve the bundled model and send its sample images.
-
-    Prints the detections and writes the images with the detections drawn on them to out/.
-    """
-    from d2serve.client.folder import result_console, result_table, send_images
-    from d2serve.client.http import HttpTransport
-    from d2serve.client.sender import Sender
-
-    with requires_extra("torchserve"):
-        from d2serve.servers.torchserve.launcher.server import running_server
-
-    archive = _bundled_archive(repository)
-    overlays, logs = repository / "out", repository / "logs" / "demo"
-    typer.echo(f"Starting TorchServe with {archive}")
-    with (
-        running_server(archive, log_dir=logs) as server,
-        Sender(HttpTransport(f"{server.url}/invocations")) as client,
-    ):
-        results = send_images(client, [repository / BUNDLED_MODEL / "samples"], overlays)
-    result_console().print(result_table(results))
-    failed = sum(result.failed for result in results)
-    if failed:
-        typer.echo(f"{failed} of {len(results)} images failed; the logs are in {logs}")
-        raise typer.Exit(1)
-    typer.echo(f"{len(results)} images done; their overlays are in {overlays}")
-
-
-def _wait_until_stopped(server: "Server") -> None:
-    try:
-        server.wait_for_exit()
-    except KeyboardInterrupt:
-        typer.echo("completing requests in progress; press Ctrl-C again to stop at once")
-        server.stop()
-        raise
-
-
-def _startup_message(server: "Server") -> str:
-    return startup_message(
-        server.model_name, server.url, server.exposure.certificate, server.exposure.needs_token
-    )
-
-
-def _warnings(server: "Server") -> Iterator[str]:
-    """Yield access notes for a server that other machines can reach."""
-    from d2serve.servers.exposure import url_host
-
-    if not server.exposure.needs_token:
-        return
-    yield f"other machines reach it at {url_host(server.exposure.address)}:{server.ports.inference}"
-    yield f"TOKEN is inference.key in {server.key_file}"
-    if server.exposure.certificate is None:
-        yield "traffic and token are not encrypted; --certificate and --key enable HTTPS"
-
-
 def _certificate(chain: Path | None, key: Path | None) -> "Certificate | None":
     from d2serve.servers.exposure import Certificate
 
@@ -272,27 +191,3 @@ def _certificate(chain: Path | None, key: Path | None) -> "Certificate | None":
     if chain is None or key is None:
         raise CommandError("--certificate and --key belong together; give both or neither")
     return Certificate(chain, key)
-
-
-def _bundled_archive(repository: Path) -> Path:
-    """Return the archive of the bundled model, built if missing.
-
-    Raises:
-        CommandError: the folder is not a checkout of the repository.
-    """
-    model, archive = repository / BUNDLED_MODEL, repository / BUNDLED_ARCHIVE
-    if not (model / "config.yaml").is_file():
-        raise CommandError(
-            f"{model} does not exist: the bundled model is part of the repository, not of the "
-            "installed package; run this in a checkout, or give one with --repository"
-        )
-    if not archive.exists():
-        from d2serve.building.archive import build_archive
-
-        build_archive(
-            model / "config.yaml",
-            model / "model_final.pth",
-            archive,
-            class_names=model / "classes.json",
-        )
-    return archive

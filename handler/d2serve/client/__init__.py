@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from d2serve.client.async_client import AsyncClient
 from d2serve.client.client import Client
-from d2serve.client.http import DEFAULT_URL, AsyncHttpTransport, HttpTransport
+from d2serve.client.http import AsyncHttpTransport, HttpTransport
 from d2serve.client.sender import AsyncSender, Sender
 from d2serve.client.transport import Payload, Reply
+from d2serve.client.urls import DEFAULT_URL
 from d2serve.errors import PredictionError, UnreachableError
 
 if TYPE_CHECKING:

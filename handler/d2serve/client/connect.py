@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from d2serve.client.http import AsyncHttpTransport, HttpTransport, route_url
+from d2serve.client.http import AsyncHttpTransport, HttpTransport
 from d2serve.client.sender import TIMEOUT_S
 from d2serve.client.transport import AsyncTransport, ThreadTransport, Transport
+from d2serve.client.urls import route_url
 from d2serve.errors import CommandError
 
 # An asynchronous endpoint may have to start first.

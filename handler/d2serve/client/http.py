@@ -6,16 +6,13 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 
 from d2serve.client.transport import Payload, Reply, error_from_body
+from d2serve.client.urls import DEFAULT_URL, host_of, route_url
 from d2serve.errors import CommandError, PredictionError, UnreachableError
 
-DEFAULT_PATH = "/invocations"
-DEFAULT_SERVER = "http://127.0.0.1:8080"
-DEFAULT_URL = f"{DEFAULT_SERVER}{DEFAULT_PATH}"
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 # Of one request's images; the largest results, of polygons of thousands of instances, have less.
@@ -111,36 +108,13 @@ class AsyncHttpTransport:
         await self._http.aclose()
 
 
-def route_url(url: str, model: str | None = None) -> str:
-    """The URL of a prediction route.
-
-    Args:
-        url: URL of a route, or the address of a server, which stands for its default route.
-        model: name of one of the models of a server, whose address is given.
-
-    Raises:
-        CommandError: the URL is invalid, or contains a route although a model is named.
-    """
-    _host_of(url)
-    parsed = httpx.URL(url)
-    if parsed.path == "/":
-        path = f"/predictions/{quote(model, safe='')}" if model else DEFAULT_PATH
-        return str(parsed.copy_with(raw_path=path.encode()))
-    if model:
-        raise CommandError(
-            f"{url} contains a route, and model is {model!r}; give the address of the server, such "
-            f"as {parsed.scheme}://{parsed.netloc.decode()}"
-        )
-    return url
-
-
 def _client_options(url: str, timeout_s: float, token: str | None, ca: Path | None) -> Any:
     _check_token(token)
     return {
         "timeout": timeout_s,
         "headers": {"Authorization": f"Bearer {token}"} if token else {},
         # A proxy server cannot reach this machine's loopback.
-        "trust_env": _host_of(url) not in LOOPBACK_HOSTS,
+        "trust_env": host_of(url) not in LOOPBACK_HOSTS,
         "verify": _tls_context(ca) if ca else True,
         # A client's `concurrency` limits them.
         "limits": httpx.Limits(max_connections=None, max_keepalive_connections=None),
@@ -242,15 +216,3 @@ def _is_tls_error(error: BaseException | None) -> bool:
     while error and not isinstance(error, ssl.SSLError):
         error = error.__cause__ or error.__context__
     return error is not None
-
-
-def _host_of(url: str) -> str:
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise CommandError(
-            f"{url!r} is not a URL ({error}); expected one such as {DEFAULT_URL}"
-        ) from None
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise CommandError(f"{url!r} is not an HTTP URL; expected one such as {DEFAULT_URL}")
-    return parsed.host

@@ -115,6 +115,16 @@ class Models:
         if name not in self.names or version not in VERSIONS:
             raise no_such_model()
 
+    def name_in(self, path: Mapping[str, str], default: str = "") -> str:
+        """The name of the model in the parameters of a path, else the default.
+
+        Raises:
+            RequestError: 404 the server has no model of this name and version.
+        """
+        name = path.get("name", default)
+        self.check_name(name, path.get("version", VERSIONS[0]))
+        return name
+
     def get(self, name: str) -> ServedModel:
         """The model of a name.
 
