@@ -10,8 +10,7 @@ from d2serve.building.class_names import choose_class_names
 from d2serve.building.config import parse_config, read_config
 from d2serve.building.yaml_config import merge
 from d2serve.errors import CheckpointError, ConfigError
-from d2serve.model.config import MaskFormerConfig
-from d2serve.model.mask_former_config import MASKED_DECODER, STANDARD_DECODER
+from d2serve.model.mask_former_config import MASKED_DECODER, STANDARD_DECODER, MaskFormerConfig
 from d2serve.model.meta_arch import build_network
 from d2serve.model.serialization import decode_config, encode_config
 from tests.goldens.cases import CONFIGS, GoldenModel

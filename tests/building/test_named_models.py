@@ -43,6 +43,41 @@ from tests.building.test_unknown_keys import refusal
             "VGG16 of Adaptive Teacher (github.com/facebookresearch/adaptive_teacher)",
         ),
         ({"OWOD.ENABLE_CLUSTERING": True}, "OWOD (github.com/JosephKJ/OWOD)"),
+        (
+            {"MODEL.META_ARCHITECTURE": "MaskDINO", "MODEL.MaskDINO.FIRST_SELECTED_QUERIES": 600},
+            "DI-MaskDINO (github.com/CQU-ADHRI-Lab/DI-MaskDINO)",
+        ),
+        (
+            {"MODEL.META_ARCHITECTURE": "GRiT", "MODEL.BACKBONE.NAME": "build_vit_fpn_backbone"},
+            "GRiT (github.com/JialianW/GRiT)",
+        ),
+        (
+            {
+                "MODEL.META_ARCHITECTURE": "CondInst",
+                "MODEL.BACKBONE.NAME": "build_fcos_resnet_bifpn_backbone",
+            },
+            "BiFPN of AdelaiDet (github.com/aim-uofa/AdelaiDet)",
+        ),
+        (
+            {
+                "MODEL.META_ARCHITECTURE": "OneStageDetector",
+                "MODEL.PROPOSAL_GENERATOR.NAME": "FCOS",
+                "MODEL.FCOS.NMS_CRITERIA_TEST": "cls_n_ctr",
+            },
+            "FCOS of Unbiased Teacher v2 (github.com/facebookresearch/unbiased-teacher-v2)",
+        ),
+        (
+            {"MODEL.META_ARCHITECTURE": "FCOS", "MODEL.FCOS.NORM_REG_TARGETS": True},
+            "FCOS of BCNet (github.com/lkeab/BCNet)",
+        ),
+        (
+            {"MODEL.BACKBONE.NAME": "build_swinb_fpn_backbone", "MODEL.SWINT.EMBED_DIM": 128},
+            "Mask Transfiner (github.com/SysCV/transfiner)",
+        ),
+        (
+            {"MODEL.ROI_HEADS.NAME": "AttributeRes5ROIHeads", "MODEL.ATTRIBUTE_ON": True},
+            "grid features of grid-feats-vqa (github.com/facebookresearch/grid-feats-vqa)",
+        ),
         ({"MODEL.RESNETS.RADIX": 2}, "ResNeSt (github.com/zhanghang1989/detectron2-ResNeSt)"),
         (
             {"MODEL.BACKBONE.CONV_BODY": "R-50-FPN", "DTYPE": "float16"},
@@ -76,6 +111,16 @@ def test_values_of_a_supported_network_are_listed() -> None:
         "MODEL.ROI_BOX_HEAD.NAME",
         "MODEL.ROI_HEADS.OUTPUT_LAYER",
     ]
+
+
+def test_maskformer_is_not_taken_for_mask2former() -> None:
+    keys = {
+        "MODEL.META_ARCHITECTURE": "MaskFormer",
+        "MODEL.SEM_SEG_HEAD.NAME": "MaskFormerHead",
+        "MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME": "MyPixelDecoder",
+        "MODEL.MASK_FORMER.DEC_LAYERS": 6,
+    }
+    assert refusal(**keys).notes[-1].startswith("MaskFormer (github.com/facebookresearch/Mask")
 
 
 def test_a_standard_network_with_a_key_of_a_project_has_no_name() -> None:

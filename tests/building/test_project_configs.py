@@ -88,6 +88,31 @@ PSEUDO_LABELS = {
         ),
         pytest.param(
             "mask_rcnn_r50",
+            {"EMA.ENABLED": True, "MODEL.CONVNEXT.DEPTHS": [3, 3, 9, 3]},
+            id="ALDI with all keys",
+        ),
+        pytest.param(
+            "mask_rcnn_r50",
+            {"USE_WANDB": True, "WANDB_PROJECT_NAME": "csd-detectron2", "VIS_TEST": True},
+            id="baseline of CSD",
+        ),
+        pytest.param(
+            "fcos",
+            {"MODEL.FCPOSE_ON": False, "MODEL.FCPOSE.FOCUS_STYLE": "linear"},
+            id="AdelaiDet with all keys",
+        ),
+        pytest.param(
+            "faster_rcnn_cosine",
+            {
+                "MODEL.ROI_HEADS.FREEZE_BOX_HEAD": True,
+                "MODEL.ROI_MASK_HEAD.FREEZE_WITHOUT_PREDICTOR": True,
+                "INPUT.NORMALIZE_SHOTS": True,
+                "TEST.MODEL_METHOD": "default",
+            },
+            id="iMTFA",
+        ),
+        pytest.param(
+            "mask_rcnn_r50",
             {
                 "MODEL.META_ARCHITECTURE": "ActiveLearningRCNN",
                 "MODEL.ROI_HEADS.NAME": "ROIHeadsAL",
@@ -106,6 +131,7 @@ PSEUDO_LABELS = {
                 "MODEL.ROI_HEADS.NAME": "ContrastiveROIHeads",
                 "MODEL.ROI_BOX_HEAD.CONTRASTIVE_BRANCH.MLP_FEATURE_DIM": 128,
                 "MODEL.MOCO.ENABLED": False,
+                "MODEL.DLA.ARCH": "DLA-34",
             },
             id="FSCE",
         ),
@@ -141,6 +167,11 @@ def test_the_default_resolution_of_defrcn() -> None:
 @pytest.mark.parametrize(
     ("base", "keys", "problem"),
     [
+        (
+            "faster_rcnn_cosine",
+            {"MODEL.ROI_HEADS.FREEZE_BOX_HEAD": True, "TEST.EVAL_METHOD": "like_fgn"},
+            "TEST.EVAL_METHOD: 'like_fgn' (supported: only 'default')",
+        ),
         (
             "mask_rcnn_c4",
             {"TEST.PCB_ENABLE": True},

@@ -43,7 +43,6 @@ def refusal(**keys: Any) -> UnsupportedConfigError:
         ({"MODEL.CENTERNET.NUM_CLASSES": 80, "WITH_IMAGE_LABELS": True}, "Detic"),
         ({"MULTI_DATASET.ENABLED": True}, "UniDet"),
         ({"D2GO_DATA.AUG_OPS.TRAIN": []}, "D2Go"),
-        ({"MODEL.SparseRCNN.NHEADS": 8}, "Sparse R-CNN"),
         ({"MODEL.MPVIT.NAME": "mpvit_tiny", "AUG.DETR": True}, "MPViT"),
         ({"MODEL.SWIN.SIZE": "B", "MODEL.DiffusionDet.NHEADS": 8}, "DiffusionDet"),
         ({"EXP_DIR": "end2end", "TRAIN.HAS_RPN": True}, "py-faster-rcnn"),

@@ -137,7 +137,7 @@ def run(
 def runner(network: Network, **settings: int | str) -> BatchRunner:
     """A runner that pads heights to multiples of 8."""
     chosen = Settings(**settings)  # type: ignore[arg-type]
-    return BatchRunner(network, lambda size: (-(-size[0] // 8) * 8, size[1]), chosen)
+    return BatchRunner(network, lambda size: [(-(-size[0] // 8) * 8, size[1])], chosen)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_results_are_yielded_before_the_next_group_is_consumed() -> None:
             taken.append(int(prepared.image[0, 0, 0]))
             yield prepared
 
-    runner = BatchRunner(Network(), lambda size: size, Settings(images_per_forward=2))
+    runner = BatchRunner(Network(), lambda size: [size], Settings(images_per_forward=2))
     results = runner.stream(images())
     assert [next(results)[0], next(results)[0]] == [0, 1]
     assert taken == [1, 2]
@@ -236,7 +236,7 @@ class SmallDevice(Network):
 
 
 def runner_of(network: Network) -> BatchRunner:
-    return BatchRunner(network, lambda size: size, Settings())
+    return BatchRunner(network, lambda size: [size], Settings())
 
 
 def test_batch_size_that_fitted_is_remembered() -> None:
@@ -291,7 +291,7 @@ def test_lost_device_ends_the_run() -> None:
     def lost(*_: object) -> list[Detections]:
         raise RuntimeError("CUDA error: device-side assert triggered")
 
-    runner = BatchRunner(lost, lambda size: size, Settings())
+    runner = BatchRunner(lost, lambda size: [size], Settings())
     with pytest.raises(DeviceLostError):
         list(runner.stream(prepared_images(1, 2)))
 
@@ -311,6 +311,6 @@ def test_failed_forward_pass_keeps_no_memory_while_the_halves_run(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return Network()(images, sizes_hw)
 
-    results = BatchRunner(network, lambda size: size, Settings()).stream(prepared_images(1, 2, 3))
+    results = BatchRunner(network, lambda size: [size], Settings()).stream(prepared_images(1, 2, 3))
     assert all(isinstance(result.output, Detections) for _, result in results)
     assert len(references) == 5

@@ -13,7 +13,7 @@ from d2serve.detections import Detections
 from d2serve.detector.queries import query_detections
 from d2serve.masks import tiles
 from d2serve.masks.panoptic import Panoptic
-from d2serve.model.config import QueryInferenceConfig
+from d2serve.model.mask_former_config import QueryInferenceConfig
 from d2serve.model.structures import QueryOutput
 
 NUM_CLASSES, THINGS = 5, (0, 2, 4)
@@ -228,3 +228,83 @@ def test_no_query_above_the_thresholds() -> None:
     assert found.panoptic is not None
     assert found.panoptic.segments == ()
     assert not found.panoptic.ids.any()
+
+
+DINO = replace(ALL, has_no_object=False, temperature=0.06, object_mask_threshold=0.97)
+
+
+def boxed_queries(original_hw: tuple[int, int]) -> QueryOutput:
+    """The sample queries as those of Mask DINO; some boxes are outside of the image."""
+    queries = sample_queries(original_hw)
+    boxes = torch.rand((20, 4), generator=torch.Generator().manual_seed(5))
+    boxes[6] = torch.tensor([0.99, 0.5, 0.01, 0.2])  # in the padding
+    return replace(queries, class_logits=queries.class_logits[:, :NUM_CLASSES], boxes=boxes)
+
+
+def expected_boxed(
+    queries: QueryOutput, config: QueryInferenceConfig
+) -> list[tuple[float, int, list[float], bool]]:
+    """Score, class, box and whether there is a pixel, of each instance, the best first."""
+    assert queries.boxes is not None
+    masks, (height, width) = dense_masks(queries), queries.original_hw
+    factors = [
+        padded / size * original
+        for padded, size, original in zip(PADDED_HW, SIZE_HW, queries.original_hw, strict=True)
+    ][::-1]
+    scores, found = queries.class_logits.sigmoid(), []
+    for pair in scores.flatten().argsort(descending=True)[: config.max_detections].tolist():
+        query, index = divmod(pair, NUM_CLASSES)
+        inside = masks[query] > 0
+        mean = float(masks[query][inside].sigmoid().sum() / (inside.sum() + 1e-6))
+        x, y, w, h = queries.boxes[query].tolist()
+        corners = [(x - w / 2), (y - h / 2), (x + w / 2), (y + h / 2)]
+        box = [
+            min(max(corner * factors[side % 2], 0), (width, height)[side % 2])
+            for side, corner in enumerate(corners)
+        ]
+        score = float(scores[query, index]) * (mean if config.rate_masks else 1)
+        is_kept = box[2] > box[0] and box[3] > box[1] and (score > 0)
+        if is_kept and (index in THINGS or not config.panoptic):
+            found.append((score, index, box, bool(inside.any())))
+    return sorted(found, key=lambda instance: -instance[0])
+
+
+@pytest.mark.parametrize("original_hw", ORIGINALS_HW, ids=str)
+@pytest.mark.parametrize("rate_masks", [True, False])
+def test_instances_have_the_boxes_and_scores_of_mask_dino(
+    original_hw: tuple[int, int], rate_masks: bool
+) -> None:
+    queries = boxed_queries(original_hw)
+    config = replace(DINO, panoptic=False, max_detections=60, rate_masks=rate_masks)
+    found, expected = query_detections(queries, config), expected_boxed(queries, config)
+    assert len(expected) < 60
+    assert found.classes.tolist() == [index for _, index, *_ in expected]
+    np.testing.assert_allclose(found.scores, [score for score, *_ in expected], atol=1e-6)
+    np.testing.assert_allclose(found.boxes_xyxy, [box for *_, box, _ in expected], atol=1e-3)
+    has_pixels = found.masks_dense().any(axis=(1, 2)).tolist()
+    assert has_pixels == [has_pixel for *_, has_pixel in expected]
+    assert all(has_pixels) == rate_masks
+
+
+def test_pixel_classes_and_segments_of_sharpened_scores() -> None:
+    queries = boxed_queries(ORIGINALS_HW[2])
+    sigmoid = queries.class_logits.sigmoid()
+    # The same scores as those of a softmax with "no object", which no pixel has.
+    sharp = torch.cat(((sigmoid / DINO.temperature), torch.full((20, 1), -99.0)), dim=1)
+    is_kept = sigmoid.amax(1) > DINO.object_mask_threshold
+    equal = replace(queries, class_logits=sharp, boxes=None)
+    segments = replace(equal, class_logits=sharp[is_kept], mask_logits=queries.mask_logits[is_kept])
+    config = replace(DINO, instance=False)
+    softmax = replace(config, has_no_object=True, temperature=0.0, object_mask_threshold=0.0)
+    found = query_detections(queries, config)
+    assert 0 < int(is_kept.sum()) < 20
+    assert found.semantic is not None
+    assert found.panoptic is not None
+    assert (found.semantic == expected_classes(equal, resize_first=True)).mean() > 0.9995
+    ids, rows_of_segments = expected_panoptic(segments, softmax)
+    assert rows(found.panoptic) == rows_of_segments
+    assert len(rows_of_segments) > 2
+    assert (found.panoptic.ids == ids).mean() > 0.9995
+    plain = query_detections(queries, replace(config, temperature=0.0))
+    assert plain.semantic is not None
+    assert (plain.semantic != found.semantic).any()

@@ -344,6 +344,6 @@ def test_images_larger_than_the_networks_square_are_rejected(min_size: int, max_
         backbone=SimpleNamespace(size_divisibility=32, padding_constraints={"square_size": 128}),
     )
     make = partial(UpstreamDetector, model, device=CPU, settings=Settings())
-    assert make(resizing=Resizing("RGB", 128, 128)).runner.padded_size((50, 60)) == (128, 128)
+    assert make(resizing=Resizing("RGB", 128, 128)).runner.padded_sizes((50, 60)) == [(128, 128)]
     with pytest.raises(ConfigError, match="max_size of 128"):
         make(resizing=Resizing("RGB", min_size, max_size))

@@ -10,7 +10,7 @@ from PIL import Image
 
 from d2serve.building.checkpoint import read_checkpoint
 from d2serve.building.checkpoint_loading import build_from_checkpoint
-from d2serve.building.config import load_config, read_config
+from d2serve.building.config import load_config, parse_config, read_config
 from d2serve.building.config_keys import KEYS
 from d2serve.building.config_values import ConfigValues
 from d2serve.building.extensions import known_keys
@@ -31,12 +31,16 @@ SAMPLES = sorted((SHAPES / "samples").iterdir())
 
 @dataclass(frozen=True)
 class GoldenModel:
-    """A config with a checkpoint, or (None) with weights seeded by the parameters' names."""
+    """A config with a checkpoint, or (None) with weights seeded by the parameters' names.
+
+    `augment`: whether the network runs the versions of an image that TEST.AUG describes.
+    """
 
     name: str
     config: Path
     checkpoint: Path | None
     images: tuple[Path, ...]
+    augment: bool = False
 
     @property
     def is_in_package(self) -> bool:
@@ -47,9 +51,14 @@ class GoldenModel:
 
     def build(self) -> Network:
         """Build d2serve's network on the CPU."""
-        config = load_config(self.config)
-        weights = _seeded(config) if self.checkpoint is None else read_checkpoint(self.checkpoint)
-        return build_from_checkpoint(config, weights, torch.device("cpu"))
+        config = parse_config(read_config(self.config), augment=self.augment)
+        return build_from_checkpoint(config, self.weights(), torch.device("cpu"))
+
+    def weights(self) -> Weights:
+        """The weights of the checkpoint, or seeded ones."""
+        if self.checkpoint is not None:
+            return read_checkpoint(self.checkpoint)
+        return _seeded(load_config(self.config))
 
     def result_path(self, image: Path) -> Path:
         """Path of upstream's result for an image."""
@@ -80,8 +89,24 @@ TINY = [
     _tiny(config.stem) for config in sorted(CONFIGS.glob("*.yaml")) if "base" not in config.stem
 ]
 MODELS = [TRAINED, *TINY]
+# Their surfaces are stored beside the usual results, see `surfaces.py`.
+DENSEPOSE = [
+    GoldenModel(f"densepose/{config.stem}", config, None, (SAMPLES[1],))
+    for config in sorted((CONFIGS / "densepose").glob("*.yaml"))
+]
 # Values of single keys that Detectron2 accepts besides those of its own configs.
 VARIANTS = [
     GoldenModel(f"variants/{config.stem}", config, None, (SAMPLES[1],))
     for config in sorted(VARIANT_CONFIGS.glob("*.yaml"))
+]
+# Test-time augmentation.
+AUGMENTED = [
+    GoldenModel(
+        f"augmented/{config.stem}",
+        config,
+        TRAINED.checkpoint if config.stem == TRAINED.name else None,
+        (SAMPLES[3],),
+        augment=True,
+    )
+    for config in sorted((CONFIGS / "augmented").glob("*.yaml"))
 ]

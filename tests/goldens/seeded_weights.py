@@ -34,11 +34,19 @@ GAINS = {
     "query_feat.weight": 60.0,
     "query_embed.weight": 30.0,
     "class_embed.weight": 3.0,
+    "_bbox_embed.layers.2.weight": 0.3,
+    "cross_attn.output_proj.weight": 0.2,
+    "decoder.ref_point_head.layers.1.weight": 0.5,
+    "class_logits.weight": 2.0,
+    "bboxes_delta.weight": 0.3,
+    "init_proposal_features.weight": 16.0,
     "body_conv_fcn1.weight": 0.03,
     "body_conv_fcn2.weight": 0.01,
     "u_lowres.weight": 0.1,
     "v_lowres.weight": 0.1,
 }
+# Of queries that are the logits of a box's coordinates (Mask DINO).
+BOX_QUERIES, BOX_QUERY_GAIN = "query_embed.weight", 1.5
 # Scales and variances of norms, with values about 1; ViTDet and RetinaNet number their norms.
 ABOUT_ONE = (
     "running_var",
@@ -56,11 +64,14 @@ ABOUT_ONE = (
     "norm1.weight",
     "norm2.weight",
     "norm3.weight",
-    *(f"input_proj.{level}.1.weight" for level in range(4)),
+    *(f"input_proj.{level}.1.weight" for level in range(6)),
+    *(f"_module.{layer}.weight" for layer in (1, 4, 7)),
     "simfp_2.1.weight",
     "subnet.1.weight",
     "subnet.4.weight",
 )
+# Centres and sizes of boxes as shares of the image's.
+SHARES = "init_proposal_boxes.weight"
 
 
 def seeded_weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, FloatArray]:
@@ -75,7 +86,11 @@ def _draw(name: str, shape: tuple[int, ...]) -> FloatArray:
         return random.uniform(0.6, 1.4, shape).astype(np.float32)
     if len(shape) == 1:
         return random.normal(0.0, 0.1, shape).astype(np.float32)
+    if name.endswith(SHARES):
+        return random.uniform(0.2, 0.8, shape).astype(np.float32)
     gain = next((gain for end, gain in GAINS.items() if name.endswith(end)), 1.0)
+    if name.endswith(BOX_QUERIES) and shape[1] == 4:
+        gain = BOX_QUERY_GAIN
     # He et al. 2015. Damped residual branches keep the activations of deep networks in range.
     damping = 0.3 if "conv3." in name or ".conv2.weight" in name else 1.0
     fan_in = math.prod(shape[1:])

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from d2serve.building.lazy_yaml import is_lazy_config
+from d2serve.building.renamed_weights import of_fcos
 from d2serve.detector.detectron2.model import Resizing
 from tests.goldens.deformable import deformable_convolution
 from tests.goldens.seeded_weights import seeded_weights
@@ -45,8 +46,17 @@ class UpstreamResult:
 class UpstreamModel:
     """A model built, loaded and run by `detectron2`, as in its DefaultPredictor."""
 
-    def __init__(self, config: Path, checkpoint: Path | None) -> None:
-        """Load `checkpoint`, or seed the weights by the parameters' names if it is None."""
+    def __init__(
+        self, config: Path, checkpoint: Path | None, *, augment: bool = False, together: int = 1
+    ) -> None:
+        """Load a model.
+
+        Args:
+            config: keyed or lazy.
+            checkpoint: if None, the weights are seeded by the parameters' names.
+            augment: whether `predict` runs the versions of an image that TEST.AUG describes.
+            together: number of versions in a batch, which are padded to the largest.
+        """
         from detectron2.checkpoint import DetectionCheckpointer
         from detectron2.data.transforms import ResizeShortestEdge
 
@@ -59,25 +69,38 @@ class UpstreamModel:
             DetectionCheckpointer(self.model).load(str(checkpoint))
         else:
             self._seed_weights()
+        self.augmented = _augmented(config, self.model, together) if augment else None
 
     def _seed_weights(self) -> None:
         state = self.model.state_dict()
-        names = {
-            name: tuple(tensor.shape)
-            for name, tensor in state.items()
+        # FCOS has other names in d2serve, and the names are the seeds.
+        is_fcos = "head.ctrness.weight" in state
+        own_names = {
+            name: of_fcos(name) if is_fcos else name
+            for name in state
             if not any(part in name for part in NO_WEIGHTS)
         }
-        weights = {name: torch.from_numpy(array) for name, array in seeded_weights(names).items()}
+        arrays = seeded_weights({own: tuple(state[n].shape) for n, own in own_names.items()})
+        weights = {name: torch.from_numpy(arrays[own]) for name, own in own_names.items()}
         self.model.load_state_dict({**state, **weights}, strict=True)
 
     def predict(self, image: npt.NDArray[np.uint8]) -> UpstreamResult:
         """Detect in UInt8[H, W, 3] RGB, or with any fourth channel in UInt8[H, W, 4]."""
         ordered = np.ascontiguousarray(_ordered(image, self.input_format))
+        height, width = image.shape[:2]
+        sizes = {"height": height, "width": width}
+        if self.augmented is not None:
+            # Float images would be resized without Pillow.
+            pixels = torch.as_tensor(ordered.transpose(2, 0, 1).copy())
+            with torch.no_grad():
+                [output] = self.augmented([{"image": pixels, **sizes}])
+            # Upstream removes empty boxes only of models with masks.
+            instances = output["instances"]
+            return _result({"instances": instances[instances.pred_boxes.nonempty()]})
         resized = self.resize.get_transform(ordered).apply_image(ordered)
         tensor = torch.as_tensor(resized.astype("float32").transpose(2, 0, 1))
-        height, width = image.shape[:2]
         with torch.no_grad():
-            [output] = self.model([{"image": tensor, "height": height, "width": width}])
+            [output] = self.model([{"image": tensor, **sizes}])
         return _result(output)
 
 
@@ -88,14 +111,26 @@ def _ordered(image: npt.NDArray[np.uint8], input_format: str) -> npt.NDArray[np.
     return image[:, :, [2, 1, 0, 3][: image.shape[2]]] if input_format == "BGR" else image
 
 
-def _build(config: Path) -> tuple[Any, Resizing]:
+def _augmented(config: Path, model: Any, together: int) -> Any:
+    from detectron2.modeling import GeneralizedRCNNWithTTA
+
+    return GeneralizedRCNNWithTTA(_read(config), model, batch_size=together)
+
+
+def _read(config: Path) -> Any:
     from detectron2.config import get_cfg
-    from detectron2.modeling import build_model
 
     cfg = get_cfg()
     cfg.merge_from_file(str(config))
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.WEIGHTS = ""
+    return cfg
+
+
+def _build(config: Path) -> tuple[Any, Resizing]:
+    from detectron2.modeling import build_model
+
+    cfg = _read(config)
     resizing = Resizing(cfg.INPUT.FORMAT, cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
     return build_model(cfg), resizing
 

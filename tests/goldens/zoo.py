@@ -143,7 +143,7 @@ def compare_at_threshold(
     with tempfile.TemporaryDirectory() as folder:
         for threshold in THRESHOLDS:
             lowered = with_threshold(config, threshold, Path(folder))
-            measured = _compare(GoldenModel(name, lowered, None, ()), image)
+            measured = compare_model(GoldenModel(name, lowered, None, ()), image)
             if measured.comparison.expected >= MIN_DETECTIONS or _has_no_boxes(lowered):
                 break
     return Row(name, measured)
@@ -154,8 +154,9 @@ def header() -> tuple[str, str]:
     return _line(*COLUMNS), _line(*["---"] * len(COLUMNS))
 
 
-def _compare(model: GoldenModel, image: RGBImage) -> Measured:
-    upstream = UpstreamModel(model.config, None)
+def compare_model(model: GoldenModel, image: RGBImage) -> Measured:
+    """Compare both networks of a model on UInt8[H, W, 3] RGB."""
+    upstream = UpstreamModel(model.config, model.checkpoint, augment=model.augment)
     expected = upstream.predict(image)
     detector = NativeDetector(model.build(), torch.device("cpu"), Settings())
     [result] = detector.detect([image])

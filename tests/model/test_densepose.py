@@ -1,15 +1,7 @@
-"""DensePose networks reproduce the stored results of the project.
+"""DensePose networks reproduce the stored results of the project."""
 
-The files in answers/densepose are results of `densepose` on Detectron2, with maps by its
-`ToChartResultConverter` and `quantize_densepose_chart_result`.
-"""
-
-import base64
-import json
-from dataclasses import replace
 from functools import lru_cache
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -18,20 +10,19 @@ from d2serve.building.checkpoint_loading import load_from_checkpoint
 from d2serve.building.config import load_config
 from d2serve.detections import Detections
 from d2serve.detector.native import NativeDetector
-from d2serve.masks.densepose import IUV
 from d2serve.model.densepose_head import DensePoseROIHeads
 from d2serve.model.meta_arch import build_network
 from d2serve.settings import Settings
-from tests.goldens.cases import CONFIGS, RESULTS, SAMPLES, GoldenModel
-from tests.goldens.comparison import compare, pairs
+from tests.goldens.cases import CONFIGS, DENSEPOSE, RESULTS, SAMPLES, GoldenModel
+from tests.goldens.comparison import MIN_AGREEMENT, compare
 from tests.goldens.results import read_result
+from tests.goldens.surfaces import assert_surfaces_equal, read_surfaces
 
 NAMES = ("decoder", "deep_lab")
-MIN_AGREEMENT = 0.999
 
 
 def model_of(name: str) -> GoldenModel:
-    return GoldenModel(f"densepose/{name}", CONFIGS / f"densepose/{name}.yaml", None, (SAMPLES[1],))
+    return next(golden for golden in DENSEPOSE if golden.name == f"densepose/{name}")
 
 
 @lru_cache(maxsize=1)
@@ -43,27 +34,13 @@ def found_by(name: str, precision: str) -> Detections:
     return result.output
 
 
-def stored_maps(name: str) -> list[IUV]:
-    content = json.loads((RESULTS / f"densepose/{name}.json").read_text())
-    encoded = (np.frombuffer(base64.b64decode(png), np.uint8) for png in content["iuv_pngs"])
-    images = (np.asarray(cv2.imdecode(png, cv2.IMREAD_COLOR), np.uint8) for png in encoded)
-    return [image[:, :, ::-1].transpose(2, 0, 1) for image in images]
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_surfaces_equal_those_of_the_project(name: str) -> None:
-    found = found_by(name, "fp32")
-    expected = read_result(RESULTS / f"densepose/{name}.json")
-    comparison = compare(expected, replace(found, masks=None))
+    found, stored = found_by(name, "fp32"), RESULTS / f"densepose/{name}.json"
+    expected = read_result(stored)
+    comparison = compare(expected, found.without_masks())
     assert comparison.within_tolerance, comparison
-    maps, stored = list(found.surface_maps()), stored_maps(name)
-    for theirs, ours in pairs(expected, found):
-        iuv, reference = maps[ours].iuv, stored[theirs]
-        assert iuv.shape == reference.shape
-        same = iuv[0] == reference[0]
-        assert same.mean() >= MIN_AGREEMENT
-        assert len(np.unique(iuv[0])) > 3
-        assert np.abs(iuv.astype(int) - reference)[:, same].max() <= 1
+    assert_surfaces_equal(found, expected, read_surfaces(stored))
 
 
 def test_half_precision_finds_similar_surfaces() -> None:

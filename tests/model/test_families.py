@@ -33,6 +33,7 @@ OUTPUTS = {
     "fcos": OutputConfig(5, 0, 0.0, 30),
     "condinst": OutputConfig(5, 0, 0.1**0.5, 12),
     "center_mask_vovnet": OutputConfig(5, 0, 0.0, 20),
+    "sparse_rcnn": OutputConfig(5, 0, 0.0, 20),
     "rpn_fpn": OutputConfig(1, 0, 0.0, 40),
     "panoptic_fpn": OutputConfig(5, 7, 0.3, 30),
     "semantic_fpn": OutputConfig(0, 7, 0.0, 1),

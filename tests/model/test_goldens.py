@@ -9,13 +9,13 @@ import torch
 from d2serve.detections import Detections
 from d2serve.detector.native import NativeDetector
 from d2serve.settings import Settings
-from tests.goldens.cases import MODELS, VARIANTS, GoldenModel
+from tests.goldens.cases import AUGMENTED, MODELS, VARIANTS, GoldenModel
 from tests.goldens.comparison import compare
 from tests.goldens.results import read_result
 
 ROWS = [
     pytest.param(model, image, id=f"{model.name}-{image.stem}")
-    for model in (*MODELS, *VARIANTS)
+    for model in (*MODELS, *VARIANTS, *AUGMENTED)
     for image in model.images
 ]
 

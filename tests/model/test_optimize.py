@@ -27,6 +27,7 @@ FAMILIES = (
     "panoptic_fpn",
     "mask_rcnn_vitdet",
     "cascade_mask_rcnn_vitdet",
+    "sparse_rcnn",
 )
 SIZE_HW = (120, 160)
 BY_NAME = {golden.name: golden for golden in TINY}

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from d2serve.building.augmentation import OPTION, describe, is_enabled
 from d2serve.building.calibration_images import calibrate_folder, summary
 from d2serve.building.checkpoint import Checkpoint, open_checkpoint
 from d2serve.building.class_names import choose_class_names
@@ -74,6 +75,7 @@ def build_archive(
     ignore_keys: Sequence[str] = (),
     model_config: Mapping[str, Any] | None = None,
     calibration: str | Path | None = None,
+    augment: bool = False,
     report: Callable[[str], None] = logger.info,
 ) -> Path:
     """Build an archive from a Detectron2 config and a checkpoint.
@@ -94,6 +96,8 @@ def build_archive(
         model_config: keys of model-config.yaml that differ from DEFAULT_MODEL_CONFIG.
         calibration: a folder of images to calibrate 8-bit integers on, which the setting
             `precision: int8` needs; usual ones, 20 to 64 of them.
+        augment: whether the network runs each image in the sizes of the config's TEST.AUG and
+            merges the results; TEST.AUG.ENABLED does not count.
         report: receives a line on each choice: runtime, class names and weights.
 
     Raises:
@@ -140,6 +144,7 @@ def build_archive(
             weights_key,
             choice.runtime,
             ignore_keys,
+            augment,
             report,
         )
         if calibration is not None:
@@ -167,18 +172,22 @@ def _write_model(
     weights_key: str | None,
     runtime: str,
     ignore_keys: Sequence[str],
+    augment: bool,
     report: Callable[[str], None],
 ) -> None:
     folder.mkdir(parents=True)
     check_checkpoint_size(weights)
     checkpoint = open_checkpoint(weights, weights_key)
-    model = write_model_folder(folder, config, checkpoint.weights, runtime, ignore_keys)
+    model = write_model_folder(
+        folder, config, checkpoint.weights, runtime, ignore_keys, augment=augment
+    )
     chosen = choose_class_names(
         class_names, model.explicit, model.num_classes, model.num_stuff_classes
     )
     (folder / CLASSES_FILE).write_text(class_names_text(chosen.names), encoding="utf-8")
     write_labels(folder, chosen.names)
-    for line in (*_ignored_keys(model), *chosen.sources, *_weights_source(checkpoint)):
+    sources = (*chosen.sources, *_weights_source(checkpoint))
+    for line in (*_ignored_keys(model), *sources, *_augmentation(model)):
         report(line)
 
 
@@ -193,6 +202,14 @@ def _calibrate(folder: Path, images: Path, runtime: str) -> str:
 
 def _ignored_keys(model: WrittenModel) -> list[str]:
     return [f"ignored keys: {', '.join(model.ignored)}"] if model.ignored else []
+
+
+def _augmentation(model: WrittenModel) -> list[str]:
+    if model.augmentation is not None:
+        return [describe(model.augmentation)]
+    if is_enabled(model.explicit):
+        return [f"augmentation: off, as in Detectron2's predictor; {OPTION} applies TEST.AUG"]
+    return []
 
 
 def _weights_source(checkpoint: Checkpoint) -> list[str]:

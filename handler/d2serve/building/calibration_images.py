@@ -1,7 +1,9 @@
 """Calibrate an archive's network for 8-bit integers on a folder of images."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 import torch
@@ -13,6 +15,7 @@ from d2serve.errors import CommandError, RequestError
 from d2serve.inputs.images import decode_image
 from d2serve.model.calibration import Calibration
 from d2serve.model.calibration_file import write_calibration
+from d2serve.model.config import InputConfig, ModelConfig
 from d2serve.model.int8 import calibrate
 from d2serve.model.meta_arch import build_optimized
 from d2serve.model.preprocessing import resize_image
@@ -39,7 +42,7 @@ def calibrate_folder(model_folder: Path, images: Path) -> Calibration:
     config = decode_config(read_model_file(model_folder, RUNTIME))
     model = build_optimized(config, read_weights(model_folder / WEIGHTS_FILE, mapped=True), CPU)
 
-    def load(path: Path) -> tuple[Tensor, tuple[int, int]]:
+    def load(path: Path, sizes: InputConfig) -> tuple[Tensor, tuple[int, int]]:
         try:
             image = decode_image(
                 path.read_bytes(), PILLOW_MAX_PIXELS, keep_alpha=config.input.channels == 4
@@ -49,16 +52,30 @@ def calibrate_folder(model_folder: Path, images: Path) -> Calibration:
             raise CommandError(
                 f"calibration image {path}: {error.message}; {error.hint}, or remove it"
             ) from error
-        return resize_image(fitted, config.input), (image.shape[0], image.shape[1])
+        return resize_image(fitted, sizes), (image.shape[0], image.shape[1])
 
-    def run(path: Path) -> None:
-        image, size_hw = load(path)
+    def run(path: Path, sizes: InputConfig) -> None:
+        image, size_hw = load(path, sizes)
         model([image], [size_hw])
 
-    runs: Sequence[Callable[[], None]] = [partial(run, path) for path in image_files(images)]
+    # Each image in one of the sizes that the network runs it in.
+    runs: Sequence[Callable[[], None]] = [
+        partial(run, path, sizes)
+        for path, sizes in zip(image_files(images), cycle(_input_sizes(config)), strict=False)
+    ]
     found = calibrate(model, runs)
     write_calibration(model_folder, found)
     return found
+
+
+def _input_sizes(config: ModelConfig) -> list[InputConfig]:
+    augmentation = config.augmentation
+    if augmentation is None:
+        return [config.input]
+    return [
+        replace(config.input, min_size=side, max_size=augmentation.max_size)
+        for side in augmentation.min_sizes
+    ]
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from d2serve.building.renamed_weights import renamed
+from d2serve.building.renamed_weights import name_in_network
 from d2serve.building.weight_mismatch import describe_mismatch
 from d2serve.errors import CheckpointError
 from d2serve.model.config import ModelConfig
@@ -24,7 +24,8 @@ DERIVED_PARTS = (
     "densepose_predictor.sigma_2_lowres.",
 )
 # Modules that only training uses: domain discriminators, contrastive branches, box uncertainties,
-# and DeFRCN's affine layers if they are off.
+# embeddings of noisy labels, DeFRCN's affine layers if they are off, and further names of Mask
+# DINO's shared layers.
 UNUSED_MODULES = (
     "D_img",
     "affine_rcnn",
@@ -43,6 +44,10 @@ UNUSED_MODULES = (
     "roi_heads.queue",
     "roi_heads.queue_label",
     "roi_heads.queue_ptr",
+    "sem_seg_head.predictor.bbox_embed",
+    "sem_seg_head.predictor.decoder.bbox_embed",
+    "sem_seg_head.predictor.decoder.norm",
+    "sem_seg_head.predictor.label_enc",
 )
 DERIVED_SUFFIXES = (
     ".num_batches_tracked",
@@ -81,7 +86,7 @@ def load_from_checkpoint(model: nn.Module, weights: Mapping[str, Tensor]) -> Non
     state = model.state_dict()
     expected = {name: tensor for name, tensor in state.items() if not is_derived(name)}
     given = {
-        name if name in expected else renamed(name): tensor
+        name_in_network(name, expected): tensor
         for name, tensor in weights.items()
         if not is_derived(name)
     }

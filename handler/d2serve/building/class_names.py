@@ -20,10 +20,11 @@ DATASET_NAMES = Path(__file__).resolve().parent / "dataset_names"
 DATASET_KEYS = ("TEST", "TRAIN")
 THINGS_KEYS = {
     "RetinaNet": "MODEL.RETINANET.NUM_CLASSES",
+    "MaskDINO": "MODEL.SEM_SEG_HEAD.NUM_CLASSES",
     "MaskFormer": "MODEL.SEM_SEG_HEAD.NUM_CLASSES",
 }
-# The architecture whose instances and pixels have classes of one list.
-ONE_LIST = "MaskFormer"
+# The architectures whose instances and pixels have classes of one list.
+ONE_LIST = ("MaskDINO", "MaskFormer")
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def choose_class_names(
     """
     names, source = _read(given)
     of_things, of_stuff, stuff_prefix = _thing_names(config), _stuff_names(config), "stuff"
-    if config.get("MODEL", {}).get("META_ARCHITECTURE") == ONE_LIST:
+    if config.get("MODEL", {}).get("META_ARCHITECTURE") in ONE_LIST:
         names = _in_one_list(names, things, stuff)
         of_things, of_stuff, stuff_prefix = _all_names(config), _all_names(config), "class"
     chosen_things = _choose(names.things, source, "class", things, of_things)

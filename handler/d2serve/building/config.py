@@ -5,16 +5,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from d2serve.building.augmentation import OPTION, read_augmentation
 from d2serve.building.config_values import ConfigValues
 from d2serve.building.fcos_keys import CENTER_HEADS
 from d2serve.building.keyed_backbone import read_backbone
 from d2serve.building.keyed_center_mask import read_center_mask
 from d2serve.building.keyed_fcos import read_condinst, read_fcos
 from d2serve.building.keyed_heads import read_retinanet, read_roi_heads, read_rpn, read_semantic
+from d2serve.building.keyed_mask_dino import read_mask_dino
 from d2serve.building.keyed_mask_former import read_mask_former
+from d2serve.building.keyed_sparse_rcnn import read_sparse_rcnn
 from d2serve.building.lazy_model import parse_lazy
 from d2serve.building.lazy_yaml import MODEL_KEY, is_lazy_config, read_lazy_config
 from d2serve.building.yaml_config import read_yaml_config
+from d2serve.errors import ConfigError
 from d2serve.model.backbone_config import BackboneConfig
 from d2serve.model.config import (
     Family,
@@ -45,20 +49,33 @@ def read_config(path: Path) -> dict[str, Any]:
     return read_lazy_config(path) if is_lazy_config(path) else read_yaml_config(path)
 
 
-def parse_config(explicit: dict[str, Any]) -> ModelConfig:
+def parse_config(explicit: dict[str, Any], *, augment: bool = False) -> ModelConfig:
     """Check the values that a config sets; Detectron2's defaults apply to the rest.
+
+    Args:
+        explicit: the values by key, nested.
+        augment: whether the network runs the versions of an image that TEST.AUG describes.
 
     Raises:
         ConfigError: the config is not supported; the message lists every unsupported value.
     """
-    return parse_lazy(explicit) if MODEL_KEY in explicit else _parse_keyed(explicit)
+    if MODEL_KEY not in explicit:
+        return _parse_keyed(explicit, augment)
+    if augment:
+        raise ConfigError(
+            f"{OPTION} is for configs with keys such as TEST.AUG.MIN_SIZES; this is "
+            "a lazy config, which has none; remove the option"
+        )
+    return parse_lazy(explicit)
 
 
-def _parse_keyed(explicit: dict[str, Any]) -> ModelConfig:
+def _parse_keyed(explicit: dict[str, Any], augment: bool) -> ModelConfig:
     values = ConfigValues(explicit)
     values["VERSION"]
     backbone = read_backbone(values)
-    config = ModelConfig(_read_input(values), backbone, _read_family(values, backbone))
+    family = _read_family(values, backbone)
+    augmentation = read_augmentation(values, family) if augment else None
+    config = ModelConfig(_read_input(values), backbone, family, augmentation)
     values.raise_problems()
     return config
 
@@ -87,12 +104,14 @@ def _read_input(values: ConfigValues) -> InputConfig:
 def _read_family(values: ConfigValues, backbone: BackboneConfig) -> Family:
     readers: dict[str, Callable[[ConfigValues, BackboneConfig], Family]] = {
         "CondInst": read_condinst,
+        "MaskDINO": read_mask_dino,
         "MaskFormer": read_mask_former,
         "OneStageDetector": read_fcos,
         "PanopticFPN": _read_panoptic,
         "ProposalNetwork": _read_proposals,
         "RetinaNet": read_retinanet,
         "SemanticSegmentor": read_semantic,
+        "SparseRCNN": read_sparse_rcnn,
     }
     return readers.get(values["MODEL.META_ARCHITECTURE"], _read_rcnn)(values, backbone)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from d2serve.building.config_keys import KEYS
 from d2serve.building.extensions import KnownKeys, known_keys
+from d2serve.building.key_types import Key
 from d2serve.building.named_models import find_named_model
 from d2serve.building.projects import package_accepts
 from d2serve.building.python_tags import find_opaque
@@ -62,6 +63,14 @@ class ConfigValues:
         aliases = self.known.aliases.get(name, {})
         if isinstance(value, str) and value in aliases:
             return aliases[value]
+        if key.check(value):
+            return value
+        self.problems[name] = f"{name}: {value!r} (supported: {key.describe(value)})"
+        return key.default
+
+    def optional(self, name: str, key: Key) -> Any:
+        """The value of a key that only an option of the build reads."""
+        value = self.given.get(name, key.default)
         if key.check(value):
             return value
         self.problems[name] = f"{name}: {value!r} (supported: {key.describe(value)})"

@@ -7,14 +7,17 @@ from typing import Any
 
 from d2serve.building.config_keys import IGNORED, KEYS
 from d2serve.building.convnext_keys import CONVNEXT
+from d2serve.building.deeplab_keys import DEEPLAB
 from d2serve.building.densepose_keys import DENSEPOSE
 from d2serve.building.dit_keys import DIT
 from d2serve.building.extension import Extension
 from d2serve.building.fcos_keys import CENTER_MASK, CONDINST, FCOS
 from d2serve.building.few_shot_keys import FEW_SHOT
 from d2serve.building.key_types import Key, extended
+from d2serve.building.mask_dino_keys import MASK_DINO
 from d2serve.building.mask_former_keys import MASK_FORMER
 from d2serve.building.projects import has_any
+from d2serve.building.sparse_rcnn_keys import SPARSE_RCNN
 from d2serve.building.swin_keys import SWIN, SWINT
 from d2serve.building.training_keys import TRAINING
 from d2serve.building.vovnet_keys import VOVNET
@@ -28,6 +31,9 @@ EXTENSIONS: tuple[Extension, ...] = (
     CONDINST,
     CENTER_MASK,
     MASK_FORMER,
+    MASK_DINO,
+    SPARSE_RCNN,
+    DEEPLAB,
     CONVNEXT,
     DIT,
     SWIN,

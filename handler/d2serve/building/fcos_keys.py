@@ -17,6 +17,7 @@ FCOS = Extension(
         "MODEL.PROPOSAL_GENERATOR.NAME=FCOS",
     ),
     keys={
+        "MODEL.FCPOSE_ON": only(False),
         "MODEL.MOBILENET": only(False),
         "MODEL.BACKBONE.ANTI_ALIAS": only(False),
         "MODEL.RESNETS.DEFORM_INTERVAL": only(1),

@@ -48,6 +48,8 @@ FSCE = Extension(
         "INPUT.USE_TRANSFORM_AUG",
         "INPUT.VIS_PERIOD",
         "MODEL.BACKBONE.FREEZE_P5",
+        # Of a backbone with a name of its own.
+        "MODEL.DLA",
         "MODEL.MOCO",
         "MODEL.ROI_BOX_HEAD.BOX_CLS_WEIGHT",
         "MODEL.ROI_BOX_HEAD.BOX_REG_WEIGHT",
@@ -91,4 +93,24 @@ DEFRCN = Extension(
         "TEST.PCB_UPPER",
     ),
 )
-FEW_SHOT = (FSDET, FSCE, DEFRCN)
+# Other tests of this project: with given boxes, or with the classes of each image alone.
+IMTFA_TESTS = {
+    "MODEL.GT_TEST_PROPOSALS": only(False),
+    "TEST.EVAL_METHOD": only("default"),
+    "TEST.MODEL_METHOD": only("default"),
+}
+IMTFA = Extension(
+    markers=("MODEL.ROI_HEADS.FREEZE_BOX_HEAD", "MODEL.ROI_MASK_HEAD.FREEZE*"),
+    keys=IMTFA_TESTS,
+    ignored=(
+        "INPUT.EXAMPLES_PER_SHOT",
+        "INPUT.NORMALIZE_SHOTS",
+        "INPUT.USE_TRANSFORM_METRIC_AVERAGING",
+        "MODEL.ROI_HEADS.ALPHA_WEIGHTING",
+        "MODEL.ROI_HEADS.FREEZE_BOX_HEAD",
+        "MODEL.ROI_MASK_HEAD.FREEZE",
+        "MODEL.ROI_MASK_HEAD.FREEZE_WITHOUT_PREDICTOR",
+        "TEST.EVAL_METHOD_WAYS",
+    ),
+)
+FEW_SHOT = (FSDET, FSCE, DEFRCN, IMTFA)

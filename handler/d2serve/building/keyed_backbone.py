@@ -1,9 +1,18 @@
 """Backbone of a keyed config as typed configuration."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from d2serve.building.config_values import ConfigValues
 from d2serve.building.convnext_keys import CONVNEXT_BACKBONES
+from d2serve.building.deeplab_keys import (
+    DEEPLAB_RESNET,
+    DEEPLAB_STEM,
+    MULTI_GRID,
+    RES4_DILATION,
+    RES5_DILATION,
+    STEM_TYPE,
+)
 from d2serve.building.dit_keys import DIT_BACKBONE
 from d2serve.building.fcos_keys import FCOS_RESNET
 from d2serve.building.keyed_convnext import read_convnext_backbone
@@ -31,22 +40,24 @@ RESNET_TOPS = {
     "build_resnet_fpn_backbone": Top(POOLED_TOP),
     "build_retinanet_resnet_fpn_backbone": Top(TWO_CONVOLUTIONS),
 }
+NETWORKS_OF_PROJECTS: dict[str, Callable[[ConfigValues], BackboneConfig]] = {
+    **dict.fromkeys(CONVNEXT_BACKBONES, read_convnext_backbone),
+    DIT_BACKBONE: read_dit_backbone,
+    **dict.fromkeys(SWIN_BACKBONES, read_swin_backbone),
+    **dict.fromkeys(VOVNET_BACKBONES, read_vovnet_backbone),
+}
 
 
 def read_backbone(values: ConfigValues) -> BackboneConfig:
     """Read MODEL.BACKBONE, MODEL.FPN and the section of the bottom-up network."""
     name = values["MODEL.BACKBONE.NAME"]
-    if name in CONVNEXT_BACKBONES:
-        return read_convnext_backbone(values)
-    if name == DIT_BACKBONE:
-        return read_dit_backbone(values)
-    if name in SWIN_BACKBONES:
-        return read_swin_backbone(values)
-    if name in VOVNET_BACKBONES:
-        return read_vovnet_backbone(values)
+    if name in NETWORKS_OF_PROJECTS:
+        return NETWORKS_OF_PROJECTS[name](values)
     if name == FCOS_VOVNET:
         return read_vovnet_backbone(values, read_fcos_top(values))
     resnet = read_resnet(values)
+    if name == DEEPLAB_RESNET:
+        return BackboneConfig(read_deeplab_resnet(values, resnet), fpn=None)
     if name == FCOS_RESNET:
         return read_resnet_pyramid(values, resnet, read_fcos_top(values))
     if name not in RESNET_TOPS:
@@ -91,6 +102,23 @@ def read_resnet(values: ConfigValues) -> ResNetConfig:
     )
     if config.depth in BASIC_BLOCK_DEPTHS:
         _check_basic_blocks(values)
+    return config
+
+
+def read_deeplab_resnet(values: ConfigValues, resnet: ResNetConfig) -> ResNetConfig:
+    """Read the keys of MODEL.RESNETS that the project DeepLab adds."""
+    if resnet.depth in BASIC_BLOCK_DEPTHS:
+        values.add_conflict("MODEL.RESNETS.DEPTH", f"must be 50 or more for {DEEPLAB_RESNET}")
+    config = replace(
+        resnet,
+        deep_stem=values[STEM_TYPE] == DEEPLAB_STEM,
+        res4_dilation=values[RES4_DILATION],
+        res5_multi_grid=tuple(values[MULTI_GRID]),
+    )
+    if config.res4_dilation == 2 and config.res5_dilation != 4:
+        values.add_conflict(RES5_DILATION, f"must be 4 with {RES4_DILATION} 2")
+    if config.deep_stem and config.stem_out_channels % 2:
+        values.add_conflict("MODEL.RESNETS.STEM_OUT_CHANNELS", "must be even")
     return config
 
 

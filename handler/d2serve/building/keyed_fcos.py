@@ -26,7 +26,12 @@ NO_SUPPRESSION = 1.0
 
 def read_fcos_top(values: ConfigValues) -> Top:
     """Read the levels above the pyramid, which are convolved from p5."""
-    for name in ("MODEL.MOBILENET", "MODEL.BACKBONE.ANTI_ALIAS", "MODEL.RESNETS.DEFORM_INTERVAL"):
+    for name in (
+        "MODEL.BACKBONE.ANTI_ALIAS",
+        "MODEL.FCPOSE_ON",
+        "MODEL.MOBILENET",
+        "MODEL.RESNETS.DEFORM_INTERVAL",
+    ):
         values[name]
     return Top(TOP_BLOCKS[values[f"{FCOS}.TOP_LEVELS"]], of_pyramid=True)
 

@@ -1,7 +1,13 @@
 """Parts of few-shot detectors in a keyed config."""
 
 from d2serve.building.config_values import ConfigValues
-from d2serve.building.few_shot_keys import COSINE_LAYERS, COSINE_SCALE, OUTPUT_LAYER, PCB
+from d2serve.building.few_shot_keys import (
+    COSINE_LAYERS,
+    COSINE_SCALE,
+    IMTFA_TESTS,
+    OUTPUT_LAYER,
+    PCB,
+)
 from d2serve.model.heads_config import CASCADE_HEADS, LEARNED_SCALE, STANDARD_HEADS
 
 HEADS = "MODEL.ROI_HEADS.NAME"
@@ -14,6 +20,9 @@ def read_cosine_scale(values: ConfigValues, heads: str) -> float | None:
         values: the config.
         heads: the class of the ROI heads.
     """
+    for name in IMTFA_TESTS:
+        if values.knows(name):
+            values[name]
     if not values.knows(OUTPUT_LAYER) or values[OUTPUT_LAYER] != COSINE_LAYERS:
         return None
     if heads == CASCADE_HEADS:

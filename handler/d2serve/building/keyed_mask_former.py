@@ -4,6 +4,13 @@ from math import log2
 
 from d2serve.building.config_values import ConfigValues
 from d2serve.building.keyed_heads import read_features
+from d2serve.building.keyed_queries import (
+    by_stride,
+    check_outputs,
+    read_divisibility,
+    read_limit,
+    read_things,
+)
 from d2serve.building.mask_former_keys import (
     DECODER,
     DEFORMABLE_DECODER,
@@ -11,14 +18,10 @@ from d2serve.building.mask_former_keys import (
     ENCODER_DECODER,
     HEAD,
     OF_MASK2FORMER,
-    OUTPUTS,
     QUERIES,
     TEST,
-    THINGS,
 )
-from d2serve.building.thing_classes import things_of
-from d2serve.model.backbone_config import BackboneConfig, ResNetConfig
-from d2serve.model.config import MaskFormerConfig, QueryInferenceConfig
+from d2serve.model.backbone_config import BackboneConfig
 from d2serve.model.layers import GROUP_NORM_GROUPS, NO_NORM_NO_BIAS
 from d2serve.model.mask_former_config import (
     EMBEDDING,
@@ -28,14 +31,14 @@ from d2serve.model.mask_former_config import (
     NUM_SCALES,
     STANDARD_DECODER,
     DeformableEncoderConfig,
+    MaskFormerConfig,
     PixelDecoderConfig,
     QueryDecoderConfig,
+    QueryInferenceConfig,
     TransformerConfig,
 )
 
 IN_FEATURE = f"{QUERIES}.TRANSFORMER_IN_FEATURE"
-# Of a Swin Transformer, whose last map has this stride; a ResNet accepts any size.
-SWIN_DIVISIBILITY = 32
 
 
 def read_mask_former(values: ConfigValues, backbone: BackboneConfig) -> MaskFormerConfig:
@@ -45,24 +48,16 @@ def read_mask_former(values: ConfigValues, backbone: BackboneConfig) -> MaskForm
     is_second = any(name in values.given for name in OF_MASK2FORMER)
     pixels = _read_pixel_decoder(values, backbone)
     return MaskFormerConfig(
-        size_divisibility=_read_divisibility(values, backbone),
+        size_divisibility=read_divisibility(values, QUERIES, backbone),
         pixel_decoder=pixels,
         decoder=_read_decoder(values, backbone, pixels, is_second),
         inference=_read_inference(values, is_second),
     )
 
 
-def _read_divisibility(values: ConfigValues, backbone: BackboneConfig) -> int:
-    """At most 1 for any size; below 0 what the backbone requires."""
-    given: int = values[f"{QUERIES}.SIZE_DIVISIBILITY"]
-    if given < 0 and not isinstance(backbone.bottom_up, ResNetConfig):
-        return SWIN_DIVISIBILITY
-    return max(given, 1)
-
-
 def _read_pixel_decoder(values: ConfigValues, backbone: BackboneConfig) -> PixelDecoderConfig:
     name = values[f"{HEAD}.PIXEL_DECODER_NAME"]
-    features = _by_stride(read_features(f"{HEAD}.IN_FEATURES", values, backbone), backbone)
+    features = by_stride(read_features(f"{HEAD}.IN_FEATURES", values, backbone), backbone)
     norm = values[f"{HEAD}.NORM"]
     encoder: DeformableEncoderConfig | TransformerConfig | None = None
     if name == DEFORMABLE_DECODER:
@@ -86,14 +81,10 @@ def _read_pixel_decoder(values: ConfigValues, backbone: BackboneConfig) -> Pixel
     )
 
 
-def _by_stride(features: tuple[str, ...], backbone: BackboneConfig) -> tuple[str, ...]:
-    return tuple(name for name in backbone.features if name in features)
-
-
 def _read_deformable(
     values: ConfigValues, backbone: BackboneConfig, features: tuple[str, ...]
 ) -> DeformableEncoderConfig:
-    encoded = _by_stride(read_features(ENCODED_FEATURES, values, backbone), backbone)
+    encoded = by_stride(read_features(ENCODED_FEATURES, values, backbone), backbone)
     if not set(encoded) <= set(features):
         values.add_conflict(ENCODED_FEATURES, f"must be of {HEAD}.IN_FEATURES, {list(features)!r}")
     finest = backbone.levels[backbone.features.index(encoded[0])]
@@ -171,46 +162,19 @@ def _read_inference(values: ConfigValues, is_second: bool) -> QueryInferenceConf
     # MaskFormer always returns a semantic map, and never instances.
     instance = is_second and values[f"{TEST}.INSTANCE_ON"]
     semantic = not is_second or values[f"{TEST}.SEMANTIC_ON"]
-    if not (instance or semantic or panoptic):
-        values.add_conflict(OUTPUTS[0], f"one of {', '.join(OUTPUTS)} must be True")
+    if is_second:
+        check_outputs(values, QUERIES)
     num_classes = values[f"{HEAD}.NUM_CLASSES"]
     before = values[f"{TEST}.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE"]
     return QueryInferenceConfig(
         num_classes=num_classes,
-        things=_read_things(values, num_classes) if panoptic else (),
+        things=read_things(values, QUERIES) if panoptic else (),
         instance=instance,
         semantic=semantic,
         panoptic=panoptic,
         object_mask_threshold=values[f"{TEST}.OBJECT_MASK_THRESHOLD"],
         overlap_threshold=values[f"{TEST}.OVERLAP_THRESHOLD"],
-        max_detections=_read_limit(values, num_classes) if instance else 0,
+        max_detections=read_limit(values, QUERIES) if instance else 0,
         confident_pixels_only=is_second,
         resize_first=before or panoptic or instance,
     )
-
-
-def _read_limit(values: ConfigValues, num_classes: int) -> int:
-    """The number of pairs of a query and a class that are instances."""
-    name = "TEST.DETECTIONS_PER_IMAGE"
-    limit: int = values[name]
-    pairs = values[f"{QUERIES}.NUM_OBJECT_QUERIES"] * num_classes
-    if not 0 <= limit <= pairs:
-        values.add_conflict(name, f"must be 0 to {pairs}, the pairs of a query and a class")
-    return limit
-
-
-def _read_things(values: ConfigValues, num_classes: int) -> tuple[int, ...]:
-    """The classes of countable objects: of the config, else of its datasets."""
-    given = values[THINGS]
-    things = tuple(given) if given is not None else things_of(values.given, num_classes)
-    if things is None:
-        values.add_conflict(
-            f"{TEST}.PANOPTIC_ON",
-            f"requires the classes of countable objects, which are unknown for DATASETS.TRAIN "
-            f"{values.given.get('DATASETS.TRAIN')!r} with {num_classes} classes; give their "
-            f"indices, for example {THINGS}: [0, 1, 2]",
-        )
-        return ()
-    if any(index >= num_classes for index in things):
-        values.add_conflict(THINGS, f"must be below {num_classes}, {HEAD}.NUM_CLASSES")
-    return things

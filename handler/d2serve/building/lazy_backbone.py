@@ -2,12 +2,15 @@
 
 from d2serve.building.config_keys import ANY_NORM
 from d2serve.building.key_types import Key, flag, integer, one_of, only
+from d2serve.building.keyed_fpn import Top
 from d2serve.building.lazy_node import NORM, LazyNode, integers
 from d2serve.building.lazy_parts import POSITIVE, check_channels, read_norm_eps
 from d2serve.building.lazy_swin import read_swin
 from d2serve.model.backbone_config import (
+    NO_TOP,
     POOLED_TOP,
     STAGES,
+    TWO_CONVOLUTIONS,
     AnyBackboneConfig,
     BackboneConfig,
     FPNConfig,
@@ -19,11 +22,14 @@ from d2serve.model.backbone_config import (
 from d2serve.model.layers import NO_NORM_NO_BIAS
 
 SCALES = [4.0, 2.0, 1.0, 0.5]
+# The coarsest level of an `FPN`.
+LAST_LEVEL = "p5"
 # The level that `LastLevelMaxPool` pools.
 LEVEL_BELOW_POOLED = 5
 # The default of `detectron2.modeling.backbone.resnet`.
 RESNET_NORM = one_of("BN", *ANY_NORM)
 PYRAMID_NORM = one_of("LN", *ANY_NORM)
+LAST_STAGES = one_of(*([*STAGES[first:]] for first in range(len(STAGES))))
 # Detectron2 normalizes between the two upsamplings of this scale.
 NORMALIZED_SCALE = 4.0
 
@@ -102,6 +108,21 @@ def _has_pooled_top(node: LazyNode) -> bool:
     return True
 
 
+def _read_top(node: LazyNode, bottom_up: ResNetConfig | SwinConfig, out_channels: int) -> Top:
+    """Read the levels above the pyramid of an `FPN`."""
+    if not node.has("top_block"):
+        return Top(NO_TOP)
+    top = node.child("top_block")
+    if top.target("LastLevelMaxPool", "LastLevelP6P7") == "LastLevelMaxPool":
+        return Top(POOLED_TOP)
+    top.ignore("in_channels")  # determined by `in_feature`
+    top.check_equal("out_channels", out_channels)
+    source: str = top.value("in_feature", one_of("res5", LAST_LEVEL))
+    if source not in (*bottom_up.features, LAST_LEVEL):
+        top.add_conflict("in_feature", f"must be {LAST_LEVEL!r} for this bottom_up")
+    return Top(TWO_CONVOLUTIONS, of_pyramid=source == LAST_LEVEL)
+
+
 def _read_fpn(node: LazyNode, channels: int) -> BackboneConfig:
     network = node.child("bottom_up")
     bottom_up: ResNetConfig | SwinConfig
@@ -109,23 +130,36 @@ def _read_fpn(node: LazyNode, channels: int) -> BackboneConfig:
         bottom_up = _read_resnet(network, channels)
     else:
         bottom_up = read_swin(network, channels)
-    node.required("in_features", only([*bottom_up.features]))
-    if not _has_pooled_top(node):
-        node.add_problem("top_block", "supported: only LastLevelMaxPool")
+    out_channels = node.required("out_channels", integer(256, 1))
+    top = _read_top(node, bottom_up, out_channels)
     fpn = FPNConfig(
-        in_features=bottom_up.features,
-        out_channels=node.required("out_channels", integer(256, 1)),
+        in_features=_read_in_features(node, network, bottom_up),
+        out_channels=out_channels,
         fuse_type=node.value("fuse_type", one_of("sum", "avg")),
         norm=_without_bias(node.value("norm", NORM)),
-        top_block=POOLED_TOP,
+        top_block=top.block,
+        top_of_pyramid=top.of_pyramid,
         square_size=node.value("square_pad", integer(0, 0)),
     )
     return BackboneConfig(bottom_up, fpn)
 
 
+def _read_in_features(
+    node: LazyNode, network: LazyNode, bottom_up: ResNetConfig | SwinConfig
+) -> tuple[str, ...]:
+    """Read the feature maps of a pyramid on a network."""
+    if isinstance(bottom_up, SwinConfig):
+        return tuple(node.required("in_features", only([*bottom_up.features])))
+    features = tuple(node.required("in_features", LAST_STAGES))
+    returned = network.value("out_features", LAST_STAGES)
+    if not set(features) <= set(returned):
+        node.add_conflict("in_features", f"must be of bottom_up.out_features, {returned!r}")
+    return features
+
+
 def _read_resnet(node: LazyNode, channels: int) -> ResNetConfig:
     node.ignore("freeze_at")
-    node.required("out_features", only([*STAGES]))
+    node.required("out_features", LAST_STAGES)
     stem, stages = node.child("stem"), node.child("stages")
     stem.target("BasicStem")
     stages.target("ResNet.make_default_stages")

@@ -1,14 +1,17 @@
 """Network of a lazy config as typed configuration."""
 
+from collections.abc import Callable
 from typing import Any
 
 from d2serve.building.key_types import integer, one_of, per_channel
 from d2serve.building.lazy_backbone import read_backbone
+from d2serve.building.lazy_dense import read_fcos, read_retinanet
 from d2serve.building.lazy_heads import read_roi_heads
 from d2serve.building.lazy_node import LazyNode, Problems
 from d2serve.building.lazy_rpn import read_rpn
 from d2serve.building.lazy_yaml import MODEL_KEY
-from d2serve.model.config import InputConfig, ModelConfig, RCNNConfig
+from d2serve.model.backbone_config import AnyBackboneConfig
+from d2serve.model.config import Family, InputConfig, ModelConfig, RCNNConfig
 
 INPUT_KEY = "input"
 
@@ -26,16 +29,26 @@ def parse_lazy(explicit: dict[str, Any]) -> ModelConfig:
         "", {MODEL_KEY: explicit.get(MODEL_KEY), INPUT_KEY: explicit.get(INPUT_KEY)}, Problems()
     )
     model, sizes = root.child(MODEL_KEY), root.child(INPUT_KEY)
-    model.target("GeneralizedRCNN")
+    read_family = FAMILIES[model.target(*FAMILIES)]
     model.ignore("input_format", "vis_period")
     images = _read_input(model, sizes)
     backbone = read_backbone(model.child("backbone"), images.channels)
-    rpn = read_rpn(model.child("proposal_generator"), backbone)
-    heads = read_roi_heads(model.child("roi_heads"), backbone, rpn.max_proposals)
-    config = ModelConfig(images, backbone, RCNNConfig(rpn, heads))
+    config = ModelConfig(images, backbone, read_family(model, backbone))
     _check_square(sizes, config)
     root.raise_problems()
     return config
+
+
+def _read_rcnn(model: LazyNode, backbone: AnyBackboneConfig) -> RCNNConfig:
+    rpn = read_rpn(model.child("proposal_generator"), backbone)
+    return RCNNConfig(rpn, read_roi_heads(model.child("roi_heads"), backbone, rpn.max_proposals))
+
+
+FAMILIES: dict[str, Callable[[LazyNode, AnyBackboneConfig], Family]] = {
+    "GeneralizedRCNN": _read_rcnn,
+    "RetinaNet": read_retinanet,
+    "FCOS": read_fcos,
+}
 
 
 def _read_input(model: LazyNode, sizes: LazyNode) -> InputConfig:

@@ -45,7 +45,7 @@ def read_rpn(node: LazyNode, backbone: AnyBackboneConfig) -> RPNConfig:
         post_nms_topk=node.required("post_nms_topk", train_and_test(1000))[1],
         nms_threshold=node.value("nms_thresh", overlap(0.7)),
         min_box_size=node.value("min_box_size", number(0.0)),
-        anchors=_read_anchors(node.child("anchor_generator"), features),
+        anchors=read_anchors(node.child("anchor_generator"), features),
     )
 
 
@@ -72,7 +72,8 @@ def stride_of(feature: str) -> int:
     return int(2 ** int(feature.removeprefix("p")))
 
 
-def _read_anchors(node: LazyNode, features: tuple[str, ...]) -> AnchorConfig:
+def read_anchors(node: LazyNode, features: tuple[str, ...]) -> AnchorConfig:
+    """Read a `DefaultAnchorGenerator` for these levels."""
     node.target("DefaultAnchorGenerator")
     node.check_equal("strides", [stride_of(name) for name in features])
     return AnchorConfig(

@@ -37,7 +37,8 @@ class NamedModel:
 def find_named_model(given: Mapping[str, Any]) -> NamedModel | None:
     """Return the network that the class names and keys of a config are of, if it is a known one.
 
-    Of several projects that with the most keys and values of the config is named.
+    A network that d2serve lacks is named rather than the supported one that its project extends; of
+    several projects that with the most keys and values of the config.
 
     Args:
         given: the values that the config sets, by dotted name.
@@ -47,7 +48,11 @@ def find_named_model(given: Mapping[str, Any]) -> NamedModel | None:
         for project in OTHER_PROJECTS
         if (model := project.find_model(given)) is not None
     ]
-    return max(found, key=lambda named: _count(named.project, given), default=None)
+    return max(
+        found,
+        key=lambda named: (not named.model.supported, _count(named.project, given)),
+        default=None,
+    )
 
 
 def _count(project: Project, given: Mapping[str, Any]) -> int:

@@ -5,6 +5,7 @@ from d2serve.building.older_frameworks import OLDER_FRAMEWORKS
 from d2serve.building.projects import DETECTRON2_PROJECTS, Project, ProjectModel
 from d2serve.building.training_projects import TRAINING_PROJECTS
 from d2serve.building.transformer_projects import TRANSFORMER_PROJECTS
+from d2serve.building.vocabulary_projects import VOCABULARY_PROJECTS
 
 ARCHITECTURE = "MODEL.META_ARCHITECTURE"
 BACKBONE = "MODEL.BACKBONE.NAME"
@@ -67,9 +68,19 @@ OTHER_PROJECTS = (
     ),
     *TRANSFORMER_PROJECTS,
     Project(
+        "grid-feats-vqa",
+        "github.com/facebookresearch/grid-feats-vqa",
+        (
+            "MODEL.ATTRIBUTE_ON",
+            "MODEL.R*.BBOX_LOSS_WEIGHT",
+            "MODEL.ROI_ATTRIBUTE_HEAD.*",
+        ),
+        (ProjectModel("grid features", (f"{HEADS}=Attribute*ROIHeads",)),),
+    ),
+    Project(
         "bottom-up-attention.pytorch",
         "github.com/MILVLG/bottom-up-attention.pytorch",
-        ("MODEL.BUA.*",),
+        ("MODEL.ATTRIBUTE_ON", "MODEL.BUA.*", "MODEL.ROI_ATTRIBUTE_HEAD.*"),
         (
             ProjectModel(
                 "bottom-up attention",
@@ -79,6 +90,21 @@ OTHER_PROJECTS = (
                     f"{PROPOSALS}=BUARPN",
                     f"{HEADS}=BUACaffeRes5ROIHeads",
                     f"{HEADS}=Attribute*ROIHeads",
+                ),
+            ),
+        ),
+    ),
+    Project(
+        "py-bottom-up-attention",
+        "github.com/airsplay/py-bottom-up-attention",
+        ("MODEL.ROI_BOX_HEAD.ATTR", "MODEL.ROI_BOX_HEAD.NUM_ATTRS"),
+        (
+            ProjectModel(
+                "bottom-up attention",
+                (
+                    "MODEL.CAFFE_MAXPOOL",
+                    "MODEL.PROPOSAL_GENERATOR.HID_CHANNELS",
+                    "MODEL.ROI_BOX_HEAD.RES5HALVE",
                 ),
             ),
         ),
@@ -96,6 +122,7 @@ OTHER_PROJECTS = (
         ),
     ),
     *DETECTOR_PROJECTS,
+    *VOCABULARY_PROJECTS,
     Project(
         "D2Go",
         "github.com/facebookresearch/d2go",
@@ -123,6 +150,12 @@ OTHER_PROJECTS = (
         ),
     ),
     Project(
+        "DD3D",
+        "github.com/TRI-ML/dd3d",
+        ("DD3D.*", "FE.*", "MODEL.BOX?D_ON", "MODEL.CKPT", "MODEL.DEPTH_ON"),
+        (ProjectModel("DD3D", (f"{ARCHITECTURE}=*DD3D",)),),
+    ),
+    Project(
         "Mesh R-CNN",
         "github.com/facebookresearch/meshrcnn",
         (
@@ -135,22 +168,6 @@ OTHER_PROJECTS = (
             "MODEL.ZPRED_ON",
         ),
         (ProjectModel("Mesh R-CNN", (f"{HEADS}=MeshRCNNROIHeads",)),),
-    ),
-    Project(
-        "RegionCLIP",
-        "github.com/microsoft/RegionCLIP",
-        ("MODEL.CLIP.*",),
-        (
-            ProjectModel(
-                "RegionCLIP",
-                (
-                    f"{ARCHITECTURE}=CLIPFastRCNN",
-                    f"{ARCHITECTURE}=PretrainFastRCNN",
-                    f"{BACKBONE}=build_clip_resnet_*backbone",
-                    f"{HEADS}=CLIP*ROIHeads",
-                ),
-            ),
-        ),
     ),
     Project(
         "FewX",

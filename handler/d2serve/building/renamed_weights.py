@@ -4,6 +4,7 @@ These projects keep a convolution, its norm and its ReLU as three modules of a s
 """
 
 import re
+from collections.abc import Container
 
 # Patterns of parts of a name and what replaces them; all that match apply, in this order.
 RENAMES = (
@@ -31,9 +32,42 @@ RENAMES = (
     (re.compile(r"(\bmask_branch\.(?:refine|tower)\.\d+)\.1\."), r"\1.norm."),
 )
 
+# Names of Detectron2's FCOS, which its RetinaNet has too.
+OF_FCOS = (
+    (re.compile(r"^head\.(cls|bbox)_subnet\."), r"proposal_generator.fcos_head.\1_tower."),
+    (re.compile(r"^head\.cls_score\."), "proposal_generator.fcos_head.cls_logits."),
+    (re.compile(r"^head\.(?=bbox_pred\.|ctrness\.)"), "proposal_generator.fcos_head."),
+)
+
+
+def name_in_network(name: str, expected: Container[str]) -> str:
+    """Return the name of a weight in d2serve's network.
+
+    Args:
+        name: in a checkpoint.
+        expected: the names in the network.
+
+    Examples:
+        >>> name_in_network("head.ctrness.bias", {"proposal_generator.fcos_head.ctrness.bias"})
+        'proposal_generator.fcos_head.ctrness.bias'
+        >>> name_in_network("head.cls_score.bias", {"roi_heads.box_predictor.cls_score.bias"})
+        'head.cls_score.bias'
+    """
+    if name in expected:
+        return name
+    other = of_fcos(name)
+    return other if other in expected else renamed(name)
+
+
+def of_fcos(name: str) -> str:
+    """Return the name in d2serve's network of a weight of Detectron2's FCOS."""
+    for pattern, replacement in OF_FCOS:
+        name = pattern.sub(replacement, name)
+    return name
+
 
 def renamed(name: str) -> str:
-    """Return the name of a weight in d2serve's network.
+    """Return the name in d2serve's networks of a weight of another project.
 
     Examples:
         >>> renamed("backbone.bottom_up.stage3.OSA3_1.concat.OSA3_1_concat/norm.bias")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from d2serve.building.augmentation import OPTION
 from d2serve.building.checkpoint_loading import build_from_checkpoint, is_derived
 from d2serve.building.config import parse_config
 from d2serve.building.ignored_keys import IGNORED_KEYS_FILE, split_ignored
@@ -28,6 +29,7 @@ from d2serve.errors import (
     RuntimeUnavailableError,
     UnsupportedConfigError,
 )
+from d2serve.model.augmentation_config import AugmentationConfig
 from d2serve.model.optimize import optimize
 from d2serve.model.serialization import encode_config, write_model_file
 from d2serve.model.weights import WEIGHTS_FILE, Weights, write_weights
@@ -47,19 +49,21 @@ class RuntimeChoice:
 
 @dataclass(frozen=True)
 class WrittenModel:
-    """Properties of a model that its class names depend on.
+    """Properties of a model that its class names and the report of the build depend on.
 
     Attributes:
         explicit: the keys that its config sets; of a lazy config only the datasets.
         num_classes: number of thing classes.
         num_stuff_classes: number of stuff classes.
         ignored: the keys that were ignored on request, by dotted name.
+        augmentation: the versions of an image that the network runs, or None.
     """
 
     explicit: Mapping[str, Any]
     num_classes: int
     num_stuff_classes: int
     ignored: Mapping[str, Any]
+    augmentation: AugmentationConfig | None = None
 
 
 def choose_runtime(requested: str, config: Path, ignore_keys: Sequence[str] = ()) -> RuntimeChoice:
@@ -103,11 +107,25 @@ def choose_runtime(requested: str, config: Path, ignore_keys: Sequence[str] = ()
 
 
 def write_model_folder(
-    folder: Path, config: Path, weights: Weights, runtime: str, ignore_keys: Sequence[str] = ()
+    folder: Path,
+    config: Path,
+    weights: Weights,
+    runtime: str,
+    ignore_keys: Sequence[str] = (),
+    *,
+    augment: bool = False,
 ) -> WrittenModel:
     """Write model.json, weights.pt and detectron2.yaml for a runtime.
 
     Keys that are ignored on request are recorded in IGNORED_KEYS_FILE.
+
+    Args:
+        folder: the archive's model folder.
+        config: a YAML config.
+        weights: the checkpoint's weights.
+        runtime: NATIVE or DETECTRON2.
+        ignore_keys: patterns of keys to ignore; see `split_ignored`.
+        augment: whether the archive augments images; only for NATIVE.
 
     Raises:
         ConfigError, CheckpointError: the config is not supported, or the weights do not match it or
@@ -115,8 +133,15 @@ def write_model_folder(
         RuntimeUnavailableError: the runtime cannot be imported.
     """
     check_values(weights)
-    write = {NATIVE: _write_native, DETECTRON2: _write_detectron2}[runtime]
-    written = write(folder, config, weights, ignore_keys)
+    if runtime == NATIVE:
+        written = _write_native(folder, config, weights, ignore_keys, augment)
+    elif augment:
+        raise ConfigError(
+            f"{OPTION} is for the runtime {NATIVE}, and the model needs {runtime}, which d2serve "
+            "runs without test-time augmentation; remove the option"
+        )
+    else:
+        written = _write_detectron2(folder, config, weights, ignore_keys)
     if written.ignored:
         write_yaml(folder / IGNORED_KEYS_FILE, as_text(written.ignored))
     return written
@@ -142,17 +167,21 @@ def write_detectron2_config(
 
 
 def _write_native(
-    folder: Path, config: Path, weights: Weights, ignore_keys: Sequence[str]
+    folder: Path, config: Path, weights: Weights, ignore_keys: Sequence[str], augment: bool
 ) -> WrittenModel:
     explicit, ignored = _read(config, ignore_keys)
-    model_config = parse_config(explicit)
+    model_config = parse_config(explicit, augment=augment)
     model = build_from_checkpoint(model_config, weights, CPU)
     write_model_file(folder, NATIVE, encode_config(model_config))
     write_weights(folder / WEIGHTS_FILE, optimize(model))
     write_yaml(folder / DETECTRON2_CONFIG_FILE, as_text(explicit))
     output = model_config.output
     return WrittenModel(
-        _with_datasets(explicit), output.num_classes, output.num_stuff_classes, ignored
+        _with_datasets(explicit),
+        output.num_classes,
+        output.num_stuff_classes,
+        ignored,
+        model_config.augmentation,
     )
 
 

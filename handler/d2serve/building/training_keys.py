@@ -45,7 +45,11 @@ TEACHER_AND_STUDENT = Extension(
 # A dumped config of version 2 has its FCOS too.
 TWO_STAGES = Extension(markers=(f"{HEADS}=StandardROIHeadsPseudoLab",), ignored=("MODEL.FCOS",))
 CSD = Extension(
-    markers=(f"{ARCHITECTURE}=CSDGeneralizedRCNN", f"{HEADS}=CSDStandardROIHeads"),
+    markers=(
+        f"{ARCHITECTURE}=CSDGeneralizedRCNN",
+        f"{HEADS}=CSDStandardROIHeads",
+        "WANDB_PROJECT_NAME=csd-detectron2",
+    ),
     aliases={
         ARCHITECTURE: {"CSDGeneralizedRCNN": RCNN},
         HEADS: {"CSDStandardROIHeads": STANDARD_HEADS},
@@ -79,7 +83,8 @@ CUTLER = Extension(
 )
 ALDI = Extension(
     markers=("DOMAIN_ADAPT.*", "EMA.*"),
-    ignored=("AUG", "DOMAIN_ADAPT", "EMA", "VIT.USE_ACT_CHECKPOINT"),
+    # The keys of a backbone with a name of its own are in every dumped config.
+    ignored=("AUG", "DOMAIN_ADAPT", "EMA", "MODEL.CONVNEXT", "VIT.USE_ACT_CHECKPOINT"),
 )
 ACTIVE_LEARNING = Extension(
     markers=(f"{ARCHITECTURE}=ActiveLearningRCNN", f"{HEADS}=ROIHeadsAL"),

@@ -34,6 +34,7 @@ TRAINING_PROJECTS = (
         "github.com/facebookresearch/unbiased-teacher",
         UNBIASED_TEACHER,
         (
+            ProjectModel("a variant", (f"{ARCHITECTURE}=TwoStagePseudoLabGeneralizedRCNN?*",)),
             ProjectModel(
                 "Unbiased Teacher",
                 (f"{ARCHITECTURE}=TwoStagePseudoLabGeneralizedRCNN",),
@@ -47,6 +48,9 @@ TRAINING_PROJECTS = (
         (
             *UNBIASED_TEACHER,
             "MODEL.FCOS.*",
+            "MODEL.BACKBONE.NAME=build_fcos_*fpn_backbone",
+            "MODEL.PROPOSAL_GENERATOR.NAME=FCOS",
+            f"{ARCHITECTURE}=OneStageDetector",
             "MODEL.ROI_BOX_HEAD.BBOX_PSEUDO_REG_LOSS_TYPE",
             "MODEL.ROI_HEADS.LOSS=*_BoundaryVar",
             "SEMISUPNET.*",
@@ -57,7 +61,16 @@ TRAINING_PROJECTS = (
                 (f"{ARCHITECTURE}=TwoStagePseudoLabGeneralizedRCNN",),
                 supported=True,
             ),
-            ProjectModel("FCOS", ("SEMISUPNET.*_CTR_*", "SEMISUPNET.PSEUDO_*_REG")),
+            ProjectModel(
+                "FCOS",
+                (
+                    "MODEL.FCOS.KL_LOSS",
+                    "MODEL.FCOS.NMS_CRITERIA_*",
+                    "MODEL.FCOS.REG_DISCRETE",
+                    "SEMISUPNET.*_CTR_*",
+                    "SEMISUPNET.PSEUDO_*_REG",
+                ),
+            ),
         ),
     ),
     Project(
@@ -102,6 +115,27 @@ TRAINING_PROJECTS = (
         "github.com/ucbdrive/few-shot-object-detection",
         FSDET,
         (ProjectModel("FsDet", ("MODEL.ROI_HEADS.OUTPUT_LAYER",), supported=True),),
+    ),
+    Project(
+        "iMTFA",
+        "github.com/danganea/iMTFA",
+        (
+            *FSDET,
+            "INPUT.EXAMPLES_PER_SHOT",
+            "INPUT.NORMALIZE_SHOTS",
+            "INPUT.USE_TRANSFORM_METRIC_AVERAGING",
+            "MODEL.GT_TEST_PROPOSALS",
+            "MODEL.ROI_HEADS.ALPHA_WEIGHTING",
+            "TEST.EVAL_METHOD*",
+            "TEST.MODEL_METHOD",
+        ),
+        (
+            ProjectModel(
+                "iMTFA",
+                ("MODEL.ROI_HEADS.FREEZE_BOX_HEAD", "MODEL.ROI_MASK_HEAD.FREEZE*"),
+                supported=True,
+            ),
+        ),
     ),
     Project(
         "FSCE",

@@ -16,6 +16,15 @@ MASK_FORMER = (
     f"{BACKBONE}=D2SwinTransformer",
     f"{SEMANTIC}.NAME=MaskFormerHead",
 )
+DIT = (
+    "AUG.DETR",
+    "MODEL.VIT.DROP_PATH",
+    "MODEL.VIT.IMG_SIZE",
+    "MODEL.VIT.MODEL_KWARGS",
+    "MODEL.VIT.NAME",
+    "MODEL.VIT.OUT_FEATURES",
+    "MODEL.VIT.POS_TYPE",
+)
 
 
 def _single(name: str, source: str, keys: tuple[str, ...], *classes: str) -> Project:
@@ -25,6 +34,19 @@ def _single(name: str, source: str, keys: tuple[str, ...], *classes: str) -> Pro
 
 # Among projects with the same keys the first is named.
 TRANSFORMER_PROJECTS = (
+    Project(
+        "MaskFormer",
+        "github.com/facebookresearch/MaskFormer",
+        (
+            *MASK_FORMER,
+            "MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE=res5",
+            "MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE=transformer_encoder",
+        ),
+        (
+            ProjectModel("the per-pixel baseline", (f"{SEMANTIC}.NAME=PerPixelBaseline*",)),
+            ProjectModel("MaskFormer", (f"{ARCHITECTURE}=MaskFormer",), supported=True),
+        ),
+    ),
     Project(
         "Mask2Former",
         "github.com/facebookresearch/Mask2Former",
@@ -40,19 +62,6 @@ TRANSFORMER_PROJECTS = (
             ProjectModel("VideoMaskFormer", (f"{ARCHITECTURE}=VideoMaskFormer",)),
             ProjectModel("a variant", (f"{ARCHITECTURE}=MaskFormer?*",)),
             ProjectModel("Mask2Former", (f"{ARCHITECTURE}=MaskFormer",), supported=True),
-        ),
-    ),
-    Project(
-        "MaskFormer",
-        "github.com/facebookresearch/MaskFormer",
-        (
-            *MASK_FORMER,
-            "MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE=res5",
-            "MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE=transformer_encoder",
-        ),
-        (
-            ProjectModel("the per-pixel baseline", (f"{SEMANTIC}.NAME=PerPixelBaseline*",)),
-            ProjectModel("MaskFormer", (f"{ARCHITECTURE}=MaskFormer",), supported=True),
         ),
     ),
     _single(
@@ -83,14 +92,46 @@ TRANSFORMER_PROJECTS = (
         f"{ARCHITECTURE}=OVSeg*",
         f"{SEMANTIC}.NAME=OpenVocabMaskFormerHead",
     ),
+    _single(
+        "ZegFormer",
+        "github.com/dingjiansw101/ZegFormer",
+        (
+            *MASK_FORMER,
+            "MODEL.PROMPT_ENSEMBLE*",
+            f"{SEMANTIC}.CLIP_*",
+            f"{SEMANTIC}.T*_CLASS_JSON",
+        ),
+        f"{SEMANTIC}.NAME=ZegFormerHead",
+    ),
     _single("VITA", "github.com/sukjunhwang/VITA", ("MODEL.VITA.*",), f"{ARCHITECTURE}=Vita"),
     _single("IFC", "github.com/sukjunhwang/IFC", ("MODEL.IFC.*",), f"{ARCHITECTURE}=Ifc"),
-    _single(
+    Project(
         "Mask DINO",
         "github.com/IDEA-Research/MaskDINO",
-        ("MODEL.MaskDINO.*",),
-        f"{ARCHITECTURE}=MaskDINO",
-        f"{SEMANTIC}.NAME=MaskDINOHead",
+        ("Default_loading", "MODEL.MaskDINO.*", "TEST.EVAL_FLAG"),
+        (
+            ProjectModel("FocalNet", (f"{BACKBONE}=D2FocalNet",)),
+            ProjectModel("a variant", (f"{ARCHITECTURE}=MaskDINO?*",)),
+            ProjectModel(
+                "Mask DINO",
+                (f"{ARCHITECTURE}=MaskDINO", f"{SEMANTIC}.NAME=MaskDINOHead"),
+                supported=True,
+            ),
+        ),
+    ),
+    Project(
+        "DI-MaskDINO",
+        "github.com/CQU-ADHRI-Lab/DI-MaskDINO",
+        ("MODEL.MaskDINO.*", f"{ARCHITECTURE}=MaskDINO", f"{SEMANTIC}.NAME=MaskDINOHead"),
+        (
+            ProjectModel(
+                "DI-MaskDINO",
+                (
+                    "MODEL.MaskDINO.FIRST_SELECTED_QUERIES",
+                    "MODEL.MaskDINO.TRANSFORMER_DECODER_NAME=DIMaskDINODecoder",
+                ),
+            ),
+        ),
     ),
     _single(
         "FC-CLIP",
@@ -121,7 +162,7 @@ TRANSFORMER_PROJECTS = (
     Project(
         "DiT or LayoutLMv3",
         "github.com/microsoft/unilm",
-        ("AUG.DETR", "CACHE_DIR", "MODEL.IMAGE_ONLY", "MODEL.VIT.*", "PUBLAYNET_DATA_DIR_*"),
+        (*DIT, "CACHE_DIR", "MODEL.CONFIG_PATH", "MODEL.IMAGE_ONLY", "*_DATA_DIR_T*"),
         (
             ProjectModel(
                 "LayoutLMv3",
@@ -129,6 +170,13 @@ TRANSFORMER_PROJECTS = (
             ),
             ProjectModel("DiT", (f"{BACKBONE}=build_vit_fpn_backbone",), supported=True),
         ),
+    ),
+    _single(
+        "VGT",
+        "github.com/AlibabaResearch/AdvancedLiterateMachinery",
+        (*DIT, "MODEL.VIT.MERGE_TYPE", "MODEL.WORDGRID.*"),
+        f"{ARCHITECTURE}=VGT",
+        f"{BACKBONE}=build_VGT_fpn_backbone",
     ),
     _single(
         "MPViT",
@@ -142,17 +190,42 @@ TRANSFORMER_PROJECTS = (
         ("MODEL.SWINT.*",),
         (ProjectModel("Swin", (f"{BACKBONE}=build_*swint_*backbone",), supported=True),),
     ),
-    _single(
+    Project(
         "Sparse R-CNN",
         "github.com/PeizeSun/SparseR-CNN",
         ("MODEL.SparseRCNN.*",),
-        f"{ARCHITECTURE}=SparseRCNN",
+        (ProjectModel("Sparse R-CNN", (f"{ARCHITECTURE}=SparseRCNN",), supported=True),),
     ),
     _single(
         "DiffusionDet",
         "github.com/ShoufaChen/DiffusionDet",
         ("MODEL.DiffusionDet.*", "MODEL.SWIN.*"),
         f"{ARCHITECTURE}=DiffusionDet",
+    ),
+    _single(
+        "FSDiffusionDet",
+        "github.com/pierlj/FSDiffusionDet",
+        ("FEWSHOT.*", "FINETUNE.*", "MODEL.DiffusionDet.*", "MODEL.SWIN.*", "TRAIN_MODE"),
+        f"{ARCHITECTURE}=FSDiffusionDet",
+        "FEWSHOT.*",
+    ),
+    _single(
+        "DiffusionInst",
+        "github.com/chenhaoxing/DiffusionInst",
+        ("MODEL.DiffusionInst.*", "MODEL.SWIN.*"),
+        f"{ARCHITECTURE}=DiffusionInst",
+    ),
+    _single(
+        "ISTR",
+        "github.com/hujiecpp/ISTR",
+        ("MODEL.ISTR.*", "MODEL.SWINT.*"),
+        f"{ARCHITECTURE}=ISTR",
+    ),
+    _single(
+        "OneNet",
+        "github.com/PeizeSun/OneNet",
+        ("MODEL.OneNet.*",),
+        f"{ARCHITECTURE}=OneNet",
     ),
     Project(
         "ALDI",

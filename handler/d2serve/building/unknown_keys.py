@@ -70,7 +70,7 @@ def class_notes(problems: Mapping[str, Any], owners: Mapping[str, Project]) -> l
         and value not in ("", EXPLAINED)
         and name not in owners
     ]
-    if not classes or _is_foreign(owners):
+    if not classes or not all(each.is_supported for each in _other_projects(owners)):
         return []
     return [
         f"{', '.join(classes)}: neither d2serve nor the detectron2 package has this class; correct "
@@ -117,8 +117,8 @@ def find_fixed(unknown: Mapping[str, Any], owners: Mapping[str, Project]) -> str
     for name, value in unknown.items():
         if name in owners and changes_standard_network(name, value, owners[name]):
             return (
-                f"{name}: {value!r} is a key of {owners[name].name} that changes the network, so "
-                "it cannot be ignored: the weights may match and the results be wrong"
+                f"{name}: {value!r} is a key of {_source(owners[name])} that changes the network, "
+                "so it cannot be ignored: the weights may match and the results be wrong"
             )
     return ""
 
@@ -152,9 +152,14 @@ def similar_key(name: str) -> str | None:
 
 def _origin(name: str, owners: Mapping[str, Project]) -> str:
     if name in owners:
-        return f", but of {owners[name].name}"
+        return f", but of {_source(owners[name])}"
     intended = None if _is_foreign(owners) else similar_key(name)
     return f", did you mean {intended}?" if intended else ""
+
+
+def _source(project: Project) -> str:
+    """The name of a project; forks add keys to the sections of projects outside the package."""
+    return project.name if project in IN_PACKAGE else f"{project.name} or a fork"
 
 
 def _is_typo(name: str, owners: Mapping[str, Project]) -> bool:

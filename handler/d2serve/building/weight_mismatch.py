@@ -9,6 +9,12 @@ from torch import Tensor
 MAX_NAMES = 20
 MAX_MODULES = 4
 Tensors = Mapping[str, Tensor]
+MASK_HEAD = "roi_heads.mask_head"
+# Forks of Detectron2 whose configs have its own names only, by a weight of their networks.
+FORKS = {
+    f"{MASK_HEAD}.predictor_uncertain.weight": "Mask Transfiner (github.com/SysCV/transfiner)",
+    f"{MASK_HEAD}.boundary_predictor_bo.weight": "BCNet (github.com/lkeab/BCNet)",
+}
 
 
 @dataclass(frozen=True)
@@ -20,12 +26,14 @@ class ClassLayer:
         classes: the kind of classes, in words.
         key: the config key that sets their number.
         count: number of classes from the weight's rows and the network's anchors per cell.
+        beside: a weight that the network must have too.
     """
 
     weight: re.Pattern[str]
     classes: str
     key: str
     count: Callable[[int, int], int]
+    beside: str = ""
 
 
 CLASS_LAYERS = (
@@ -46,6 +54,20 @@ CLASS_LAYERS = (
         "classes",
         "MODEL.RETINANET.NUM_CLASSES",
         lambda rows, anchors: rows // anchors,
+    ),
+    ClassLayer(
+        re.compile(r"head\.head_series\.\d+\.class_logits\.weight"),
+        "classes",
+        "MODEL.SparseRCNN.NUM_CLASSES",
+        lambda rows, _: rows,
+    ),
+    # Mask DINO, with or without "no object".
+    ClassLayer(
+        re.compile(r"sem_seg_head\.predictor\.class_embed\.weight"),
+        "class scores",
+        "MODEL.SEM_SEG_HEAD.NUM_CLASSES",
+        lambda rows, _: rows,
+        beside="sem_seg_head.predictor._bbox_embed.layers.0.weight",
     ),
     ClassLayer(
         re.compile(r"sem_seg_head\.predictor\.class_embed\.weight"),
@@ -90,6 +112,12 @@ def _summary(expected: Tensors, given: Tensors) -> str:
     has = _modules_without(_only_in(given, expected), expected)
     parts = [f"{verb} {_join(names)}" for verb, names in (("lacks", lacks), ("has", has)) if names]
     difference = f"it {' and '.join(parts)}" if parts else "weights have other shapes"
+    fork = next((FORKS[name] for name in FORKS if name in given), None)
+    if fork:
+        return (
+            f"the checkpoint is of {fork}, which is part neither of d2serve nor of the detectron2 "
+            f"package: {difference}"
+        )
     if any("." not in module for module in (*lacks, *has)):
         return f"the checkpoint has another architecture than the config: {difference}"
     return _class_counts(expected, given) or (
@@ -100,7 +128,8 @@ def _summary(expected: Tensors, given: Tensors) -> str:
 def _class_counts(expected: Tensors, given: Tensors) -> str | None:
     """Both numbers of classes, if a layer differs in that alone."""
     anchors = len(expected.get("head.bbox_pred.weight", ())) // 4
-    for layer in CLASS_LAYERS:
+    layers = [layer for layer in CLASS_LAYERS if layer.beside in ("", *expected)]
+    for layer in layers:
         for name in _of_other_shape(expected, given):
             if layer.weight.fullmatch(name) and expected[name].shape[1:] == given[name].shape[1:]:
                 received = layer.count(len(given[name]), anchors)

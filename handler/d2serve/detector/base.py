@@ -27,7 +27,7 @@ class PreprocessedImage:
 
     Attributes:
         image: UInt8[C, H, W] in the network's channel order; resized, unless the network's device
-            does that.
+            does that or the network runs it in several sizes.
         size_hw: height and width of the original image, in whose pixels the results are.
     """
 
@@ -81,7 +81,8 @@ class Detector(Protocol):
         ...
 
     def padded_pixels(self, image: PreprocessedImage) -> int:
-        """Number of pixels of the image in the network; may be called from any thread."""
+        """Number of pixels of the image in the network, in all of its versions together; may be
+        called from any thread."""
         ...
 
     def run(self, images: Sequence[PreprocessedImage]) -> list[InferenceResult]:

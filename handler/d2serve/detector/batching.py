@@ -38,12 +38,12 @@ class BatchedDetector(ABC):
     """Base class of the detectors: images in, detections out, many at a time.
 
     Args:
-        padded_size: see `BatchRunner`.
+        padded_sizes: see `BatchRunner`.
         settings: `padding` and `images_per_forward` determine the batches.
     """
 
-    def __init__(self, padded_size: Callable[[Size], Size], settings: Settings) -> None:
-        self.runner = BatchRunner(self._run_network, padded_size, settings)
+    def __init__(self, padded_sizes: Callable[[Size], Sequence[Size]], settings: Settings) -> None:
+        self.runner = BatchRunner(self._run_network, padded_sizes, settings)
 
     @property
     def forward_passes(self) -> ForwardLog:
@@ -67,7 +67,7 @@ class BatchedDetector(ABC):
         return self.runner.batch_key(image)
 
     def padded_pixels(self, image: PreprocessedImage) -> int:
-        """Number of pixels of the image as padded for the network."""
+        """Number of pixels of the image's versions as padded for the network."""
         return self.runner.padded_pixels(image)
 
     def run(self, images: Sequence[PreprocessedImage]) -> list[InferenceResult]:
@@ -106,8 +106,8 @@ class BatchRunner:
 
     Args:
         network: runs one batch.
-        padded_size: returns the height and width that an image of a height and width has in the
-            network when it runs alone.
+        padded_sizes: returns the heights and widths that the versions of an image of a height and
+            width have in the network when it runs alone; one, or several that augment it.
         settings: `padding` and `images_per_forward` determine the batches.
 
     Attributes:
@@ -115,10 +115,10 @@ class BatchRunner:
     """
 
     def __init__(
-        self, network: Network, padded_size: Callable[[Size], Size], settings: Settings
+        self, network: Network, padded_sizes: Callable[[Size], Sequence[Size]], settings: Settings
     ) -> None:
         self.network = network
-        self.padded_size = padded_size
+        self.padded_sizes = padded_sizes
         self.settings = settings
         self.forward_passes = ForwardLog()
         self.memory = MemoryLimit()
@@ -135,16 +135,17 @@ class BatchRunner:
             yield from zip(positions, results, strict=True)
 
     def batch_key(self, preprocessed: PreprocessedImage) -> Hashable:
-        """Return the key of images that can run together: the padded size, or the orientation."""
-        height, width = self._padded_size_of(preprocessed)
+        """Return the key of images that can run together: the padded sizes, or the orientation."""
+        sizes_hw = self._padded_sizes_of(preprocessed)
         if self.settings.padding == "batch":
             # Landscape and portrait images would pad each other to a square.
+            height, width = max(sizes_hw, key=math.prod)
             return (height > width) - (height < width)
-        return height, width
+        return tuple(sizes_hw)
 
     def padded_pixels(self, preprocessed: PreprocessedImage) -> int:
-        """Number of pixels of the image as padded for the network when it runs alone."""
-        return math.prod(self._padded_size_of(preprocessed))
+        """Number of pixels of the image's versions as padded for the network when it runs alone."""
+        return sum(map(math.prod, self._padded_sizes_of(preprocessed)))
 
     def run(self, images: Sequence[PreprocessedImage]) -> Iterator[InferenceResult]:
         """Yield the results of images of equal keys, in order.
@@ -204,9 +205,9 @@ class BatchRunner:
             torch.cuda.empty_cache()
         return failure, error
 
-    def _padded_size_of(self, preprocessed: PreprocessedImage) -> Size:
+    def _padded_sizes_of(self, preprocessed: PreprocessedImage) -> Sequence[Size]:
         height, width = preprocessed.image.shape[1:]
-        return self.padded_size((height, width))
+        return self.padded_sizes((height, width))
 
 
 class MemoryLimit:

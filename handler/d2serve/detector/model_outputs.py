@@ -16,8 +16,10 @@ from d2serve.masks.image_masks import threshold_logits
 from d2serve.masks.panoptic import combine
 from d2serve.masks.resampling import Resampling
 from d2serve.masks.runs import THRESHOLD, Runs
-from d2serve.model.config import MaskFormerConfig, ModelConfig, PanopticConfig
+from d2serve.model.config import ModelConfig, PanopticConfig
 from d2serve.model.heads_config import DensePoseConfig
+from d2serve.model.mask_dino_config import MaskDINOConfig
+from d2serve.model.mask_former_config import MaskFormerConfig
 from d2serve.model.preprocessing import to_host
 from d2serve.model.structures import ImageMaskOutput, ModelOutput
 
@@ -33,7 +35,7 @@ def detections_of(
         config: the network's configuration.
     """
     family = config.family
-    if isinstance(family, MaskFormerConfig):
+    if isinstance(family, MaskFormerConfig | MaskDINOConfig):
         queries = [output.queries for output in outputs if output.queries is not None]
         return [query_detections(image, family.inference) for image in queries]
     detections = [

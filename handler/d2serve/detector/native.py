@@ -15,11 +15,12 @@ from d2serve.detector.cuda_graphs import enable_cuda_graphs
 from d2serve.detector.model_outputs import detections_of
 from d2serve.errors import SettingsError
 from d2serve.model import int8_conv
+from d2serve.model.augmentation import AugmentedInference
 from d2serve.model.calibration import Calibration
 from d2serve.model.calibration_file import read_calibration
 from d2serve.model.fused_conv import fuse
 from d2serve.model.int8 import quantize
-from d2serve.model.meta_arch import build_optimized
+from d2serve.model.meta_arch import GeneralizedRCNN, build_optimized
 from d2serve.model.network import Network
 from d2serve.model.optimize import optimize
 from d2serve.model.packed_conv import pack
@@ -28,10 +29,12 @@ from d2serve.model.preprocessing import (
     planar,
     resize_image,
     resize_on_device,
+    resize_planar,
     shortest_edge_size,
     to_device,
 )
 from d2serve.model.serialization import decode_config, read_model_file
+from d2serve.model.structures import ModelOutput
 from d2serve.model.weights import WEIGHTS_FILE, read_weights
 from d2serve.settings import Settings
 
@@ -73,12 +76,21 @@ class NativeDetector(BatchedDetector):
             pack(self.model)
         if device.type == "cuda":
             fuse(self.model)
-        if settings.cuda_graphs:
+        augmentation = model.config.augmentation
+        if settings.cuda_graphs and augmentation is not None:
+            logger.warning("the setting cuda_graphs has no effect: the archive augments images")
+        elif settings.cuda_graphs:
             enable_cuda_graphs(self.model, device)
         self.device = device
         # Pillow weights the other channels by a fourth one.
         self.resizes_on_device = settings.resize == "device" and self.channels < 4
-        super().__init__(self._padded_size, settings)
+        self.augmented: AugmentedInference | None = None
+        if augmentation is not None:
+            assert isinstance(model, GeneralizedRCNN), "checked by the reader"
+            self.augmented = AugmentedInference(
+                model, augmentation, self._resize, settings.pixels_per_forward
+            )
+        super().__init__(self._padded_sizes, settings)
 
     @classmethod
     def from_folder(
@@ -125,11 +137,13 @@ class NativeDetector(BatchedDetector):
     def preprocess(self, image: RGBImage) -> PreprocessedImage:
         """Convert UInt8[H, W, 3] RGB to the network's channel order and, on the CPU, its size.
 
+        Images that the network runs in several sizes are resized there.
+
         Raises:
             RequestError: 422 the fourth channel is missing.
         """
         config = self.model.config.input
-        convert = planar if self.resizes_on_device else resize_image
+        convert = planar if self.resizes_on_device or self.augmented else resize_image
         fitted = fit_channels(image, config.channels, config.channel_order)
         converted = convert(fitted, config)
         return PreprocessedImage(converted, (image.shape[0], image.shape[1]))
@@ -137,17 +151,43 @@ class NativeDetector(BatchedDetector):
     def _min_size(self) -> int:
         return self.model.config.input.min_size
 
-    def _padded_size(self, size_hw: Size) -> Size:
-        config, backbone = self.model.config.input, self.model.backbone
+    def _padded_sizes(self, size_hw: Size) -> list[Size]:
+        backbone = self.model.backbone
+        return [
+            padded_size(each, backbone.size_divisibility, backbone.square_size)
+            for each in self._input_sizes(size_hw)
+        ]
+
+    def _input_sizes(self, size_hw: Size) -> list[Size]:
+        """Heights and widths in the network of a preprocessed image."""
+        config, augmentation = self.model.config.input, self.model.config.augmentation
+        if augmentation is not None:
+            return augmentation.resized(size_hw) * augmentation.per_size
         if self.resizes_on_device:
-            size_hw = shortest_edge_size(size_hw, config.min_size, config.max_size)
-        return padded_size(size_hw, backbone.size_divisibility, backbone.square_size)
+            return [shortest_edge_size(size_hw, config.min_size, config.max_size)]
+        return [size_hw]
 
     def _run_network(self, images: Sequence[Tensor], sizes_hw: Sequence[Size]) -> list[Detections]:
-        on_device = [to_device(image, self.device) for image in images]
+        return detections_of(self._infer(images, sizes_hw), sizes_hw, self.model.config)
+
+    def _infer(self, images: Sequence[Tensor], sizes_hw: Sequence[Size]) -> list[ModelOutput]:
+        if self.resizes_on_device or not self.augmented:
+            images = [to_device(image, self.device) for image in images]
+        if self.augmented:
+            return self.augmented(images, sizes_hw)
         if self.resizes_on_device:
-            on_device = [resize_on_device(image, self.model.config.input) for image in on_device]
-        return detections_of(self.model(on_device, sizes_hw), sizes_hw, self.model.config)
+            images = [
+                resize_on_device(image, *self._input_sizes(size_hw))
+                for image, size_hw in zip(images, sizes_hw, strict=True)
+            ]
+        outputs: list[ModelOutput] = self.model(images, sizes_hw)
+        return outputs
+
+    def _resize(self, image: Tensor, size_hw: Size) -> Tensor:
+        """Resize an image to one of several sizes, on the network's device at the end."""
+        if self.resizes_on_device:
+            return resize_on_device(image, size_hw)
+        return to_device(resize_planar(image, size_hw), self.device)
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:

@@ -10,7 +10,7 @@ from torch import Tensor
 from d2serve.masks.panoptic import Panoptic, Segment
 from d2serve.masks.resampling import Resampling
 from d2serve.masks.tiles import Interpolation, ScaledLogits, tiles
-from d2serve.model.config import QueryInferenceConfig
+from d2serve.model.mask_former_config import QueryInferenceConfig
 
 # Mask probability from which a pixel belongs to a query.
 CONFIDENT = 0.5
@@ -53,13 +53,15 @@ def panoptic_map(
     Queries of one stuff class are one segment; ids count from 1 in the order of the queries.
 
     Args:
-        scores: Float32[Q, K + 1] in 0..1, the last one of "no object".
+        scores: Float32[Q, K + 1] in 0..1, the last one of "no object", or Float32[Q, K].
         logits: Float32[Q, h, w].
         resampling: of the logits.
         config: the selection.
     """
     best, classes = scores.max(dim=-1)
     is_kept = (classes != config.num_classes) & (best > config.object_mask_threshold)
+    if config.temperature:
+        best, classes = sharpened(scores, config.temperature).max(dim=-1)
     best, kept = best[is_kept], classes[is_kept].tolist()
     if not kept:
         return Panoptic(np.zeros(resampling.original_hw, np.int32), ())
@@ -73,6 +75,11 @@ def panoptic_map(
         segment = segments.setdefault(key, Segment(len(segments) + 1, class_index, is_thing, score))
         ids[query] = segment.id
     return Panoptic(ids[winners.map(config.confident_pixels_only)], tuple(segments.values()))
+
+
+def sharpened(scores: Tensor, temperature: float) -> Tensor:
+    """Softmax of Float32[Q, K] scores over the classes; the scores if the temperature is 0."""
+    return (scores / temperature).softmax(dim=-1) if temperature else scores
 
 
 def _sums(weights: Tensor, logits: Tensor) -> Tensor:

@@ -68,16 +68,31 @@ class SplitAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Three fully connected layers with ReLU in between."""
+    """Fully connected layers with ReLU in between, of `dim` channels, by default three.
 
-    def __init__(self, dim: int, out_dim: int) -> None:
+    Args:
+        dim: channels in between.
+        out_dim: channels of the output.
+        in_dim: channels of the input; `dim` by default.
+        layers: number of layers, at least two.
+        kind: class of the layers.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        out_dim: int,
+        in_dim: int | None = None,
+        layers: int = 3,
+        kind: type[Linear] = Linear,
+    ) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            Linear(dim, dim, relu=True), Linear(dim, dim, relu=True), Linear(dim, out_dim)
-        )
+        inner = [kind(dim, dim, relu=True) for _ in range(layers - 2)]
+        first = kind(dim if in_dim is None else in_dim, dim, relu=True)
+        self.layers = nn.Sequential(first, *inner, kind(dim, out_dim))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Float[..., dim] -> Float[..., out_dim]."""
+        """Float[..., in_dim] -> Float[..., out_dim]."""
         output: Tensor = self.layers(rows)
         return output
 
@@ -96,9 +111,13 @@ def sine_positions(size_hw: tuple[int, int], dim: int, device: torch.device) -> 
 
 
 def _waves(size: int, dim: int, device: torch.device) -> Tensor:
-    """Float32[size, dim]: alternating sines and cosines of the positions 1..size."""
+    """Float32[size, dim]: the waves of the positions 1..size, normalized."""
     positions = torch.arange(1, size + 1, dtype=torch.float32, device=device)
-    positions = positions / (size + EPSILON) * (2 * math.pi)
-    pairs = torch.arange(dim // 2, dtype=torch.float32, device=device)
-    angles = positions[:, None] / TEMPERATURE ** (2 * pairs / dim)
-    return torch.stack((angles.sin(), angles.cos()), dim=2).flatten(1)
+    return sine_waves(positions / (size + EPSILON), dim)
+
+
+def sine_waves(positions: Tensor, dim: int) -> Tensor:
+    """Float32[...] positions in 0..1 -> Float32[..., dim]: alternating sines and cosines."""
+    pairs = torch.arange(dim // 2, dtype=torch.float32, device=positions.device)
+    angles = positions[..., None] * (2 * math.pi) / TEMPERATURE ** (2 * pairs / dim)
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)

@@ -31,6 +31,10 @@ class ResNetConfig:
         norm: the convolutions have no bias, also without a norm (NO_NORM_NO_BIAS).
         deform: an entry per stage, None for plain convolutions.
         stem_feature: whether the stem's output is a feature map too.
+        deep_stem: whether three 3x3 convolutions replace the stem's 7x7 convolution (DeepLab).
+        res4_dilation: 2 keeps the stride of res3.
+        res5_dilation: more than 1 keeps the stride of res4.
+        res5_multi_grid: factors of the dilation of each block of res5; empty for 1.
     """
 
     depth: int
@@ -44,6 +48,9 @@ class ResNetConfig:
     deform: tuple[DeformConfig | None, ...]
     last_stage: int
     stem_feature: bool = False
+    deep_stem: bool = False
+    res4_dilation: int = 1
+    res5_multi_grid: tuple[int, ...] = ()
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -53,7 +60,9 @@ class ResNetConfig:
     @property
     def levels(self) -> tuple[int, ...]:
         """Binary logarithms of the strides of `features`."""
-        levels = {STEM: 2, "res2": 2, "res3": 3, "res4": 4, "res5": 6 - self.res5_dilation}
+        res4 = 3 if self.res4_dilation > 1 else 4
+        res5 = res4 if self.res5_dilation > 1 else res4 + 1
+        levels = {STEM: 2, "res2": 2, "res3": 3, "res4": res4, "res5": res5}
         return tuple(levels[name] for name in self.features)
 
 

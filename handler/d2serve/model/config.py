@@ -5,6 +5,7 @@ Sizes are in pixels of the network's input, thresholds in 0..1.
 
 from dataclasses import dataclass, replace
 
+from d2serve.model.augmentation_config import AugmentationConfig
 from d2serve.model.backbone_config import AnyBackboneConfig
 from d2serve.model.fcos_config import CondInstConfig, FCOSConfig
 from d2serve.model.heads_config import (
@@ -15,7 +16,9 @@ from d2serve.model.heads_config import (
     RPNConfig,
     SemanticConfig,
 )
-from d2serve.model.mask_former_config import PixelDecoderConfig, QueryDecoderConfig
+from d2serve.model.mask_dino_config import MaskDINOConfig
+from d2serve.model.mask_former_config import MaskFormerConfig, QueryInferenceConfig
+from d2serve.model.sparse_rcnn_config import SparseRCNNConfig
 
 GREY = "L"
 
@@ -102,53 +105,6 @@ class PanopticConfig:
 
 
 @dataclass(frozen=True)
-class QueryInferenceConfig:
-    """Selection of instances and segments from queries (MODEL.MASK_FORMER.TEST).
-
-    Things and stuff are classes of one list.
-
-    Attributes:
-        num_classes: number of classes, without "no object".
-        things: indices of the classes of countable objects; ignored unless `panoptic`.
-        instance, semantic, panoptic: the outputs; at least one.
-        object_mask_threshold: queries of lower scores, 0..1, are not in the panoptic map.
-        overlap_threshold: share of its mask, 0..1, that a query must keep beside the other queries
-            to be in the panoptic map.
-        max_detections: number of pairs of a query and a class that are instances.
-        confident_pixels_only: whether a segment of the panoptic map contains only pixels with a
-            mask probability of at least 0.5 (Mask2Former), or also other ones (MaskFormer).
-        resize_first: whether masks are resized to the original image before pixel classes are
-            computed (SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE, or instances or a panoptic map),
-            or the scores of the classes after.
-    """
-
-    num_classes: int
-    things: tuple[int, ...]
-    instance: bool
-    semantic: bool
-    panoptic: bool
-    object_mask_threshold: float
-    overlap_threshold: float
-    max_detections: int
-    confident_pixels_only: bool
-    resize_first: bool
-
-
-@dataclass(frozen=True)
-class MaskFormerConfig:
-    """A class and a mask for each of a fixed number of queries (MaskFormer, Mask2Former).
-
-    Attributes:
-        size_divisibility: sides in pixels of padded images are multiples of it; 1 for any sides.
-    """
-
-    size_divisibility: int
-    pixel_decoder: PixelDecoderConfig
-    decoder: QueryDecoderConfig
-    inference: QueryInferenceConfig
-
-
-@dataclass(frozen=True)
 class OutputConfig:
     """Limits of a network's output.
 
@@ -172,19 +128,26 @@ Family = (
     | FCOSConfig
     | CenterMaskConfig
     | CondInstConfig
+    | SparseRCNNConfig
     | SemanticConfig
     | PanopticConfig
     | MaskFormerConfig
+    | MaskDINOConfig
 )
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A whole network; the type of `family` chooses the meta-architecture."""
+    """A whole network; the type of `family` chooses the meta-architecture.
+
+    Attributes:
+        augmentation: the versions of an image that the network runs; None for `input`'s only.
+    """
 
     input: InputConfig
     backbone: AnyBackboneConfig
     family: Family
+    augmentation: AugmentationConfig | None = None
 
     @property
     def output(self) -> OutputConfig:
@@ -211,7 +174,9 @@ def _output(family: Family) -> OutputConfig:
             return replace(_output(rcnn), num_stuff_classes=semantic.num_classes)
         case RetinaNetConfig() | FCOSConfig() | CenterMaskConfig() | CondInstConfig():
             return _output_of_dense(family)
-        case MaskFormerConfig(inference=inference):
+        case SparseRCNNConfig():
+            return _limits(family.num_classes, 0.0, family.num_proposals)
+        case MaskFormerConfig(inference=inference) | MaskDINOConfig(inference=inference):
             return _output_of_queries(inference)
         case SemanticConfig() as semantic:
             return OutputConfig(0, semantic.num_classes, score_threshold=0.0, max_detections=1)

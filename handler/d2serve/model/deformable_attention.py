@@ -21,13 +21,12 @@ SizeHW = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class SamplingGrid:
+class SampledMaps:
     """Constants of the feature maps' sizes; a column for each of the S samples of a query: the
     points of each level of each head.
 
     Attributes:
-        x, y: Float32[queries, S] the position of each query in the map, in cells, 0 at the centre
-            of the first.
+        width, height: Float32[S] of each map, in cells.
         last_x, last_y: Float32[S] the last cell that has a neighbour, at least 0.
         reach_x, reach_y: Float32[S] the distance, 1, at which the neighbour counts no more; 0
             without a neighbour.
@@ -35,8 +34,8 @@ class SamplingGrid:
         step_x, step_y: Int32[S] the number of rows to the right and to the lower neighbour.
     """
 
-    x: Tensor
-    y: Tensor
+    width: Tensor
+    height: Tensor
     last_x: Tensor
     last_y: Tensor
     reach_x: Tensor
@@ -45,6 +44,21 @@ class SamplingGrid:
     step_x: Tensor
     step_y: Tensor
 
+
+@dataclass(frozen=True)
+class SamplingGrid:
+    """Positions of queries at all cells of all maps.
+
+    Attributes:
+        maps: the maps that are sampled.
+        x, y: Float32[queries, S] the position of each query in the map, in cells, 0 at the centre
+            of the first.
+    """
+
+    maps: SampledMaps
+    x: Tensor
+    y: Tensor
+
     def chunks(self) -> Iterator[slice]:
         """The queries in ranges that are processed together."""
         count = len(self.x)
@@ -52,8 +66,8 @@ class SamplingGrid:
         return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
-def sampling_grid(sizes_hw: Sequence[SizeHW], heads: int, device: torch.device) -> SamplingGrid:
-    """Compute the constants for queries at all cells of all maps."""
+def sampled_maps(sizes_hw: Sequence[SizeHW], heads: int, device: torch.device) -> SampledMaps:
+    """Compute the constants of maps of these sizes."""
     sizes = torch.tensor(sizes_hw, device=device)
     heights, widths = sizes.unbind(1)
     cells = heights * widths
@@ -63,12 +77,9 @@ def sampling_grid(sizes_hw: Sequence[SizeHW], heads: int, device: torch.device) 
     def columns(per_level: Tensor) -> Tensor:
         return per_level.repeat_interleave(POINTS).repeat(heads)
 
-    # Positions as a share of each map, which all maps have in common.
-    shares = [_centres(size_hw, device) for size_hw in sizes_hw]
-    y, x = torch.cat(shares).unbind(1)
-    return SamplingGrid(
-        x=x[:, None] * columns(widths) - 0.5,
-        y=y[:, None] * columns(heights) - 0.5,
+    return SampledMaps(
+        width=columns(widths).float(),
+        height=columns(heights).float(),
         last_x=columns(widths - 2).clamp(min=0).float(),
         last_y=columns(heights - 2).clamp(min=0).float(),
         reach_x=columns(widths > 1).float(),
@@ -79,6 +90,15 @@ def sampling_grid(sizes_hw: Sequence[SizeHW], heads: int, device: torch.device) 
     )
 
 
+def sampling_grid(sizes_hw: Sequence[SizeHW], heads: int, device: torch.device) -> SamplingGrid:
+    """Compute the positions of queries at all cells of maps of these sizes."""
+    maps = sampled_maps(sizes_hw, heads, device)
+    # Positions as a share of each map, which all maps have in common.
+    shares = [_centres(size_hw, device) for size_hw in sizes_hw]
+    y, x = torch.cat(shares).unbind(1)
+    return SamplingGrid(maps, x=x[:, None] * maps.width - 0.5, y=y[:, None] * maps.height - 0.5)
+
+
 def _centres(size_hw: SizeHW, device: torch.device) -> Tensor:
     """Float32[H * W, 2] y and x of the cells' centres, 0..1."""
     y, x = ((torch.arange(size, device=device) + 0.5) / size for size in size_hw)
@@ -86,7 +106,7 @@ def _centres(size_hw: SizeHW, device: torch.device) -> Tensor:
 
 
 class MSDeformAttn(nn.Module):
-    """Samples values at predicted offsets from each query's own position."""
+    """Samples values at predicted offsets from each query's own position or box."""
 
     def __init__(self, dim: int, levels: int, heads: int) -> None:
         super().__init__()
@@ -146,11 +166,34 @@ class JoinedDeformAttn(nn.Module):
             Float[Q, C].
         """
         x, y, logits = self.sampling(query).chunk(3, dim=1)
+        return self._attend(x + grid.x[chunk], y + grid.y[chunk], logits, rows, grid.maps)
+
+    def at_boxes(self, query: Tensor, boxes: Tensor, rows: Tensor, maps: SampledMaps) -> Tensor:
+        """Attend from queries with boxes: offsets are relative to a box's centre and size.
+
+        Args:
+            query: Float[Q, C] with positions added.
+            boxes: Float32[Q, 4] centre x and y, width and height as shares of the maps' extent.
+            rows: see `values`.
+            maps: the maps.
+
+        Returns:
+            Float[Q, C].
+        """
+        x, y, logits = self.sampling(query).chunk(3, dim=1)
+        centre_x, centre_y, width, height = boxes[:, :, None].unbind(1)
+        x = (centre_x + x * (width / (2 * POINTS))) * maps.width - 0.5
+        y = (centre_y + y * (height / (2 * POINTS))) * maps.height - 0.5
+        return self._attend(x, y, logits, rows, maps)
+
+    def _attend(
+        self, x: Tensor, y: Tensor, logits: Tensor, rows: Tensor, maps: SampledMaps
+    ) -> Tensor:
         samples = logits.shape[1] // self.heads
         weights = _softmax(logits.unflatten(1, (self.heads, samples))).flatten(1)
-        sums = _sample(rows, x + grid.x[chunk], y + grid.y[chunk], weights, grid, samples)
+        sums = _sample(rows, x, y, weights, maps, samples)
         output: Tensor = self.output_proj(
-            sums.view(len(query), -1).to(self.output_proj.weight.dtype)
+            sums.view(len(logits), -1).to(self.output_proj.weight.dtype)
         )
         return output
 
@@ -162,7 +205,7 @@ def _softmax(logits: Tensor) -> Tensor:
 
 
 def _sample(
-    rows: Tensor, x: Tensor, y: Tensor, weights: Tensor, grid: SamplingGrid, samples: int
+    rows: Tensor, x: Tensor, y: Tensor, weights: Tensor, maps: SampledMaps, samples: int
 ) -> Tensor:
     """Add up bilinear samples, zero outside of the maps.
 
@@ -170,17 +213,17 @@ def _sample(
         rows: Float32[cells * heads, D].
         x, y: Float32[Q, heads * samples] positions in cells; overwritten.
         weights: Float32[Q, heads * samples].
-        grid: of the maps.
+        maps: the maps.
         samples: number of samples that are added up.
 
     Returns:
         Float32[Q * heads, D].
     """
-    left, left_weights, right_weights = _split(x, grid.last_x, grid.reach_x)
-    above, above_weights, below_weights = _split(y, grid.last_y, grid.reach_y)
+    left, left_weights, right_weights = _split(x, maps.last_x, maps.reach_x)
+    above, above_weights, below_weights = _split(y, maps.last_y, maps.reach_y)
     above_weights *= weights
     below_weights *= weights
-    indices = left.int().mul_(grid.step_x).add_(above.int().mul_(grid.step_y)).add_(grid.first)
+    indices = left.int().mul_(maps.step_x).add_(above.int().mul_(maps.step_y)).add_(maps.first)
 
     def add_up(indices: Tensor, weights: Tensor) -> Tensor:
         return F.embedding_bag(
@@ -191,10 +234,10 @@ def _sample(
         )
 
     sums = add_up(indices, left_weights * above_weights)
-    sums += add_up(indices + grid.step_x, right_weights * above_weights)
-    indices += grid.step_y
+    sums += add_up(indices + maps.step_x, right_weights * above_weights)
+    indices += maps.step_y
     sums += add_up(indices, left_weights * below_weights)
-    indices += grid.step_x
+    indices += maps.step_x
     sums += add_up(indices, right_weights * below_weights)
     return sums
 

@@ -9,19 +9,19 @@ from d2serve.model.attention import sine_positions
 from d2serve.model.deformable_attention import MSDeformAttn, SamplingGrid, SizeHW, sampling_grid
 from d2serve.model.linear import Linear
 
-# Independent of MODEL.MASK_FORMER.DIM_FEEDFORWARD.
+# Of Mask2Former, independent of MODEL.MASK_FORMER.DIM_FEEDFORWARD.
 FFN_DIM = 1024
 
 
 class DeformableEncoderLayer(nn.Module):
     """Deformable attention and a feedforward network, each with a residual and a norm."""
 
-    def __init__(self, dim: int, levels: int, heads: int) -> None:
+    def __init__(self, dim: int, levels: int, heads: int, ffn_dim: int) -> None:
         super().__init__()
         self.self_attn = MSDeformAttn(dim, levels, heads)
         self.norm1 = nn.LayerNorm(dim)
-        self.linear1 = Linear(dim, FFN_DIM, relu=True)
-        self.linear2 = Linear(FFN_DIM, dim)
+        self.linear1 = Linear(dim, ffn_dim, relu=True)
+        self.linear2 = Linear(ffn_dim, dim)
         self.norm2 = nn.LayerNorm(dim)
 
     def forward(self, cells: Tensor, positions: Tensor, grid: SamplingGrid) -> None:
@@ -47,17 +47,29 @@ class _Layers(nn.Module):
 class DeformableEncoder(nn.Module):
     """A stack of layers over the cells of several maps (MSDeformAttnTransformerEncoderOnly)."""
 
-    def __init__(self, dim: int, levels: int, layers: int, heads: int) -> None:
+    def __init__(
+        self, dim: int, levels: int, layers: int, heads: int, ffn_dim: int = FFN_DIM
+    ) -> None:
         super().__init__()
         self.heads = heads
         self.level_embed = nn.Parameter(torch.zeros(levels, dim))
-        self.encoder = _Layers([DeformableEncoderLayer(dim, levels, heads) for _ in range(layers)])
+        self.encoder = _Layers(
+            [DeformableEncoderLayer(dim, levels, heads, ffn_dim) for _ in range(layers)]
+        )
 
-    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Float[N, C, H, W] each -> the same shapes."""
+    def forward(
+        self, maps: Sequence[Tensor], located: Sequence[Tensor] | None = None
+    ) -> list[Tensor]:
+        """Float[N, C, H, W] each -> the same shapes.
+
+        Args:
+            maps: the maps.
+            located: the maps in the order in which their cells get positions; by default the same.
+        """
         sizes = [(each.shape[2], each.shape[3]) for each in maps]
         cells = torch.cat([each.flatten(2).transpose(1, 2) for each in maps], dim=1)
-        positions = self._positions(sizes, cells.shape[2])
+        order = [(each.shape[2], each.shape[3]) for each in (maps if located is None else located)]
+        positions = self._positions(order, cells.shape[2])
         grid = sampling_grid(sizes, self.heads, cells.device)
         for layer in self.encoder.layers:
             layer(cells, positions, grid)

@@ -4,12 +4,13 @@ Cheng et al. 2021, Per-Pixel Classification is Not All You Need for Semantic Seg
 al. 2022, Masked-attention Mask Transformer for Universal Image Segmentation.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
 
-from d2serve.model.config import MaskFormerConfig, ModelConfig
+from d2serve.model.config import ModelConfig
 from d2serve.model.fpn import Backbone
+from d2serve.model.mask_former_config import MaskFormerConfig
 from d2serve.model.network import Network
 from d2serve.model.pixel_decoder import build_pixel_decoder
 from d2serve.model.preprocessing import padded_size
@@ -55,12 +56,34 @@ class MaskFormer(Network):
     ) -> list[ModelOutput]:
         """See `Network.inference`."""
         class_logits, masks = self.sem_seg_head(features)
-        heights, widths = zip(*sizes_hw, strict=True)
-        padded_hw = padded_size((max(heights), max(widths)), self.backbone.size_divisibility)
-        none = no_instances(masks.device)
-        return [
-            ModelOutput(none, queries=QueryOutput(logits, image, padded_hw, size, original))
-            for logits, image, size, original in zip(
-                class_logits, masks, sizes_hw, original_sizes_hw, strict=True
-            )
-        ]
+        boxes = [None] * len(masks)
+        divisibility = self.backbone.size_divisibility
+        return query_outputs(class_logits, masks, boxes, divisibility, sizes_hw, original_sizes_hw)
+
+
+def query_outputs(
+    class_logits: Tensor,
+    masks: Tensor,
+    boxes: Iterable[Tensor | None],
+    size_divisibility: int,
+    sizes_hw: Sequence[SizeHW],
+    original_sizes_hw: Sequence[SizeHW],
+) -> list[ModelOutput]:
+    """The queries of each of N images, see `QueryOutput`.
+
+    Args:
+        class_logits: Float[N, Q, K].
+        masks: Float[N, Q, h, w] logits.
+        boxes: Float32[Q, 4] each, or None.
+        size_divisibility: sides of padded images are multiples of it.
+        sizes_hw: heights and widths of the resized images.
+        original_sizes_hw: heights and widths of the original images.
+    """
+    heights, widths = zip(*sizes_hw, strict=True)
+    padded_hw = padded_size((max(heights), max(widths)), size_divisibility)
+    none = no_instances(masks.device)
+    rows = zip(class_logits, masks, sizes_hw, original_sizes_hw, boxes, strict=True)
+    return [
+        ModelOutput(none, queries=QueryOutput(logits, image, padded_hw, size, original, own))
+        for logits, image, size, original, own in rows
+    ]

@@ -12,7 +12,6 @@ from d2serve.model.backbone_config import AnyBackboneConfig, BackboneConfig, Res
 from d2serve.model.center_mask import CenterMask
 from d2serve.model.condinst import CondInst
 from d2serve.model.config import (
-    MaskFormerConfig,
     ModelConfig,
     PanopticConfig,
     ProposalNetworkConfig,
@@ -31,13 +30,18 @@ from d2serve.model.heads_config import (
     SemanticConfig,
 )
 from d2serve.model.layers import ChannelAffine
+from d2serve.model.mask_dino import MaskDINO
+from d2serve.model.mask_dino_config import MaskDINOConfig
 from d2serve.model.mask_former import MaskFormer
+from d2serve.model.mask_former_config import MaskFormerConfig
 from d2serve.model.network import Network
 from d2serve.model.optimize import optimize
 from d2serve.model.retinanet import RetinaNet
 from d2serve.model.roi_heads import CascadeROIHeads, Res5ROIHeads, StandardROIHeads
-from d2serve.model.rpn import RPN
+from d2serve.model.rpn import RPN, Proposals
 from d2serve.model.semantic_seg import SemanticHead, SemanticSegmentor, pixel_classes
+from d2serve.model.sparse_rcnn import SparseRCNN
+from d2serve.model.sparse_rcnn_config import SparseRCNNConfig
 from d2serve.model.structures import Instances, ModelOutput, SizeHW, rescale
 from d2serve.model.weights import Weights, load_weights
 
@@ -60,13 +64,21 @@ class GeneralizedRCNN(Network):
         original_sizes_hw: Sequence[SizeHW],
     ) -> list[ModelOutput]:
         """See `Network.inference`."""
-        generator, heads = self.proposal_generator, self.roi_heads
-        maps = _transformed(features, generator.config.in_features, self.affine_rpn)
-        proposals = generator(maps, sizes_hw)
-        maps = _transformed(features, heads.config.in_features, self.affine_rcnn)
-        instances = heads(maps, proposals, sizes_hw)
+        proposals = self.propose(features, sizes_hw)
+        instances = self.roi_heads(self.head_features(features), proposals, sizes_hw)
         scaled = rescale(instances, sizes_hw, original_sizes_hw)
         return [ModelOutput(image) for image in scaled.by_image()]
+
+    def propose(self, features: dict[str, Tensor], sizes_hw: Sequence[SizeHW]) -> Proposals:
+        """Propose regions in images of these heights and widths."""
+        generator = self.proposal_generator
+        maps = _transformed(features, generator.config.in_features, self.affine_rpn)
+        proposals: Proposals = generator(maps, sizes_hw)
+        return proposals
+
+    def head_features(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The features as the ROI heads take them."""
+        return _transformed(features, self.roi_heads.config.in_features, self.affine_rcnn)
 
 
 def _transformed(
@@ -195,7 +207,9 @@ NETWORKS: dict[type[Any], Callable[[ModelConfig, Any], Network]] = {
     FCOSConfig: OneStageDetector,
     CenterMaskConfig: CenterMask,
     CondInstConfig: CondInst,
+    SparseRCNNConfig: SparseRCNN,
     MaskFormerConfig: MaskFormer,
+    MaskDINOConfig: MaskDINO,
     SemanticConfig: SemanticSegmentor,
     ProposalNetworkConfig: ProposalNetwork,
 }

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -48,9 +48,17 @@ class Network(nn.Module, ABC):
             original_sizes_hw: heights and widths of the images before resizing.
         """
         sizes_hw = [(image.shape[-2], image.shape[-1]) for image in images]
-        with full_float32() if self.dtype is torch.float32 else nullcontext():
-            features = self.backbone(self._to_batch(images))
-            return self.inference(features, sizes_hw, original_sizes_hw)
+        with self.arithmetic():
+            return self.inference(self.extract(images), sizes_hw, original_sizes_hw)
+
+    def arithmetic(self) -> AbstractContextManager[None]:
+        """A context that computes float32 layers without TF32."""
+        return full_float32() if self.dtype is torch.float32 else nullcontext()
+
+    def extract(self, images: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Compute the backbone's features of resized images, by name Float[N, C, H/s, W/s]."""
+        features: dict[str, Tensor] = self.backbone(self._to_batch(images))
+        return features
 
     def _to_batch(self, images: Sequence[Tensor]) -> Tensor:
         """Float[N, C, H', W'], normalized and padded, in the dtype and layout of the layers."""

@@ -72,6 +72,17 @@ def resize_image(image: npt.NDArray[np.uint8], config: Resizing) -> Tensor:
     return _planar(np.asarray(resized), config)
 
 
+def resize_planar(image: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """Resize UInt8[C, H, W] of `planar` on the CPU as `resize_image` does."""
+    height, width = size_hw
+    interleaved = image.permute(1, 2, 0).numpy()
+    pixels = interleaved[:, :, 0] if image.shape[0] == 1 else interleaved
+    resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
+    resized_pixels = np.array(resized)  # a copy, because torch warns about read-only arrays
+    channels_last = resized_pixels[:, :, None] if resized_pixels.ndim == 2 else resized_pixels
+    return torch.from_numpy(channels_last).permute(2, 0, 1)
+
+
 def planar(image: npt.NDArray[np.uint8], config: Resizing) -> Tensor:
     """UInt8[H, W, 3] RGB -> UInt8[3, H, W] in the config's channel order, not resized.
 
@@ -90,14 +101,12 @@ def _planar(image: npt.NDArray[np.uint8], config: Resizing) -> Tensor:
     return torch.from_numpy(ordered).permute(2, 0, 1)
 
 
-def resize_on_device(image: Tensor, config: Resizing) -> Tensor:
+def resize_on_device(image: Tensor, size_hw: tuple[int, int]) -> Tensor:
     """Resize UInt8[C, H, W], C 1 or 3, to UInt8[C, H', W'], within 1 of `resize_image`'s values.
 
     Like Pillow, it resizes columns first, then rows, and rounds to integers after each.
     """
-    height, width = shortest_edge_size(
-        (image.shape[-2], image.shape[-1]), config.min_size, config.max_size
-    )
+    height, width = size_hw
     pixels = image[None]
     for size in ((image.shape[-2], width), (height, width)):
         if size != pixels.shape[-2:]:

@@ -1,6 +1,7 @@
 """ResNet and ResNeXt backbones (He et al. 2016; `detectron2.modeling.backbone.resnet`)."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ BLOCKS_PER_STAGE = {
     152: (3, 8, 36, 3),
 }
 STEM_STRIDE = 4
+RES4, RES5 = 2, 3  # indices of stages
 
 
 class Stem(nn.Module):
@@ -34,6 +36,22 @@ class Stem(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Float[N, in_channels, H, W] -> Float[N, C, H/4, W/4]."""
         return F.max_pool2d(self.conv1(images), kernel_size=3, stride=2, padding=1)
+
+
+class DeepLabStem(nn.Module):
+    """Three 3x3 convolutions and a 3x3 max pool, together of stride 4."""
+
+    def __init__(self, in_channels: int, out_channels: int, norm: str) -> None:
+        super().__init__()
+        width = out_channels // 2
+        self.conv1 = Conv2d(in_channels, width, 3, stride=2, norm=norm, relu=True)
+        self.conv2 = Conv2d(width, width, 3, norm=norm, relu=True)
+        self.conv3 = Conv2d(width, out_channels, 3, norm=norm, relu=True)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float[N, in_channels, H, W] -> Float[N, C, H/4, W/4]."""
+        features = self.conv3(self.conv2(self.conv1(images)))
+        return F.max_pool2d(features, kernel_size=3, stride=2, padding=1)
 
 
 @dataclass(frozen=True)
@@ -132,21 +150,23 @@ class ResNet(nn.Module):
 
     def __init__(self, config: ResNetConfig, in_channels: int = 3) -> None:
         super().__init__()
-        self.stem = Stem(in_channels, config.stem_out_channels, config.norm)
+        stem = DeepLabStem if config.deep_stem else Stem
+        self.stem = stem(in_channels, config.stem_out_channels, config.norm)
         in_channels, stride = config.stem_out_channels, STEM_STRIDE
         self.stages = STAGES[: config.last_stage - 1]
         self.channels = {STEM: in_channels} if config.stem_feature else {}
         self.strides = {STEM: stride} if config.stem_feature else {}
         for index, name in enumerate(self.stages):
             shape = _backbone_shape(index, config)
-            self.add_module(name, make_stage(index, in_channels, shape, config))
+            factors = config.res5_multi_grid if index == RES5 else ()
+            self.add_module(name, make_stage(index, in_channels, shape, config, factors))
             stride *= shape.stride
             self.channels[name] = in_channels = shape.out_channels
             self.strides[name] = stride
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Float[N, in_channels, H, W] -> by name Float[N, C, H/s, W/s] with s = 4 for the stem and
-        4, 8, 16 and 32 for the stages, or 16 again where the last stage is dilated."""
+        4, 8, 16 and 32 for the stages; a dilated stage has the stride of the one before."""
         features = self.stem(images)
         # The first block may overwrite its input.
         maps = {STEM: features.clone()} if STEM in self.channels else {}
@@ -156,14 +176,28 @@ class ResNet(nn.Module):
 
 
 def make_stage(
-    index: int, in_channels: int, shape: BlockShape, config: ResNetConfig
+    index: int,
+    in_channels: int,
+    shape: BlockShape,
+    config: ResNetConfig,
+    dilation_factors: Sequence[int] = (),
 ) -> nn.Sequential:
-    """Build a stage, from res2 (`index` 0) to res5 (3); its first block has the stride."""
+    """Build a stage, from res2 (`index` 0) to res5 (3); its first block has the stride.
+
+    Args:
+        index: of the stage.
+        in_channels: of its input.
+        shape: of its blocks.
+        config: of the network.
+        dilation_factors: of each block (multi-grid); by default 1.
+    """
     stage = nn.Sequential()
-    for _ in range(BLOCKS_PER_STAGE[config.depth][index]):
-        stage.append(_make_block(index, in_channels, shape, config))
+    count = BLOCKS_PER_STAGE[config.depth][index]
+    for factor in dilation_factors or (1,) * count:
+        block = replace(shape, dilation=shape.dilation * factor)
+        stage.append(_make_block(index, in_channels, block, config))
         in_channels = shape.out_channels
-        shape = BlockShape(shape.out_channels, shape.width, 1, shape.dilation)
+        shape = replace(shape, stride=1)
     return stage
 
 
@@ -178,8 +212,8 @@ def stage_shape(index: int, config: ResNetConfig, stride: int, dilation: int) ->
 
 
 def _backbone_shape(index: int, config: ResNetConfig) -> BlockShape:
-    dilation = config.res5_dilation if index == 3 else 1
-    stride = 1 if index == 0 or dilation == 2 else 2
+    dilation = {RES4: config.res4_dilation, RES5: config.res5_dilation}.get(index, 1)
+    stride = 1 if index == 0 or dilation > 1 else 2
     return stage_shape(index, config, stride, dilation)
 
 

@@ -13,11 +13,9 @@ from d2serve.model.heads_config import ROIHeadsConfig
 from d2serve.model.keypoint_head import KeypointHead
 from d2serve.model.mask_head import MaskHead
 from d2serve.model.poolers import FeatureMaps, ROIPooler
-from d2serve.model.resnet import make_stage, stage_shape
+from d2serve.model.resnet import RES5, make_stage, stage_shape
 from d2serve.model.rpn import Proposals
 from d2serve.model.structures import Instances, SizeHW, apply_deltas, clip, image_indices, limits
-
-RES5 = 3  # index of the stage
 
 
 class StandardROIHeads(nn.Module):
@@ -56,18 +54,28 @@ class StandardROIHeads(nn.Module):
             proposals: of the N images.
             sizes_hw: heights and widths of the resized images, without padding.
         """
-        maps = FeatureMaps.for_pooling([features[name] for name in self.config.in_features])
-        candidates = self.predict_boxes(maps, proposals, sizes_hw)
-        instances = select_boxes(candidates, sizes_hw, self.config.selection)
+        maps = pooling_maps(features, self.config)
+        instances = self.detect(maps, proposals, sizes_hw)
         boxes, counts = instances.boxes, instances.counts
         if self.mask_head is not None:
-            pooled = self.mask_pooler(maps, boxes, counts)
-            masks = self.mask_head.predict(pooled, instances.classes)
-            instances = replace(instances, masks=masks)
+            instances = replace(instances, masks=self.predict_masks(maps, instances))
         if self.keypoint_head is not None:
             pooled = self.keypoint_pooler(maps, boxes, counts)
             instances = replace(instances, keypoints=self.keypoint_head.predict(pooled, boxes))
         return instances
+
+    def detect(
+        self, maps: FeatureMaps, proposals: Proposals, sizes_hw: Sequence[SizeHW]
+    ) -> Instances:
+        """Detect the boxes of the instances."""
+        candidates = self.predict_boxes(maps, proposals, sizes_hw)
+        return select_boxes(candidates, sizes_hw, self.config.selection)
+
+    def predict_masks(self, maps: FeatureMaps, instances: Instances) -> Tensor:
+        """Float32[N, M, M]: the masks of instances with any boxes, see `MaskHead.predict`."""
+        assert self.mask_head is not None
+        pooled = self.mask_pooler(maps, instances.boxes, instances.counts)
+        return self.mask_head.predict(pooled, instances.classes)
 
     def predict_boxes(
         self, maps: FeatureMaps, proposals: Proposals, sizes_hw: Sequence[SizeHW]
@@ -131,12 +139,28 @@ class Res5ROIHeads(nn.Module):
         self, features: dict[str, Tensor], proposals: Proposals, sizes_hw: Sequence[SizeHW]
     ) -> Instances:
         """See `StandardROIHeads.forward`."""
-        maps = FeatureMaps.for_pooling([features[name] for name in self.config.in_features])
+        maps = pooling_maps(features, self.config)
+        instances = self.detect(maps, proposals, sizes_hw)
+        if self.mask_head is None:
+            return instances
+        return replace(instances, masks=self.predict_masks(maps, instances))
+
+    def detect(
+        self, maps: FeatureMaps, proposals: Proposals, sizes_hw: Sequence[SizeHW]
+    ) -> Instances:
+        """See `StandardROIHeads.detect`."""
         boxes, counts = proposals.boxes, proposals.counts
         regions = self.res5(self.pooler(maps, boxes, counts))
         candidates = self.box_predictor(regions.mean(dim=(2, 3)), boxes, counts)
-        instances = select_boxes(candidates, sizes_hw, self.config.selection)
-        if self.mask_head is None:
-            return instances
+        return select_boxes(candidates, sizes_hw, self.config.selection)
+
+    def predict_masks(self, maps: FeatureMaps, instances: Instances) -> Tensor:
+        """See `StandardROIHeads.predict_masks`."""
+        assert self.mask_head is not None
         regions = self.res5(self.pooler(maps, instances.boxes, instances.counts))
-        return replace(instances, masks=self.mask_head.predict(regions, instances.classes))
+        return self.mask_head.predict(regions, instances.classes)
+
+
+def pooling_maps(features: dict[str, Tensor], config: ROIHeadsConfig) -> FeatureMaps:
+    """The heads' input features, ready for pooling."""
+    return FeatureMaps.for_pooling([features[name] for name in config.in_features])

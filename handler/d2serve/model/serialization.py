@@ -27,7 +27,6 @@ from d2serve.model.backbone_config import (
     VoVNetConfig,
 )
 from d2serve.model.config import (
-    MaskFormerConfig,
     ModelConfig,
     PanopticConfig,
     ProposalNetworkConfig,
@@ -36,7 +35,13 @@ from d2serve.model.config import (
 )
 from d2serve.model.fcos_config import CondInstConfig, FCOSConfig
 from d2serve.model.heads_config import CenterMaskConfig, SemanticConfig
-from d2serve.model.mask_former_config import DeformableEncoderConfig, TransformerConfig
+from d2serve.model.mask_dino_config import MaskDINOConfig
+from d2serve.model.mask_former_config import (
+    DeformableEncoderConfig,
+    MaskFormerConfig,
+    TransformerConfig,
+)
+from d2serve.model.sparse_rcnn_config import SparseRCNNConfig
 
 MODEL_FILE = "model.json"
 FORMAT_VERSION = 1
@@ -57,7 +62,9 @@ TYPES: dict[str, type] = {
     "OneStageDetector": FCOSConfig,
     "CenterMask": CenterMaskConfig,
     "CondInst": CondInstConfig,
+    "SparseRCNN": SparseRCNNConfig,
     "MaskFormer": MaskFormerConfig,
+    "MaskDINO": MaskDINOConfig,
     "MSDeformAttn": DeformableEncoderConfig,
     "TransformerEncoder": TransformerConfig,
     "SemanticSegmentor": SemanticConfig,
@@ -198,7 +205,9 @@ def _decode_dataclass(kind: Any, value: Any, path: str) -> Any:
 
 
 def _defaults(kind: Any) -> dict[str, Any]:
-    return {field.name: field.default for field in fields(kind) if field.default is not MISSING}
+    return {
+        field.name: _encode(field.default) for field in fields(kind) if field.default is not MISSING
+    }
 
 
 def _mapping(value: Any, path: str) -> Mapping[str, Any]:

@@ -74,11 +74,13 @@ class QueryOutput:
     for each of Q queries.
 
     Attributes:
-        class_logits: Float[Q, K + 1] of the K classes and of "no object".
+        class_logits: Float[Q, K + 1] of the K classes and of "no object", or Float[Q, K].
         mask_logits: Float[Q, h, w] over the extent of the padded input.
         padded_hw: height and width of the padded input in pixels.
         size_hw: height and width of the resized image, its top left part.
         original_hw: height and width of the image before resizing.
+        boxes: Float32[Q, 4] centre x and y, width and height as shares of the padded input, or
+            None (MaskFormer).
     """
 
     class_logits: Tensor
@@ -86,6 +88,7 @@ class QueryOutput:
     padded_hw: SizeHW
     size_hw: SizeHW
     original_hw: SizeHW
+    boxes: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -134,17 +137,24 @@ def rescale(
     device = instances.boxes.device
     image = image_indices(instances.counts, device)
     originals = limits(original_sizes_hw, device)
-    factors = [
-        (original[1] / size[1], original[0] / size[0])
-        for size, original in zip(sizes_hw, original_sizes_hw, strict=True)
-    ]
-    scales = to_device(torch.tensor(factors), device)[image]
-    boxes = clip(instances.boxes * scales.repeat(1, 2), originals[image])
+    scales = scale_factors(sizes_hw, original_sizes_hw, device)[image]
+    boxes = clip(instances.boxes * scales, originals[image])
     keypoints = instances.keypoints
     if keypoints is not None:
-        points = keypoints[..., :2] * scales[:, None]
+        points = keypoints[..., :2] * scales[:, None, :2]
         keypoints = torch.cat((points, keypoints[..., 2:]), dim=-1)
     return replace(instances, boxes=boxes, keypoints=keypoints)
+
+
+def scale_factors(
+    sizes_hw: Sequence[SizeHW], new_sizes_hw: Sequence[SizeHW], device: torch.device
+) -> Tensor:
+    """Float32[N, 4]: factors of x, y, x and y between images of these heights and widths."""
+    factors = [
+        (new[1] / size[1], new[0] / size[0]) * 2
+        for size, new in zip(sizes_hw, new_sizes_hw, strict=True)
+    ]
+    return to_device(torch.tensor(factors), device)
 
 
 def image_indices(counts: Sequence[int], device: torch.device) -> Tensor:
@@ -175,13 +185,19 @@ def larger_than(boxes_xyxy: Tensor, side: float) -> Tensor:
     return ((boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]) > side).all(dim=-1)
 
 
-def apply_deltas(deltas: Tensor, boxes_xyxy: Tensor, weights: tuple[float, ...]) -> Tensor:
+def apply_deltas(
+    deltas: Tensor,
+    boxes_xyxy: Tensor,
+    weights: tuple[float, ...],
+    log_scale_limit: float = LOG_SCALE_LIMIT,
+) -> Tensor:
     """Move and scale boxes by regression outputs (Girshick et al. 2014, appendix C).
 
     Args:
         deltas: Float[N, K * 4] of dx, dy, dw, dh; K boxes are predicted from each given one.
         boxes_xyxy: Float32[N, 4].
         weights: divisors of dx, dy, dw and dh.
+        log_scale_limit: the largest logarithm of a change of width or height.
 
     Returns:
         Float32[N, K, 4].
@@ -196,8 +212,8 @@ def apply_deltas(deltas: Tensor, boxes_xyxy: Tensor, weights: tuple[float, ...])
     centres = boxes[:, :2] + 0.5 * sizes
     centre_x = dx * sizes[:, :1] + centres[:, :1]
     centre_y = dy * sizes[:, 1:] + centres[:, 1:]
-    half_width = 0.5 * (dw.clamp(max=LOG_SCALE_LIMIT).exp() * sizes[:, :1])
-    half_height = 0.5 * (dh.clamp(max=LOG_SCALE_LIMIT).exp() * sizes[:, 1:])
+    half_width = 0.5 * (dw.clamp(max=log_scale_limit).exp() * sizes[:, :1])
+    half_height = 0.5 * (dh.clamp(max=log_scale_limit).exp() * sizes[:, 1:])
     return around(centre_x, centre_y, half_width, half_height)
 
 

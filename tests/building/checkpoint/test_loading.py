@@ -84,6 +84,18 @@ def test_an_additional_module_is_named() -> None:
     )
 
 
+def test_a_fork_is_named_by_its_weights() -> None:
+    standard = network(roi_heads__mask_head__predictor=nn.Linear(1, 1))
+    transfiner = network(
+        roi_heads__mask_head__predictor=nn.Linear(1, 1),
+        roi_heads__mask_head__predictor_uncertain=nn.Linear(1, 1),
+    )
+    assert error_lines(standard, weights_of(transfiner))[0] == (
+        "the checkpoint is of Mask Transfiner (github.com/SysCV/transfiner), which is part neither "
+        "of d2serve nor of the detectron2 package: it has roi_heads.mask_head.predictor_uncertain"
+    )
+
+
 def test_other_shapes_are_listed() -> None:
     weights = weights_of(network(backbone=nn.Linear(1, 5)))
     first, *names = error_lines(network(backbone=nn.Linear(1, 7)), weights)

@@ -48,7 +48,8 @@ class UpstreamDetector(BatchedDetector):
         self.resizing = resizing
         self.device = device
         self.limits = limits_of(model)
-        super().__init__(padding_of(model, resizing), settings)
+        padded_size = padding_of(model, resizing)
+        super().__init__(lambda size_hw: [padded_size(size_hw)], settings)
 
     @classmethod
     def from_folder(
