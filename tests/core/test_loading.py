@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import current_thread
 from typing import Any
 from zipfile import ZipFile
 
@@ -115,6 +116,16 @@ def test_models_share_the_cpus(load: Load, monkeypatch: pytest.MonkeyPatch, shar
     monkeypatch.setenv("D2SERVE_WARM_UP_SIZES", "")
     load(share=share)
     assert requested == [(0, share), (0, share)]
+
+
+def test_freed_memory_is_kept_before_threads_start(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callers = []
+    monkeypatch.setattr(loading, "keep_freed_memory", lambda: callers.append(current_thread()))
+    monkeypatch.setenv("D2SERVE_WARM_UP_SIZES", "")
+    load()
+    assert callers == [current_thread()]
 
 
 def test_missing_gpu_is_an_error_before_the_model_is_loaded(

@@ -1,5 +1,6 @@
-"""Set-up of a worker process: threads and huge pages."""
+"""Set-up of a worker process: threads, huge pages and freed memory."""
 
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from d2serve.serving.process import (
     HUGE_PAGES,
     decode_threads,
     enable_huge_pages,
+    keep_freed_memory,
     set_num_threads,
 )
 from tests.environment import clean_environment
@@ -29,6 +31,36 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 tensor = torch.ones(64, 1024, 1024)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
+
+# In a thread that starts afterwards, as that of the network. Blocks move for some rounds, because
+# an aligned one needs a free block that is larger.
+PAGE_FAULTS_OF_FREED_MEMORY = """
+import resource
+from threading import Thread
+import torch
+from d2serve.serving.process import keep_freed_memory, release_freed_memory
+
+def allocate():
+    for _ in range(9):
+        before = faults()
+        for megabytes in (40, 20, 100):
+            torch.ones(megabytes, 1 << 18)
+        found.append(faults() - before)
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+found = []
+print(keep_freed_memory())
+thread = Thread(target=allocate)
+thread.start()
+thread.join()
+release_freed_memory()
+before = faults()
+torch.ones(100, 1 << 18)
+print(found[0], found[-1], faults() - before)
+"""
+gnu_libc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="for GNU's libc")
 
 
 @pytest.fixture(autouse=True)
@@ -91,3 +123,40 @@ def test_large_tensor_needs_few_page_faults(repo_root: Path) -> None:
     faults = int(subprocess.check_output(command, env=environment, text=True))
     # 256 MB are 65,536 pages of 4 kB or 128 of 2 MB; a machine may lack some of the latter.
     assert faults < 32_768
+
+
+@gnu_libc
+def test_thread_uses_freed_memory_again_until_it_is_released(repo_root: Path) -> None:
+    kept, (first, last, released) = _faults_of_freed_memory(repo_root, {})
+    # 100 MB are 25,600 pages of 4 kB.
+    assert kept
+    assert first > 20_000
+    assert last < 1_000
+    assert released > 20_000
+
+
+@gnu_libc
+@pytest.mark.parametrize(
+    "variables",
+    [{"MALLOC_ARENA_MAX": "2"}, {"GLIBC_TUNABLES": "glibc.malloc.mmap_max=65536"}],
+)
+def test_allocator_settings_of_the_environment_win(
+    repo_root: Path, variables: dict[str, str]
+) -> None:
+    kept, (_, last, _) = _faults_of_freed_memory(repo_root, variables)
+    assert not kept
+    assert last > 20_000
+
+
+def _faults_of_freed_memory(
+    repo_root: Path, variables: dict[str, str]
+) -> tuple[bool, tuple[int, ...]]:
+    """Whether memory is kept, and page faults: of the first and the last of equal rounds, and after
+    the release."""
+    inherited = clean_environment()
+    names = [name for name in inherited if name.startswith(("MALLOC_", "GLIBC_TUNABLES"))]
+    environment = {name: value for name, value in inherited.items() if name not in names}
+    environment |= {"PYTHONPATH": str(repo_root / "handler"), **variables}
+    command = [sys.executable, "-c", PAGE_FAULTS_OF_FREED_MEMORY]
+    kept, faults = subprocess.check_output(command, env=environment, text=True).splitlines()
+    return kept == "True", tuple(map(int, faults.split()))

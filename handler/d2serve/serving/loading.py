@@ -35,6 +35,7 @@ from d2serve.serving.pipeline import Pipeline
 from d2serve.serving.process import (
     decode_threads,
     enable_huge_pages,
+    keep_freed_memory,
     release_freed_memory,
     set_num_threads,
 )
@@ -65,7 +66,8 @@ def load_pipeline(
 ) -> Pipeline:
     """Verify an archive's files, load the model, and run images of the usual sizes through it.
 
-    Sets the number of threads of this process as the archive's settings define it.
+    Sets the number of threads of this process as the archive's settings define it; on the CPU the
+    process keeps freed memory from then on.
 
     Args:
         folder: the unpacked archive.
@@ -84,6 +86,8 @@ def load_pipeline(
         SettingsError, ConfigError, CheckpointError, ClassNamesError: one of them is not valid.
         RuntimeError: the model cannot run on this machine.
     """
+    if device.type == "cpu":
+        keep_freed_memory()
     # GNU OpenMP keeps a pool for each thread that has computed in parallel, and its threads spin
     # less while there are more of them than CPUs: every forward pass would take longer if the pool
     # of the thread that loads the model existed beside that of the inference thread.
@@ -113,6 +117,8 @@ def _load(
     set_num_threads(settings.threads, share)
     decode_jpeg = jpeg_decoder(settings.decode, device)
     detector = load_detector(folder, device, settings)
+    # The checkpoint and the weights before their conversion.
+    release_freed_memory()
     model = read_metadata(folder, detector, name)
     pipeline = Pipeline(
         detector,
