@@ -197,7 +197,10 @@ def test_processes_that_serve_one_model_share_its_weights(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     [expected] = load().run([request_of(image_bytes(noise(64, 48), "PNG"))])
-    [found] = load(shares_weights=True).run([request_of(image_bytes(noise(64, 48), "PNG"))])
+    load(shares_weights=lambda: False)
+    assert not list(tmp_path.iterdir())
+    shared = load(shares_weights=lambda: True)
+    [found] = shared.run([request_of(image_bytes(noise(64, 48), "PNG"))])
     assert found.body == expected.body
     [folder] = tmp_path.iterdir()
     assert str(folder) in Path("/proc/self/maps").read_text()

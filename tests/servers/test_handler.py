@@ -1,6 +1,7 @@
 import json
 import logging
 import os
+import sys
 import zipfile
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -499,6 +500,18 @@ def test_a_loaded_worker_publishes_its_start_and_the_proxys_responses(
         lifecycle.on_event(event)
     assert responses.recorded == [(1, ["404", "not_found"])]
     assert json.loads(caplog.messages[-1]) == event
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="weights are shared on Linux only")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_only_several_workers_write_a_file_of_the_weights(
+    archive_context: Context, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, workers: int
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(torchserve_handler, "read_workers", lambda _: workers)
+    FakeLifecycle(monkeypatch)
+    Detectron2Handler().initialize(archive_context)
+    assert len(list(tmp_path.glob("d2serve-weights-*"))) == workers - 1
 
 
 def test_zero_drain_seconds_disable_draining(

@@ -61,7 +61,7 @@ def load_pipeline(
     share: int | Callable[[], int] = 1,
     sink: MetricsSink = NO_METRICS,
     server_forms_batches: bool = False,
-    shares_weights: bool = False,
+    shares_weights: bool | Callable[[], bool] = False,
     overrides: Mapping[str, Any] | None = None,
 ) -> Pipeline:
     """Verify an archive's files, load the model, and run images of the usual sizes through it.
@@ -77,8 +77,8 @@ def load_pipeline(
             reads it, which is called when the files are verified.
         sink: publishes the metrics.
         server_forms_batches: see `Pipeline`.
-        shares_weights: whether other processes of this machine serve the same model; on the CPU
-            they then have one copy of the weights, see `share_weights`.
+        shares_weights: whether other processes of this machine serve the same model, or a function
+            as for `share`; on the CPU they then have one copy of the weights, see `share_weights`.
         overrides: see `read_settings`.
 
     Raises:
@@ -96,7 +96,8 @@ def load_pipeline(
             _load, folder, device, name, share, sink, server_forms_batches, overrides or {}
         )
         pipeline = loading_thread.submit(load).result()
-        if shares_weights and device.type == "cpu" and sys.platform == "linux":
+        shares = shares_weights() if callable(shares_weights) else shares_weights
+        if shares and device.type == "cpu" and sys.platform == "linux":
             loading_thread.submit(_share, pipeline.detector).result()
         return pipeline
 

@@ -56,6 +56,20 @@ def test_a_replica_gets_more_requests_than_it_admits() -> None:
     assert options["num_replicas"] == 1
 
 
+@pytest.mark.parametrize(
+    ("args", "several"),
+    [
+        ({}, False),
+        ({"num_replicas": 1}, False),
+        ({"num_replicas": 2}, True),
+        ({"num_replicas": "auto"}, True),
+        ({"autoscaling": {"min_replicas": 1}}, True),
+    ],
+)
+def test_several_replicas_may_run(args: dict[str, Any], several: bool) -> None:
+    assert ApplicationOptions.from_args({**ARCHIVE, **args}).has_several_replicas == several
+
+
 def test_autoscaling_aims_at_full_batches() -> None:
     settings = Settings(images_per_forward=6)
     limits = {"min_replicas": 2, "max_replicas": 4}

@@ -118,6 +118,11 @@ expected a number from 0 to 1; a replica runs its model on one GPU
         return self.num_replicas == AUTO or bool(self.autoscaling)
 
     @property
+    def has_several_replicas(self) -> bool:
+        """True if there is more than one replica, at least at times."""
+        return self.scales or self.fewest_replicas > 1
+
+    @property
     def fewest_replicas(self) -> int:
         """The number of replicas that always run, at least 1."""
         if self.scales:

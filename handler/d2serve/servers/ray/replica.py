@@ -117,7 +117,12 @@ class ModelReplica:
         )
         overrides = {**self.options.settings, **threads}
         pipeline = load_pipeline(
-            folder, device, name, sink=sink, shares_weights=True, overrides=overrides
+            folder,
+            device,
+            name,
+            sink=sink,
+            shares_weights=self.options.has_several_replicas,
+            overrides=overrides,
         )
         logger.info("model %s is ready on %s with threads %s", name, device, threads)
         return pipeline

@@ -75,14 +75,15 @@ class Detectron2Handler(BaseHandler):  # type: ignore[misc]
         sink = TorchServeSink(
             declared_metrics(context), context.model_name, lambda: worker_name(context)
         )
+        workers = partial(read_workers, folder / MODEL_CONFIG_FILE)
         self.pipeline = load_pipeline(
             folder,
             worker_device(context),
             context.model_name,
-            share=lambda: read_workers(folder / MODEL_CONFIG_FILE),
+            share=workers,
             sink=sink,
             server_forms_batches=True,
-            shares_weights=True,
+            shares_weights=lambda: workers() > 1,
         )
         settings = self.pipeline.settings
         limits = Limits(

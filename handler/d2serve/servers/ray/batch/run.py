@@ -114,10 +114,11 @@ def _process(
     actors = plan_actors(nodes, config.actors, config.gpus_per_actor)
     items = [{"list": number, "place": place} for number, place in parts]
     tasks = -(-len(items) // PARTS_PER_TASK)
+    count = min(actors.count, tasks)
     dataset = ray.data.from_items(items, override_num_blocks=max(tasks, 1)).map_batches(
         BatchWorker,
         batch_size=None,
-        compute=ActorPoolStrategy(size=min(actors.count, tasks)),
+        compute=ActorPoolStrategy(size=count),
         num_cpus=actors.cpus,
         num_gpus=actors.gpus,
         fn_constructor_args=(
@@ -127,6 +128,7 @@ def _process(
             uuid.uuid4().hex,
             actors.cpus,
             actors.gpus > 0,
+            count > 1,
         ),
     )
     sizes = {part: _size(job, part) for part in parts}

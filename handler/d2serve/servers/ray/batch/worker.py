@@ -63,22 +63,36 @@ class BatchWorker:
         run: identifies the run of the command.
         cpus: number of CPUs that its threads use.
         has_gpu: whether the network runs on a GPU.
-
+        shares_weights: whether there are several of these processes.
     """
 
     def __init__(
-        self, archive: str, output: str, job: Job, run: str, cpus: int, has_gpu: bool
+        self,
+        archive: str,
+        output: str,
+        job: Job,
+        run: str,
+        cpus: int,
+        has_gpu: bool,
+        shares_weights: bool,
     ) -> None:
         self.failure = ""
         try:
-            self._load(archive, output, job, run, cpus, has_gpu)
+            self._load(archive, output, job, run, cpus, has_gpu, shares_weights)
         # Exceptions of constructors would reach the user as several tracebacks of Ray.
         except (D2ServeError, RuntimeError) as error:
             logger.exception("the model cannot be loaded")
             self.failure = getattr(error, "message", None) or str(error)
 
     def _load(
-        self, archive: str, output: str, job: Job, run: str, cpus: int, has_gpu: bool
+        self,
+        archive: str,
+        output: str,
+        job: Job,
+        run: str,
+        cpus: int,
+        has_gpu: bool,
+        shares_weights: bool,
     ) -> None:
         # Ray sets the number of threads to the CPUs of the actor, also where a GPU computes.
         os.environ.pop(OPENMP_THREADS, None)
@@ -99,7 +113,7 @@ class BatchWorker:
             device,
             "batch",
             server_forms_batches=True,
-            shares_weights=True,
+            shares_weights=shares_weights,
             overrides=overrides,
         )
         self.job, self.storage = job, Storage(output)
