@@ -26,7 +26,7 @@ from d2serve.model.fpn import FPN
 from d2serve.model.network import Network
 from d2serve.model.optimize import optimize
 from d2serve.model.packed_conv import pack
-from d2serve.serving.process import enable_huge_pages
+from d2serve.serving.process import enable_huge_pages, keep_freed_memory
 
 TRACED_OPSET = 17
 OURS, OPENVINO, ONNX_RUNTIME = "d2serve", "OpenVINO", "ONNX Runtime"
@@ -72,7 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise CommandError(f"{', '.join(missing)}: not installed; pip install 'd2serve[peers]'")
+    # As in a worker, and for all runtimes.
     enable_huge_pages()
+    keep_freed_memory()
     torch.set_num_threads(given.threads)
     size_wh = QUICK_SIZE_WH if given.quick else SIZE_WH
     network = optimize(R50_FPN.build()).eval()

@@ -14,7 +14,6 @@ from d2serve.serving.process import (
     HUGE_PAGES,
     decode_threads,
     enable_huge_pages,
-    keep_freed_memory,
     set_num_threads,
 )
 from tests.environment import clean_environment

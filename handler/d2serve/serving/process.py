@@ -49,7 +49,7 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
         return False
     change = _libc_function("mallopt")
     return change is not None and all(
-        [change(parameter, value) for parameter, value in ALLOCATOR_SETTINGS.values()]
+        change(parameter, value) for parameter, value in ALLOCATOR_SETTINGS.values()
     )
 
 

@@ -26,7 +26,8 @@ def main(options: str, run: str, deadly: str) -> None:
         return read(path)
 
     worker._read = read_or_die
-    actor = worker.BatchWorker(config.model, config.output, job, run, 1, False, shares_weights=False)
+    arguments = (config.model, config.output, job, run, 1, False, False)
+    actor = worker.BatchWorker(*arguments)
     lists, places = np.array(job.parts()).T
     for counts in actor({"list": lists, "place": places}):
         print(json.dumps(counts), flush=True)
