@@ -1,5 +1,6 @@
 """Encode masks as COCO's compressed run-length encoding (the format of `pycocotools.mask`)."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -51,36 +52,26 @@ def compress(counts: Integers, offsets: Integers) -> list[str]:
     firsts: Integers = (offsets[:-1, None] + np.arange(3)).ravel()
     firsts = firsts[firsts < np.repeat(offsets[1:], 3)]
     values[firsts] = counts[firsts]
-    characters, starts = _characters(values)
-    text = characters.tobytes().decode("ascii")
-    return [text[start:end] for start, end in pairwise(starts[offsets].tolist())]
+    characters, owners = map(np.concatenate, zip(*_characters(values), strict=True))
+    # Most values have a single character.
+    others = len(values)
+    inserted = np.insert(characters[:others], owners[others:] + 1, characters[others:])
+    text = inserted.tobytes().decode("ascii")
+    starts = offsets + np.searchsorted(np.sort(owners[others:], kind="stable"), offsets)
+    return [text[start:end] for start, end in pairwise(starts.tolist())]
 
 
-def _characters(values: Integers) -> tuple[npt.NDArray[np.uint8], Integers]:
-    """UInt8[C] characters, a value's lowest bits first, and Int64[K + 1] the start of each value in
-    them, and C."""
-    lengths = _character_counts(values)
-    starts = np.concatenate(([0], np.cumsum(lengths)))
-    characters = np.empty(starts[-1], dtype=np.uint8)
-    positions, remaining = starts[:-1], lengths
-    while len(positions):
-        continues = remaining > 1
-        bits = values & (CONTINUATION_BIT - 1)
-        characters[positions] = bits + FIRST_CHARACTER + CONTINUATION_BIT * continues
-        values, positions, remaining = (
-            values[continues] >> BITS_PER_CHARACTER,
-            positions[continues] + 1,
-            remaining[continues] - 1,
-        )
-    return characters, starts
-
-
-def _character_counts(values: Integers) -> Integers:
-    """The number of characters for the bits of each value and its sign."""
-    magnitudes = values ^ (values >> 63)
-    counts = np.ones(len(values), dtype=np.int64)
-    limit = 1 << (BITS_PER_CHARACTER - 1)
-    while (larger := magnitudes >= limit).any():
-        counts += larger
-        limit <<= BITS_PER_CHARACTER
-    return counts
+def _characters(values: Integers) -> Iterator[tuple[npt.NDArray[np.uint8], Integers]]:
+    """The first character of each value, then the second ones, and so on, from the lowest bits:
+    UInt8[K] and Int64[K] indices of their values. At last, K is 0."""
+    indices: Integers = np.arange(len(values))
+    while len(indices):
+        # With its sign, the rest of the value does not fit.
+        continues = (values + CONTINUATION_BIT // 2) >> BITS_PER_CHARACTER != 0
+        characters = values.astype(np.uint8) & np.uint8(CONTINUATION_BIT - 1)
+        characters += FIRST_CHARACTER
+        characters += continues.view(np.uint8) << BITS_PER_CHARACTER
+        yield characters, indices
+        further = np.flatnonzero(continues)
+        values, indices = values[further] >> BITS_PER_CHARACTER, indices[further]
+    yield np.empty(0, np.uint8), indices
