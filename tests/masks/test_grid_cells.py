@@ -1,6 +1,7 @@
-"""The boundary cells of masks, and the sections of columns that pass them."""
+"""The boundary cells of masks, and ranges of integers."""
 
 import numpy as np
+import pytest
 import torch
 
 from d2serve.masks.grid_cells import BoundaryCells, boundary_cells
@@ -16,9 +17,8 @@ def cells_of(*rows: str) -> BoundaryCells:
 
 def drawn(cells: BoundaryCells, side: int) -> list[list[int]]:
     """Rows of 1 for boundary cells; the first and last ones are on the frame."""
-    lines = torch.repeat_interleave(cells.counts)
     is_boundary = torch.zeros((side, side), dtype=torch.int64)
-    is_boundary[cells.rows.long(), lines] = 1
+    is_boundary[cells.rows.long(), cells.lines] = 1
     return is_boundary.tolist()
 
 
@@ -31,8 +31,7 @@ def test_boundary_cells_cross_the_threshold_or_come_near_it() -> None:
         [0, 1, 1, 1, 0],
         [0, 0, 0, 0, 0],
     ]
-    assert cells.counts.tolist() == [3, 4, 3, 2, 0]
-    assert cells.firsts.tolist() == [0, 3, 7, 10, 12]
+    assert cells.lines.tolist() == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 3, 3]
     assert len(cells_of("444", "444", "444").rows) == 0
     inside = drawn(cells_of("666", "666", "666"), 5)
     assert [row[1:3] for row in inside[1:3]] == [[0, 0], [0, 0]]
@@ -42,12 +41,18 @@ def test_boundary_cells_cross_the_threshold_or_come_near_it() -> None:
 
 def test_probabilities_at_the_corners_of_a_cell() -> None:
     cells = cells_of("28", "46")
-    second = int(cells.firsts[1])
+    second = cells.lines.tolist().index(1)
     # Between the nodes 0.2 and 0.8, next to the frame above them.
     assert cells.rows[second] == 0
-    assert cells.upper[second] == cells.upper_step[second] == 0
-    np.testing.assert_allclose(cells.lower[second], 0.2, rtol=1e-6)
-    np.testing.assert_allclose(cells.lower_step[second], 0.6, rtol=1e-6)
+    (upper_left, lower_left), (upper_right, lower_right) = cells.corners[..., second].tolist()
+    assert upper_left == upper_right == 0
+    assert (lower_left, lower_right) == pytest.approx((0.2, 0.8))
+
+
+def test_cells_of_several_masks() -> None:
+    cells = boundary_cells(torch.tensor([[[0.9]], [[0.1]], [[0.5]]]), 0.49, 0.51)
+    assert cells.lines.tolist() == [0, 0, 1, 1, 6, 6, 7, 7]
+    assert cells.rows.tolist() == [0, 1] * 4
 
 
 def test_ranges() -> None:

@@ -9,7 +9,7 @@ import pytest
 from d2serve.masks import runs as runs_module
 from d2serve.masks.paste import regions
 from d2serve.masks.rle import encode_rles
-from d2serve.masks.runs import paste_densely, paste_runs
+from d2serve.masks.runs import Runs, paste_densely, paste_runs, without_pairs
 from tests.masks.instances import (
     Instances,
     coco,
@@ -120,3 +120,35 @@ def test_nan_counts_as_unset() -> None:
     boxes = np.array([(2, 1, 38, 29)], dtype=np.float32)
     runs = paste_runs(masks, boxes, (30, 40))
     assert encode_rles(runs) == encode_rles(paste_runs(np.nan_to_num(masks), boxes, (30, 40)))
+
+
+@pytest.mark.parametrize("side", range(4))
+def test_a_box_of_infinite_size_has_no_pixels(side: int) -> None:
+    boxes = np.tile(np.array([(2, 1, 38, 29)], dtype=np.float32), (2, 1))
+    boxes[1, side] = np.inf if side > 1 else -np.inf
+    runs = paste_runs(np.ones((2, 28, 28), np.float32), boxes, (30, 40))
+    assert [len(bounds) for bounds in runs] == [2 * 36, 0]
+
+
+def test_changes_in_any_order_become_runs() -> None:
+    """The numbers of 2x3 pixels start at 0, 7 and 14; at 9 and 15 the state changes twice."""
+    changes = np.array([12, 3, 9, 8, 15, 1, 9, 15], dtype=np.int32)
+    runs = Runs.of_changes(changes, 3, (2, 3))
+    assert [bounds.tolist() for bounds in runs] == [[1, 3], [1, 5], []]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ([], []),
+        ([4], [4]),
+        ([4, 4], []),
+        ([4, 4, 4], [4]),
+        ([1, 4, 4, 4, 4, 7, 7, 9], [1, 9]),
+        ([1, 1, 1, 2, 2, 3, 3, 3, 3, 3], [1, 3]),
+    ],
+)
+def test_numbers_that_occur_an_even_number_of_times_vanish(
+    numbers: list[int], expected: list[int]
+) -> None:
+    assert without_pairs(np.array(numbers, dtype=np.int64)).tolist() == expected

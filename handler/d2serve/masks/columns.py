@@ -1,4 +1,5 @@
-"""Mask probabilities over boxes -> runs of set pixels, by the boundary crossings of columns.
+"""Mask probabilities over boxes -> changes of the pixels' state, by the boundary crossings of
+columns.
 
 The functions of tensors are compiled by TorchScript, see `unlocked`.
 """
@@ -17,18 +18,17 @@ from d2serve.masks.unlocked import unlocked
 # Samples that are computed together.
 MOST_POINTS = 1 << 16
 Floats = npt.NDArray[np.float32]
-Integers = npt.NDArray[np.int64]
 
 
-def paste_by_columns(
+def changes_by_columns(
     probabilities: Floats,
     boxes_xyxy: Floats,
     size_hw: tuple[int, int],
     threshold: float,
     margin: float,
     masks_together: int,
-) -> tuple[Integers, Integers]:
-    """Paste masks, without the interpreter lock; returns their `Runs.bounds` and `Runs.offsets`.
+) -> npt.NDArray[np.signedinteger]:
+    """Paste masks, without the interpreter lock; returns Int[C] changes for `Runs.of_changes`.
 
     Args:
         probabilities: Float32[N, M, M] in 0..1 over the boxes' extents.
@@ -39,46 +39,50 @@ def paste_by_columns(
         masks_together: number of masks that are pasted together, 1 or more.
     """
     tensors = torch.from_numpy(probabilities), torch.from_numpy(boxes_xyxy)
-    bounds, offsets = _paste(*tensors, *size_hw, threshold, margin, masks_together, MOST_POINTS)
-    return bounds.numpy(), offsets.numpy()
+    return _changes(*tensors, *size_hw, threshold, margin, masks_together, MOST_POINTS).numpy()
 
 
 class _Columns(NamedTuple):
-    """K pixel columns of masks.
+    """The pixel columns that pass each of B boundary cells.
 
     Attributes:
-        masks: Int64[K] index of the mask.
-        across: Float32[K] x in the mask's box, as in `box_coordinates`.
-        lines: Int64[K] the line of grid nodes at or left of the column.
-        shares: Float32[K] the position between this line and the next one, 0 to 1.
-        tops: Int[K] number of the column's first pixel.
+        masks: Int64[B] index of the mask, ascending.
+        left: Int64[B] x of the first column.
+        counts: Float32[B] number of columns.
+        gaps: Float32[2, B] distance from the left side to the first column, and from the last
+            column to the right side, in cells.
+        steps: Float32[B] distance from one column to the next, in cells.
     """
 
     masks: Tensor
-    across: Tensor
-    lines: Tensor
-    shares: Tensor
-    tops: Tensor
+    left: Tensor
+    counts: Tensor
+    gaps: Tensor
+    steps: Tensor
 
 
 class _Sections(NamedTuple):
     """J sections of columns, each within one boundary cell.
 
     Attributes:
-        columns: Int64[J] index of the column, ascending.
+        cells: Int64[J] index of the cell, ascending.
+        columns: Int32[J] index of the column among those of the cell's line.
         start: Int32[J] the first row that rounding may decide.
-        end: Int32[J] the first row after those; its state and that of the following rows is known.
-        is_set: Bool[J] this state.
+        end: Int32[J] the first row after those.
+        is_set_before: Bool[J] the state above `start`.
+        is_set_after: Bool[J] the state from `end` on.
     """
 
+    cells: Tensor
     columns: Tensor
     start: Tensor
     end: Tensor
-    is_set: Tensor
+    is_set_before: Tensor
+    is_set_after: Tensor
 
 
 @unlocked
-def _paste(
+def _changes(
     probabilities: Tensor,
     boxes_xyxy: Tensor,
     height: int,
@@ -87,44 +91,56 @@ def _paste(
     margin: float,
     masks_together: int,
     most_points: int,
-) -> tuple[Tensor, Tensor]:
-    all_bounds, all_counts = [torch.empty([0], dtype=torch.int64)], [torch.zeros([1]).long()]
-    for first in range(0, probabilities.shape[0], masks_together):
+) -> Tensor:
+    count, side, stride = probabilities.shape[0], probabilities.shape[2], height * width + 1
+    dtype = torch.int32 if count * stride < (1 << 31) else torch.int64  # the shorter is faster
+    changes = [torch.zeros([0], dtype=dtype)]
+    for first in range(0, count, masks_together):
         some = probabilities[first : first + masks_together]
         boxes = boxes_xyxy[first : first + masks_together]
-        columns = _columns(boxes, some.shape[2], height, width)
         cells = boundary_cells(some, threshold - margin, threshold + margin)
-        sections = _sections(columns, cells, boxes, some.shape[2], height, threshold, margin)
-        pixels, is_set = _with_samples(some, boxes, columns, sections, threshold, most_points)
-        bounds, counts = _bounds(_changes(pixels, is_set), some.shape[0], height * width + 1)
-        all_bounds.append(bounds)
-        all_counts.append(counts)
-    return torch.cat(all_bounds), torch.cat(all_counts).cumsum(0)
+        columns = _columns(boxes, cells.lines, side, width)
+        sections = _sections(columns, cells, boxes, side, height, threshold, margin)
+        tops = ((columns.masks + first) * stride + columns.left * height).to(dtype)
+        tops = tops.index_select(0, sections.cells) + sections.columns * height
+        is_change = sections.is_set_before != sections.is_set_after
+        changes.append((tops + sections.end).masked_select(is_change))
+        # Ambiguous pixels are in the state above them, unless their samples differ.
+        owners, rows = _differing(some, boxes, columns, sections, threshold, most_points)
+        differing = tops.index_select(0, owners) + rows
+        changes += [differing, differing + 1]
+    return torch.cat(changes)
 
 
-def _columns(boxes_xyxy: Tensor, side: int, height: int, width: int) -> _Columns:
-    """The columns that may have set pixels, mask by mask, from the left.
-
-    The pixels of mask n are numbered from n * (`height` * `width` + 1), so that runs of two masks
-    never touch.
-    """
-    x1, y1, x2, y2 = boxes_xyxy.unbind(1)
-    left = (x1.floor() - 1).clamp(0.0, float(width)).long()
-    right = torch.maximum((x2.ceil() + 1).clamp(0.0, float(width)).long(), left)
-    masks, x = spread(left, (right - left) * ((x1 < x2) & (y1 < y2)))
-    across = box_coordinates(x, x1.index_select(0, masks), x2.index_select(0, masks))
-    # In grid cells, 0 at the first node inside the frame.
-    cells = (across + 1.0) * (side / 2.0) - 0.5
-    is_inside = (cells > -1.0) & (cells < float(side))
-    if not bool(is_inside.all()):
-        masks, x = masks.masked_select(is_inside), x.masked_select(is_inside)
-        across, cells = across.masked_select(is_inside), cells.masked_select(is_inside)
-    left_cells = cells.floor()
-    lines = masks * (side + 2) + (left_cells.long() + 1)
-    tops = masks * (height * width + 1) + x * height
-    if boxes_xyxy.shape[0] * (height * width + 1) < (1 << 31):
-        tops = tops.int()  # faster
-    return _Columns(masks, across, lines, cells - left_cells, tops)
+def _columns(boxes_xyxy: Tensor, lines: Tensor, side: int, width: int) -> _Columns:
+    """The columns at or right of each of Int64[B] lines of grid nodes and left of the next one."""
+    boxes = boxes_xyxy.double().unsqueeze(2)
+    extents = boxes[:, 2:] - boxes[:, :2]
+    has_area = ((extents > 0) & (extents < float("inf"))).all(1)
+    x1, x2 = torch.where(has_area, boxes[:, 0], 0.0), torch.where(has_area, boxes[:, 2], 1.0)
+    cell = (x2 - x1) / side
+    # The first line is on the frame, half a cell outside the box.
+    positions = (torch.arange(side + 3) - 0.5) * cell + (x1 - 0.5)
+    least = (x1.floor() - 1).clamp(0.0, float(width))
+    most = (x2.ceil() + 1).clamp(0.0, float(width))
+    firsts = torch.minimum(torch.maximum(positions.ceil(), least), most)
+    left, end = firsts[:, :-1], firsts[:, 1:]
+    numbers = [
+        (end - left) * has_area,
+        (left - positions[:, :-1]) / cell,
+        (positions[:, 1:] - end + 1) / cell,
+        (1 / cell).clamp(max=1e30).expand_as(left),
+    ]
+    of_lines = torch.stack(numbers).flatten(1).float()
+    counts, before, after, steps = of_lines.unbind()
+    masks = torch.div(lines, side + 2, rounding_mode="floor")
+    return _Columns(
+        masks,
+        left.flatten().index_select(0, lines).long(),
+        counts.index_select(0, lines),
+        torch.stack([before.index_select(0, lines), after.index_select(0, lines)]),
+        steps.index_select(0, lines),
+    )
 
 
 def _sections(
@@ -136,39 +152,51 @@ def _sections(
     threshold: float,
     margin: float,
 ) -> _Sections:
-    """Interpolate the probability at the upper and the lower side of each boundary cell that a
-    column passes, and divide to find the rows between."""
-    column, index = spread(
-        cells.firsts.index_select(0, columns.lines), cells.counts.index_select(0, columns.lines)
-    )
-    shares = columns.shares.index_select(0, column)
-    before = cells.upper_step.index_select(0, index).mul_(shares)
-    before += cells.upper.index_select(0, index)
-    after = cells.lower_step.index_select(0, index).mul_(shares)
-    after += cells.lower.index_select(0, index)
-    least, most = threshold - margin, threshold + margin
-    is_near = ((before >= least) | (after >= least)) & ((before < most) | (after < most))
-    near = torch.repeat_interleave(is_near.int())  # faster than `nonzero`
-    column, index = column.index_select(0, near), index.index_select(0, near)
-    before, after = before.index_select(0, near), after.index_select(0, near)
-    rows = cells.rows.index_select(0, index)
-    slope = after - before
-    # Almost zero: all of the section is ambiguous.
-    slope = torch.where(slope.abs() < 1e-12, 1e-12, slope)
-    crossing, reach = (threshold - before) / slope, (margin / slope).abs_()
-    _, top, _, bottom = boxes_xyxy.double().unbind(1)
-    per_cell = (bottom - top) / side
+    """Interpolate the probability at the upper and the lower side of each boundary cell, where a
+    column passes it, and divide to find the rows between."""
+    # Twice the margin, because this is rounded too.
+    clear = _clear_shares(cells.corners, threshold, 2 * margin)
+    first, others = ((clear - columns.gaps) / columns.steps).ceil_().clamp_(min=0.0).unbind()
+    remaining = (columns.counts - first - others).clamp_(min=0.0)
+    owners, numbers = spread(first.int(), remaining.int())
+    x = numbers.float()
+    left, right = cells.corners.unbind()
+    sides, steps = left + (right - left) * columns.gaps[0], (right - left) * columns.steps
+    # The lower side of a cell is computed like the upper side of the next one.
+    above = (steps[0].index_select(0, owners) * x).add_(sides[0].index_select(0, owners))
+    below = (steps[1].index_select(0, owners) * x).add_(sides[1].index_select(0, owners))
+    # Where both are equal, all rows are ambiguous, or none.
+    slope = (below - above).add_(1e-30)
+    crossings = (threshold - margin - above).div_(slope), (threshold + margin - above).div_(slope)
+    in_cell = torch.stack([torch.minimum(*crossings), torch.maximum(*crossings)]).clamp_(0.0, 1.0)
+    _, y1, _, y2 = boxes_xyxy.double().unbind(1)
+    cell = (y2 - y1) / side
     # The first node is on the frame.
-    first_row = (top - 0.5 - 0.5 * per_cell).index_select(0, columns.masks).index_select(0, column)
-    rows_per_cell = per_cell.index_select(0, columns.masks).index_select(0, column)
+    top = (y1 - 0.5 - 0.5 * cell).index_select(0, columns.masks).index_select(0, owners)
+    cell = cell.index_select(0, columns.masks).index_select(0, owners)
     # Summed in this order, a cell's lower side rounds like the next cell's upper side.
-    start = (crossing - reach).clamp_(0.0, 1.0).add_(rows) * rows_per_cell + first_row
-    end = (crossing + reach).clamp_(0.0, 1.0).add_(rows) * rows_per_cell + first_row
-    start, end = start.ceil_().clamp_(0.0, float(height)), end.ceil_().clamp_(0.0, float(height))
-    return _Sections(column, start.int(), end.int(), after >= threshold)
+    rows = in_cell.add_(cells.rows.index_select(0, owners)) * cell + top
+    start, end = rows.ceil_().clamp_(0.0, float(height)).int().unbind()
+    return _Sections(owners, numbers, start, end, above >= threshold, below >= threshold)
 
 
-def _with_samples(
+def _clear_shares(corners: Tensor, threshold: float, margin: float) -> Tensor:
+    """Float32[2, B]: the share of each cell's width, from the left and from the right, in which the
+    probabilities are on the same side of the threshold, at more than the margin.
+
+    Args:
+        corners: Float32[2, 2, B], see `BoundaryCells`.
+        threshold: minimum probability of a set pixel.
+        margin: distance to the threshold.
+    """
+    heights = corners - threshold
+    sign = heights[:, :1].sign()
+    falls = ((corners - corners.flip(0)) * sign).clamp_(min=1e-12)
+    upper, lower = (heights * sign).sub_(margin).div_(falls).unbind(1)
+    return torch.minimum(upper, lower).clamp_(0.0, 1.0)
+
+
+def _differing(
     probabilities: Tensor,
     boxes_xyxy: Tensor,
     columns: _Columns,
@@ -176,57 +204,17 @@ def _with_samples(
     threshold: float,
     most_points: int,
 ) -> tuple[Tensor, Tensor]:
-    """The state of the pixels from certain pixels on, ambiguous ones by their samples.
-
-    Returns:
-        Int[E] pixel numbers, ascending, and Bool[E] whether the pixels from there on are set. The
-        last of several states of the same pixel applies.
-    """
-    tops = columns.tops.index_select(0, sections.columns)
-    pixels, is_set = tops + sections.end, sections.is_set
-    lengths = sections.end - sections.start
-    ambiguous = (lengths > 0).nonzero().view(-1)
-    if ambiguous.numel() == 0:
-        return pixels, is_set
-    owners, rows = spread(
-        sections.start.index_select(0, ambiguous), lengths.index_select(0, ambiguous)
-    )
+    """Int64[D] sections and Int32[D] rows of the ambiguous pixels whose state is not the one above
+    their section."""
+    ambiguous = (sections.end - sections.start).nonzero().view(-1)
+    starts = sections.start.index_select(0, ambiguous)
+    owners, rows = spread(starts, sections.end.index_select(0, ambiguous) - starts)
     owners = ambiguous.index_select(0, owners)
-    column = sections.columns.index_select(0, owners)
-    masks = columns.masks.index_select(0, column)
-    _, y1, _, y2 = boxes_xyxy.index_select(0, masks).unbind(1)
-    across = columns.across.index_select(0, column)
-    points = torch.stack([across, box_coordinates(rows, y1, y2)], 1)
-    sampled = sample(probabilities, masks, points, most_points) >= threshold
-    # Inserted before the end of their section.
-    repeated = torch.repeat_interleave(lengths + 1)
-    places = owners + torch.arange(owners.numel())
-    pixels, is_set = pixels.index_select(0, repeated), is_set.index_select(0, repeated)
-    pixels.index_copy_(0, places, tops.index_select(0, owners) + rows)
-    is_set.index_copy_(0, places, sampled)
-    return pixels, is_set
-
-
-def _changes(pixels: Tensor, is_set: Tensor) -> Tensor:
-    """The numbers of the pixels at which the state changes, starting with unset.
-
-    Args:
-        pixels: Int[E] pixel numbers, ascending.
-        is_set: Bool[E] the state of the pixels from there on; the last of several states of the
-            same pixel applies.
-    """
-    is_change = is_set.clone()
-    is_change[1:] = is_set[1:] != is_set[:-1]
-    pixels = pixels.masked_select(is_change)
-    if bool((pixels[1:] == pixels[:-1]).any()):
-        # Two changes at the same pixel cancel each other.
-        values, counts = torch.unique_consecutive(pixels, return_counts=True)
-        pixels = values.masked_select((counts & 1) > 0)
-    return pixels
-
-
-def _bounds(changes: Tensor, count: int, stride: int) -> tuple[Tensor, Tensor]:
-    """`Runs.bounds` of `count` masks, and Int64[N] their number in each mask."""
-    firsts = (torch.arange(count + 1) * stride).to(changes.dtype)
-    counts = torch.searchsorted(changes, firsts).diff()
-    return (changes - torch.repeat_interleave(firsts[:-1], counts)).long(), counts
+    cells = sections.cells.index_select(0, owners)
+    x = columns.left.index_select(0, cells) + sections.columns.index_select(0, owners)
+    masks = columns.masks.index_select(0, cells)
+    x1, y1, x2, y2 = boxes_xyxy.index_select(0, masks).unbind(1)
+    points = torch.stack([box_coordinates(x, x1, x2), box_coordinates(rows, y1, y2)], 1)
+    is_set = sample(probabilities, masks, points, most_points) >= threshold
+    differs = is_set != sections.is_set_before.index_select(0, owners)
+    return owners.masked_select(differs), rows.masked_select(differs)

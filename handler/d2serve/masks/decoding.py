@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from d2serve.masks.ranges import ranges
 from d2serve.masks.rle import BITS_PER_CHARACTER, CONTINUATION_BIT, FIRST_CHARACTER
-from d2serve.masks.runs import Runs
+from d2serve.masks.runs import Runs, without_pairs
 
 # Characters of one number: more would overflow 64 bits.
 MAX_CHARACTERS = 12
@@ -66,7 +66,8 @@ def _rle_bounds(rle: Mapping[str, Any], size_hw: tuple[int, int]) -> Integers:
         )
     ends = np.cumsum(lengths)
     # The runs alternate; the last bound of an unset run is the image's end.
-    return _without_empty_runs(ends[: len(ends) - len(ends) % 2])
+    # Without empty runs, and with those joined that touch.
+    return without_pairs(ends[: len(ends) - len(ends) % 2])
 
 
 def _as_lengths(counts: Any) -> Integers:
@@ -116,12 +117,4 @@ def _polygon_bounds(outlines: Sequence[Sequence[float]], size_hw: tuple[int, int
         lengths = np.abs(sides[:, 0])
         columns = ranges(np.minimum(x, x + sides[:, 0]), lengths)
         bounds.append(columns * height + np.repeat(y, lengths))
-    return _without_empty_runs(np.sort(np.concatenate(bounds)))
-
-
-def _without_empty_runs(bounds: Integers) -> Integers:
-    """Drop empty runs and join those that touch: those that occur an even number of times."""
-    if len(bounds) < 2 or (np.diff(bounds) > 0).all():
-        return bounds
-    values, counts = np.unique(bounds, return_counts=True)
-    return values[counts % 2 == 1]
+    return without_pairs(np.sort(np.concatenate(bounds)))

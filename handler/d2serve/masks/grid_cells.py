@@ -14,22 +14,14 @@ class BoundaryCells(NamedTuple):
     """B boundary cells of N masks, line by line.
 
     Attributes:
-        firsts: Int32[N * (M + 2)] index of each line's first boundary cell.
-        counts: Int32[N * (M + 2)] number of boundary cells to the right of each line.
+        lines: Int64[B] in 0..N * (M + 2) - 1, the line at the left of the cell, ascending.
         rows: Float32[B] in 0..M, index of the cell in its line.
-        upper: Float32[B], the probability at the cell's upper left node.
-        lower: Float32[B], the probability at the cell's lower left node.
-        upper_step: Float32[B], the difference from the upper left node to the upper right one.
-        lower_step: Float32[B], the difference from the lower left node to the lower right one.
+        corners: Float32[2, 2, B], the probabilities at its nodes: left and right, upper and lower.
     """
 
-    firsts: Tensor
-    counts: Tensor
+    lines: Tensor
     rows: Tensor
-    upper: Tensor
-    lower: Tensor
-    upper_step: Tensor
-    lower_step: Tensor
+    corners: Tensor
 
 
 def boundary_cells(probabilities: Tensor, least: float, most: float) -> BoundaryCells:
@@ -46,18 +38,13 @@ def boundary_cells(probabilities: Tensor, least: float, most: float) -> Boundary
     nodes = framed.view(-1)
     # A cell below the frame, or between two masks, has zeros only.
     is_boundary = _any_corner(nodes >= least, side) & _any_corner(nodes < most, side)
-    numbers = is_boundary.nonzero().view(-1).int()
+    numbers = is_boundary.nonzero().view(-1)
     lines = torch.div(numbers, side, rounding_mode="floor")
-    counts = torch.bincount(lines, minlength=count * side).int()
-    upper, lower = nodes.index_select(0, numbers), nodes.index_select(0, numbers + 1)
+    corners = [numbers, numbers + 1, numbers + side, numbers + (side + 1)]
     return BoundaryCells(
-        counts.cumsum(0, dtype=torch.int32) - counts,
-        counts,
+        lines,
         (numbers - lines * side).float(),
-        upper,
-        lower,
-        nodes.index_select(0, numbers + side) - upper,
-        nodes.index_select(0, numbers + (side + 1)) - lower,
+        nodes.index_select(0, torch.cat(corners)).view(2, 2, -1),
     )
 
 

@@ -22,6 +22,7 @@ MASKS_TOGETHER, AMBIGUOUS_PIXELS_TOGETHER = 128, 1 << 21
 BLOCK_PIXELS = 1 << 20
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
+Number = TypeVar("Number", bound=np.signedinteger)
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 # Guards the functions that `serialized` decorates.
@@ -60,6 +61,23 @@ class Runs:
         bounds = np.concatenate(masks) if masks else np.zeros(0, np.int64)
         return cls(bounds.astype(np.int64, copy=False), offsets, size_hw)
 
+    @classmethod
+    def of_changes(
+        cls, changes: npt.NDArray[np.signedinteger], count: int, size_hw: tuple[int, int]
+    ) -> "Runs":
+        """Masks whose pixels change their state, from unset, at the pixels with these numbers.
+
+        Args:
+            changes: Int[C] in any order; changes at the same pixel cancel each other in pairs. The
+                numbers of mask n start at n * (H * W + 1), so that runs of two masks never touch.
+            count: number of masks.
+            size_hw: height and width of the image.
+        """
+        numbers = without_pairs(np.sort(changes, kind="stable"))  # almost sorted
+        firsts = np.arange(count + 1) * (size_hw[0] * size_hw[1] + 1)
+        offsets = np.searchsorted(numbers, firsts.astype(numbers.dtype))
+        return cls(numbers - np.repeat(firsts[:-1], np.diff(offsets)), offsets, size_hw)
+
     def select(self, indices: Iterable[int]) -> "Runs":
         """The masks at Int[K] indices."""
         masks = list(self)
@@ -93,6 +111,16 @@ class Runs:
         offsets = self.offsets.copy()
         offsets[mask + 1 :] += len(bounds)
         return Runs(np.insert(self.bounds, self.offsets[mask], bounds), offsets, self.size_hw)
+
+
+def without_pairs(numbers: npt.NDArray[Number]) -> npt.NDArray[Number]:
+    """The numbers that occur an odd number of times, of Int[K] ascending numbers."""
+    is_new = np.ones(len(numbers), dtype=np.bool_)
+    is_new[1:] = numbers[1:] != numbers[:-1]
+    if is_new.all():
+        return numbers
+    firsts = np.flatnonzero(is_new)
+    return numbers[firsts[np.diff(firsts, append=len(numbers)) % 2 > 0]]
 
 
 def serialized(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -129,7 +157,7 @@ def paste_runs(probabilities: Floats, boxes_xyxy: Floats, size_hw: tuple[int, in
             off; a box without area has no pixels.
         size_hw: height and width of the image.
     """
-    from d2serve.masks.columns import paste_by_columns  # imports torch
+    from d2serve.masks.columns import changes_by_columns  # imports torch
 
     # Cheaper than testing each value.
     has_nan = np.isnan(probabilities.sum())
@@ -141,8 +169,8 @@ def paste_runs(probabilities: Floats, boxes_xyxy: Floats, size_hw: tuple[int, in
     boxes = np.where(dense[:, None], np.float32(0), boxes_xyxy)
     most = max(1.0, ambiguous[~dense].max(initial=0))
     together = int(np.clip(AMBIGUOUS_PIXELS_TOGETHER / most, 1, MASKS_TOGETHER))
-    pasted = paste_by_columns(known, boxes, size_hw, THRESHOLD, margin, together)
-    runs = Runs(*pasted, size_hw)
+    changes = changes_by_columns(known, boxes, size_hw, THRESHOLD, margin, together)
+    runs = Runs.of_changes(changes, len(known), size_hw)
     for mask in np.flatnonzero(dense):
         bounds = paste_densely(known[mask], boxes_xyxy[mask], size_hw, THRESHOLD)
         runs = runs.with_mask(mask, bounds)
