@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import sys
 from collections.abc import Generator, Iterator
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,8 @@ BATCH_SIZE = 8
 SHARED_SERVERS = ("server", "container")
 # Folders whose tests take long or wait.
 FIRST = ("tests/serving/", "tests/servers/", "tests/bench/")
+# jsonschema would build 38 parsers for IRIs, which no schema here has, in each process.
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 
 
 @pytest.hookimpl(tryfirst=True)

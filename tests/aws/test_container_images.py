@@ -20,7 +20,7 @@ print(json.dumps({region: {instance: image_uris.retrieve(
     instance_type=instance, image_scope="inference") for instance in instances}
     for region in config["registries"]}))
 """
-INSTANCES = ("ml.m5.xlarge", "ml.g5.xlarge", "ml.p3.2xlarge", "ml.c6i.large")
+INSTANCES = ("ml.m5.xlarge", "ml.g5.xlarge")
 
 
 def test_images_are_those_of_the_sagemaker_sdk(repo_root: Path) -> None:

@@ -24,7 +24,6 @@ def run_program(
         env={
             **clean_environment(),
             "PYTHONPATH": os.pathsep.join(map(str, (repo_root, repo_root / "handler"))),
-            "PYTHONDONTWRITEBYTECODE": "1",
             "NO_PROXY": "*",
         },
         capture_output=True,

@@ -40,7 +40,7 @@ class Conversation:
         """Run a program of this folder in the clients' environment."""
         done = subprocess.run(
             [require_python(repo_root), Path(__file__).with_name(program), *arguments],
-            env={**clean_environment(), "NO_PROXY": "*", "PYTHONDONTWRITEBYTECODE": "1"},
+            env={**clean_environment(), "NO_PROXY": "*"},
             capture_output=True,
             text=True,
             check=False,

@@ -1,4 +1,4 @@
-"""The servers of the contract tests: every request is sent to each of them.
+"""The servers of the contract tests; sampling.py decides which gets which requests.
 
 They stop after these tests: each Ray takes a tenth of a core while it is idle.
 """
@@ -18,34 +18,23 @@ from d2serve.aws.local_container import Container
 from d2serve.aws.ray_container import running_ray_container
 from d2serve.servers.sagemaker.application import REPLICAS_VARIABLE
 from tests.serving.asgi_server import AsgiServer
-from tests.serving.contract.guarded import LOCAL, ORIGIN, Guarded, guarded_ray
+from tests.serving.contract.guarded import GUARDED, TOKEN, Guarded
 from tests.serving.contract.platforms import SERVERS, difference_of, row_of
 from tests.serving.contract.rows import At
+from tests.serving.contract.sampling import ROUTES, sampled
 from tests.serving.ray_server import running_ray_server
 from tests.serving.served import Served
 from tests.serving.traffic import predictions_of
 
-ROUTES = ("/invocations", "/predictions/{model}")
-# Servers that run the same code as another one behind both routes; test_routes.py sends requests to
-# all routes of each server.
-ONE_ROUTE = ("toolkit", "ray")
 # Beyond the servers' timeout of 30 s.
-UNFINISHED_S = 60
+UNFINISHED_S = 40
 # Also where a header or key of a response is missing, or its body is not what a test reads.
 FAILURES = (AssertionError, KeyError, ValueError, OSError)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out the second route of the table-driven tests on servers in ONE_ROUTE."""
-    items[:] = [item for item in items if not _repeats_a_route(item)]
-
-
-def _repeats_a_route(item: pytest.Item) -> bool:
-    parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    return (
-        parameters.get("route_url", ROUTES[0]) != ROUTES[0]
-        and parameters.get("server_name") in ONE_ROUTE
-    )
+    """Leave out the rows that a server does not get."""
+    items[:] = sampled(items)
 
 
 @pytest.fixture(scope="package", params=SERVERS)
@@ -104,11 +93,20 @@ def ray_container(
 
 
 @pytest.fixture(scope="package")
-def permissive_ray(shapes_mar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    """Ray Serve with a token and --cors-origin: one for all tests, because it starts slowly."""
-    arguments = ["--cors-origin", ORIGIN, "--cors-origin", LOCAL]
-    with guarded_ray(shapes_mar, tmp_path_factory.mktemp("permissive-ray"), arguments) as running:
-        yield running
+def guarded(
+    request: pytest.FixtureRequest,
+    server_name: str,
+    shapes_mar: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Guarded]:
+    """A server with a token and --cors-origin, as far as it has them."""
+    if server_name in GUARDED:
+        folder = tmp_path_factory.mktemp("guarded")
+        with GUARDED[server_name](shapes_mar, folder) as running:
+            yield running
+    else:
+        served: Served = request.getfixturevalue("served")
+        yield Guarded(served.url, served.model_name, TOKEN)
 
 
 @pytest.fixture(autouse=True)
@@ -142,5 +140,5 @@ def prediction_of(url: str) -> Callable[["np.ndarray[Any, Any]"], dict[str, Any]
 
 @pytest.fixture(params=ROUTES)
 def route_url(request: pytest.FixtureRequest, at: At) -> str:
-    """Both routes of a table-driven test."""
+    """A route of a table-driven test."""
     return at(str(request.param))

@@ -1,17 +1,18 @@
-"""Servers whose operator has set a token."""
+"""Servers whose operator has set a token, and permits web pages of other origins."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from d2serve.servers.exposure import ANY
 from d2serve.servers.torchserve.launcher.network import Exposure, read_token
 from d2serve.servers.torchserve.launcher.server import running_server
 from tests.serving.asgi_server import running_asgi_server
-from tests.serving.ray_server import running_ray_server
 
 TOKEN = "a-token-of-the-operator"
-ORIGIN, LOCAL = "https://example.org", "http://localhost:3000"
+ORIGINS = (ORIGIN, LOCAL) = ("https://example.org", "http://localhost:3000")
+CORS_OPTIONS = tuple(f"--cors-origin={origin}" for origin in ORIGINS)
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,9 @@ class Guarded:
 
 
 @contextmanager
-def guarded_torchserve(archive: Path, folder: Path, exposure: Exposure) -> Iterator[Guarded]:
+def guarded_torchserve(archive: Path, folder: Path) -> Iterator[Guarded]:
     """TorchServe, which makes a token of its own."""
+    exposure = Exposure(ANY, cors_origins=ORIGINS)
     with running_server(archive, log_dir=folder, exposure=exposure, with_proxy=True) as running:
         token = read_token(running.key_file, "inference")
         assert token
@@ -36,25 +38,18 @@ def guarded_torchserve(archive: Path, folder: Path, exposure: Exposure) -> Itera
 
 
 @contextmanager
-def guarded_asgi(
-    archive: Path,
-    folder: Path,
-    arguments: Sequence[str],
-    environment: Mapping[str, str] | None = None,
-) -> Iterator[Guarded]:
-    """The ASGI server; the arguments or the environment give it TOKEN."""
-    with running_asgi_server(
-        archive, log_dir=folder, arguments=arguments, environment=environment
-    ) as server:
+def guarded_asgi(archive: Path, folder: Path) -> Iterator[Guarded]:
+    """The ASGI server; a file gives it TOKEN."""
+    file = folder / "token"
+    file.write_text(TOKEN)
+    arguments = [*CORS_OPTIONS, "--token-file", str(file)]
+    with running_asgi_server(archive, log_dir=folder, arguments=arguments) as server:
         server.wait_until_ready()
         yield Guarded(server.url, server.model_name, TOKEN)
 
 
-@contextmanager
-def guarded_ray(archive: Path, folder: Path, arguments: Sequence[str]) -> Iterator[Guarded]:
-    """Ray Serve; the environment gives it TOKEN."""
-    environment = {"D2SERVE_SERVER_TOKEN": TOKEN}
-    with running_ray_server(
-        archive, log_dir=folder, arguments=arguments, environment=environment
-    ) as server:
-        yield Guarded(server.url, server.model_name, TOKEN)
+# Names of servers -> how they run, with an archive and a folder for their files.
+GUARDED: dict[str, Callable[[Path, Path], AbstractContextManager[Guarded]]] = {
+    "torchserve": guarded_torchserve,
+    "asgi": guarded_asgi,
+}

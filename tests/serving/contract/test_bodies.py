@@ -5,6 +5,7 @@ More of it: test_media_types.py, test_forms.py and test_open_inference.py.
 
 import json
 from collections.abc import Callable
+from itertools import cycle
 from typing import Any, TypeAlias
 
 import httpx
@@ -281,6 +282,7 @@ def test_json_with_several_images(
     assert_predictions(response, [prediction_of(image), prediction_of(small(image))])
 
 
+PREDICTION_ROUTES = ("/v1/models/{model}:predict", "/invocations", "/predictions/{model}")
 INSTANCES: dict[str, Callable[[Array], Any]] = {
     "text": encoded,
     "b64": lambda p: {"b64": encoded(p)},
@@ -301,9 +303,9 @@ INSTANCES: dict[str, Callable[[Array], Any]] = {
 
 
 @pytest.mark.parametrize(
-    "route", ["/invocations", "/predictions/{model}", "/v1/models/{model}:predict"]
+    ("name", "route"),
+    [*zip(INSTANCES, cycle(PREDICTION_ROUTES), strict=False)],
 )
-@pytest.mark.parametrize("name", INSTANCES)
 def test_instances_get_predictions(
     at: At, http: httpx.Client, image: Array, prediction_of: Predict, name: str, route: str
 ) -> None:

@@ -1,51 +1,13 @@
 """Web pages of other origins, through real servers whose operator permits some and has a token."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import httpx
 import pytest
 
-from d2serve.servers.exposure import ANY
-from d2serve.servers.torchserve.launcher.network import Exposure
-from tests.serving.contract.guarded import (
-    LOCAL,
-    ORIGIN,
-    TOKEN,
-    Guarded,
-    guarded_asgi,
-    guarded_torchserve,
-)
+from tests.serving.contract.guarded import LOCAL, ORIGIN, Guarded
 from tests.serving.contract.rows import INFERENCE_ROUTES, Array, png_of
-from tests.serving.served import Served
 
 OTHERS = ("https://example.com", "http://example.org", "https://example.org:8443", "null")
 ALLOW = "access-control-allow-origin"
-
-
-@pytest.fixture(scope="module")
-def permissive(
-    server_name: str,
-    shapes_mar: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-    request: pytest.FixtureRequest,
-) -> Iterator[Guarded]:
-    """A server with --cors-origin and a token."""
-    folder = tmp_path_factory.mktemp("permissive")
-    if server_name == "torchserve":
-        exposure = Exposure(ANY, cors_origins=(ORIGIN, LOCAL))
-        with guarded_torchserve(shapes_mar, folder, exposure) as running:
-            yield running
-    elif server_name == "asgi":
-        arguments = ["--cors-origin", ORIGIN, "--cors-origin", LOCAL]
-        environment = {"D2SERVE_SERVER_TOKEN": TOKEN}
-        with guarded_asgi(shapes_mar, folder, arguments, environment) as running:
-            yield running
-    elif server_name == "ray":
-        yield request.getfixturevalue("permissive_ray")
-    else:
-        served: Served = request.getfixturevalue("served")
-        yield Guarded(served.url, served.model_name, TOKEN)
 
 
 def preflight(
@@ -63,9 +25,9 @@ def preflight(
 @pytest.mark.parametrize("origin", [ORIGIN, LOCAL])
 @pytest.mark.parametrize("route", [*INFERENCE_ROUTES, "/ping", "/v2/models/{model}"])
 def test_a_preflight_request_needs_no_token(
-    permissive: Guarded, http: httpx.Client, route: str, origin: str
+    guarded: Guarded, http: httpx.Client, route: str, origin: str
 ) -> None:
-    response = preflight(http, permissive.at(route), origin)
+    response = preflight(http, guarded.at(route), origin)
     assert response.is_success, response.text
     assert response.headers.get(ALLOW) == origin
     assert response.headers["access-control-allow-headers"] == "authorization,content-type"
@@ -75,34 +37,30 @@ def test_a_preflight_request_needs_no_token(
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "GET"])
-def test_the_methods_of_scripts(permissive: Guarded, http: httpx.Client, method: str) -> None:
-    assert (
-        preflight(http, permissive.at("/invocations"), method=method).headers.get(ALLOW) == ORIGIN
-    )
+def test_the_methods_of_scripts(guarded: Guarded, http: httpx.Client, method: str) -> None:
+    assert preflight(http, guarded.at("/invocations"), method=method).headers.get(ALLOW) == ORIGIN
 
 
 @pytest.mark.parametrize("origin", OTHERS)
 def test_another_origin_is_not_permitted(
-    permissive: Guarded, http: httpx.Client, image: Array, origin: str
+    guarded: Guarded, http: httpx.Client, image: Array, origin: str
 ) -> None:
-    refused = preflight(http, permissive.at("/invocations"), origin)
+    refused = preflight(http, guarded.at("/invocations"), origin)
     assert refused.status_code == 400, refused.text
     assert refused.json()["error"]["code"] == "bad_request"
     assert "--cors-origin" in refused.json()["error"]["hint"]
-    headers = {"Authorization": f"Bearer {permissive.token}", "Origin": origin}
-    response = png_of(image, **headers).post(http, permissive.at("/invocations"))
+    headers = {"Authorization": f"Bearer {guarded.token}", "Origin": origin}
+    response = png_of(image, **headers).post(http, guarded.at("/invocations"))
     assert response.status_code == 200, response.text
     for each in (refused, response):
         assert ALLOW not in each.headers
         assert each.headers.get("vary") == "Origin"
 
 
-def test_a_script_can_read_the_response(
-    permissive: Guarded, http: httpx.Client, image: Array
-) -> None:
+def test_a_script_can_read_the_response(guarded: Guarded, http: httpx.Client, image: Array) -> None:
     """`fetch` with a string body declares text/plain, or JSON as here."""
-    headers = {"Authorization": f"Bearer {permissive.token}", "Origin": ORIGIN}
-    response = png_of(image, **headers).post(http, permissive.at("/invocations"))
+    headers = {"Authorization": f"Bearer {guarded.token}", "Origin": ORIGIN}
+    response = png_of(image, **headers).post(http, guarded.at("/invocations"))
     assert response.status_code == 200, response.text
     assert response.headers.get(ALLOW) == ORIGIN
     exposed = response.headers["access-control-expose-headers"].lower()
@@ -120,7 +78,7 @@ def test_a_script_can_read_the_response(
     ],
 )
 def test_a_script_can_read_errors_and_documents(
-    permissive: Guarded,
+    guarded: Guarded,
     http: httpx.Client,
     method: str,
     route: str,
@@ -128,17 +86,15 @@ def test_a_script_can_read_errors_and_documents(
     token: bool,
     status: int,
 ) -> None:
-    authorization = {"Authorization": f"Bearer {permissive.token}"} if token else {}
+    authorization = {"Authorization": f"Bearer {guarded.token}"} if token else {}
     headers = {"Origin": ORIGIN, **authorization}
-    response = http.request(method, permissive.at(route), content=body, headers=headers)
+    response = http.request(method, guarded.at(route), content=body, headers=headers)
     assert response.status_code == status, response.text
     assert response.headers.get(ALLOW) == ORIGIN
 
 
-def test_other_clients_are_not_affected(
-    permissive: Guarded, http: httpx.Client, image: Array
-) -> None:
-    headers = {"Authorization": f"Bearer {permissive.token}"}
-    response = png_of(image, **headers).post(http, permissive.at("/invocations"))
+def test_other_clients_are_not_affected(guarded: Guarded, http: httpx.Client, image: Array) -> None:
+    headers = {"Authorization": f"Bearer {guarded.token}"}
+    response = png_of(image, **headers).post(http, guarded.at("/invocations"))
     assert response.status_code == 200, response.text
     assert ALLOW not in response.headers

@@ -1,7 +1,7 @@
 """Sections 4 and 5 of the contract: HTTP itself, through the real servers."""
 
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -147,16 +147,6 @@ def test_a_long_path_is_a_404(at: At, http: httpx.Client, image: Array) -> None:
         response = png_of(image).post(http, url)
         assert response.status_code == 404, response.text
         assert response.json()["error"]["code"] == "not_found"
-
-
-def test_requests_that_do_not_arrive_in_time_are_408s(unfinished: Sequence[socket.socket]) -> None:
-    """An incomplete head and an incomplete body."""
-    for client in unfinished:
-        with client.makefile("rb") as response:
-            assert response.readline().startswith(b"HTTP/1.1 408 ")
-            received = response.read()
-        assert b'"code": "request_timeout"' in received
-        assert b"connection: close" in received.lower()
 
 
 def test_an_empty_body_is_a_400(http: httpx.Client, route_url: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from itertools import cycle
 from typing import Any, TypeAlias
 
 import httpx
@@ -53,8 +54,7 @@ PARAMETERS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.parametrize("name", TENSORS)
+@pytest.mark.parametrize(("name", "route"), [*zip(TENSORS, cycle(ROUTES), strict=False)])
 def test_tensors(
     at: At, http: httpx.Client, image: Array, prediction_of: Predict, name: str, route: str
 ) -> None:
@@ -151,8 +151,7 @@ BAD = (
 )
 
 
-@pytest.mark.parametrize("route", [INFER, "/v2/models/{model}/versions/1/infer"])
-@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize(("name", "route"), [*zip(BAD, cycle(ROUTES[2:]), strict=False)])
 def test_an_error_has_the_form_of_the_protocol(
     at: At, http: httpx.Client, name: str, route: str
 ) -> None:

@@ -1,40 +1,10 @@
 """Section 5 of the contract: servers that require a token."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import httpx
 import pytest
 
-from d2serve.servers.exposure import ANY
-from d2serve.servers.torchserve.launcher.network import Exposure
-from tests.serving.contract.guarded import TOKEN, Guarded, guarded_asgi, guarded_torchserve
+from tests.serving.contract.guarded import Guarded
 from tests.serving.contract.rows import INFERENCE_ROUTES, Array, png_of
-from tests.serving.served import Served
-
-
-@pytest.fixture(scope="module")
-def guarded(
-    server_name: str,
-    shapes_mar: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-    request: pytest.FixtureRequest,
-) -> Iterator[Guarded]:
-    """A server whose operator has set a token, as far as it has tokens."""
-    folder = tmp_path_factory.mktemp("guarded")
-    if server_name == "torchserve":
-        with guarded_torchserve(shapes_mar, folder, Exposure(ANY)) as running:
-            yield running
-    elif server_name == "asgi":
-        file = folder / "token"
-        file.write_text(TOKEN)
-        with guarded_asgi(shapes_mar, folder, ["--token-file", str(file)]) as running:
-            yield running
-    elif server_name == "ray":
-        yield request.getfixturevalue("permissive_ray")
-    else:
-        served: Served = request.getfixturevalue("served")
-        yield Guarded(served.url, served.model_name, TOKEN)
 
 
 @pytest.mark.parametrize(
