@@ -32,6 +32,9 @@ SHAPES := models/shapes
 SHAPES_MAR := model-store/shapes.mar
 SOURCES := $(shell find handler -name '*.py' -o -name '*.yaml' -o -name '*.xml' -o -name '*.json' 2>/dev/null)
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+# Of tools for the tests: exact versions of everything. The tests import a small part of it, and
+# compile that.
+PIP_INSTALL_TOOLS := $(PIP_INSTALL) --no-compile --no-deps
 
 # Make passes variables of its command line to recipes through the environment. The recipes expand
 # them in the shell ("$$NAME"), so that spaces and quotes survive. Commands that run a server are
@@ -77,10 +80,10 @@ predict: $(INSTALLED) ## Send an image or a folder to a server or endpoint: IMAG
 playground: $(INSTALLED) ## The playground page in front of a server or endpoint: [URL=] [TOKEN_FILE=] [CA=] [ENDPOINT=] [REGION=] [TARGET_MODEL=] [PORT=8090] [OPEN=1]
 	@exec $(D2SERVE) playground $(call options,URL TOKEN_FILE CA ENDPOINT REGION TARGET_MODEL PORT) $(call flags,OPEN)
 
-archive: $(INSTALLED) ## Detectron2 config and checkpoint to model-store/NAME.mar: CONFIG= WEIGHTS= NAME= [CLASSES=] [WEIGHTS_KEY=model] [RUNTIME=auto] [IGNORE_KEYS='INPUT.SLICE_* WANDB'] [PRECISION=int8 CALIBRATION=folder]
+archive: $(INSTALLED) ## Detectron2 config and checkpoint to model-store/NAME.mar: CONFIG= WEIGHTS= NAME= [CLASSES=] [WEIGHTS_KEY=model] [RUNTIME=auto] [IGNORE_KEYS='INPUT.SLICE_* WANDB'] [PRECISION=int8 CALIBRATION=folder] [AUGMENT=1]
 	$(call require,CONFIG WEIGHTS NAME)
 	@set -f; $(D2SERVE) archive $(call options,CONFIG WEIGHTS NAME CLASSES WEIGHTS_KEY RUNTIME PRECISION CALIBRATION) \
-	  $(call repeated,IGNORE_KEYS,--ignore-key)
+	  $(call repeated,IGNORE_KEYS,--ignore-key) $(call flags,AUGMENT)
 
 package: $(INSTALLED) ## model-store/NAME.mar to NAME.tar.gz for one of SageMaker's containers: NAME= [CONTAINER=ray|pytorch] [MULTI_MODEL=1]
 	$(call require,NAME)
@@ -187,31 +190,31 @@ $(BROWSER): | $(CREATED)
 $(SDK_INSTALLED): $(SDK_REQUIREMENTS) | $(CREATED)
 	@echo "Installing the SageMaker SDK's serializers into $(SDK_VENV), for the tests."
 	@$(RUN) -m venv $(SDK_VENV)
-	@$(SDK_VENV)/bin/python $(PIP_INSTALL) --no-deps -r $(SDK_REQUIREMENTS)
+	@$(SDK_VENV)/bin/python $(PIP_INSTALL_TOOLS) -r $(SDK_REQUIREMENTS)
 	@touch $@
 
 $(CLIENTS_INSTALLED): $(CLIENTS_REQUIREMENTS) | $(CREATED)
 	@echo "Installing Triton's and KServe's clients into $(CLIENTS_VENV), for the tests."
 	@$(RUN) -m venv $(CLIENTS_VENV)
-	@$(CLIENTS_VENV)/bin/python $(PIP_INSTALL) --no-deps -r $(CLIENTS_REQUIREMENTS)
+	@$(CLIENTS_VENV)/bin/python $(PIP_INSTALL_TOOLS) -r $(CLIENTS_REQUIREMENTS)
 	@touch $@
 
 $(LABELLING_INSTALLED): $(LABELLING_REQUIREMENTS) | $(CREATED)
 	@echo "Installing the packages of labelling tools into $(LABELLING_VENV), for the tests."
 	@$(RUN) -m venv $(LABELLING_VENV)
-	@$(LABELLING_VENV)/bin/python $(PIP_INSTALL) --no-deps -r $(LABELLING_REQUIREMENTS)
+	@$(LABELLING_VENV)/bin/python $(PIP_INSTALL_TOOLS) -r $(LABELLING_REQUIREMENTS)
 	@touch $@
 
 $(DOCS_INSTALLED): $(DOCS_REQUIREMENTS) | $(CREATED)
 	@echo "Installing MkDocs into $(DOCS_VENV), for the documentation site."
 	@$(RUN) -m venv $(DOCS_VENV)
-	@$(DOCS_VENV)/bin/python $(PIP_INSTALL) --no-deps -r $(DOCS_REQUIREMENTS)
+	@$(DOCS_VENV)/bin/python $(PIP_INSTALL_TOOLS) -r $(DOCS_REQUIREMENTS)
 	@touch $@
 
 $(VISION_INSTALLED): $(VISION_REQUIREMENTS) | $(CREATED)
 	@echo "Installing FiftyOne, supervision and inference-sdk into $(VISION_VENV), for the tests."
 	@$(RUN) -m venv $(VISION_VENV)
-	@$(VISION_VENV)/bin/python $(PIP_INSTALL) --no-deps -r $(VISION_REQUIREMENTS)
+	@$(VISION_VENV)/bin/python $(PIP_INSTALL_TOOLS) -r $(VISION_REQUIREMENTS)
 	@touch $@
 
 # Packages that $(VENV) has in the same version are linked, not installed again.
