@@ -150,8 +150,8 @@ def test_allocator_settings_of_the_environment_win(
 def _faults_of_freed_memory(
     repo_root: Path, variables: dict[str, str]
 ) -> tuple[bool, tuple[int, ...]]:
-    """Whether memory is kept, and page faults: of the first and the last of equal rounds, and after
-    the release."""
+    """The result of `keep_freed_memory`, and page faults: of the first and last of equal rounds,
+    and after the release."""
     inherited = clean_environment()
     names = [name for name in inherited if name.startswith(("MALLOC_", "GLIBC_TUNABLES"))]
     environment = {name: value for name, value in inherited.items() if name not in names}
