@@ -12,7 +12,7 @@ from bench.report import progress
 from bench.stages.images import decoding, encoding, masks, resizing
 from bench.stages.network import forward, nms
 from bench.stages.requests import overlap, requests, telemetry
-from bench.stages.scaling import scaling
+from bench.stages.scaling import processes, scaling
 from bench.workloads import Scale, native_precisions, quick_scale
 from d2serve.errors import CommandError
 from d2serve.settings import PRECISIONS
@@ -29,7 +29,12 @@ STAGES: Stages = {
     "requests": requests,
 }
 # Run where --only names them.
-OPTIONAL: Stages = {"overlap": overlap, "scaling": scaling, "telemetry": telemetry}
+OPTIONAL: Stages = {
+    "overlap": overlap,
+    "scaling": scaling,
+    "processes": processes,
+    "telemetry": telemetry,
+}
 ROUNDS, QUICK_ROUNDS = 15, 2
 SECONDS = 10.0
 

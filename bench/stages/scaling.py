@@ -1,9 +1,11 @@
 """Work of many images on several threads, as the threads of a worker share it: masks to RLE, to
-polygons and to JSON, and decoding with resizing."""
+polygons and to JSON, and decoding with resizing; and masks to RLE in several processes."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
+from multiprocessing import get_context
 
 import torch
 
@@ -12,13 +14,16 @@ from bench.comparison import OURS, Calls, Comparison
 from bench.stages.images import RLE_BASELINE, as_json, decode, detections
 from bench.workloads import JPEG, Scale, encode_image, image_of, size_text
 from d2serve.building.config import load_config
+from d2serve.detections import Detections
 from d2serve.messages import Part
 from d2serve.model.preprocessing import resize_image
 
-THREADS = (1, 2, 4)
+THREADS = PROCESSES = (1, 2, 4)
 IMAGES, QUICK_IMAGES = 32, 4
+# With more images, the time until all processes have started on theirs weighs less.
+IMAGES_OF_PROCESSES = 256
 DECODED = 8
-NOTE = "ratio below 1: the row is faster than one thread"
+NOTE = "ratio below 1: the row is faster than the first"
 
 
 def scaling(scale: Scale) -> Iterator[Comparison]:
@@ -42,6 +47,31 @@ def scaling(scale: Scale) -> Iterator[Comparison]:
         return [resize_image(image, config) for image in decode(part).images]
 
     yield _comparison(f"{DECODED} JPEGs decoded and resized, {size}", prepare, DECODED, None)
+
+
+def processes(scale: Scale) -> Iterator[Comparison]:
+    """A comparison of numbers of processes, with one torch thread each, for masks to RLE."""
+    size_wh = scale.sizes_wh[0]
+    found, size = detections(size_wh[::-1], scale.instances), size_text(size_wh)
+    count = QUICK_IMAGES if scale.quick else IMAGES_OF_PROCESSES
+    calls: Calls = {}
+    with ExitStack() as open_pools:
+        for number in PROCESSES:
+            pool = ProcessPoolExecutor(number, get_context("spawn"), torch.set_num_threads, (1,))
+            open_pools.enter_context(pool)
+            calls[f"{OURS}, processes: {number}"] = partial(_encode, pool, number, found, count)
+        case = f"{count} images of {scale.instances} masks to RLE, {size}"
+        yield Comparison("processes", case, calls, images=count, note=NOTE)
+
+
+def _encode(pool: Executor, number: int, found: Detections, count: int) -> Sequence[object]:
+    """Encode the masks `count` times, an equal part in each of a number of processes."""
+    parts = [count // number] * number
+    return list(pool.map(partial(_encode_repeatedly, found), parts))
+
+
+def _encode_repeatedly(found: Detections, count: int) -> object:
+    return [found.masks_rle() for _ in range(count)][-1]
 
 
 def _comparison(

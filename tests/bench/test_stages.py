@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bench.comparison import OURS
-from bench.stages import images, requests
+from bench.stages import images, requests, scaling
 from bench.stages.command import STAGES, main
 from bench.upstream import installed
 from bench.workloads import quick_scale
@@ -56,6 +56,15 @@ def test_scaling_is_timed_on_several_threads(tmp_path: Path) -> None:
     assert [each[:3] for each in names] == [ours] * 4
     assert [len(each) for each in names] == [6 if installed() else 3, 3, 3, 3]
     assert [each["images"] for each in results] == [4, 4, 4, 8]
+
+
+def test_masks_are_encoded_in_processes(tmp_path: Path, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(scaling, "PROCESSES", (1,))
+    main(["--quick", "--rounds", "1", "--only", "processes", "--output", str(tmp_path)])
+    [result] = json.loads((tmp_path / "stages.json").read_text())["results"]
+    names = [series["name"] for series in result["series"]]
+    assert names == [f"{OURS}, processes: 1"]
+    assert result["images"] == 4
 
 
 def test_make_passes_the_options_on(repo_root: Path) -> None:
