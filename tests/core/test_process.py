@@ -34,10 +34,14 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 # In a thread that starts afterwards, as that of the network. Blocks move for some rounds, because
 # an aligned one needs a free block that is larger.
 PAGE_FAULTS_OF_FREED_MEMORY = """
+import ctypes
 import resource
 from threading import Thread
 import torch
 from d2serve.serving.process import keep_freed_memory, release_freed_memory
+
+# PR_SET_THP_DISABLE: a fault for each 4 kB, whatever the system's setting of huge pages is.
+assert ctypes.CDLL(None).prctl(41, 1, 0, 0, 0) == 0
 
 def allocate():
     for _ in range(9):
@@ -150,8 +154,8 @@ def test_allocator_settings_of_the_environment_win(
 def _faults_of_freed_memory(
     repo_root: Path, variables: dict[str, str]
 ) -> tuple[bool, tuple[int, ...]]:
-    """The result of `keep_freed_memory`, and page faults: of the first and last of equal rounds,
-    and after the release."""
+    """Return the result of `keep_freed_memory`, and page faults: of the first and last of equal
+    rounds, and after the release."""
     inherited = clean_environment()
     names = [name for name in inherited if name.startswith(("MALLOC_", "GLIBC_TUNABLES"))]
     environment = {name: value for name, value in inherited.items() if name not in names}

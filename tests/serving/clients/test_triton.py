@@ -54,7 +54,7 @@ def test_metadata(conversation: Conversation, protocol: str) -> None:
     shape = [-1] if protocol == "http" else ["-1"]
     assert inputs == [{"name": "image", "datatype": "BYTES", "shape": shape}]
     assert name == "shapes"
-    assert outputs == 9
+    assert outputs == 10
 
 
 def test_model_config(conversation: Conversation, protocol: str) -> None:
