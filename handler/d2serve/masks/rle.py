@@ -1,6 +1,6 @@
 """Encode masks as COCO's compressed run-length encoding (the format of `pycocotools.mask`)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -52,13 +52,27 @@ def compress(counts: Integers, offsets: Integers) -> list[str]:
     firsts: Integers = (offsets[:-1, None] + np.arange(3)).ravel()
     firsts = firsts[firsts < np.repeat(offsets[1:], 3)]
     values[firsts] = counts[firsts]
-    characters, owners = map(np.concatenate, zip(*_characters(values), strict=True))
-    # Most values have a single character.
-    others = len(values)
-    inserted = np.insert(characters[:others], owners[others:] + 1, characters[others:])
-    text = inserted.tobytes().decode("ascii")
-    starts = offsets + np.searchsorted(np.sort(owners[others:], kind="stable"), offsets)
-    return [text[start:end] for start, end in pairwise(starts.tolist())]
+    parts = list(_characters(values))
+    places = _places([indices for _, indices in parts], len(values))
+    text = np.empty(places[-1], np.uint8)
+    for number, (characters, indices) in enumerate(parts):
+        text[places[indices] + number] = characters
+    texts = text.tobytes().decode("ascii")
+    return [texts[start:end] for start, end in pairwise(places[offsets].tolist())]
+
+
+def _places(indices: Sequence[Integers], count: int) -> Integers:
+    """Int64[count + 1]: where the characters of each value start, and the number of all.
+
+    Args:
+        indices: of the values that have a first character, a second one, and so on.
+        count: number of values.
+    """
+    places: Integers = np.ones(count + 1, np.int64)
+    places[0] = 0
+    for number, some in enumerate(indices[1:], start=2):
+        places[some + 1] = number
+    return np.cumsum(places, out=places)
 
 
 def _characters(values: Integers) -> Iterator[tuple[npt.NDArray[np.uint8], Integers]]:

@@ -11,9 +11,11 @@ from d2serve.serving.cpu import available_cpus
 
 # Read by torch at its first allocation: request huge pages for large allocations.
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
-# Settings of GNU's libc by mallopt(3): one heap for all threads, no mapping per large block, and no
-# return of the heap's end. The heaps of further threads end at 64 MB, less than a batch needs.
-ALLOCATOR_SETTINGS = {"M_ARENA_MAX": (-8, 1), "M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, -1)}
+# Settings of GNU's libc by mallopt(3): one heap for all threads, which does not shrink, because the
+# heaps of further threads end at 64 MB; it holds the feature maps of an image. Larger blocks, of
+# batches and of decoded images, would leave gaps there. Libraries before 2.35 accept 32 MB.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+NEVER, LARGEST_KEPT_BYTES, OLD_LARGEST_KEPT_BYTES = -1, 128 << 20, 32 << 20
 # The user's settings of it.
 ALLOCATOR_VARIABLES, TUNABLES = "MALLOC_", "GLIBC_TUNABLES"
 # Sets torch's threads; d2serve does not override it.
@@ -48,9 +50,11 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
     if "glibc.malloc" in environment.get(TUNABLES, ""):
         return False
     change = _libc_function("mallopt")
-    return change is not None and all(
-        change(parameter, value) for parameter, value in ALLOCATOR_SETTINGS.values()
-    )
+    if change is None:
+        return False
+    is_set = change(M_ARENA_MAX, 1) and change(M_TRIM_THRESHOLD, NEVER)
+    sizes = (LARGEST_KEPT_BYTES, OLD_LARGEST_KEPT_BYTES)
+    return bool(is_set) and any(change(M_MMAP_THRESHOLD, size) for size in sizes)
 
 
 def release_freed_memory() -> None:
