@@ -1,9 +1,9 @@
-"""The backbone of Mask R-CNN R50-FPN on a CPU beside OpenVINO and ONNX Runtime: equal weights, in
-alternation in one process, with the difference of the outputs to float32."""
+"""The backbone and the heads of Mask R-CNN R50-FPN on a CPU beside OpenVINO and ONNX Runtime: equal
+weights, in alternation in one process, with the difference of the outputs to float32."""
 
 import copy
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,18 +12,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.arguments import parser_of, seconds, whole
 from bench.comparison import Comparison, run_comparison, write_results
 from bench.layers import profile
+from bench.parts import BACKBONE, Part, parts_of
 from bench.report import Table, progress, write_report
 from bench.workloads import R50_FPN, image_of
 from d2serve.errors import CommandError
 from d2serve.model import int8
-from d2serve.model.fpn import FPN
-from d2serve.model.network import Network
+from d2serve.model.meta_arch import GeneralizedRCNN
 from d2serve.model.optimize import optimize
 from d2serve.model.packed_conv import pack
 from d2serve.serving.process import enable_huge_pages, keep_freed_memory
@@ -36,27 +35,6 @@ SIZE_WH, QUICK_SIZE_WH = (1088, 800), (96, 64)
 Array = npt.NDArray[np.float32]
 Outputs = Sequence[Any]
 Run = Callable[[], Outputs]
-
-
-class Exported(nn.Module):
-    """A pyramid for the export to ONNX, which loses additions in place to views."""
-
-    def __init__(self, fpn: FPN) -> None:
-        super().__init__()
-        self.fpn = fpn
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Float[N, 3, H, W] -> for each level Float[N, C, H/s, W/s], p2 first."""
-        maps, levels, above = self.fpn.bottom_up(images), list[Tensor](), None
-        for level, name in reversed(self.fpn.stages.items()):
-            fused = self.fpn.get_submodule(f"fpn_lateral{level}")(maps[name])
-            if above is not None:
-                fused = fused + F.interpolate(above, scale_factor=2.0, mode="nearest")
-            levels.insert(0, self.fpn.get_submodule(f"fpn_output{level}")(fused))
-            above = fused
-        assert self.fpn.top_block is not None
-        named = {**maps, **dict(zip(self.fpn.channels, levels, strict=False))}
-        return (*levels, *self.fpn.top_block(named[self.fpn.top_source]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,78 +56,87 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(given.threads)
     size_wh = QUICK_SIZE_WH if given.quick else SIZE_WH
     network = optimize(R50_FPN.build()).eval()
+    assert isinstance(network, GeneralizedRCNN)
     images = network._to_batch([torch.from_numpy(image_of(size_wh)).permute(2, 0, 1)])
-    with tempfile.TemporaryDirectory() as folder:
-        exported = Path(folder) / "backbone.onnx"
-        fpn = network.backbone
-        assert isinstance(fpn, FPN)
-        torch.onnx.export(
-            Exported(fpn), (images,), str(exported), dynamo=False, opset_version=TRACED_OPSET
-        )
-        with torch.inference_mode():
-            exact = [each.numpy() for each in _by_level(fpn(images))]
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        parts = parts_of(network, images)
         if given.layers:
-            profiles = (
-                _profile(precision, network, exported, images, given.threads)
-                for precision in given.precisions
-                if precision != "int8"
-            )
-            with torch.inference_mode():
-                write_report(given.output / "layers", list(profiles), {}, notes=[_about(images)])
+            tables = [
+                _profile(each, network, parts[0], Path(folder), given.threads)
+                for each in given.precisions
+                if each != "int8"
+            ]
+            write_report(given.output / "layers", tables, {}, notes=[_about(images)])
             return 0
-        comparisons = (
-            _comparison(precision, network, exported, images, exact, given.threads)
-            for precision in given.precisions
-        )
+        comparisons = _comparisons(network, parts, given.precisions, Path(folder), given.threads)
         results = (
-            run_comparison(each, given.rounds, given.seconds, partial(_show, each.case))
+            run_comparison(each, given.rounds, given.seconds, partial(_show, each))
             for each in comparisons
         )
-        with torch.inference_mode():
-            write_results(given.output / "peers", results, [_about(images)])
+        write_results(given.output / "peers", results, [_about(images)])
     return 0
 
 
 def _about(images: Tensor) -> str:
     height, width = images.shape[-2:]
-    return f"backbone, {height}x{width}"
+    return f"an image of {height}x{width}"
+
+
+def _show(comparison: Comparison, done: int) -> None:
+    progress(f"{comparison.stage}, {comparison.case}: round {done}")
 
 
 def _profile(
-    precision: str, network: Network, exported: Path, images: Tensor, threads: int
+    precision: str, network: GeneralizedRCNN, backbone: Part, folder: Path, threads: int
 ) -> Table:
-    packed = _packed(precision, network, images).backbone
-    request = _request(precision, exported, images, threads, {"PERF_COUNT": True})
-    return profile(precision, network.backbone, packed, images.to(PRECISIONS[precision]), request)
+    packed = _packed(precision, network, backbone).backbone
+    exported = _export(backbone, folder)
+    request = _request(precision, exported, backbone, threads, {"PERF_COUNT": True})
+    [images] = backbone.inputs_in(PRECISIONS[precision])
+    return profile(precision, network.backbone, packed, images, request)
 
 
-def _show(case: str, done: int) -> None:
-    progress(f"{case}: round {done}")
+def _comparisons(
+    network: GeneralizedRCNN,
+    parts: Sequence[Part],
+    precisions: Sequence[str],
+    folder: Path,
+    threads: int,
+) -> Iterator[Comparison]:
+    for precision in precisions:
+        progress(f"{precision}: preparing")
+        packed = _packed(precision, network, parts[0])
+        for part in parts:
+            # The heads have no int8.
+            if precision != "int8" or part.name == BACKBONE:
+                yield _comparison(precision, packed, part, _export(part, folder), threads)
 
 
 def _comparison(
-    precision: str,
-    network: Network,
-    exported: Path,
-    images: Tensor,
-    exact: Sequence[Array],
-    threads: int,
+    precision: str, packed: GeneralizedRCNN, part: Part, exported: Path, threads: int
 ) -> Comparison:
-    progress(f"{precision}: preparing")
-    runs: dict[str, Run] = {OURS: _ours(precision, network, images)}
-    runs[OPENVINO] = _openvino(precision, exported, images, threads)
+    inputs = part.inputs_in(torch.float32 if precision == "int8" else PRECISIONS[precision])
+    runs: dict[str, Run] = {OURS: lambda: part.run(packed, inputs)}
+    runs[OPENVINO] = _openvino(precision, exported, part, threads)
     if precision == "fp32":
-        runs[ONNX_RUNTIME] = _onnx_runtime(exported, images, threads)
+        runs[ONNX_RUNTIME] = _onnx_runtime(exported, part, threads)
+    exact = [each.numpy() for each in part.exported(*part.inputs)]
     notes = [f"{name}: {_difference(run(), exact)}" for name, run in runs.items()]
-    return Comparison("backbone", precision, runs, R50_FPN.name, note="; ".join(notes))
+    return Comparison(part.name, precision, runs, R50_FPN.name, note="; ".join(notes))
 
 
-def _by_level(levels: Mapping[str, Tensor]) -> list[Tensor]:
-    return [levels[name] for name in sorted(levels)]
+def _export(part: Part, folder: Path) -> Path:
+    path = folder / f"{part.name}.onnx"
+    with torch.inference_mode(mode=False):
+        inputs = tuple(each.clone() for each in part.inputs)
+        torch.onnx.export(
+            part.exported, inputs, str(path), dynamo=False, opset_version=TRACED_OPSET
+        )
+    return path
 
 
 def _difference(outputs: Outputs, exact: Sequence[Array]) -> str:
-    """Of all levels to float32: the largest, and of the norms."""
+    """Of all outputs to float32: the largest, and of the norms."""
     found = [np.asarray(each, dtype=np.float32) for each in map(_array, outputs)]
     pairs = list(zip(found, exact, strict=True))
     largest = max(float(np.abs(one - other).max()) for one, other in pairs)
@@ -163,55 +150,53 @@ def _array(output: Any) -> Any:
     return output.float().numpy() if isinstance(output, Tensor) else output
 
 
-def _ours(precision: str, network: Network, images: Tensor) -> Run:
-    backbone = _packed(precision, network, images).backbone
-    batch = images if precision == "int8" else images.to(PRECISIONS[precision])
-    return lambda: _by_level(backbone(batch))
-
-
-def _packed(precision: str, network: Network, images: Tensor) -> Network:
+def _packed(precision: str, network: GeneralizedRCNN, backbone: Part) -> GeneralizedRCNN:
     model, dtype = copy.deepcopy(network), PRECISIONS[precision]
     if precision == "int8":
-        found = int8.calibrate(network, [lambda: network.backbone(images)])
+        found = int8.calibrate(network, [lambda: backbone.run(network, backbone.inputs)])
         int8.quantize(model, found, dtype)
     optimize(model, dtype)
     pack(model)
     return model
 
 
-def _openvino(precision: str, exported: Path, images: Tensor, threads: int) -> Run:
-    request, array = _request(precision, exported, images, threads, {}), images.contiguous().numpy()
+def _arrays(part: Part) -> list[npt.NDArray[Any]]:
+    return [each.contiguous().numpy() for each in part.inputs]
+
+
+def _openvino(precision: str, exported: Path, part: Part, threads: int) -> Run:
+    request, arrays = _request(precision, exported, part, threads, {}), _arrays(part)
 
     def run() -> Outputs:
-        request.infer([array], share_inputs=True, share_outputs=True)
+        request.infer(arrays, share_inputs=True, share_outputs=True)
         return [each.data for each in request.output_tensors]
 
     return run
 
 
 def _request(
-    precision: str, exported: Path, images: Tensor, threads: int, options: Mapping[str, Any]
+    precision: str, exported: Path, part: Part, threads: int, options: Mapping[str, Any]
 ) -> Any:
-    """OpenVINO's model with these options and an input."""
+    """OpenVINO's model with these options and inputs."""
     import nncf
     import openvino
 
-    core, array = openvino.Core(), images.contiguous().numpy()
+    core, arrays = openvino.Core(), _arrays(part)
     model = core.read_model(exported)
-    model.reshape(list(images.shape))
     if precision == "int8":
         nncf.set_log_level(40)
-        model = nncf.quantize(model, nncf.Dataset([array]), subset_size=1)
+        model = nncf.quantize(model, nncf.Dataset(arrays), subset_size=1)
     hint = "bf16" if precision == "int8" else {"fp32": "f32"}.get(precision, precision)
     settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, **options}
     # Pinned, the threads of torch would share the core of the one that calls it.
     settings |= {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
     request = core.compile_model(model, "CPU", settings).create_infer_request()
-    request.set_input_tensor(openvino.Tensor(array))
+    for index, array in enumerate(arrays):
+        request.set_input_tensor(index, openvino.Tensor(array))
     return request
 
 
-def _onnx_runtime(exported: Path, images: Tensor, threads: int) -> Run:
+def _onnx_runtime(exported: Path, part: Part, threads: int) -> Run:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -221,5 +206,6 @@ def _onnx_runtime(exported: Path, images: Tensor, threads: int) -> Run:
     session = onnxruntime.InferenceSession(
         str(exported), options, providers=["CPUExecutionProvider"]
     )
-    feed: Mapping[str, Array] = {session.get_inputs()[0].name: images.contiguous().numpy()}
+    names = [each.name for each in session.get_inputs()]
+    feed = dict(zip(names, _arrays(part), strict=True))
     return lambda: session.run(None, feed)

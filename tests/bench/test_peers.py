@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from bench import layers, peers
+from bench import layers, parts, peers
 from d2serve.errors import CommandError
 from d2serve.model.fpn import FPN
+from d2serve.model.meta_arch import GeneralizedRCNN
 from d2serve.model.optimize import optimize
 from d2serve.model.packed_conv import pack
 from tests.goldens.cases import TINY
@@ -28,9 +29,25 @@ def test_the_exported_pyramid_equals_the_network(name: str) -> None:
     images = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         levels = fpn(images)
-        exported = peers.Exported(fpn)(images)
+        exported = parts.ExportedPyramid(fpn)(images)
     for found, level in zip(exported, sorted(levels), strict=True):
         torch.testing.assert_close(found, levels[level])
+
+
+def test_the_parts_for_the_export_equal_those_of_the_packed_network() -> None:
+    [golden] = [each for each in TINY if each.name == "mask_rcnn_r50"]
+    network = optimize(golden.build())
+    assert isinstance(network, GeneralizedRCNN)
+    images = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        found = parts.parts_of(network, images)
+        expected = [part.exported(*part.inputs) for part in found]
+        pack(network)
+        for part, outputs in zip(found, expected, strict=True):
+            for one, other in zip(part.run(network, part.inputs), outputs, strict=True):
+                torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    assert [part.name for part in found] == ["backbone", "RPN head", "box head", "mask head"]
+    assert all(len(part.inputs[0]) > 0 for part in found)
 
 
 def test_the_difference_is_the_largest_of_all_levels() -> None:
