@@ -94,15 +94,14 @@ def parts_of(network: GeneralizedRCNN, images: Tensor) -> list[Part]:
     mask_regions = heads.mask_pooler(maps, boxes, [len(boxes)])
     classes = torch.arange(len(boxes)) % heads.config.predictor.num_classes
     levels = [features[name] for name in network.proposal_generator.config.in_features]
-    inputs = {"RPN head": levels, "box head": [regions], "mask head": [mask_regions, classes]}
-    runs = {"RPN head": _rpn_head, "box head": _box_head, "mask head": _mask_head}
-    return [
-        Part(BACKBONE, _backbone, ExportedPyramid(network.backbone), [images]),
-        *(
-            Part(name, runs[name], ExportedHead(network, runs[name]), given)
-            for name, given in inputs.items()
-        ),
-    ]
+    parts = [Part(BACKBONE, _backbone, ExportedPyramid(network.backbone), [images])]
+    for name, run, inputs in (
+        ("RPN head", _rpn_head, levels),
+        ("box head", _box_head, [regions]),
+        ("mask head", _mask_head, [mask_regions, classes]),
+    ):
+        parts.append(Part(name, run, ExportedHead(network, run), inputs))
+    return parts
 
 
 def _backbone(network: GeneralizedRCNN, inputs: Sequence[Tensor]) -> list[Tensor]:

@@ -61,8 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         parts = parts_of(network, images)
         if given.layers:
+            exported = _export(parts[0], Path(folder))
             tables = [
-                _profile(each, network, parts[0], Path(folder), given.threads)
+                _profile(each, network, parts[0], exported, given.threads)
                 for each in given.precisions
                 if each != "int8"
             ]
@@ -87,10 +88,9 @@ def _show(comparison: Comparison, done: int) -> None:
 
 
 def _profile(
-    precision: str, network: GeneralizedRCNN, backbone: Part, folder: Path, threads: int
+    precision: str, network: GeneralizedRCNN, backbone: Part, exported: Path, threads: int
 ) -> Table:
     packed = _packed(precision, network, backbone).backbone
-    exported = _export(backbone, folder)
     request = _request(precision, exported, backbone, threads, {"PERF_COUNT": True})
     [images] = backbone.inputs_in(PRECISIONS[precision])
     return profile(precision, network.backbone, packed, images, request)
@@ -103,24 +103,30 @@ def _comparisons(
     folder: Path,
     threads: int,
 ) -> Iterator[Comparison]:
+    exported = [_export(part, folder) for part in parts]
+    exact = [[each.numpy() for each in part.exported(*part.inputs)] for part in parts]
     for precision in precisions:
         progress(f"{precision}: preparing")
         packed = _packed(precision, network, parts[0])
-        for part in parts:
+        for part, path, outputs in zip(parts, exported, exact, strict=True):
             # The heads have no int8.
             if precision != "int8" or part.name == BACKBONE:
-                yield _comparison(precision, packed, part, _export(part, folder), threads)
+                yield _comparison(precision, packed, part, path, outputs, threads)
 
 
 def _comparison(
-    precision: str, packed: GeneralizedRCNN, part: Part, exported: Path, threads: int
+    precision: str,
+    packed: GeneralizedRCNN,
+    part: Part,
+    exported: Path,
+    exact: Sequence[Array],
+    threads: int,
 ) -> Comparison:
     inputs = part.inputs_in(torch.float32 if precision == "int8" else PRECISIONS[precision])
     runs: dict[str, Run] = {OURS: lambda: part.run(packed, inputs)}
     runs[OPENVINO] = _openvino(precision, exported, part, threads)
     if precision == "fp32":
         runs[ONNX_RUNTIME] = _onnx_runtime(exported, part, threads)
-    exact = [each.numpy() for each in part.exported(*part.inputs)]
     notes = [f"{name}: {_difference(run(), exact)}" for name, run in runs.items()]
     return Comparison(part.name, precision, runs, R50_FPN.name, note="; ".join(notes))
 

@@ -4,7 +4,7 @@ Li et al. 2023, Mask DINO: Towards A Unified Transformer-based Framework for Obj
 Segmentation.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,9 +15,7 @@ from d2serve.model.fpn import Backbone
 from d2serve.model.layers import GROUP_NORM_GROUPS, Conv2d
 from d2serve.model.mask_dino_config import BoxPixelDecoderConfig, MaskDINOConfig
 from d2serve.model.mask_dino_decoder import MaskDINODecoder
-from d2serve.model.mask_former import query_outputs
-from d2serve.model.network import Network
-from d2serve.model.structures import ModelOutput, SizeHW
+from d2serve.model.query_network import QueryNetwork
 from d2serve.model.transformer_decoder import mask_logits
 
 
@@ -108,21 +106,10 @@ class MaskDINOHead(nn.Module):
         return class_logits, mask_logits(embeddings, embedding).float(), boxes
 
 
-class MaskDINO(Network):
-    """Queries only; instances and maps are selected from them later, see `QueryOutput`."""
+class MaskDINO(QueryNetwork):
+    """Queries with boxes."""
 
     def __init__(self, config: ModelConfig, family: MaskDINOConfig) -> None:
-        super().__init__(config)
-        self.backbone.size_divisibility = family.size_divisibility
-        self.sem_seg_head = MaskDINOHead(self.backbone, family)
-
-    def inference(
-        self,
-        features: dict[str, Tensor],
-        sizes_hw: Sequence[SizeHW],
-        original_sizes_hw: Sequence[SizeHW],
-    ) -> list[ModelOutput]:
-        """See `Network.inference`."""
-        class_logits, masks, boxes = self.sem_seg_head(features)
-        divisibility = self.backbone.size_divisibility
-        return query_outputs(class_logits, masks, boxes, divisibility, sizes_hw, original_sizes_hw)
+        super().__init__(
+            config, family.size_divisibility, lambda backbone: MaskDINOHead(backbone, family)
+        )
