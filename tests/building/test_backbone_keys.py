@@ -13,12 +13,11 @@ from d2serve.model.backbone_config import (
     POOLED_TOP,
     TWO_CONVOLUTIONS,
     BackboneConfig,
-    BEiTConfig,
     ConvNeXtConfig,
-    SwinConfig,
 )
 from d2serve.model.config import ModelConfig
 from d2serve.model.serialization import decode_config, encode_config
+from d2serve.model.vision_transformer_config import BEiTConfig, SwinConfig
 from tests.goldens.cases import CONFIGS
 
 SWIN_FPN, D2_SWIN = "build_swintransformer_fpn_backbone", "D2SwinTransformer"

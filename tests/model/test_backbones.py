@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from d2serve.errors import ConfigError
-from d2serve.model.backbone_config import BEiTConfig, SwinConfig
 from d2serve.model.beit import DiT
 from d2serve.model.int8 import calibrate
 from d2serve.model.linear import Linear
@@ -16,6 +15,7 @@ from d2serve.model.optimize import optimize
 from d2serve.model.packed_conv import pack
 from d2serve.model.packed_rows import PackedRows
 from d2serve.model.swin import SwinTransformer
+from d2serve.model.vision_transformer_config import BEiTConfig, SwinConfig
 from d2serve.model.windows import MASKED, make_windows, relative_indices
 from tests.goldens.cases import RESULTS, TINY
 from tests.goldens.seeded_weights import seeded_weights

@@ -10,8 +10,9 @@ from d2serve.building.config_values import ConfigValues
 from d2serve.building.fcos_keys import CENTER_HEADS
 from d2serve.building.keyed_backbone import read_backbone
 from d2serve.building.keyed_center_mask import read_center_mask
+from d2serve.building.keyed_dense import read_retinanet, read_rpn, read_semantic
 from d2serve.building.keyed_fcos import read_condinst, read_fcos
-from d2serve.building.keyed_heads import read_retinanet, read_roi_heads, read_rpn, read_semantic
+from d2serve.building.keyed_heads import read_roi_heads
 from d2serve.building.keyed_mask_dino import read_mask_dino
 from d2serve.building.keyed_mask_former import read_mask_former
 from d2serve.building.keyed_sparse_rcnn import read_sparse_rcnn

@@ -2,8 +2,9 @@
 
 from d2serve.building.config_values import ConfigValues
 from d2serve.building.fcos_keys import CENTER_HEADS
+from d2serve.building.keyed_dense import read_levels
 from d2serve.building.keyed_fcos import read_fcos
-from d2serve.building.keyed_heads import HEADS, MASK, read_levels, read_mask_head
+from d2serve.building.keyed_heads import HEADS, MASK, read_mask_head
 from d2serve.model.backbone_config import BackboneConfig
 from d2serve.model.heads_config import CenterMaskConfig, MaskHeadConfig, MaskIoUConfig
 

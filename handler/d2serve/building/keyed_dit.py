@@ -3,7 +3,8 @@
 from d2serve.building.config_values import ConfigValues
 from d2serve.building.dit_keys import PATCH_SIZE
 from d2serve.building.keyed_fpn import Top, read_pyramid
-from d2serve.model.backbone_config import POOLED_TOP, BackboneConfig, BEiTConfig
+from d2serve.model.backbone_config import POOLED_TOP, BackboneConfig
+from d2serve.model.vision_transformer_config import BEiTConfig
 
 OUT_FEATURES = "MODEL.VIT.OUT_FEATURES"
 # Channels, blocks, attention heads, and the blocks of the feature maps.

@@ -3,8 +3,8 @@
 from math import log2
 
 from d2serve.building.config_values import ConfigValues
+from d2serve.building.keyed_dense import read_features
 from d2serve.building.keyed_fpn import Top
-from d2serve.building.keyed_heads import read_features
 from d2serve.model.backbone_config import (
     NO_TOP,
     ONE_CONVOLUTION,

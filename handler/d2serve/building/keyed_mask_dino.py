@@ -3,7 +3,7 @@
 from math import log2
 
 from d2serve.building.config_values import ConfigValues
-from d2serve.building.keyed_heads import read_features
+from d2serve.building.keyed_dense import read_features
 from d2serve.building.keyed_queries import (
     by_stride,
     check_outputs,

@@ -1,7 +1,8 @@
 """Sparse R-CNN of a keyed config as typed configuration."""
 
 from d2serve.building.config_values import ConfigValues
-from d2serve.building.keyed_heads import BOX, HEADS, read_levels, read_pooler
+from d2serve.building.keyed_dense import read_levels
+from d2serve.building.keyed_heads import BOX, HEADS, read_pooler
 from d2serve.building.sparse_rcnn_keys import SECTION
 from d2serve.model.backbone_config import BackboneConfig
 from d2serve.model.sparse_rcnn_config import SparseRCNNConfig

@@ -10,8 +10,8 @@ from d2serve.model.backbone_config import (
     STAGES,
     TWO_CONVOLUTIONS,
     BackboneConfig,
-    SwinConfig,
 )
+from d2serve.model.vision_transformer_config import SwinConfig
 
 SWIN, SWINT = "MODEL.SWIN", "MODEL.SWINT"
 SWINT_STAGES = ("stage2", "stage3", "stage4", "stage5")

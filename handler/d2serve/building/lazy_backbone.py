@@ -16,10 +16,9 @@ from d2serve.model.backbone_config import (
     FPNConfig,
     ResNetConfig,
     SimpleFPNConfig,
-    SwinConfig,
-    ViTConfig,
 )
 from d2serve.model.layers import NO_NORM_NO_BIAS
+from d2serve.model.vision_transformer_config import SwinConfig, ViTConfig
 
 SCALES = [4.0, 2.0, 1.0, 0.5]
 # The coarsest level of an `FPN`.

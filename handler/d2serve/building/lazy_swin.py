@@ -3,7 +3,7 @@
 from d2serve.building.key_types import Key, flag, integer, only, sizes_per_stage
 from d2serve.building.lazy_node import LazyNode
 from d2serve.building.lazy_parts import POSITIVE, check_channels, read_norm_eps
-from d2serve.model.backbone_config import SwinConfig
+from d2serve.model.vision_transformer_config import SwinConfig
 
 STAGES = (0, 1, 2, 3)
 TRAINING = ("attn_drop_rate", "drop_path_rate", "drop_rate", "frozen_stages", "use_checkpoint")

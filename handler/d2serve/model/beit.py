@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d2serve.model.backbone_config import BEiTConfig
 from d2serve.model.layers import FrozenBatchNorm2d
 from d2serve.model.linear import Linear
+from d2serve.model.vision_transformer_config import BEiTConfig
 from d2serve.model.vit import MLP, PatchEmbed, absolute_positions
 
 MLP_RATIO = 4

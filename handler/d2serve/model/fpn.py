@@ -13,13 +13,11 @@ from d2serve.model.backbone_config import (
     POOLED_TOP,
     TOP_LEVELS,
     AnyBackboneConfig,
-    BEiTConfig,
     BottomUpConfig,
     ConvNeXtConfig,
     FPNConfig,
     ResNetConfig,
     SimpleFPNConfig,
-    SwinConfig,
     VoVNetConfig,
 )
 from d2serve.model.beit import DiT
@@ -27,6 +25,7 @@ from d2serve.model.convnext import ConvNeXt
 from d2serve.model.layers import Conv2d, make_norm
 from d2serve.model.resnet import ResNet
 from d2serve.model.swin import SwinTransformer
+from d2serve.model.vision_transformer_config import BEiTConfig, SwinConfig
 from d2serve.model.vit import ViT
 from d2serve.model.vovnet import VoVNet
 

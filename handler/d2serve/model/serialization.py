@@ -19,11 +19,9 @@ from d2serve.model.backbone_config import (
     POOLED_TOP,
     TWO_CONVOLUTIONS,
     BackboneConfig,
-    BEiTConfig,
     ConvNeXtConfig,
     ResNetConfig,
     SimpleFPNConfig,
-    SwinConfig,
     VoVNetConfig,
 )
 from d2serve.model.config import (
@@ -42,6 +40,7 @@ from d2serve.model.mask_former_config import (
     TransformerConfig,
 )
 from d2serve.model.sparse_rcnn_config import SparseRCNNConfig
+from d2serve.model.vision_transformer_config import BEiTConfig, SwinConfig
 
 MODEL_FILE = "model.json"
 FORMAT_VERSION = 1

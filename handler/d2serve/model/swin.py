@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d2serve.model.backbone_config import SwinConfig
 from d2serve.model.linear import Linear
+from d2serve.model.vision_transformer_config import SwinConfig
 from d2serve.model.vit import MLP
 from d2serve.model.windows import ShiftedWindows, make_windows, relative_indices
 

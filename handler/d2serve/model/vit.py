@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d2serve.model.backbone_config import ViTConfig
 from d2serve.model.linear import Linear
+from d2serve.model.vision_transformer_config import ViTConfig
 
 
 class GridAttention(nn.Module):
