@@ -6,12 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d2serve.model.backbone_config import DeformConfig
-from d2serve.model.layers import (
-    Deconv2x2,
-    DeformConv2d,
-    FullyConnectedConv2d,
-    OffsetConv2d,
-)
+from d2serve.model.deformable_conv import DeformConv2d, OffsetConv2d
+from d2serve.model.layers import Deconv2x2, FullyConnectedConv2d
 from tests.goldens.deformable import deformable_convolution
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from d2serve.model.box_head import BoxPredictor
-from d2serve.model.layers import Conv2d, DeformConv2d, FrozenBatchNorm2d, OffsetConv2d
+from d2serve.model.deformable_conv import DeformConv2d, OffsetConv2d
+from d2serve.model.layers import Conv2d, FrozenBatchNorm2d
 from d2serve.model.network import Network
 from d2serve.model.optimize import fold_norms, optimize
 from tests.goldens.cases import TINY

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d2serve.model.backbone_config import DeformConfig
+from d2serve.model.deformable_conv import SelfDeformConv2d
 from d2serve.model.fcos_config import FCOSConfig, TowerConfig
-from d2serve.model.layers import FrozenBatchNorm2d, SelfDeformConv2d, make_norm
+from d2serve.model.layers import FrozenBatchNorm2d, make_norm
 
 NORMS_PER_LEVEL = ("BN", "SyncBN")
 MODULATED = DeformConfig(modulated=True, groups=1)

@@ -7,14 +7,8 @@ from d2serve.model.attention import MultiheadAttention
 from d2serve.model.box_head import BoxPredictor, ConvFCHead
 from d2serve.model.condinst import Controller
 from d2serve.model.deformable_attention import MSDeformAttn
-from d2serve.model.layers import (
-    ChannelAffine,
-    Conv2d,
-    DeformConv2d,
-    FrozenBatchNorm2d,
-    FullyConnectedConv2d,
-    OffsetConv2d,
-)
+from d2serve.model.deformable_conv import DeformConv2d, OffsetConv2d
+from d2serve.model.layers import ChannelAffine, Conv2d, FrozenBatchNorm2d, FullyConnectedConv2d
 from d2serve.model.linear import FullPrecisionLinear
 from d2serve.model.network import Network
 from d2serve.model.retinanet import BatchNormPerLevel, Statistics

@@ -13,7 +13,8 @@ from d2serve.model.backbone_config import (
     DeformConfig,
     ResNetConfig,
 )
-from d2serve.model.layers import Conv2d, DeformConv2d, OffsetConv2d
+from d2serve.model.deformable_conv import DeformConv2d, OffsetConv2d
+from d2serve.model.layers import Conv2d
 
 BLOCKS_PER_STAGE = {
     18: (2, 2, 2, 2),

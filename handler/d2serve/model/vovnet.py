@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d2serve.model.backbone_config import VoVNetConfig
-from d2serve.model.layers import Conv2d, SelfDeformConv2d
+from d2serve.model.deformable_conv import SelfDeformConv2d
+from d2serve.model.layers import Conv2d
 
 STEM_STRIDE = 4
 
