@@ -96,7 +96,11 @@ def test_weights_that_only_training_uses_are_left_out() -> None:
     assert torch.equal(network.state_dict()[name], given[name])
 
 
-def test_another_number_of_classes_is_named() -> None:
-    weights = build_network(changed(NUM_CLASSES=7)).state_dict()
-    with pytest.raises(CheckpointError, match=r"has 7 classes, the config 5 \(MODEL\.SparseRCNN"):
-        build_from_checkpoint(load_config(TINY), weights, torch.device("cpu"))
+@pytest.mark.parametrize(
+    ("use_focal", "counts"), [(True, "7 class scores, the config 5"), (False, "8 .*, the config 6")]
+)
+def test_another_number_of_classes_is_named(use_focal: bool, counts: str) -> None:
+    """Without USE_FOCAL, one of the scores is that of no object."""
+    weights = build_network(changed(NUM_CLASSES=7, USE_FOCAL=use_focal)).state_dict()
+    with pytest.raises(CheckpointError, match=rf"has {counts} \(MODEL\.SparseRCNN"):
+        build_from_checkpoint(changed(USE_FOCAL=use_focal), weights, torch.device("cpu"))

@@ -1,5 +1,6 @@
 """Mask DINO of a keyed config as typed configuration."""
 
+from dataclasses import replace
 from math import log2
 
 from d2serve.building.config_values import ConfigValues
@@ -8,8 +9,7 @@ from d2serve.building.keyed_queries import (
     by_stride,
     check_outputs,
     read_divisibility,
-    read_limit,
-    read_things,
+    read_inference,
 )
 from d2serve.building.mask_dino_keys import DINO, FINEST_FIRST, TEST
 from d2serve.building.mask_former_keys import ENCODED_FEATURES, HEAD
@@ -99,23 +99,17 @@ def _read_decoder(values: ConfigValues) -> BoxQueryDecoderConfig:
 
 
 def _read_inference(values: ConfigValues) -> QueryInferenceConfig:
-    instance, semantic, panoptic = (
-        values[f"{TEST}.{kind}_ON"] for kind in ("INSTANCE", "SEMANTIC", "PANOPTIC")
-    )
     check_outputs(values, DINO)
-    before = values[f"{TEST}.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE"]
-    return QueryInferenceConfig(
-        num_classes=values[f"{HEAD}.NUM_CLASSES"],
-        things=read_things(values, DINO) if panoptic else (),
-        instance=instance,
-        semantic=semantic,
-        panoptic=panoptic,
-        object_mask_threshold=values[f"{TEST}.OBJECT_MASK_THRESHOLD"],
-        overlap_threshold=values[f"{TEST}.OVERLAP_THRESHOLD"],
-        max_detections=read_limit(values, DINO) if instance else 0,
+    shared = read_inference(
+        values,
+        DINO,
+        instance=values[f"{TEST}.INSTANCE_ON"],
+        semantic=values[f"{TEST}.SEMANTIC_ON"],
         confident_pixels_only=True,
-        resize_first=before or panoptic or instance,
-        has_no_object=_read_has_no_object(values, instance or panoptic),
+    )
+    return replace(
+        shared,
+        has_no_object=_read_has_no_object(values, shared.instance or shared.panoptic),
         temperature=_read_temperature(values),
         rate_masks=not values[f"{TEST}.TEST_FOUCUS_ON_BOX"],
     )

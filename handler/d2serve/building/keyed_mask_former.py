@@ -8,8 +8,7 @@ from d2serve.building.keyed_queries import (
     by_stride,
     check_outputs,
     read_divisibility,
-    read_limit,
-    read_things,
+    read_inference,
 )
 from d2serve.building.mask_former_keys import (
     DECODER,
@@ -158,23 +157,13 @@ def _check_source(
 
 
 def _read_inference(values: ConfigValues, is_second: bool) -> QueryInferenceConfig:
-    panoptic = values[f"{TEST}.PANOPTIC_ON"]
-    # MaskFormer always returns a semantic map, and never instances.
-    instance = is_second and values[f"{TEST}.INSTANCE_ON"]
-    semantic = not is_second or values[f"{TEST}.SEMANTIC_ON"]
     if is_second:
         check_outputs(values, QUERIES)
-    num_classes = values[f"{HEAD}.NUM_CLASSES"]
-    before = values[f"{TEST}.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE"]
-    return QueryInferenceConfig(
-        num_classes=num_classes,
-        things=read_things(values, QUERIES) if panoptic else (),
-        instance=instance,
-        semantic=semantic,
-        panoptic=panoptic,
-        object_mask_threshold=values[f"{TEST}.OBJECT_MASK_THRESHOLD"],
-        overlap_threshold=values[f"{TEST}.OVERLAP_THRESHOLD"],
-        max_detections=read_limit(values, QUERIES) if instance else 0,
+    # MaskFormer always returns a semantic map, and never instances.
+    return read_inference(
+        values,
+        QUERIES,
+        instance=is_second and values[f"{TEST}.INSTANCE_ON"],
+        semantic=not is_second or values[f"{TEST}.SEMANTIC_ON"],
         confident_pixels_only=is_second,
-        resize_first=before or panoptic or instance,
     )

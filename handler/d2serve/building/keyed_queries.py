@@ -3,6 +3,7 @@
 from d2serve.building.config_values import ConfigValues
 from d2serve.building.thing_classes import things_of
 from d2serve.model.backbone_config import BackboneConfig, ResNetConfig
+from d2serve.model.mask_former_config import QueryInferenceConfig
 
 # Of a Swin Transformer, whose last map has this stride; a ResNet accepts any size.
 SWIN_DIVISIBILITY = 32
@@ -27,6 +28,32 @@ def check_outputs(values: ConfigValues, section: str) -> None:
     outputs = [f"{section}.TEST.{kind}_ON" for kind in ("INSTANCE", "SEMANTIC", "PANOPTIC")]
     if not any(values[name] for name in outputs):
         values.add_conflict(outputs[0], f"one of {', '.join(outputs)} must be True")
+
+
+def read_inference(
+    values: ConfigValues,
+    section: str,
+    *,
+    instance: bool,
+    semantic: bool,
+    confident_pixels_only: bool,
+) -> QueryInferenceConfig:
+    """Read the part of the section's TEST that all of them have; see `QueryInferenceConfig`."""
+    test = f"{section}.TEST"
+    panoptic = values[f"{test}.PANOPTIC_ON"]
+    before = values[f"{test}.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE"]
+    return QueryInferenceConfig(
+        num_classes=values[CLASSES],
+        things=read_things(values, section) if panoptic else (),
+        instance=instance,
+        semantic=semantic,
+        panoptic=panoptic,
+        object_mask_threshold=values[f"{test}.OBJECT_MASK_THRESHOLD"],
+        overlap_threshold=values[f"{test}.OVERLAP_THRESHOLD"],
+        max_detections=read_limit(values, section) if instance else 0,
+        confident_pixels_only=confident_pixels_only,
+        resize_first=before or panoptic or instance,
+    )
 
 
 def read_limit(values: ConfigValues, section: str) -> int:

@@ -55,13 +55,13 @@ CLASS_LAYERS = (
         "MODEL.RETINANET.NUM_CLASSES",
         lambda rows, anchors: rows // anchors,
     ),
+    # Sparse R-CNN and Mask DINO, with or without "no object", as the config says.
     ClassLayer(
         re.compile(r"head\.head_series\.\d+\.class_logits\.weight"),
-        "classes",
+        "class scores",
         "MODEL.SparseRCNN.NUM_CLASSES",
         lambda rows, _: rows,
     ),
-    # Mask DINO, with or without "no object".
     ClassLayer(
         re.compile(r"sem_seg_head\.predictor\.class_embed\.weight"),
         "class scores",

@@ -18,7 +18,7 @@ from d2serve.servers.ray.batch.actors import plan_actors
 from d2serve.servers.ray.batch.inputs import list_images
 from d2serve.servers.ray.batch.job import Job, checksum_of, clean, open_job, unfinished
 from d2serve.servers.ray.batch.storage import S3, Storage, absolute
-from d2serve.servers.ray.batch.worker import BatchWorker
+from d2serve.servers.ray.batch.worker import BatchWorker, Resources
 from d2serve.servers.ray.private_ray import short_folder, start_ray
 from d2serve.servers.ray.signals import kept_signal_handlers
 from d2serve.serving.cpu import available_cpus
@@ -126,9 +126,7 @@ def _process(
             absolute(config.output),
             job,
             uuid.uuid4().hex,
-            actors.cpus,
-            actors.gpus > 0,
-            count > 1,
+            Resources(actors.cpus, has_gpu=actors.gpus > 0, shares_weights=count > 1),
         ),
     )
     sizes = {part: _size(job, part) for part in parts}

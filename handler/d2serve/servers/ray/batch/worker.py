@@ -53,6 +53,20 @@ class Image(NamedTuple):
     is_last: bool
 
 
+class Resources(NamedTuple):
+    """The part of a node that an actor uses.
+
+    Attributes:
+        cpus: number of CPUs that its threads use.
+        has_gpu: whether the network runs on a GPU.
+        shares_weights: whether there are several actors, which share one copy of the weights.
+    """
+
+    cpus: int
+    has_gpu: bool
+    shares_weights: bool
+
+
 class BatchWorker:
     """A process with one model; Ray Data calls it with the numbers of parts.
 
@@ -61,39 +75,19 @@ class BatchWorker:
         output: folder of the job.
         job: the job.
         run: identifies the run of the command.
-        cpus: number of CPUs that its threads use.
-        has_gpu: whether the network runs on a GPU.
-        shares_weights: whether there are several of these processes.
+        resources: what it may use.
     """
 
-    def __init__(
-        self,
-        archive: str,
-        output: str,
-        job: Job,
-        run: str,
-        cpus: int,
-        has_gpu: bool,
-        shares_weights: bool,
-    ) -> None:
+    def __init__(self, archive: str, output: str, job: Job, run: str, resources: Resources) -> None:
         self.failure = ""
         try:
-            self._load(archive, output, job, run, cpus, has_gpu, shares_weights)
+            self._load(archive, output, job, run, resources)
         # Exceptions of constructors would reach the user as several tracebacks of Ray.
         except (D2ServeError, RuntimeError) as error:
             logger.exception("the model cannot be loaded")
             self.failure = getattr(error, "message", None) or str(error)
 
-    def _load(
-        self,
-        archive: str,
-        output: str,
-        job: Job,
-        run: str,
-        cpus: int,
-        has_gpu: bool,
-        shares_weights: bool,
-    ) -> None:
+    def _load(self, archive: str, output: str, job: Job, run: str, resources: Resources) -> None:
         # Ray sets the number of threads to the CPUs of the actor, also where a GPU computes.
         os.environ.pop(OPENMP_THREADS, None)
         os.environ.update(openmp_settings(os.environ))
@@ -101,10 +95,10 @@ class BatchWorker:
 
         from d2serve.serving.loading import load_pipeline
 
-        device = torch.device("cuda", 0) if has_gpu else torch.device("cpu")
+        device = torch.device("cuda", 0) if resources.has_gpu else torch.device("cpu")
         overrides = {
-            "threads": min(cpus, torch.get_num_threads()),
-            "decode_threads": cpus,
+            "threads": min(resources.cpus, torch.get_num_threads()),
+            "decode_threads": resources.cpus,
             "longest_wait_seconds": 0,
             "request_log": False,
         }
@@ -113,7 +107,7 @@ class BatchWorker:
             device,
             "batch",
             server_forms_batches=True,
-            shares_weights=shares_weights,
+            shares_weights=resources.shares_weights,
             overrides=overrides,
         )
         self.job, self.storage = job, Storage(output)
