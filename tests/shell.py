@@ -60,6 +60,6 @@ def start(command: str, folder: Path, environment: Mapping[str, str]) -> "subpro
 def is_healthy(url: str) -> bool:
     """Return whether a GET request succeeds."""
     try:
-        return httpx.get(url, trust_env=False).status_code == httpx.codes.OK
+        return httpx.get(url, timeout=60, trust_env=False).status_code == httpx.codes.OK
     except httpx.TransportError:
         return False

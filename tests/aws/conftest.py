@@ -61,7 +61,7 @@ def fake_aws(moto_url: str) -> Iterator[FakeAws]:
     # Shared by all servers of this process.
     SageMaker.scenario = Scenario()
     SageMaker.next_statuses.clear()
-    httpx.post(f"{moto_url}/moto-api/reset", trust_env=False).raise_for_status()
+    httpx.post(f"{moto_url}/moto-api/reset", timeout=60, trust_env=False).raise_for_status()
 
 
 @pytest.fixture

@@ -2,20 +2,23 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 
 from bench import __main__ as entry
 from bench import overload
 from bench.gpu import command as gpu
-from bench.loadgen.generator import Record
+from bench.loadgen.generator import ClosedLoop, OpenLoop, Record, Traffic
+from bench.loadgen.load import Load, measure
 from bench.memory import bare_peak, large_peaks_mb, rows_of
 from bench.overload import recovery_s
 from bench.worker_process import results_of, running_worker, unpack
 from tests.bench.fake_server import Capture, FakeServer, Patch, running
 from tests.goldens.cases import SAMPLES, TINY
 
+# /proc counts a process's pages with an error of a few per thread.
+PAGES_MB = 1.0
 JPEG = next(each for each in SAMPLES if each.suffix == ".jpg")
 
 
@@ -28,10 +31,10 @@ def test_a_worker_starts_from_an_archive_and_serves_its_own_clients(
         start = worker.start
         once = worker.run(clients=3, seconds=0)
         run = worker.run(clients=2, seconds=1.0, warm_up_s=0.2)
-    assert start.private_mb < start.resident_mb <= start.peak_mb <= once.peak_mb
+    assert start.private_mb < start.resident_mb <= start.peak_mb < once.peak_mb + PAGES_MB
     assert len(once.seconds) == 3
-    # Two clients are always waiting for a response.
-    assert run.images_per_s == pytest.approx(2 / np.mean(run.seconds), rel=0.3)
+    # Each of two clients may have a request in progress at the start and at the end of the second.
+    assert run.images_per_s == pytest.approx(len(run.seconds), abs=2)
     assert [each.unit for each in results_of({"a": [start]})] == ["s"] * 3 + ["MB"] * 3
     no_image = folder / "MAR-INF" / "MANIFEST.json"
     with (
@@ -94,7 +97,7 @@ def test_peak_memory_of_large_images(shapes_mar: Path, tmp_path: Path, monkeypat
     monkeypatch.setenv("D2SERVE_WARM_UP_SIZES", "64x48")
     small, once, again = large_peaks_mb(shapes_mar, tmp_path, (1600, 1200)).values()
     # Two threads decode at least one image each.
-    assert small + 1600 * 1200 * 3 / 1e6 < once <= again
+    assert small + 1600 * 1200 * 3 / 1e6 < once < again + PAGES_MB
 
 
 def test_recovery_is_the_first_request_as_fast_as_on_an_idle_server() -> None:
@@ -109,18 +112,26 @@ def test_recovery_is_the_first_request_as_fast_as_on_an_idle_server() -> None:
 
 def test_an_overload_is_compared_with_the_capacity(monkeypatch: Patch, tmp_path: Path) -> None:
     """Two requests at a time take 0.1 s each, and the server rejects the rest."""
-    fake = FakeServer(lag_s=0.1, most=2)
-    for name, value in (("CLIENTS_AT_CAPACITY", 2), ("WATCHED_S", 3.0), ("WARM_UP_S", 0.2)):
+    fake, sent = FakeServer(lag_s=0.1, most=2), list[Traffic]()
+    for name, value in (("CLIENTS_AT_CAPACITY", 2), ("WATCHED_S", 0.5), ("WARM_UP_S", 0.2)):
         monkeypatch.setattr(overload, name, value)
+
+    def record(url: str, requests: Any, traffic: Traffic, *args: float, **options: float) -> Load:
+        sent.append(traffic)
+        return measure(url, requests, traffic, *args, **options)
+
+    monkeypatch.setattr(overload, "measure", record)
     with running(fake):
-        arguments = ["--url", fake.url, "--images", str(JPEG), "--seconds", "3"]
+        arguments = ["--url", fake.url, "--images", str(JPEG), "--seconds", "1"]
         assert overload.main([*arguments, "--output", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "overload.json").read_text())
-    assert found["capacity"] == pytest.approx(2 / 0.1, rel=0.2)
-    assert found["overload"]["requests"] / 3 == pytest.approx(4 * found["capacity"], rel=0.3)
-    assert 0.6 < found["goodput"] <= 1.1
-    assert found["overload"]["rejected_latency_ms"]["50"] < 50
-    assert 0 <= found["recovered_s"] < 1
+    rates = [found[name]["requests_per_s"] for name in ("before", "after")]
+    assert found["capacity"] == sum(rates) / 2 > 0
+    assert sent == [ClosedLoop(2), OpenLoop(4 * rates[0]), ClosedLoop(2)]
+    assert set(found["overload"]["statuses"]) == {"200", "503"}
+    assert found["goodput"] == found["overload"]["requests_per_s"] / found["capacity"] > 0
+    assert found["overload"]["rejected_latency_ms"]
+    assert found["probes"]
     page = (tmp_path / "overload.md").read_text()
     for row in ("goodput", "time to a 503, p50", "time to a 503, p99", "recovered after"):
         assert f"| {row} " in page

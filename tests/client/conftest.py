@@ -61,7 +61,7 @@ def aws(moto_url: str) -> Iterator[Session]:
         )
         sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=f"{name}-1")
     yield session
-    httpx.post(f"{moto_url}/moto-api/reset", trust_env=False).raise_for_status()
+    httpx.post(f"{moto_url}/moto-api/reset", timeout=60, trust_env=False).raise_for_status()
 
 
 Connect = Callable[..., tuple[Sender, Runtime]]

@@ -286,10 +286,10 @@ def encoded(ids: "np.ndarray[Any, Any]", info: dict[str, Any]) -> dict[str, Any]
 
 
 def test_cancelled_call_closes_its_requests() -> None:
-    started, cancelled = asyncio.Event(), []
+    started, cancelled = list[bool](), list[bool]()
 
     async def server(_: httpx.Request) -> httpx.Response:
-        started.set()
+        started.append(True)
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -301,8 +301,8 @@ def test_cancelled_call_closes_its_requests() -> None:
         transport = AsyncHttpTransport(URL, transport=httpx.MockTransport(server))
         async with AsyncClient(transport) as client:
             call = asyncio.create_task(client.predict([b"1", b"2", b"3"]))
-            await started.wait()
-            await asyncio.sleep(0.05)
+            while len(started) < 3:
+                await asyncio.sleep(0)
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call

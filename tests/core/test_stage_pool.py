@@ -226,23 +226,31 @@ def test_torch_is_single_threaded_in_the_pool_and_unchanged_elsewhere(opened: Op
     assert later == [3]
 
 
-def test_a_thread_runs_the_only_task_that_it_adds(opened: Opened) -> None:
-    pool, names, done = opened(threads=4), list[str](), threading.Event()
+def test_a_thread_runs_the_only_task_that_it_adds(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It wakes up no other thread."""
+    pool, waking, done = opened(threads=4), list[str](), threading.Event()
+    notify = pool._changed.notify
+
+    def record(count: int = 1) -> None:
+        waking.append(threading.current_thread().name)
+        notify(count)
 
     def first() -> None:
-        names.append(threading.current_thread().name)
+        waking.append("first")
         pool.decode(second, 0)
-        time.sleep(0.01)  # a thread that wakes up would take it
 
     def second() -> None:
-        names.append(threading.current_thread().name)
+        waking.append("second")
         done.set()
 
+    monkeypatch.setattr(pool._changed, "notify", record)
     for _ in range(3):
         done.clear()
         pool.parse(first, 0)
         assert done.wait(TIMEOUT_S)
-    assert names[::2] == names[1::2]
+    assert waking == [threading.current_thread().name, "first", "second"] * 3
 
 
 def test_all_threads_end_when_one_of_them_has_decoded_the_rest_after_the_close() -> None:

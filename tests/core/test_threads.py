@@ -32,7 +32,7 @@ def test_a_thread_has_its_own_number_of_torch_threads() -> None:
     counts: list[int] = []
     before = torch.get_num_threads()
     for number in (1, 2):
-        start_thread("count", number, lambda: counts.append(torch.get_num_threads())).join(10)
+        start_thread("count", number, lambda: counts.append(torch.get_num_threads())).join(60)
     assert counts == [1, 2]
     assert torch.get_num_threads() == before
 
@@ -43,7 +43,7 @@ def test_a_thread_that_hangs_at_its_start_is_reported(
 ) -> None:
     end = threading.Event()
     monkeypatch.setattr(threads, "START_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(torch, "set_num_threads", lambda _: end.wait(10))
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: end.wait(60))
     try:
         with pytest.raises(RuntimeError, match=r"did not start within 0\.2 s"):
             start()

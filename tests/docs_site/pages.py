@@ -11,7 +11,7 @@ from pathlib import Path
 from tests import shell
 from tests.environment import clean_environment
 
-READY_WITHIN_S = 60
+READY_WITHIN_S = 300
 BLOCK = re.compile(r"^ *```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 
 

@@ -69,7 +69,9 @@ def test_every_step_of_the_tutorial_works(repo_root: Path, tmp_path: Path) -> No
         reader = Reader(tmp_path, servers)
         for block in blocks_of(repo_root / "docs" / "tutorial.md"):
             reader.follow(block)
-        page = httpx.get(reader.url("8080", "/"), headers={"Accept": "text/html"}, trust_env=False)
+        page = httpx.get(
+            reader.url("8080", "/"), headers={"Accept": "text/html"}, timeout=60, trust_env=False
+        )
     assert page.headers["content-type"].startswith("text/html")
     _assert_printed(reader.printed)
     _assert_results(tmp_path)

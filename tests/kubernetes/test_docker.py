@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tenacity import retry, retry_if_result, stop_after_delay
+from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 from d2serve.servers.torchserve.launcher.ports import LOOPBACK, Ports
 from tests.environment import clean_environment
@@ -19,7 +19,7 @@ ASGI = DEPLOY / "docker" / "Dockerfile"
 FILES = [ASGI, DEPLOY / "docker" / "ray.Dockerfile"]
 TOKEN = "token-of-a-test"
 PORT = "8080"
-READY_WITHIN_S = 120
+READY_WITHIN_S = 300
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
@@ -94,7 +94,11 @@ def test_the_container_serves_a_mounted_archive(
     log = tmp_path / "log"
     with started(command, log) as process:
 
-        @retry(stop=stop_after_delay(READY_WITHIN_S), retry=retry_if_result(bool))
+        @retry(
+            stop=stop_after_delay(READY_WITHIN_S),
+            wait=wait_fixed(0.5),
+            retry=retry_if_result(bool),
+        )
         def unhealthy() -> int:
             assert process.poll() is None, log.read_text()
             ended = subprocess.run([sys.executable, *check[1:]], check=False, capture_output=True)

@@ -42,6 +42,6 @@ def test_make_serve_names_the_file(unpacked: Path, tmp_path: Path) -> None:
         pytest.raises(ServerError) as raised,
         running_server(unpacked, log_dir=tmp_path / "logs") as server,
     ):
-        httpx.get(f"{server.url}/ping", trust_env=False)
+        httpx.get(f"{server.url}/ping", timeout=60, trust_env=False)
     reason = "SHA256SUMS: unexpected 'more.json', changed 'model/weights.pt'"
     assert reason in str(raised.value)

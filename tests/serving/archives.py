@@ -68,10 +68,13 @@ class WaitingHandler(Detectron2Handler):
         network = self.pipeline.detector.model
         run_now = network.forward
 
+        forward = {str(forward) if forward else None!r}
+
         def run(images, sizes_hw):
-            Path({str(forward)!r} + ".begun").touch()
-            wait_for({str(forward) if forward else None!r})
+            Path(forward + ".begun").touch()
+            wait_for(forward)
             return run_now(images, sizes_hw)
 
-        network.forward = run
+        if forward:
+            network.forward = run
 """.encode()

@@ -15,7 +15,7 @@ from d2serve.servers.torchserve.launcher.ports import LOOPBACK, Ports
 from d2serve.servers.torchserve.launcher.server import CONSOLE, MODEL, ServerLogs
 from tests.environment import clean_environment
 
-READY_WITHIN_S = 120
+READY_WITHIN_S = 300
 GRACE_S = 30
 # Part of the command line of the process that runs the model.
 SERVER_PROCESS = "d2serve.servers.asgi.process"

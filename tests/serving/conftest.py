@@ -62,7 +62,7 @@ def container(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     log_dir = tmp_path_factory.mktemp("container-logs")
     environment = container_environment("transform", SINGLE_WORKER)
     with running_container(package, environment, log_dir=log_dir) as running:
-        running.wait_until_healthy(within_s=120)
+        running.wait_until_healthy(within_s=300)
         yield running
 
 

@@ -20,7 +20,7 @@ KEYWORDS = {"by", "without", "on", "ignoring", "and", "or", "unless", "bool", "o
 
 def scrape(ports: Ports) -> str:
     """The text that Prometheus reads."""
-    response = httpx.get(f"http://{LOOPBACK}:{ports.metrics}/metrics", trust_env=False)
+    response = httpx.get(f"http://{LOOPBACK}:{ports.metrics}/metrics", timeout=60, trust_env=False)
     assert response.is_success, response.text
     return response.text
 

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 import psutil
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from d2serve.servers.torchserve.launcher.server import MODEL, REQUESTS, ServerLogs
+from tests.polling import wait_until
 from tests.serving.asgi_server import SERVER_PROCESS
 
-WRITE_TIMEOUT_S = 10
 # Start of the command line of a replica, as a list.
 RAY_REPLICA = "['ray::ServeReplica"
 Value = TypeVar("Value")
@@ -38,19 +37,22 @@ def workers_of(served: Served) -> list[psutil.Process]:
 
 
 def worker_of(served: Served) -> psutil.Process:
-    """The only worker."""
-    [worker] = workers_of(served)
+    """The only worker; a replica of Ray has its title some time after its model is loaded."""
+    [worker] = wait_until(lambda: workers_of(served), every_s=0.1)
     return worker
+
+
+def connections_of(process: psutil.Process) -> "list[Any]":
+    """Its TCP sockets; none if it has ended: TorchServe starts short-lived processes."""
+    try:
+        return list(process.net_connections("tcp"))
+    except psutil.NoSuchProcess:
+        return []
 
 
 def read_until_written(read: Callable[[], Value]) -> Value:
     """Read until there is a value: the server writes logs and metrics after its response."""
-    polling = Retrying(
-        stop=stop_after_delay(WRITE_TIMEOUT_S),
-        wait=wait_fixed(0.05),
-        retry=retry_if_result(lambda value: not value),
-    )
-    return polling(read)
+    return wait_until(read, every_s=0.05)
 
 
 def request_line(served: Served, request_id: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 
 from d2serve.servers.torchserve.launcher.ports import LOOPBACK
 from d2serve.servers.torchserve.launcher.server import Server
+from tests.serving.served import connections_of
 
 PREDICTIONS = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions"
 WELL_KNOWN = {7070, 7071}
@@ -33,7 +34,7 @@ def test_a_prediction_over_grpc_names_what_to_use(server: Server, jpeg: Path, na
     message = field(1, b"shapes") + field(3, field(1, name.encode()) + field(2, jpeg.read_bytes()))
     with grpc.insecure_channel(f"{LOOPBACK}:{server.ports.grpc_inference}") as channel:
         method: Any = channel.unary_unary(PREDICTIONS)
-        response = method(message, timeout=30)
+        response = method(message, timeout=120)
     content = json.loads(response[response.index(b"{") :])
     assert "gRPC" in content["error"]["message"]
     assert "--grpc-port" in content["error"]["hint"]
@@ -45,7 +46,7 @@ def test_other_machines_cannot_reach_the_ports(server: Server) -> None:
     listening = [
         connection.laddr
         for process in psutil.Process(server.process.pid).children(recursive=True)
-        for connection in process.net_connections("tcp")
+        for connection in connections_of(process)
         if connection.status == psutil.CONN_LISTEN and connection.laddr.port in ports
     ]
     assert len(listening) == 2

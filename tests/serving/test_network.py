@@ -25,6 +25,7 @@ from d2serve.servers.torchserve.launcher.ports import LOOPBACK, Ports
 from d2serve.servers.torchserve.launcher.server import MODEL, ServerLogs
 from tests.certificates import self_signed_ec
 from tests.environment import clean_environment
+from tests.serving.served import connections_of, read_until_written
 
 pytestmark = pytest.mark.serving
 
@@ -154,8 +155,8 @@ def test_the_startup_message_shows_a_request_and_no_token(exposed: ExposedServer
 def test_logs_contain_no_token(exposed: ExposedServer, http: httpx.Client) -> None:
     tokens = exposed.tokens()
     http.get(f"{exposed.url}/ping", headers=bearer(tokens["inference"]))
+    read_until_written(lambda: "/ping" in (exposed.logs / "access_log.log").read_text())
     logs = {path.name: path.read_text() for path in exposed.logs.glob("*.log")}
-    assert "/ping" in logs["access_log.log"]
     assert not [name for name, text in logs.items() for key in tokens.values() if key in text]
 
 
@@ -169,7 +170,7 @@ def test_only_the_inference_api_is_exposed(exposed: ExposedServer) -> None:
     listening = {
         (connection.laddr.ip.removeprefix("::ffff:"), connection.laddr.port)
         for process in server.children(recursive=True)
-        for connection in process.net_connections("tcp")
+        for connection in connections_of(process)
         if connection.status == psutil.CONN_LISTEN
     }
     others = {port for address, port in listening if address != LOOPBACK}
@@ -201,7 +202,9 @@ def test_clients_that_do_not_trust_the_certificate_send_nothing(
     exposed: ExposedServer, jpeg: Path
 ) -> None:
     with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
-        httpx.post(f"{exposed.url}/invocations", content=jpeg.read_bytes(), trust_env=False)
+        httpx.post(
+            f"{exposed.url}/invocations", content=jpeg.read_bytes(), timeout=60, trust_env=False
+        )
 
 
 def test_plain_http_is_rejected(exposed: ExposedServer, http: httpx.Client) -> None:
@@ -217,7 +220,7 @@ def test_old_versions_of_tls_are_rejected(exposed: ExposedServer, version: ssl.T
     old.minimum_version = old.maximum_version = version
     old.set_ciphers("ALL:@SECLEVEL=0")
     with pytest.raises(httpx.ConnectError, match="SSL"):
-        httpx.get(f"{exposed.url}/ping", verify=old, trust_env=False)
+        httpx.get(f"{exposed.url}/ping", verify=old, timeout=60, trust_env=False)
 
 
 def test_predict_uses_token_and_certificate(

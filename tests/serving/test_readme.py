@@ -20,7 +20,7 @@ README_PORT = "8080"
 # The tests themselves; not started again.
 MAKE_TEST = "make test"
 NOT_COPIED = (".git", ".venv*", "out", "logs", "*.mar", ".*_cache", "__pycache__")
-READY_WITHIN_S = 120
+READY_WITHIN_S = 300
 # Files of an environment that make compares with the requirements.
 STAMPS = (".created", ".installed")
 

@@ -307,4 +307,4 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 )
 def await_health(url: str) -> None:
     """Return when the command accepts connections."""
-    assert httpx.get(f"{url}/health", trust_env=False).is_success
+    assert httpx.get(f"{url}/health", timeout=60, trust_env=False).is_success

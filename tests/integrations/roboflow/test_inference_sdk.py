@@ -127,7 +127,7 @@ def test_invalid_requests_have_the_contract_error_and_a_message(
     asgi: AsgiServer, body: Any, message: str
 ) -> None:
     url = f"{asgi.url}/infer/instance_segmentation"
-    response = httpx.post(url, json=body, trust_env=False)
+    response = httpx.post(url, json=body, timeout=60, trust_env=False)
     assert response.status_code == 400
     content = response.json()
     assert message in content["message"]
@@ -137,7 +137,9 @@ def test_invalid_requests_have_the_contract_error_and_a_message(
 @pytest.mark.parametrize("number", ["NaN", "1e999", '"high"', "2"])
 def test_invalid_confidences_are_refused(asgi: AsgiServer, number: str) -> None:
     body = f'{{"model_id": "shapes", "image": "AAAA", "confidence": {number}}}'
-    response = httpx.post(f"{asgi.url}/infer/object_detection", content=body, trust_env=False)
+    response = httpx.post(
+        f"{asgi.url}/infer/object_detection", content=body, timeout=60, trust_env=False
+    )
     assert response.status_code == 400
     assert "score_threshold must be a number" in response.json()["message"]
 
@@ -150,9 +152,9 @@ def test_an_image_that_cannot_be_used_leaves_the_others(asgi: AsgiServer, shapes
         "visualize_predictions": True,
     }
     url = f"{asgi.url}/infer/instance_segmentation"
-    first, second = httpx.post(url, json=body, trust_env=False).json()
+    first, second = httpx.post(url, json=body, timeout=60, trust_env=False).json()
     assert first["predictions"]
     assert first["visualization"].startswith(JPEG_BASE64)
     assert set(second) == {"error"}
-    [alone] = httpx.post(url, json={**body, "image": [good]}, trust_env=False).json()
+    [alone] = httpx.post(url, json={**body, "image": [good]}, timeout=60, trust_env=False).json()
     assert len(alone["predictions"]) == len(first["predictions"])

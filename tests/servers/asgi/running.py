@@ -19,8 +19,13 @@ from d2serve.servers.asgi.protocol import TimedProtocol
 from d2serve.servers.asgi.rejection import Reject
 from d2serve.servers.asgi.throttling import Clients
 from d2serve.servers.exposure import LOOPBACK
+from tests.polling import wait_until
 
-LIMITS = ConnectionLimits(head_s=0.6, delivery_s=0.6, linger_s=1.0)
+# No client of a test reaches them, on any machine.
+PATIENT = ConnectionLimits(head_s=600, delivery_s=600, linger_s=600)
+KEEP_ALIVE_S = 600
+# A client waits this long for the server, much shorter than the server for it.
+TIMEOUT_S = 60
 
 
 @dataclass
@@ -37,9 +42,14 @@ class RunningServer:
         client = socket.socket()
         if receive_buffer:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        client.settimeout(10)
+        client.settimeout(TIMEOUT_S)
         client.connect((LOOPBACK, self.port))
         return client
+
+    def connection_of(self, client: socket.socket) -> Any:
+        """The server's end of a connection."""
+        [found] = [each for each in self.state.connections if each.client == client.getsockname()]
+        return found
 
     def exchange(self, *sent: bytes | float) -> bytes:
         """Send bytes, with pauses in seconds; return all until the server closes."""
@@ -55,7 +65,7 @@ class RunningServer:
 @contextmanager
 def running(
     app: Any,
-    limits: ConnectionLimits = LIMITS,
+    limits: ConnectionLimits = PATIENT,
     max_connections: Callable[[], int] = lambda: 1024,
     reject: Reject = lambda _: None,
     clients: Clients | None = None,
@@ -85,7 +95,7 @@ def running(
         lifespan="off",
         log_config=None,
         timeout_graceful_shutdown=1,
-        **{"timeout_keep_alive": 5, **options},
+        **{"timeout_keep_alive": KEEP_ALIVE_S, **options},
     )
     server = uvicorn.Server(config)
     with socket.create_server((LOOPBACK, 0)) as listener:
@@ -93,8 +103,7 @@ def running(
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:
-            while not server.started:
-                time.sleep(0.01)
+            wait_until(lambda: server.started)
             yield RunningServer(port, server.server_state, errors, ids)
         finally:
             server.should_exit = True

@@ -355,7 +355,7 @@ def test_all_bodies_together_have_a_limit(is_declared: bool) -> None:
             pipeline.futures[0].set_result(HttpResponse(200, "text/plain", b""))
             status = (await lone).status_code
             held = [await post_held(6), await post_held(4)]
-            rejected = await asyncio.wait_for(post(1 if is_declared else 2), 5)
+            rejected = await asyncio.wait_for(post(1 if is_declared else 2), 60)
             for future in pipeline.futures[1:]:
                 future.set_result(HttpResponse(200, "text/plain", b""))
             await asyncio.gather(*held)

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import socket
-import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -18,10 +17,11 @@ from d2serve.servers.asgi.config import ServerConfig
 from d2serve.servers.asgi.control import Control
 from d2serve.servers.asgi.metrics import ServerMetrics
 from d2serve.servers.asgi.models import Models, State
-from d2serve.servers.asgi.process import SHORTEST_DRAIN_S, ServerProcess
+from d2serve.servers.asgi.process import POLL_S, SHORTEST_DRAIN_S, ServerProcess
 from d2serve.servers.exposure import LOOPBACK
 from d2serve.serving.metrics import METRICS, Sample
 from d2serve.settings import Settings
+from tests import virtual_time
 from tests.servers.asgi.fakes import FakePipeline
 
 ADDRESSES = ["10.1.2.3", "11.1.2.3", "192.0.2.7", "192.0.2.8", LOOPBACK]
@@ -47,7 +47,7 @@ def test_reverse_proxies_are_not_limited_as_clients() -> None:
 
 
 def stop(process: ServerProcess, drain_s: float, busy_s: float) -> float:
-    """Stop a server whose only request ends after `busy_s`; return the time that it took."""
+    """Stop a server whose only request ends after `busy_s`; return the virtual time it took."""
     process.drain_s = drain_s
     process.access.in_progress = 1
 
@@ -58,35 +58,34 @@ def stop(process: ServerProcess, drain_s: float, busy_s: float) -> float:
         process._stop()
         assert process.models.state is State.STOPPING
         while not process.server.should_exit:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(POLL_S)
 
-    started = time.monotonic()
-    asyncio.run(run())
-    return time.monotonic() - started
+    _, took_s = virtual_time.run(run())
+    return took_s
 
 
 def test_a_stopping_server_waits_for_the_requests_in_progress(process: ServerProcess) -> None:
-    assert 0.8 <= stop(process, drain_s=20, busy_s=0.8) < 5
+    assert stop(process, drain_s=20, busy_s=8) == pytest.approx(8, abs=2 * POLL_S)
 
 
 def test_a_stopping_server_waits_no_longer_than_its_settings_allow(
     process: ServerProcess,
 ) -> None:
-    assert 0.6 <= stop(process, drain_s=0.6, busy_s=20) < 5
+    assert stop(process, drain_s=6, busy_s=20) == pytest.approx(6, abs=2 * POLL_S)
 
 
 def test_an_idle_server_responds_for_a_moment_before_it_stops(process: ServerProcess) -> None:
-    assert SHORTEST_DRAIN_S <= stop(process, drain_s=20, busy_s=0) < 5
+    assert SHORTEST_DRAIN_S < stop(process, drain_s=20, busy_s=0) < 2 * SHORTEST_DRAIN_S
 
 
 def test_a_server_that_does_not_wait_stops_at_once(process: ServerProcess) -> None:
-    assert stop(process, drain_s=0, busy_s=20) < SHORTEST_DRAIN_S
+    assert stop(process, drain_s=0, busy_s=20) <= POLL_S
 
 
 def test_more_signals_do_not_cut_off_the_requests_in_progress(
     process: ServerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process.drain_s = 20
+    process.drain_s = 600
     process.access.in_progress = 1
 
     async def run() -> None:

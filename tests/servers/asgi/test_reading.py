@@ -9,6 +9,7 @@ from d2serve.errors import RequestError
 from d2serve.servers.asgi.app import create_app
 from d2serve.servers.asgi.body import BodyLimits, read_chunks
 from d2serve.servers.body_memory import BodyMemory
+from tests import virtual_time
 from tests.servers.asgi.fakes import FakePipeline, send
 
 
@@ -96,4 +97,5 @@ def read(chunks: list[bytes | float | None], limits: BodyLimits) -> bytes:
         with BodyMemory().hold(limits.max_bytes) as held:
             return b"".join([chunk async for chunk in read_chunks(receive, limits, held)])
 
-    return asyncio.run(collect())
+    body, _ = virtual_time.run(collect())
+    return body

@@ -8,9 +8,9 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,10 @@ from d2serve.servers.asgi.config import ServerConfig
 from d2serve.servers.asgi.supervisor import Supervisor, running_server
 from d2serve.servers.asgi.token import given_token
 from d2serve.servers.asgi.watchdog import UNUSABLE
-from d2serve.servers.exposure import ANY
+from d2serve.servers.exposure import ANY, LOOPBACK
+from tests.polling import wait_until
 
+TIMEOUT_S, READY_WITHIN_S = 60, 180
 ANY_PORT = ServerConfig(folders={}, port=0)
 PROGRAM = ("-m", "d2serve.cli.main", "serve")
 WATCHED = """
@@ -51,39 +53,17 @@ def image(repo_root: Path) -> bytes:
 
 
 def predict(server: Supervisor, image: bytes) -> httpx.Response:
-    return httpx.post(f"{server.url}/invocations", content=image, timeout=60)
+    return httpx.post(f"{server.url}/invocations", content=image, timeout=TIMEOUT_S)
 
 
 def is_busy(server: Supervisor) -> bool:
     """True if images are being processed."""
-    text = httpx.get(f"{server.url}/metrics").text
+    text = get(server, "/metrics").text
     return bool(re.search(r"^d2serve_queued_images\{.*\} [1-9]", text, re.MULTILINE))
 
 
-def wait_until(condition: object, timeout_s: float = 30) -> None:
-    """Wait until a function returns true."""
-    assert callable(condition)
-    due = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < due, "timed out"
-        time.sleep(0.05)
-
-
-@pytest.fixture
-def slow_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loading takes longer than the requests of the test."""
-    monkeypatch.setenv("D2SERVE_WARM_UP_SIZES", " ".join(["1280x960"] * 60))
-
-
-@pytest.mark.usefixtures("slow_start")
-def test_http_works_before_the_model_is_loaded(server: Supervisor, image: bytes) -> None:
-    assert httpx.get(f"{server.url}/v2/health/live", timeout=30).json() == {"live": True}
-    loading = httpx.get(f"{server.url}/ping", timeout=30)
-    assert (loading.status_code, loading.headers["retry-after"]) == (503, "2")
-    assert predict(server, image).json()["error"]["message"] == "the model is loading"
-    server.wait_until_ready(60)
-    assert httpx.get(f"{server.url}/ping").status_code == 200
-    assert predict(server, image).json()["labels"]
+def get(server: Supervisor, path: str = "/ping") -> httpx.Response:
+    return httpx.get(server.url + path, timeout=TIMEOUT_S)
 
 
 def test_a_killed_server_is_restarted_and_a_stopped_one_is_not(
@@ -92,13 +72,13 @@ def test_a_killed_server_is_restarted_and_a_stopped_one_is_not(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    server.wait_until_ready(60)
+    server.wait_until_ready(READY_WITHIN_S)
     first = server.process.pid
     server.process.kill()
     wait_until(lambda: server.restarts == 1)
     # The port stays open, so that this request waits for the new process.
     assert predict(server, image).status_code in (200, 503)
-    wait_until(lambda: httpx.get(f"{server.url}/ping").status_code == 200)
+    wait_until(lambda: get(server).status_code == 200)
     assert predict(server, image).status_code == 200
     assert server.process.pid != first
     fail_to_start(server, monkeypatch, caplog)
@@ -106,7 +86,7 @@ def test_a_killed_server_is_restarted_and_a_stopped_one_is_not(
     assert server.process.returncode == 0
     assert server.restarts == 2
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{server.url}/ping")
+        get(server)
 
 
 def fail_to_start(
@@ -127,11 +107,22 @@ def fail_to_start(
     wait_until(lambda: server.restarts == 2)
     assert [each for each in ("out of memory", "too many files") if each not in caplog.text] == []
     assert "cannot be started" in caplog.text
-    wait_until(lambda: httpx.get(f"{server.url}/ping").status_code == 200)
+    wait_until(lambda: get(server).status_code == 200)
+
+
+@contextmanager
+def begun_request(server: Supervisor, image: bytes) -> Iterator[socket.socket]:
+    """A client whose request the server has begun to read; it has sent the head."""
+    head = f"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Length: {len(image)}\r\n"
+    port = int(server.url.rpartition(":")[2])
+    with socket.create_connection((LOOPBACK, port), TIMEOUT_S) as client:
+        client.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+        assert client.recv(4096).startswith(b"HTTP/1.1 100 ")
+        yield client
 
 
 def test_running_requests_finish_when_the_server_stops(server: Supervisor, image: bytes) -> None:
-    server.wait_until_ready(60)
+    server.wait_until_ready(READY_WITHIN_S)
     statuses: list[int] = []
     is_stopping = threading.Event()
 
@@ -143,10 +134,13 @@ def test_running_requests_finish_when_the_server_stops(server: Supervisor, image
     for client in clients:
         client.start()
     wait_until(lambda: is_busy(server))
-    is_stopping.set()
-    stopping = threading.Thread(target=server.stop)
-    stopping.start()
-    wait_until(lambda: httpx.get(f"{server.url}/ping").status_code == 503)
+    with begun_request(server, image) as last:
+        is_stopping.set()
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        wait_until(lambda: get(server).status_code == 503)
+        last.sendall(image)
+        assert last.recv(4096).startswith(b"HTTP/1.1 200 ")
     stopping.join()
     for client in clients:
         client.join()
@@ -159,20 +153,14 @@ def test_a_second_signal_does_not_cut_off_the_requests_in_progress(
     server: Supervisor, image: bytes
 ) -> None:
     # systemd signals all processes of a service, and the supervisor passes the signal on.
-    server.wait_until_ready(60)
-
-    def body() -> Iterator[bytes]:
-        yield image[:100]
+    server.wait_until_ready(READY_WITHIN_S)
+    with begun_request(server, image) as client:
         for _ in range(2):
-            time.sleep(0.4)
             server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.4)
-        yield image[100:]
-
-    headers = {"Content-Type": "image/jpeg", "Content-Length": str(len(image))}
-    response = httpx.post(f"{server.url}/invocations", content=body(), headers=headers, timeout=60)
-    assert response.status_code == 200
-    assert server.process.wait(10) == 0
+            wait_until(lambda: get(server).status_code == 503)
+        client.sendall(image)
+        assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+    assert server.process.wait(TIMEOUT_S) == 0
 
 
 def test_a_supervisor_that_fails_is_an_error(
@@ -181,7 +169,7 @@ def test_a_supervisor_that_fails_is_an_error(
     def fail() -> None:
         raise ValueError("broken")
 
-    server.wait_until_ready(60)
+    server.wait_until_ready(READY_WITHIN_S)
     monkeypatch.setattr(server, "_spawn", fail)
     server.process.kill()
     with pytest.raises(ServerError, match=r"the supervisor has failed: broken"):
@@ -197,7 +185,7 @@ def test_a_model_that_cannot_be_loaded_is_an_error(shapes_mar: Path, tmp_path: P
         running_server([folder], ANY_PORT) as server,
         pytest.raises(ServerError, match=r"model broken cannot be loaded: .*images_per_forward"),
     ):
-        server.wait_until_ready(60)
+        server.wait_until_ready(READY_WITHIN_S)
 
 
 def test_two_models_with_one_name_are_an_error(shapes_mar: Path) -> None:
@@ -219,11 +207,11 @@ def test_a_port_in_use_is_an_error(shapes_mar: Path) -> None:
 
 def test_a_long_forward_pass_ends_the_process() -> None:
     command = [sys.executable, "-c", WATCHED]
-    hung = subprocess.run([*command, "0.4", "30"], capture_output=True, text=True, timeout=30)
+    hung = subprocess.run([*command, "0.4", "600"], capture_output=True, text=True)
     assert hung.returncode == UNUSABLE
     assert "a forward pass has not ended after" in hung.stderr
     assert 'File "<string>", line 6' in hung.stderr
-    good = subprocess.run([*command, "20", "1"], capture_output=True, text=True, timeout=30)
+    good = subprocess.run([*command, "600", "1"], capture_output=True, text=True)
     assert (good.returncode, good.stderr) == (0, "")
 
 
@@ -247,7 +235,7 @@ class Command:
             )
 
     def wait_until_ready(self) -> None:
-        wait_until(lambda: "is served at" in self.text, 60)
+        wait_until(lambda: "is served at" in self.text, READY_WITHIN_S)
 
     @property
     def text(self) -> str:
@@ -274,12 +262,13 @@ def test_the_command_shows_the_url_and_the_token_and_stops(command: Command, ima
     url = re.findall(r"served at (http://127.0.0.1:\d+)/invocations; try: curl -H", command.text)[0]
     token_file = Path(re.findall(r"TOKEN is the content of (.*)", command.text)[0])
     assert token_file.stat().st_mode & 0o777 == 0o600
-    assert httpx.get(f"{url}/ping").status_code == 200
-    assert httpx.post(f"{url}/invocations", content=image).status_code == 401
+    assert httpx.get(f"{url}/ping", timeout=TIMEOUT_S).status_code == 200
+    assert httpx.post(f"{url}/invocations", content=image, timeout=TIMEOUT_S).status_code == 401
     headers = {"Authorization": f"Bearer {token_file.read_text().strip()}"}
-    assert httpx.post(f"{url}/invocations", content=image, headers=headers).status_code == 200
+    how: dict[str, Any] = {"headers": headers, "timeout": TIMEOUT_S}
+    assert httpx.post(f"{url}/invocations", content=image, **how).status_code == 200
     command.process.terminate()
-    assert command.process.wait(30) == 0
+    assert command.process.wait(TIMEOUT_S) == 0
     assert command.text.endswith("stopped\n")
     assert not token_file.exists()
     # The token is not in the environment of processes that the server might start.
@@ -290,7 +279,7 @@ def test_the_server_ends_with_its_supervisor(command: Command) -> None:
     command.wait_until_ready()
     child = command.child
     command.process.kill()
-    assert child.wait(30) in (0, None)
+    assert child.wait(TIMEOUT_S) in (0, None)
 
 
 def test_a_chosen_token_is_read_from_a_file_or_the_environment(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from d2serve.servers.torchserve.launcher.config import server_environment, write
 from d2serve.servers.torchserve.launcher.ports import Ports
 from d2serve.servers.torchserve.launcher.processes import temporary_home
 from d2serve.servers.torchserve.launcher.server import running_server
+from tests.polling import wait_until
+from tests.shell import is_healthy
 
 NAME = "Projet é 模型 😀"
 SAMPLE = Path("models/shapes/samples/shapes_01.jpg")
@@ -90,7 +91,7 @@ def test_torchserve_serves(
     monkeypatch.setattr(tempfile, "tempdir", str(short_temporary_folder))
     monkeypatch.setenv("LC_ALL", "C")
     with running_server(folder / "模型.mar", log_dir=folder / "logs") as server:
-        response = httpx.post(f"{server.url}/invocations", content=SAMPLE.read_bytes())
+        response = httpx.post(f"{server.url}/invocations", content=SAMPLE.read_bytes(), timeout=60)
     assert response.status_code == 200
     assert response.json()["labels"]
 
@@ -118,12 +119,8 @@ def test_the_asgi_server_serves(folder: Path) -> None:
 
 
 def wait_until_ready(server: "subprocess.Popen[bytes]", port: int) -> None:
-    for _ in range(600):
+    def is_ready() -> bool:
         assert server.poll() is None
-        try:
-            if httpx.get(f"http://127.0.0.1:{port}/ping").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass  # not listening yet
-        time.sleep(0.1)
-    pytest.fail("the server was not ready within a minute")
+        return is_healthy(f"http://127.0.0.1:{port}/ping")
+
+    wait_until(is_ready, within_s=300, every_s=0.1)

@@ -17,9 +17,10 @@ from d2serve.servers.torchserve.proxy.events import SUFFIX
 from d2serve.servers.torchserve.proxy.limits import Limits
 from d2serve.servers.torchserve.proxy.server import ProxyServer
 from d2serve.servers.torchserve.proxy.shared_files import FileLock, RuntimeFolder
+from tests.polling import wait_until
 
-TIMEOUT_S = 20
-LONG_TIMEOUTS = Limits(request_head_s=60, request_body_s=60, keep_alive_s=60)
+TIMEOUT_S = 60
+LONG_TIMEOUTS = Limits(request_head_s=600, request_body_s=600, keep_alive_s=600)
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,12 @@ class Reply:
 
 
 class FakeTorchServe(socketserver.ThreadingTCPServer):
-    """Responds with `reply` to every request once `release` is set."""
+    """Responds with `reply` to every request once `release` is set.
+
+    Attributes:
+        connections: number of connections so far.
+        closed: number of those that are closed.
+    """
 
     daemon_threads = True
     request_queue_size = 256
@@ -60,14 +66,23 @@ class FakeTorchServe(socketserver.ThreadingTCPServer):
         self.release = Event()
         self.release.set()
         self.received: list[Received] = []
-        self.connections = 0
+        self.connections = self.closed = 0
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Count the connection."""
+        self.connections += 1
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close the connection, and count it."""
+        super().shutdown_request(request)
+        self.closed += 1
 
 
 class _Handler(socketserver.StreamRequestHandler):
     server: FakeTorchServe
 
     def handle(self) -> None:
-        self.server.connections += 1
         while line := self.rfile.readline():
             method, target, _ = line.decode("ascii").split()
             fields = self._fields()
@@ -123,6 +138,15 @@ class RunningProxy:
         with self.connect(sent) as client:
             return receive_all(client)
 
+    def transferred_bytes(self) -> int:
+        """Number of bytes received from and delivered to the clients that are connected."""
+        connected = [each._client for each in list(self.server._connections)]
+        return sum(each.transferred_bytes for each in connected if each)
+
+    def wait_until_transferred(self, count: int) -> None:
+        """Return when at least as many bytes are transferred."""
+        wait_until(lambda: self.transferred_bytes() >= count)
+
     def events(self) -> list[dict[str, Any]]:
         """The reports since the last call."""
         events = []
@@ -166,6 +190,7 @@ def running_proxy(
         thread = Thread(target=asyncio.run, args=(serve(),))
         thread.start()
         assert opened.wait(TIMEOUT_S)
+        wait_until(lambda: upstream.connections)  # the proxy's own
         proxy = RunningProxy(
             port, upstream, running["server"], folder, workers[0], running["loop"], events
         )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from d2serve.messages import NO_STAGES
+from tests.polling import wait_until
 from tests.servers.proxy.running import (
     CLOSE,
     RunningProxy,
@@ -184,8 +185,7 @@ def test_requests_of_a_disconnected_client_are_marked() -> None:
     with running_proxy() as proxy:
         proxy.upstream.release.clear()
         with proxy.connect(post()) as client:
-            while not proxy.upstream.received:
-                time.sleep(0.01)
+            wait_until(lambda: proxy.upstream.received)
             [received] = proxy.upstream.received
             client_id = received.fields["x-d2serve-client"]
             assert not proxy.folder.disconnects.is_disconnected(client_id)

@@ -6,7 +6,6 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any
 
 import psutil
 import pytest
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from d2serve.errors import ProxyError
 from d2serve.servers.torchserve.launcher.ports import LOOPBACK, Ports
@@ -24,6 +22,7 @@ from d2serve.servers.torchserve.proxy.limits import Limits
 from d2serve.servers.torchserve.proxy.process import parse_address
 from d2serve.servers.torchserve.proxy.proxy import Proxy, start_proxy
 from d2serve.servers.torchserve.proxy.server import listen
+from tests.polling import wait_until
 from tests.servers.proxy.running import (
     CLOSE,
     TIMEOUT_S,
@@ -116,15 +115,6 @@ def is_open(port: int) -> bool:
         return False
 
 
-def wait_until(condition: Any, *arguments: Any) -> None:
-    polling = Retrying(
-        stop=stop_after_delay(TIMEOUT_S),
-        wait=wait_fixed(0.02),
-        retry=retry_if_result(lambda result: not result),
-    )
-    polling(condition, *arguments)
-
-
 def is_closed(port: int) -> bool:
     return not is_open(port)
 
@@ -147,10 +137,9 @@ def test_requests_are_forwarded_until_the_proxy_is_closed(
     torchserve.release.clear()
     with socket.create_connection((LOOPBACK, port), TIMEOUT_S) as client:
         client.sendall(post(b"b"))
-        while len(torchserve.received) < 2:
-            time.sleep(0.01)
+        wait_until(lambda: len(torchserve.received) == 2)
         proxy.close()
-        wait_until(is_closed, port)
+        wait_until(lambda: is_closed(port))
         torchserve.release.set()
         assert receive_all(client).endswith(b"good")
 
@@ -174,8 +163,12 @@ def test_the_port_outlives_the_worker_that_opened_it(
         assert is_open(port)
         with open_proxy(port, upstream) as proxy:
             assert proxy.supervisor.process is None
-    wait_until(is_closed, port)
+    wait_until(lambda: is_closed(port))
     wait_until(lambda: not list(temporary.iterdir()))
+
+
+def wait_until_gone(process: psutil.Process, port: int) -> None:
+    wait_until(lambda: process not in listeners(port))
 
 
 def test_workers_share_one_process_and_any_of_them_restarts_it(upstream: str, port: int) -> None:
@@ -183,11 +176,11 @@ def test_workers_share_one_process_and_any_of_them_restarts_it(upstream: str, po
         for _ in range(2):
             [process] = listeners(port)
             process.kill()
-            wait_until(lambda gone=process.pid: gone not in [each.pid for each in listeners(port)])
-            wait_until(is_open, port)
+            wait_until_gone(process, port)
+            wait_until(lambda: is_open(port))
             wait_until(lambda: len(listeners(port)) == 1)
         worker.kill()
-    wait_until(is_closed, port)
+    wait_until(lambda: is_closed(port))
 
 
 def test_a_port_that_cannot_be_reopened_is_reported(
@@ -233,7 +226,7 @@ def test_the_process_exits_with_torchserve(
             assert b'{"error": {"code": "internal"' in client.recv(4096)
         server.close()
         watch.close()
-        wait_until(is_closed, port)
+        wait_until(lambda: is_closed(port))
         assert lost.wait(TIMEOUT_S)
 
 

@@ -80,11 +80,11 @@ def test_web_pages_of_permitted_origins_can_use_the_model(
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "authorization,content-type",
     }
-    permitted = httpx.options(url, headers=preflight, trust_env=False)
+    permitted = client.options(url, headers=preflight)
     assert permitted.is_success, permitted.text
     assert permitted.headers[ALLOW] == ORIGIN
     assert permitted.headers["access-control-allow-headers"] == "authorization,content-type"
-    refused = httpx.options(url, headers={**preflight, "Origin": "https://a"}, trust_env=False)
+    refused = client.options(url, headers={**preflight, "Origin": "https://a"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "bad_request")
     for origin, allowed in ((ORIGIN, ORIGIN), ("https://a", None)):
         response = client.post(url, content=b"?", headers={"Origin": origin})
@@ -103,12 +103,12 @@ def test_the_page_of_each_model_is_below_its_route_prefix(
 
 
 def test_an_overloaded_replica_responds_as_the_contract_defines(
-    two_models: AsgiServer, jpeg: Path
+    two_models: AsgiServer, client: httpx.Client, jpeg: Path
 ) -> None:
     body, url = jpeg.read_bytes(), f"{two_models.url}/shapes/invocations"
 
     def post(_: int) -> httpx.Response:
-        return httpx.post(url, content=body, headers=HEADERS, timeout=60, trust_env=False)
+        return client.post(url, content=body)
 
     with ThreadPoolExecutor(CLIENTS) as clients:
         responses = list(clients.map(post, range(4 * CLIENTS)))
@@ -180,8 +180,8 @@ def test_a_signal_ends_all_processes(two_models: AsgiServer) -> None:
     family = command.children(recursive=True)
     assert len(family) > 5
     command.terminate()
-    assert two_models.process.wait(timeout=60) == 0
-    _, alive = psutil.wait_procs(family, timeout=20)
+    assert two_models.process.wait(timeout=120) == 0
+    _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []
 
 
@@ -193,7 +193,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_command(shapes_mar: Path, tmp_pa
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert ended.returncode == 1

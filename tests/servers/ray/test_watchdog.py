@@ -43,7 +43,7 @@ def test_processes_and_folder_of_a_killed_command_are_removed(tmp_path: Path) ->
     [watchdog] = [each for each in psutil.Process(command.pid).children() if each != member]
     command.kill()
     command.communicate()
-    gone, _ = psutil.wait_procs([member, watchdog], timeout=20)
+    gone, _ = psutil.wait_procs([member, watchdog], timeout=60)
     assert len(gone) == 2
     assert not home.exists()
 
@@ -51,7 +51,7 @@ def test_processes_and_folder_of_a_killed_command_are_removed(tmp_path: Path) ->
 def test_processes_that_remain_at_the_end_of_a_command_are_ended(tmp_path: Path) -> None:
     home = tmp_path / "home"
     command, member = start(home)
-    printed, _ = command.communicate(timeout=20)
+    printed, _ = command.communicate(timeout=60)
     assert printed == "stopped\n"
     assert command.returncode == 0
     assert not member.is_running() or member.status() == psutil.STATUS_ZOMBIE

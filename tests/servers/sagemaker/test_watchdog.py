@@ -6,16 +6,19 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeAlias
+from types import SimpleNamespace
+from typing import Any, TypeAlias
 
 import pytest
 
 from d2serve.servers.sagemaker import watchdog
 from d2serve.servers.sagemaker.watchdog import hold_lock, is_held, listeners, watch
 from tests.environment import clean_environment
+from tests.virtual_time import Clock
 
 WITHIN_S = 60
 REPLICA = """
@@ -96,32 +99,47 @@ def test_the_container_ends_without_replicas(tmp_path: Path, start: Start, actio
     assert bystander.poll() is None
 
 
-def test_the_first_replica_has_more_time(tmp_path: Path, start: Start) -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(watchdog, "time", SimpleNamespace(monotonic=clock, sleep=time.sleep))
+    return clock
+
+
+def watching(clock: Clock, *arguments: Any) -> threading.Thread:
+    """A thread that watches with that clock."""
+    thread = threading.Thread(target=watch, args=arguments, daemon=True)
+    clock.is_unused = lambda: not thread.is_alive()
+    thread.start()
+    return thread
+
+
+def test_the_first_replica_has_more_time(tmp_path: Path, start: Start, clock: Clock) -> None:
     adapter, port = start(LISTENER.format(action="SIG_DFL"))
-    arguments = (tmp_path / "lock", int(port), 0.05, 1.0)
-    watching = threading.Thread(target=watch, args=arguments, daemon=True)
-    watching.start()
-    watching.join(0.3)
-    assert watching.is_alive()
+    thread = watching(clock, tmp_path / "lock", int(port), 5.0, 100.0)
+    clock.advance(99)
+    assert thread.is_alive()
     assert adapter.poll() is None
     # It never comes.
+    clock.advance(2)
     assert adapter.wait(WITHIN_S) == -signal.SIGTERM
 
 
-def test_a_replacement_in_time_keeps_the_container(tmp_path: Path, start: Start) -> None:
+def test_a_replacement_in_time_keeps_the_container(
+    tmp_path: Path, start: Start, clock: Clock
+) -> None:
     path = tmp_path / "lock"
     adapter, port = start(LISTENER.format(action="SIG_DFL"))
-    watching = threading.Thread(target=watch, args=(path, int(port), 0.6), daemon=True)
     with hold_lock(path):
-        watching.start()
-        watching.join(0.2)
-    watching.join(0.2)
+        thread = watching(clock, path, int(port), 60.0)
+        clock.advance(1000)
+    clock.advance(59)
     with hold_lock(path):
-        watching.join(1)
-        assert watching.is_alive()
+        clock.advance(1000)
+        assert thread.is_alive()
         assert adapter.poll() is None
-    watching.join(WITHIN_S)
-    assert adapter.wait(WITHIN_S)
+    clock.advance(61)
+    assert adapter.wait(WITHIN_S) == -signal.SIGTERM
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
@@ -158,7 +176,7 @@ def test_one_watchdog_runs_and_survives_its_starter(tmp_path: Path, start: Start
 
 def is_free(path: Path) -> bool:
     """Return whether no watchdog holds its own lock, after a moment in which one starts."""
-    for _ in range(100):
+    for _ in range(1_200):
         if is_held(path):
             return False
         threading.Event().wait(0.05)

@@ -102,8 +102,8 @@ def test_an_image_that_ends_the_process_becomes_a_row(
         shutil.copy(jpeg, source / name)
     options = {"model": str(shapes_mar), "input": str(source), "output": str(output)}
 
-    codes = [run_worker(options, deadly="2.jpg").returncode for _ in range(3)]
-    assert codes == [9, 9, 9]
+    codes = [run_worker(options, deadly="2.jpg").returncode for _ in range(2)]
+    assert codes == [9, 9]
     ended = run_worker(options, deadly="2.jpg")
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout) == {"images": [3], "failed": [1], "failure": [""]}

@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 
-from d2serve.servers.ray.batch import worker
+from d2serve.servers.ray.batch import attempts, worker
 from d2serve.servers.ray.batch.run import BatchConfig, prepare
 
 
@@ -26,8 +26,10 @@ def main(options: str, run: str, deadly: str) -> None:
         return read(path)
 
     worker._read = read_or_die
-    arguments = (config.model, config.output, job, run, 1, False, False)
-    actor = worker.BatchWorker(*arguments)
+    # One crash before images are processed alone.
+    attempts.MAX_STARTS = 1
+    resources = worker.Resources(cpus=1, has_gpu=False, shares_weights=False)
+    actor = worker.BatchWorker(config.model, config.output, job, run, resources)
     lists, places = np.array(job.parts()).T
     for counts in actor({"list": lists, "place": places}):
         print(json.dumps(counts), flush=True)

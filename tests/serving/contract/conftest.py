@@ -4,6 +4,7 @@ They stop after these tests: each Ray takes a tenth of a core while it is idle.
 """
 
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,8 +27,8 @@ from tests.serving.ray_server import running_ray_server
 from tests.serving.served import Served
 from tests.serving.traffic import predictions_of
 
-# Beyond the servers' timeout of 30 s.
-UNFINISHED_S = 40
+# Beyond the servers' timeout of 30 s; and in which a response is read that is there by then.
+UNFINISHED_S, READ_S = 60, 5
 # Also where a header or key of a response is missing, or its body is not what a test reads.
 FAILURES = (AssertionError, KeyError, ValueError, OSError)
 
@@ -52,17 +53,25 @@ def served(request: pytest.FixtureRequest, server_name: str) -> Served:
 
 
 @pytest.fixture(scope="package")
-def unfinished(served: Served) -> Iterator[Sequence[socket.socket]]:
-    """Connections with an incomplete head and an incomplete body."""
+def unfinished(served: Served) -> Iterator[Callable[[], Sequence[socket.socket]]]:
+    """Returns connections with an incomplete head and an incomplete body, when they are timed out
+    at the latest `UNFINISHED_S` after the first test."""
     target = urlsplit(f"{served.url}/invocations")
     head = f"POST {target.path} HTTP/1.1\r\nHost: {target.netloc}\r\n"
-    clients = []
+    clients: list[socket.socket] = []
+    due = time.monotonic() + UNFINISHED_S
+
+    def timed_out() -> Sequence[socket.socket]:
+        for client in clients:
+            client.settimeout(max(READ_S, due - time.monotonic()))
+        return clients
+
     with ExitStack() as stack:
         for sent in (head, f"{head}Content-Length: 9\r\n\r\nabc"):
             address = (target.hostname or "", target.port or 80)
             clients.append(stack.enter_context(socket.create_connection(address, UNFINISHED_S)))
             clients[-1].sendall(sent.encode())
-        yield clients
+        yield timed_out
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +97,7 @@ def ray_container(
     given = {REPLICAS_VARIABLE: "1", "D2SERVE_MAX_REQUEST_BYTES": "100000000"}
     environment = ray_image.container_environment("transform", given)
     with running_ray_container(ray_package, environment, log_dir=log_dir) as running:
-        running.wait_until_healthy(within_s=180)
+        running.wait_until_healthy(within_s=300)
         yield running
 
 

@@ -10,7 +10,7 @@ from tests.serving.contract.rows import npy_of
 from tests.serving.served import Served, request_line, worker_of
 
 CANARY = "zqxcanary"
-MORE_MEMORY = 50e6
+MORE_MEMORY, ROUNDS = 50e6, 4
 INTERNALS = ("Traceback", "/tmp", "handler/", "d2serve/", ".py", "site-packages")
 
 
@@ -58,13 +58,21 @@ def test_more_pixels_than_the_settings_allow(http: httpx.Client, route_url: str)
 def test_hostile_requests_do_not_increase_the_workers_memory(
     served: Served, http: httpx.Client, url: str
 ) -> None:
+    """A leak grows in each round; memory that threads keep for later requests does not."""
     worker = worker_of(served)
-    for bad in HOSTILE.values():
-        post(http, url, bad)
-    before = worker.memory_info().rss
-    for bad in HOSTILE.values():
-        post(http, url, bad)
-    assert worker.memory_info().rss <= before + MORE_MEMORY
+
+    def memory_after_a_round() -> int:
+        for bad in HOSTILE.values():
+            post(http, url, bad)
+        return int(worker.memory_info().rss)
+
+    before = memory_after_a_round()
+    for _ in range(ROUNDS):
+        after = memory_after_a_round()
+        if after <= before + MORE_MEMORY:
+            return
+        before = after
+    pytest.fail(f"each of {ROUNDS} rounds takes more than {MORE_MEMORY / 1e6:.0f} MB")
 
 
 def test_a_rejected_request_is_logged_with_its_id_code_and_message(

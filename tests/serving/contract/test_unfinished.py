@@ -4,12 +4,14 @@ They are sent before the first test of each server; this file is the last, so th
 """
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
-def test_requests_that_do_not_arrive_in_time_are_408s(unfinished: Sequence[socket.socket]) -> None:
+def test_requests_that_do_not_arrive_in_time_are_408s(
+    unfinished: Callable[[], Sequence[socket.socket]],
+) -> None:
     """An incomplete head and an incomplete body."""
-    for client in unfinished:
+    for client in unfinished():
         with client.makefile("rb") as response:
             assert response.readline().startswith(b"HTTP/1.1 408 ")
             received = response.read()

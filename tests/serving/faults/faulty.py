@@ -10,22 +10,22 @@ from urllib.parse import urlsplit
 
 import httpx
 import psutil
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from d2serve.servers.torchserve.launcher.ports import LOOPBACK
 from d2serve.servers.torchserve.launcher.processes import living_members
 from d2serve.servers.torchserve.launcher.server import MODEL, REQUESTS, Server, ServerLogs
+from tests import polling
 from tests.serving.asgi_server import AsgiServer
 from tests.serving.faults.injection import HELD
-from tests.serving.served import Served, worker_of
+from tests.serving.served import Served, connections_of, worker_of
 from tests.serving.traffic import npy_body, zeros
 
 BATCH = 4
 # Requests that wait while a batch runs.
 QUEUE = 6
 CONNECTIONS = 30
-# The time after which a forward pass counts as hung.
-FORWARD_TIMEOUT_S = 4
+# The time after which a forward pass counts as hung; tests hold one for a part of it.
+FORWARD_TIMEOUT_S = 10
 TIMEOUT_S = 90
 
 
@@ -92,7 +92,7 @@ class Faulty(ABC):
 
     def is_healthy(self) -> bool:
         try:
-            return httpx.get(f"{self.served.url}/ping", trust_env=False).is_success
+            return get(f"{self.served.url}/ping").is_success
         except httpx.TransportError:
             return False
 
@@ -129,7 +129,7 @@ class FaultyTorchServe(Faulty):
 
     def _queue_length(self) -> int:
         url = f"{self.server.management_url}/models/{self.server.model_name}"
-        [model] = httpx.get(url, trust_env=False).json()
+        [model] = get(url).json()
         return int(model["jobQueueStatus"]["pendingRequests"])
 
     @property
@@ -140,7 +140,7 @@ class FaultyTorchServe(Faulty):
             for process in living_members(self.server.process.pid)
             if any(
                 connection.laddr.port == self.server.ports.inference
-                for connection in process.net_connections("tcp")
+                for connection in connections_of(process)
                 if connection.status == psutil.CONN_LISTEN
             )
         ]
@@ -176,22 +176,21 @@ class FaultyAsgi(Faulty):
         wait_until(lambda: int((self.gate / "queued").read_text()) == length + 1)
 
 
+def get(url: str) -> httpx.Response:
+    return httpx.get(url, timeout=TIMEOUT_S, trust_env=False)
+
+
 def is_open(url: str) -> bool:
     """True if the server at the URL accepts connections."""
     try:
-        httpx.get(f"{url}/ping", trust_env=False)
+        get(f"{url}/ping")
     except httpx.TransportError:
         return False
     return True
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    polling = Retrying(
-        stop=stop_after_delay(TIMEOUT_S),
-        wait=wait_fixed(0.02),
-        retry=retry_if_result(lambda met: not met),
-    )
-    polling(condition)
+def wait_until(condition: Callable[[], object]) -> None:
+    polling.wait_until(condition, TIMEOUT_S, every_s=0.02)
 
 
 def error_code(response: httpx.Response) -> str:

@@ -7,7 +7,7 @@ import pytest
 from tests.serving.faults.faulty import BATCH, QUEUE, Faulty, error_code
 from tests.serving.faults.injection import GOOD
 
-DEADLINE_S = 1.5
+DEADLINE_S = 2.0
 
 
 def test_requests_beyond_the_queue_are_rejected_at_once_and_queued_ones_are_processed(

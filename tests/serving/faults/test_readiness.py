@@ -21,9 +21,11 @@ from tests.serving.archives import HANDLER, alter, unpack
 from tests.serving.faults.conftest import running_faulty_asgi
 from tests.serving.faults.faulty import (
     QUEUE,
+    TIMEOUT_S,
     FaultyAsgi,
     FaultyTorchServe,
     error_code,
+    get,
     is_open,
     wait_until,
 )
@@ -69,7 +71,7 @@ def test_health_of_torchserve_from_start_to_shutdown(
     (folder / HANDLER).write_text("import nothing_like_it")
     faulty.worker.kill()
     wait_until(lambda: faulty.server.logs.text(SERVER).count("Retry worker:") >= 2)
-    rejected = httpx.get(f"{faulty.server.url}/ping", trust_env=False)
+    rejected = get(f"{faulty.server.url}/ping")
     assert (rejected.status_code, rejected.headers["retry-after"]) == (503, "1")
     (folder / HANDLER).write_text(good_handler)
     assert faulty.send(GOOD).status_code == 200
@@ -101,14 +103,15 @@ def test_health_of_the_asgi_server_from_start_to_shutdown(
 
     # Alive and not ready before the model is loaded.
     wait_until(lambda: is_open(url))
-    with httpx.Client(trust_env=False) as http:
-        assert http.get(f"{url}/v2/health/live").status_code == 200
+    with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as http:
+        assert http.get(f"{url}/v2/health/live").json() == {"live": True}
         for path in ("/ping", "/v2/health/ready", "/v2/models/shapes/ready", "/v1/models/shapes"):
             response = http.get(f"{url}{path}")
             assert response.status_code == 503, path
-            assert int(response.headers["retry-after"]) >= 1
+            assert response.headers["retry-after"] == "2"
     rejected = faulty.send(GOOD)
     assert (rejected.status_code, error_code(rejected)) == (503, "overloaded")
+    assert rejected.json()["error"]["message"] == "the model is loading"
     (gate / "load").touch()
     server.wait_until_ready()
     assert faulty.send(GOOD).status_code == 200
@@ -121,7 +124,7 @@ def test_health_of_the_asgi_server_from_start_to_shutdown(
     assert server.process.poll() is None
     faulty.release()
     assert [response.result().status_code for response in running] == [200] * (1 + QUEUE)
-    assert server.process.wait(60) == 0
+    assert server.process.wait(TIMEOUT_S) == 0
     assert not is_open(url)
 
 
@@ -137,9 +140,11 @@ def test_torchserve_whose_port_is_lost_serves_again_when_it_is_free(
     running = running_server(folder, log_dir=tmp_path / "logs", with_proxy=True)
     faulty = FaultyTorchServe(tmp_path, stack.enter_context(running))
     worker = faulty.worker
+    # Another program takes the port before the worker restarts the proxy.
+    worker.suspend()
     faulty.proxy.kill()
-    # Another program takes the port before the proxy is restarted.
     with take_port(faulty.server.ports.inference):
+        worker.resume()
         wait_until(lambda: not worker.is_running())
         wait_until(
             lambda: "the proxy cannot be restarted; the worker exits" in faulty.logs.text(MODEL)
@@ -150,7 +155,7 @@ def test_torchserve_whose_port_is_lost_serves_again_when_it_is_free(
 
 def take_port(port: int) -> socket.socket:
     """Listen on the port of a process that is just exiting."""
-    until_free = Retrying(stop=stop_after_delay(1), wait=wait_fixed(0.001))
+    until_free = Retrying(stop=stop_after_delay(TIMEOUT_S), wait=wait_fixed(0.001))
     return until_free(socket.create_server, ("127.0.0.1", port))
 
 

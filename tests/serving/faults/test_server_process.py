@@ -47,11 +47,13 @@ def test_requests_of_a_process_that_ends_fail_and_later_ones_wait_for_the_next(
 
 def test_connections_made_during_a_restart_are_accepted(faulty: FaultyAsgi) -> None:
     """The supervisor holds the port; until the model is loaded, clients get a 503."""
+    (faulty.gate / "load").unlink()
     kill(faulty)
     response = faulty.send(GOOD)
     assert response.status_code == 503
     assert int(response.headers["retry-after"]) >= 1
     assert error_code(response) == "overloaded"
+    (faulty.gate / "load").touch()
     wait_until(faulty.is_healthy)
 
 

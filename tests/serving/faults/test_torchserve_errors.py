@@ -38,7 +38,7 @@ def test_torchserves_errors_are_translated_to_the_contracts(
 
 def test_other_responses_are_forwarded_unchanged(faulty: FaultyTorchServe) -> None:
     url = faulty.server.url
-    with httpx.Client(trust_env=False) as http:
+    with httpx.Client(timeout=60, trust_env=False) as http:
         ping = http.get(f"{url}/ping")
         assert (ping.status_code, ping.json()) == (200, {"status": "Healthy"})
         assert http.head(f"{url}/ping").status_code == 200

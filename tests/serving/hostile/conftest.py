@@ -43,8 +43,15 @@ def proxied_url(shapes_mar: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture(scope="session", params=SERVERS)
-def target(request: pytest.FixtureRequest) -> Target:
+def server_name(request: pytest.FixtureRequest) -> str:
+    """A name in SERVERS."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="session")
+def target(request: pytest.FixtureRequest, server_name: str) -> Target:
     """Each server in turn."""
-    if request.param == "torchserve":
-        return Target(request.param, request.getfixturevalue("proxied_url"))
-    return Target(request.param, request.getfixturevalue("asgi").url)
+    if server_name == "torchserve":
+        return Target(server_name, request.getfixturevalue("proxied_url"))
+    return Target(server_name, request.getfixturevalue("asgi").url)

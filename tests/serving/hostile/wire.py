@@ -15,7 +15,7 @@ from typing import IO, Any
 Address = tuple[str, int]
 TIMEOUT_S = 120
 # In which a server closes a connection that it has to close; idle ones stay open for longer.
-CLOSE_TIMEOUT_S = 20
+CLOSE_TIMEOUT_S = 50
 STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3}) [^\r\n]*\r\n")
 
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 from tests.serving.playground.stub import Stub
 
 CHROMIUM = shutil.which("chromium")
-WAIT_MS = 20_000
+WAIT_MS = 60_000
 # The browser's own advice, and responses with an error status, which tests cause.
 HARMLESS = ("verbose", "Failed to load resource")
 

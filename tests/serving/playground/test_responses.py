@@ -20,6 +20,7 @@ from pycocotools import mask as coco_mask
 
 from d2serve.servers.playground.routes import Target
 from tests.environment import clean_environment
+from tests.polling import wait_until
 from tests.serving.playground.conftest import Open
 from tests.serving.playground.stub import Answer, Stub, large_prediction, prediction
 
@@ -292,8 +293,11 @@ def test_polygons_are_drawn_and_hit(open_page: Open, stub: Stub, image: Path) ->
     for name in ("boxes", "labels"):
         page.locator(f"#show-{name}").uncheck()
     drawn = [point_of(page, x, 24) for x in (16, 32, 48)]
-    page.wait_for_timeout(100)
-    assert [color_at(page, "#overlay", *point)[3] > 0 for point in drawn] == [True, False, True]
+    wait_until(
+        lambda: (
+            [color_at(page, "#overlay", *point)[3] > 0 for point in drawn] == [True, False, True]
+        )
+    )
     stage = page.locator("#stage").bounding_box()
     assert stage
     for (x, y), text in zip(drawn, ("pair 0.95", "", "pair 0.95"), strict=True):
@@ -311,17 +315,17 @@ def test_model_can_be_changed(open_page: Open, stub: Stub, image: Path) -> None:
 
     def response(name: str) -> Answer:
         is_received.set()
-        releases[name].wait(20)
+        releases[name].wait(60)
         return 200, prediction(names=(name,))
 
     stub.config = replace(stub.config, models=("one", "two/2"))
     stub.answer = lambda: response("late")
     page = opened(open_page, stub, image)
-    assert is_received.wait(20)
+    assert is_received.wait(60)
     is_received.clear()
     stub.answer = lambda: response("second")
     page.locator("#model").select_option("two/2")
-    assert is_received.wait(20)
+    assert is_received.wait(60)
     releases["late"].set()
     page.wait_for_timeout(200)
     expect(page.locator("#status")).to_have_text("Detecting …")
@@ -390,17 +394,15 @@ def test_segments_are_drawn_and_named(open_page: Open, stub: Stub, image: Path) 
     page = opened(open_page, stub, image)
     expect(page.locator("#show-segments")).to_be_visible()
     expect(page.locator("#show-keypoints")).to_be_hidden()
-    page.wait_for_timeout(100)
+    wait_until(lambda: color_at(page, "#overlay", 0.6, 0.5)[3] > 100)
     assert color_at(page, "#overlay", 0.4, 0.5)[3] == 0
-    assert color_at(page, "#overlay", 0.6, 0.5)[3] > 100
     stage = page.locator("#stage").bounding_box()
     assert stage
     page.mouse.move(stage["x"] + 0.6 * stage["width"], stage["y"] + 0.5 * stage["height"])
     expect(page.locator("#tip")).to_have_text("sky")
     expect(page.locator("#segments")).to_have_text("sky50.0 %")
     page.locator("#show-segments").uncheck()
-    page.wait_for_timeout(100)
-    assert color_at(page, "#overlay", 0.6, 0.5)[3] == 0
+    wait_until(lambda: color_at(page, "#overlay", 0.6, 0.5)[3] == 0)
 
 
 def test_keypoints_are_drawn_and_exported(open_page: Open, stub: Stub, image: Path) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.environment import clean_environment
+from tests.polling import wait_until
 from tests.serving.asgi_server import AsgiServer
 from tests.serving.playground.conftest import Open
 
@@ -75,8 +76,7 @@ def test_filters_change_the_drawing_without_a_request(page: Page, expected: dict
     page.locator("#show-masks").uncheck()
     page.locator("#opacity").fill("0.9")
     page.locator("#color-by").select_option("instance")
-    page.wait_for_timeout(100)
-    assert pixels_of(page, "#overlay") != before
+    wait_until(lambda: pixels_of(page, "#overlay") != before)
     assert pixels_of(page, "#base") == image
     assert requests == []
 
@@ -116,8 +116,7 @@ def test_zoom_and_pan_by_keyboard_and_wheel(page: Page) -> None:
     before = pixels_of(page, "#base")
     page.locator("#stage").hover()
     page.mouse.wheel(0, -400)
-    page.wait_for_timeout(100)
-    assert pixels_of(page, "#base") != before
+    wait_until(lambda: pixels_of(page, "#base") != before)
     page.keyboard.press("1")
     expect(page.locator("#zoom")).to_have_text("100 %")
     page.keyboard.press("0")

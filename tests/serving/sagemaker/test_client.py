@@ -19,7 +19,7 @@ from tests.client.conftest import Connect
 from tests.client.runtime import Received, Response
 from tests.serving.traffic import pixels
 
-TIMEOUT_S = 120
+TIMEOUT_S = 300
 NAMES = {
     "x-amzn-sagemaker-content-type": "content-type",
     "x-amzn-sagemaker-accept": "accept",

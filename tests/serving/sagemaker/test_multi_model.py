@@ -14,7 +14,7 @@ from tests.serving.archives import WEIGHTS, repack
 from tests.serving.contract.rows import Array, png_of
 from tests.serving.traffic import images_run_together
 
-TIMEOUT_S = 120
+TIMEOUT_S = 300
 MAX_BATCH = 2
 
 
@@ -28,7 +28,7 @@ def multi_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]
 
 
 def loaded(container: Container) -> set[str]:
-    listed = httpx.get(f"{container.url}/models", trust_env=False).json()
+    listed = httpx.get(f"{container.url}/models", timeout=60, trust_env=False).json()
     return {model["modelName"] for model in listed["models"]}
 
 

@@ -12,9 +12,9 @@ from d2serve.aws.ray_container import running_ray_container, session_members
 from d2serve.servers.sagemaker.application import REPLICAS_VARIABLE
 from d2serve.servers.sagemaker.watchdog import SECONDS_VARIABLE
 from d2serve.servers.torchserve.launcher.server import CONSOLE
-from tests.serving.served import workers_of
+from tests.serving.served import connections_of, workers_of
 
-WITHIN_S = 180
+WITHIN_S = 300
 # What a shell reports of a process that SIGTERM has ended.
 TERMINATED = 143
 
@@ -26,7 +26,7 @@ def test_a_container_whose_model_cannot_load_is_never_healthy(
     with running_ray_container(package, {}, log_dir=tmp_path / "logs") as container:
         wait_for("changed 'model/weights.pt'", container)
         health = f"http://127.0.0.1:{container.ports.management}/-/healthz"
-        assert httpx.get(health, trust_env=False).status_code == 503
+        assert httpx.get(health, timeout=WITHIN_S, trust_env=False).status_code == 503
         assert not container.is_healthy()
 
 
@@ -109,7 +109,7 @@ def members_outside(container: Container) -> list[str]:
         connection.laddr
         for member in session_members(container.process.pid)
         if "adapter" in " ".join(member.cmdline()) or "ProxyActor" in " ".join(member.cmdline())
-        for connection in member.net_connections("tcp")
+        for connection in connections_of(member)
         if connection.status == psutil.CONN_LISTEN
     ]
     ports = {container.ports.inference, container.ports.management}

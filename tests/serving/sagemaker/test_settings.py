@@ -14,13 +14,13 @@ from tests.serving.contract.rows import Array, png_of
 from tests.serving.prometheus import counted, sum_of
 from tests.serving.served import request_line, workers_of
 
-TIMEOUT_S = 120
+TIMEOUT_S = 300
 
 
 def description(container: Container) -> dict[str, Any]:
     """TorchServe's description of the model."""
     url = f"{container.management_url}/models/{container.model_name}"
-    [model] = httpx.get(url, trust_env=False).json()
+    [model] = httpx.get(url, timeout=60, trust_env=False).json()
     described: dict[str, Any] = model
     return described
 

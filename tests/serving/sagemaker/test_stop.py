@@ -17,7 +17,8 @@ QUEUED = 12
 
 def queued_requests(container: Container) -> int:
     """The length of TorchServe's queue."""
-    [model] = httpx.get(f"{container.management_url}/models/model", trust_env=False).json()
+    url = f"{container.management_url}/models/model"
+    [model] = httpx.get(url, timeout=TIMEOUT_S, trust_env=False).json()
     return int(model["jobQueueStatus"]["pendingRequests"])
 
 
