@@ -11,8 +11,8 @@ from d2serve.masks.sampling import spread
 
 def cells_of(*rows: str) -> BoundaryCells:
     """Boundary cells of one mask, given as rows of digits for tenths."""
-    tenths = torch.tensor([[int(digit) for digit in row] for row in rows])
-    return boundary_cells(tenths[None] / 10, 0.49, 0.51)
+    tenths = np.array([[int(digit) for digit in row] for row in rows], np.float32)
+    return boundary_cells(tenths[None] / np.float32(10), 0.49, 0.51)
 
 
 def drawn(cells: BoundaryCells, side: int) -> list[list[int]]:
@@ -50,9 +50,10 @@ def test_probabilities_at_the_corners_of_a_cell() -> None:
 
 
 def test_cells_of_several_masks() -> None:
-    cells = boundary_cells(torch.tensor([[[0.9]], [[0.1]], [[0.5]]]), 0.49, 0.51)
+    cells = boundary_cells(np.array([[[0.9]], [[0.1]], [[0.5]]], np.float32), 0.49, 0.51)
     assert cells.lines.tolist() == [0, 0, 1, 1, 6, 6, 7, 7]
     assert cells.rows.tolist() == [0, 1] * 4
+    assert cells.masks.tolist() == [0] * 4 + [2] * 4
 
 
 def test_ranges() -> None:

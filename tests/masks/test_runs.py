@@ -114,6 +114,14 @@ def test_runs_of_two_masks_do_not_merge() -> None:
     assert [bounds.tolist() for bounds in runs] == [[0, 20], [0, 20]]
 
 
+def test_masks_pasted_in_several_parts_equal_naive_pasting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runs_module, "MASKS_TOGETHER", 7)
+    for instances in random_instances(600):
+        assert_same(instances)
+
+
 def test_nan_counts_as_unset() -> None:
     masks = np.random.default_rng(6).random((1, 28, 28), dtype=np.float32)
     masks[0, 10:15, 10:15] = np.nan

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from d2serve.masks import columns, unlocked
+from d2serve.masks.grid_cells import boundary_cells
 from tests.masks.instances import random_instances
 
 
@@ -76,8 +77,9 @@ def test_a_function_that_cannot_be_compiled_runs_as_it_is(
 
 def test_pasting_without_torchscript_is_equal() -> None:
     for instances in random_instances(600):
+        cells = boundary_cells(instances.masks, 0.5 - 1e-4, 0.5 + 1e-4)
         masks, boxes = torch.from_numpy(instances.masks), torch.from_numpy(instances.boxes_xyxy)
-        given = (masks, boxes, *instances.size_hw, 0.5, 1e-4, 128, 1 << 16)
+        given = (masks, boxes, cells, *instances.size_hw, 0.5, 1e-4, 1 << 16)
         compiled, plain = columns._changes(*given), inspect.unwrap(columns._changes)(*given)
         assert torch.equal(compiled, plain)
 

@@ -38,8 +38,17 @@ def changes_by_columns(
         margin: distance to the threshold within which rounding may decide.
         masks_together: number of masks that are pasted together, 1 or more.
     """
-    tensors = torch.from_numpy(probabilities), torch.from_numpy(boxes_xyxy)
-    return _changes(*tensors, *size_hw, threshold, margin, masks_together, MOST_POINTS).numpy()
+    height, width = size_hw
+    stride = height * width + 1
+    changes: list[npt.NDArray[np.signedinteger]] = [np.zeros(0, np.int32)]
+    for first in range(0, len(probabilities), masks_together):
+        some = probabilities[first : first + masks_together]
+        boxes = torch.from_numpy(boxes_xyxy[first : first + masks_together])
+        cells = boundary_cells(some, threshold - margin, threshold + margin)
+        given = (torch.from_numpy(some), boxes, cells, height, width, threshold, margin)
+        own: npt.NDArray[np.signedinteger] = _changes(*given, MOST_POINTS).numpy()
+        changes.append(np.add(own, first * stride, dtype=np.int64) if first else own)
+    return np.concatenate(changes)
 
 
 class _Columns(NamedTuple):
@@ -85,35 +94,28 @@ class _Sections(NamedTuple):
 def _changes(
     probabilities: Tensor,
     boxes_xyxy: Tensor,
+    cells: BoundaryCells,
     height: int,
     width: int,
     threshold: float,
     margin: float,
-    masks_together: int,
     most_points: int,
 ) -> Tensor:
     count, side, stride = probabilities.shape[0], probabilities.shape[2], height * width + 1
     dtype = torch.int32 if count * stride < (1 << 31) else torch.int64  # the shorter is faster
-    changes = [torch.zeros([0], dtype=dtype)]
-    for first in range(0, count, masks_together):
-        some = probabilities[first : first + masks_together]
-        boxes = boxes_xyxy[first : first + masks_together]
-        cells = boundary_cells(some, threshold - margin, threshold + margin)
-        columns = _columns(boxes, cells.lines, side, width)
-        sections = _sections(columns, cells, boxes, side, height, threshold, margin)
-        tops = ((columns.masks + first) * stride + columns.left * height).to(dtype)
-        tops = tops.index_select(0, sections.cells) + sections.columns * height
-        is_change = sections.is_set_before != sections.is_set_after
-        changes.append((tops + sections.end).masked_select(is_change))
-        # Ambiguous pixels are in the state above them, unless their samples differ.
-        owners, rows = _differing(some, boxes, columns, sections, threshold, most_points)
-        differing = tops.index_select(0, owners) + rows
-        changes += [differing, differing + 1]
-    return torch.cat(changes)
+    columns = _columns(boxes_xyxy, cells, side, width)
+    sections = _sections(columns, cells, boxes_xyxy, side, height, threshold, margin)
+    tops = (columns.masks * stride + columns.left * height).to(dtype)
+    tops = tops.index_select(0, sections.cells) + sections.columns * height
+    is_change = sections.is_set_before != sections.is_set_after
+    # Ambiguous pixels are in the state above them, unless their samples differ.
+    owners, rows = _differing(probabilities, boxes_xyxy, columns, sections, threshold, most_points)
+    differing = tops.index_select(0, owners) + rows
+    return torch.cat([(tops + sections.end).masked_select(is_change), differing, differing + 1])
 
 
-def _columns(boxes_xyxy: Tensor, lines: Tensor, side: int, width: int) -> _Columns:
-    """The columns at or right of each of Int64[B] lines of grid nodes and left of the next one."""
+def _columns(boxes_xyxy: Tensor, cells: BoundaryCells, side: int, width: int) -> _Columns:
+    """The columns at or right of each cell's left line of grid nodes and left of the next line."""
     boxes = boxes_xyxy.double().unsqueeze(2)
     extents = boxes[:, 2:] - boxes[:, :2]
     has_area = ((extents > 0) & (extents < float("inf"))).all(1)
@@ -125,22 +127,15 @@ def _columns(boxes_xyxy: Tensor, lines: Tensor, side: int, width: int) -> _Colum
     most = (x2.ceil() + 1).clamp(0.0, float(width))
     firsts = torch.minimum(torch.maximum(positions.ceil(), least), most)
     left, end = firsts[:, :-1], firsts[:, 1:]
-    numbers = [
+    of_lines = [
         (end - left) * has_area,
         (left - positions[:, :-1]) / cell,
         (positions[:, 1:] - end + 1) / cell,
         (1 / cell).clamp(max=1e30).expand_as(left),
     ]
-    of_lines = torch.stack(numbers).flatten(1).float()
-    counts, before, after, steps = of_lines.unbind()
-    masks = torch.div(lines, side + 2, rounding_mode="floor")
-    return _Columns(
-        masks,
-        left.flatten().index_select(0, lines).long(),
-        counts.index_select(0, lines),
-        torch.stack([before.index_select(0, lines), after.index_select(0, lines)]),
-        steps.index_select(0, lines),
-    )
+    numbers = torch.stack(of_lines).flatten(1).float().index_select(1, cells.lines)
+    left = left.flatten().index_select(0, cells.lines).long()
+    return _Columns(cells.masks, left, numbers[0], numbers[1:3], numbers[3])
 
 
 def _sections(
@@ -175,7 +170,7 @@ def _sections(
     top = (y1 - 0.5 - 0.5 * cell).index_select(0, columns.masks).index_select(0, owners)
     cell = cell.index_select(0, columns.masks).index_select(0, owners)
     # Summed in this order, a cell's lower side rounds like the next cell's upper side.
-    rows = in_cell.add_(cells.rows.index_select(0, owners)) * cell + top
+    rows = in_cell.add_(cells.rows.index_select(0, owners)).double().mul_(cell).add_(top)
     start, end = rows.ceil_().clamp_(0.0, float(height)).int().unbind()
     return _Sections(owners, numbers, start, end, above >= threshold, below >= threshold)
 

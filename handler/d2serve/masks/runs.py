@@ -73,7 +73,7 @@ class Runs:
             count: number of masks.
             size_hw: height and width of the image.
         """
-        numbers = without_pairs(np.sort(changes, kind="stable"))  # almost sorted
+        numbers = without_pairs(np.sort(changes))
         firsts = np.arange(count + 1) * (size_hw[0] * size_hw[1] + 1)
         offsets = np.searchsorted(numbers, firsts.astype(numbers.dtype))
         return cls(numbers - np.repeat(firsts[:-1], np.diff(offsets)), offsets, size_hw)
@@ -115,12 +115,16 @@ class Runs:
 
 def without_pairs(numbers: npt.NDArray[Number]) -> npt.NDArray[Number]:
     """The numbers that occur an odd number of times, of Int[K] ascending numbers."""
-    is_new = np.ones(len(numbers), dtype=np.bool_)
-    is_new[1:] = numbers[1:] != numbers[:-1]
-    if is_new.all():
+    equal = np.flatnonzero(numbers[1:] == numbers[:-1])
+    if not len(equal):
         return numbers
-    firsts = np.flatnonzero(is_new)
-    return numbers[firsts[np.diff(firsts, append=len(numbers)) % 2 > 0]]
+    # Of n equal numbers, n - 1 equal the next one: every other of these, from the first.
+    firsts = np.flatnonzero(np.diff(equal, prepend=-2) > 1)
+    places = np.arange(len(equal)) - np.repeat(firsts, np.diff(firsts, append=len(equal)))
+    pairs = equal[places % 2 == 0]
+    is_kept = np.ones(len(numbers), dtype=np.bool_)
+    is_kept[pairs] = is_kept[pairs + 1] = False
+    return numbers[is_kept]
 
 
 def serialized(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -168,7 +172,7 @@ def paste_runs(probabilities: Floats, boxes_xyxy: Floats, size_hw: tuple[int, in
     # An empty box has no pixels.
     boxes = np.where(dense[:, None], np.float32(0), boxes_xyxy)
     most = max(1.0, ambiguous[~dense].max(initial=0))
-    together = int(np.clip(AMBIGUOUS_PIXELS_TOGETHER / most, 1, MASKS_TOGETHER))
+    together = int(min(max(1, AMBIGUOUS_PIXELS_TOGETHER / most), MASKS_TOGETHER))
     changes = changes_by_columns(known, boxes, size_hw, THRESHOLD, margin, together)
     runs = Runs.of_changes(changes, len(known), size_hw)
     for mask in np.flatnonzero(dense):
@@ -227,7 +231,10 @@ def _ambiguous_pixels(
     """Float64[N]: the number of ambiguous pixels of each mask, estimated."""
     least, most = np.float32(THRESHOLD - margin), np.float32(THRESHOLD + margin)
     is_ambiguous = (probabilities >= least) & (probabilities <= most)
-    shares = is_ambiguous.sum(axis=(1, 2)) / max(1, probabilities.shape[-1] ** 2)
+    values = max(1, probabilities.shape[-1] ** 2)
+    # Few are, so this is faster than sums of booleans.
+    owners = np.flatnonzero(is_ambiguous) // values
+    shares = np.bincount(owners, minlength=len(probabilities)) / values
     height, width = size_hw
     inside = np.clip(boxes_xyxy.astype(np.float64), 0, (width, height, width, height))
     areas: npt.NDArray[np.float64] = (inside[:, 2:] - inside[:, :2]).prod(axis=1)
