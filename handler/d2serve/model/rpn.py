@@ -68,10 +68,13 @@ class RPN(nn.Module):
             features: by name Float[N, C, H/s, W/s].
             sizes_hw: heights and widths of the N resized images, without padding.
         """
-        borders = limits(sizes_hw, features[self.config.in_features[0]].device)
+        maps = [features[name] for name in self.config.in_features]
+        borders = limits(sizes_hw, maps[0].device)
+        # Convolutions first: on a CPU, the other threads fall asleep during each selection.
+        outputs = [self.rpn_head(map_) for map_ in maps]
         levels = [
-            self._select_top(level, features[name], borders)
-            for level, name in enumerate(self.config.in_features)
+            self._select_top(logits, deltas, self.anchors(level, maps[level]), borders)
+            for level, (logits, deltas) in enumerate(outputs)
         ]
         boxes, scores = (torch.cat(parts, dim=1) for parts in zip(*levels, strict=True))
         kept = nms_per_level([level_boxes for level_boxes, _ in levels], self.config.nms_threshold)
@@ -87,15 +90,20 @@ class RPN(nn.Module):
         boxes, best = (torch.cat(parts) for parts in zip(*ragged, strict=True))
         return Proposals(boxes, best, counts)
 
-    def _select_top(self, level: int, feature: Tensor, borders: Tensor) -> tuple[Tensor, Tensor]:
+    def _select_top(
+        self, logits: Tensor, deltas: Tensor, anchors: Tensor, borders: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Decode the `pre_nms_topk` best anchors of a level and clip them to the images.
+
+        Args:
+            logits, deltas: the head's output.
+            anchors: Float32[H*W*A, 4] xyxy in input pixels.
+            borders: see `limits`.
 
         Returns:
             Boxes Float32[N, K, 4] and logits Float32[N, K]; an empty box and -inf for an anchor
             that does not give a valid proposal.
         """
-        logits, deltas = self.rpn_head(feature)
-        anchors = self.anchors(level, feature)
         scores, best = logits.topk(min(self.config.pre_nms_topk, logits.shape[1]), dim=1)
         deltas = deltas.gather(1, best[..., None].expand(-1, -1, 4))
         boxes = apply_deltas(deltas.flatten(0, 1), anchors[best.flatten()], self.config.box_weights)
