@@ -1,10 +1,12 @@
-"""Set-up of a worker process: huge pages, freed memory and CPU threads."""
+"""Set-up of a worker process: huge pages, freed memory, garbage collection and CPU threads."""
 
 import ctypes
+import gc
 import os
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
 
+import cv2
 import torch
 
 from d2serve.serving.cpu import available_cpus
@@ -64,6 +66,15 @@ def release_freed_memory() -> None:
         trim(0)
 
 
+def freeze_objects() -> None:
+    """Exclude the objects that exist now from later garbage collections.
+
+    A collection of all objects of torch and its libraries stops a process for 0.1 s.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def _libc_function(name: str) -> Callable[..., int] | None:
     """A function that other libraries than GNU's lack."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
@@ -75,10 +86,12 @@ def set_num_threads(
     environment: Mapping[str, str] = os.environ,
     cpus: Callable[[], int] = available_cpus,
 ) -> None:
-    """Set torch's number of threads in this process.
+    """Set torch's number of threads in this process, and keep OpenCV from starting its own.
 
     By default torch uses all cores in each worker, even those beyond a container's quota, and
-    threads that wait for each other keep the cores busy.
+    threads that wait for each other keep the cores busy. A thread of OpenCV, which swaps the color
+    channels of an image, waits for more work on a core that the forward pass needs: one of the
+    network's threads then starts on the core of another.
 
     Args:
         threads: number of threads; 0 divides the available CPUs among the workers, or torch's own
@@ -87,6 +100,7 @@ def set_num_threads(
         environment: may contain OMP_NUM_THREADS, which wins over 0.
         cpus: returns the number of available CPUs.
     """
+    cv2.setNumThreads(1)
     if threads:
         torch.set_num_threads(threads)
     elif OPENMP_THREADS not in environment:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def load_models(config: ServerConfig, metrics: ServerMetrics) -> "dict[str, Pipeline]":
-    """Load the models of a configuration, one after the other.
+    """Load the models of a configuration, one after the other, for the rest of this process.
 
     Raises:
         ServerError: a model cannot be loaded.
@@ -22,6 +22,7 @@ def load_models(config: ServerConfig, metrics: ServerMetrics) -> "dict[str, Pipe
     import torch
 
     from d2serve.serving.loading import load_pipeline
+    from d2serve.serving.process import freeze_objects
 
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     share = len(config.folders)
@@ -32,4 +33,5 @@ def load_models(config: ServerConfig, metrics: ServerMetrics) -> "dict[str, Pipe
             pipelines[name] = load_pipeline(Path(folder), device, name, share=share, sink=sink)
         except D2ServeError as error:
             raise ServerError(f"model {name} cannot be loaded: {error}") from error
+    freeze_objects()
     return pipelines

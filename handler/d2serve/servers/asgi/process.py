@@ -10,8 +10,6 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,6 +22,7 @@ from d2serve.servers.asgi.app import create_app
 from d2serve.servers.asgi.config import BACKLOG, LOG_FORMAT, TOKEN_VARIABLE, ServerConfig
 from d2serve.servers.asgi.control import Control
 from d2serve.servers.asgi.frame import Access
+from d2serve.servers.asgi.http_server import HttpServer
 from d2serve.servers.asgi.limits import ConnectionLimits
 from d2serve.servers.asgi.loading import load_models
 from d2serve.servers.asgi.metrics import ServerMetrics
@@ -75,7 +74,7 @@ class ServerProcess:
         self.max_connections = max(1, raise_open_files() - RESERVED_FILES)
         self.pipelines: dict[str, Pipeline] = {}
         self.drain_s = 0.0
-        self.server = _Server(self._uvicorn_config())
+        self.server = HttpServer(self._uvicorn_config())
         self._grpc: GrpcServer | None = None
         self._draining: asyncio.Task[None] | None = None
 
@@ -171,7 +170,7 @@ class ServerProcess:
             await grpc_end
         if self.access.in_progress:
             logger.warning("%s requests have not ended in time", self.access.in_progress)
-        self.server.should_exit = True
+        self.server.stop()
 
     def _on_supervisor_end(self) -> None:
         asyncio.get_running_loop().remove_reader(self.control.fileno())
@@ -225,14 +224,6 @@ class ServerProcess:
         fields = {"id": request_id, "route": "none", "content_type": "none", "bytes_in": None}
         self._log.report(error, fields)
         self.metrics.count_error(error)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's server, whose owner handles signals."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def configure_logging() -> None:
