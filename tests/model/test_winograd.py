@@ -12,9 +12,10 @@ from d2serve.model.packed_conv import PackedConv2d, pack
 from d2serve.model.winograd import WinogradConv2d, is_eligible
 
 CHANNELS = 16
-# For sums of 144 products of about 0.1; bfloat16 rounds to 1/256.
-TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 0.05}
-TOLERANCE = TOLERANCES[torch.float32]
+# For sums of 144 products of about 0.1 in float32.
+TOLERANCE = 1e-5
+# The error of noise relative to that of a direct convolution in bfloat16; 7 for most seeds.
+ERROR_RATIO = 12
 SIZES_NHW = [
     (1, 1, 1),
     (1, 3, 2),
@@ -35,20 +36,35 @@ def assert_near(output: Tensor, expected: Tensor) -> None:
 
 
 @pytest.mark.parametrize("step_bytes", [1, 6_000, 1 << 20])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("size_nhw", SIZES_NHW)
 def test_the_result_equals_a_direct_convolution(
-    size_nhw: tuple[int, int, int], dtype: torch.dtype, step_bytes: int
+    size_nhw: tuple[int, int, int], step_bytes: int
 ) -> None:
     count, height, width = size_nhw
-    convolution = Conv2d(CHANNELS, 24, 3, relu=True).to(dtype)
-    features = random(count, CHANNELS, height, width).to(dtype, memory_format=torch.channels_last)
+    convolution = Conv2d(CHANNELS, 24, 3, relu=True)
+    features = random(count, CHANNELS, height, width).to(memory_format=torch.channels_last)
     with torch.inference_mode(), patch.object(module, "STEP_BYTES", step_bytes):
         output = WinogradConv2d(convolution)(features)
         expected = convolution.double()(features.double())
-    assert output.dtype == dtype
+    assert output.dtype == torch.float32
     assert output.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(output.double(), expected, rtol=0, atol=TOLERANCES[dtype])
+    torch.testing.assert_close(output.double(), expected, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("size_nhw", SIZES_NHW[1:])
+def test_the_rounding_of_bfloat16_is_amplified_by_a_limited_factor(
+    size_nhw: tuple[int, int, int],
+) -> None:
+    count, height, width = size_nhw
+    torch.manual_seed(0)
+    convolution = Conv2d(CHANNELS, 24, 3).bfloat16()
+    features = random(count, CHANNELS, height, width).bfloat16()
+    with torch.inference_mode():
+        outputs = WinogradConv2d(convolution)(features), convolution(features)
+        expected = convolution.double()(features.double())
+    assert {output.dtype for output in outputs} == {torch.bfloat16}
+    ours, direct = (float((output - expected).square().mean().sqrt()) for output in outputs)
+    assert ours < ERROR_RATIO * direct
 
 
 @pytest.mark.parametrize(
