@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import signal
 import sys
 from collections.abc import Generator, Iterator
 from functools import cache
@@ -20,6 +21,13 @@ SHARED_SERVERS = ("server", "container")
 FIRST = ("tests/serving/", "tests/servers/", "tests/bench/")
 # jsonschema would build 38 parsers for IRIs, which no schema here has, in each process.
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+
+
+def pytest_configure() -> None:
+    """React to Ctrl-C, and let the processes of tests do so, also where a shell has started the
+    tests in the background, which then ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -25,7 +25,7 @@ from bench.loadgen.load import PERCENTILES, Load
 from d2serve.errors import CommandError
 from tests.bench.fake_server import GOOD, Capture, FakeServer, Patch, running
 from tests.environment import clean_environment
-from tests.polling import wait_until
+from tests.polling import WITHIN_S, wait_until
 
 FAST, LARGE, SLOW, BROKEN = (ServingSettings(size, 20, 1, 4) for size in (1, 8, 16, 64))
 
@@ -191,10 +191,13 @@ def test_ctrl_c_ends_with_a_report(tmp_path: Path, repo_root: Path, shapes: Path
         command += ["--images", str(shapes / "samples"), "--seconds", "0.5", "--warm-up", "0.1"]
         command += ["--clients", "1", "16"]
         process = subprocess.Popen(command, cwd=repo_root, env=clean_environment())
-        wait_until(lambda: fake.most_at_once >= 2)
-        process.send_signal(signal.SIGINT)
-        assert process.wait() == 130
-        ended.set()
+        try:
+            wait_until(lambda: fake.most_at_once >= 2)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(WITHIN_S) == 130
+        finally:
+            process.kill()
+            ended.set()
     [point] = points_in(tmp_path)
     assert point["traffic"]["clients"] == 1
     assert "Interrupted after 1 points" in (tmp_path / "loadtest.md").read_text()
