@@ -51,18 +51,21 @@ def test_the_result_equals_a_direct_convolution(
     torch.testing.assert_close(output.double(), expected, rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("size_nhw", SIZES_NHW[1:])
+@pytest.mark.parametrize("step_bytes", [1, 6_000, 1 << 20])
+@pytest.mark.parametrize("size_nhw", SIZES_NHW)
 def test_the_rounding_of_bfloat16_is_amplified_by_a_limited_factor(
-    size_nhw: tuple[int, int, int],
+    size_nhw: tuple[int, int, int], step_bytes: int
 ) -> None:
     count, height, width = size_nhw
     torch.manual_seed(0)
-    convolution = Conv2d(CHANNELS, 24, 3).bfloat16()
+    convolution = Conv2d(CHANNELS, 24, 3, relu=True).bfloat16()
     features = random(count, CHANNELS, height, width).bfloat16()
-    with torch.inference_mode():
+    features = features.to(memory_format=torch.channels_last)
+    with torch.inference_mode(), patch.object(module, "STEP_BYTES", step_bytes):
         outputs = WinogradConv2d(convolution)(features), convolution(features)
         expected = convolution.double()(features.double())
     assert {output.dtype for output in outputs} == {torch.bfloat16}
+    assert outputs[0].is_contiguous(memory_format=torch.channels_last)
     ours, direct = (float((output - expected).square().mean().sqrt()) for output in outputs)
     assert ours < ERROR_RATIO * direct
 

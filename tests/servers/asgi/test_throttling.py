@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from socket import SHUT_WR
 from typing import Any
 
@@ -19,22 +18,13 @@ from d2serve.serving.requests import HttpResponse
 from tests.polling import wait_until
 from tests.servers.asgi.fakes import FakePipeline
 from tests.servers.asgi.running import RunningServer, read_all, running
+from tests.virtual_time import Clock
 
 LIMITS = ThrottleLimits(interval_s=1.0, failures=3, pause_s=5.0, memory_s=20.0, clients=3)
 PING = b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"
 LAST_PING = b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 CONNECT = b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n"
 POST = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"
-
-
-@dataclass
-class Clock:
-    """A clock that tests set."""
-
-    now: float = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import httpx
 import psutil
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from d2serve.aws.local_container import Container
 from d2serve.aws.ray_container import running_ray_container, session_members
 from d2serve.servers.sagemaker.application import REPLICAS_VARIABLE
 from d2serve.servers.sagemaker.watchdog import SECONDS_VARIABLE
 from d2serve.servers.torchserve.launcher.server import CONSOLE
+from tests.polling import wait_until
 from tests.serving.served import connections_of, workers_of
 
-WITHIN_S = 300
+WITHIN_S, POLL_S = 300, 0.2
 # What a shell reports of a process that SIGTERM has ended.
 TERMINATED = 143
 
@@ -71,18 +71,9 @@ def with_broken_weights(package: Path, folder: Path) -> Path:
     return broken
 
 
-def poll() -> Retrying:
-    """Repeats a call until its result is true."""
-    return Retrying(
-        stop=stop_after_delay(WITHIN_S),
-        wait=wait_fixed(0.2),
-        retry=retry_if_result(lambda found: not found),
-    )
-
-
 def wait_for(text: str, container: Container) -> None:
     """Return when the container's output has a text."""
-    poll()(lambda: text in container.logs.text(CONSOLE))
+    wait_until(lambda: text in container.logs.text(CONSOLE), WITHIN_S, POLL_S)
 
 
 def wait_for_replicas(count: int, container: Container) -> list[psutil.Process]:
@@ -93,7 +84,7 @@ def wait_for_replicas(count: int, container: Container) -> list[psutil.Process]:
         found = [each for each in workers_of(container) if lock in open_files(each)]
         return found if len(found) == count else []
 
-    return poll()(ready)
+    return wait_until(ready, WITHIN_S, POLL_S)
 
 
 def open_files(process: psutil.Process) -> set[str]:

@@ -4,10 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from d2serve.aws.containers import SINGLE_WORKER, container_environment
 from d2serve.aws.local_container import Container, running_container
+from tests.polling import wait_until
 from tests.serving.archives import HANDLER, repack, waiting_handler
 from tests.serving.contract.rows import Array, png_of
 
@@ -30,9 +30,6 @@ def test_running_requests_are_completed_and_new_ones_rejected(
     slow = repack(package, tmp_path / "slow.tar.gz", files)
     draining = {"D2SERVE_DRAIN_SECONDS": str(TIMEOUT_S)}
     environment = container_environment("realtime", draining | SINGLE_WORKER)
-    polling = Retrying(
-        stop=stop_after_delay(TIMEOUT_S), wait=wait_fixed(0.02), retry=retry_if_result(bool)
-    )
 
     def send() -> httpx.Response:
         with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as http:
@@ -44,12 +41,12 @@ def test_running_requests_are_completed_and_new_ones_rejected(
     ):
         container.wait_until_healthy(TIMEOUT_S)
         running = [pool.submit(send)]
-        polling(lambda: not Path(f"{runs}.begun").exists())
+        wait_until(Path(f"{runs}.begun").exists, TIMEOUT_S)
         # More than one batch, behind the running one.
         running += [pool.submit(send) for _ in range(QUEUED)]
-        polling(lambda: queued_requests(container) < QUEUED)
+        wait_until(lambda: queued_requests(container) >= QUEUED, TIMEOUT_S)
         container.process.terminate()
-        polling(container.is_healthy)
+        wait_until(lambda: not container.is_healthy(), TIMEOUT_S)
         runs.touch()
         assert [response.result().status_code for response in running] == [200] * len(running)
         assert container.process.wait(TIMEOUT_S) == 0
